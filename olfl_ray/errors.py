@@ -1,0 +1,55 @@
+"""The exception tree: what a person can mend, and what only the project can.
+
+    OlflError
+    ├── UserError              a person can mend it; the command line prints one message and exits with code 2
+    │   ├── SpecError          a field of a spec breaks a rule of form or substance
+    │   ├── DataError          a data set is not there, torn, or of another shape
+    │   ├── StudyError         a study's name, state or place does not allow what was asked
+    │   └── SetupError         this machine or a service lacks what was asked for
+    └── LedgerError            an event that breaks the ledger's rules: a bug, never a person's mistake
+        └── Fenced             another driver has taken the study over; this one must stop
+"""
+
+__all__ = ["DataError", "Fenced", "LedgerError", "OlflError", "SetupError", "SpecError", "StudyError", "UserError"]
+
+
+class OlflError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class UserError(OlflError):
+    """A mistake that a person can mend: one message that names what, the value, the rule and the next move."""
+
+
+class SpecError(UserError):
+    """A field of a spec breaks a rule.
+
+    Args:
+        field: Dotted name of the field, such as `search.parameters.learner.optimizer.lr`; empty for the whole file.
+        problem: The value, the rule that it breaks, and the next move.
+        where: File and line, as far as known, such as `sweeps/digits.yaml:12`.
+    """
+
+    def __init__(self, field: str, problem: str, where: str = "") -> None:
+        self.field, self.problem, self.where = field, problem, where
+        super().__init__(": ".join(part for part in (where, field, problem) if part))
+
+
+class DataError(UserError):
+    """A data set is not there, is torn, or does not have the shape that its name promises."""
+
+
+class StudyError(UserError):
+    """A study's name, state or place does not allow what was asked."""
+
+
+class SetupError(UserError):
+    """This machine or a service it needs lacks what was asked for (a GPU, a writable home, a tracking server)."""
+
+
+class LedgerError(OlflError):
+    """An event breaks the rules of the ledger: a bug of the writer, never a person's mistake."""
+
+
+class Fenced(LedgerError):
+    """Another driver has written to this study since: the driver that sees this must stop at once."""
