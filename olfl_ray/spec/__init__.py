@@ -1,0 +1,35 @@
+"""What a study is: its form, its YAML, its digest."""
+
+from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, trial_config
+from olfl_ray.spec.reading import parse_spec, read_spec
+from olfl_ray.spec.sections import (
+    EvalSpec,
+    LearnedLossSpec,
+    LearnerSpec,
+    MetaSpec,
+    NamedBuilder,
+    SplitSpec,
+    TaskSpec,
+)
+from olfl_ray.spec.study import ArmSpec, Parameter, StudySpec, TrialConfig
+
+__all__ = [
+    "ArmSpec",
+    "EvalSpec",
+    "LearnedLossSpec",
+    "LearnerSpec",
+    "MetaSpec",
+    "NamedBuilder",
+    "Parameter",
+    "SplitSpec",
+    "StudySpec",
+    "TaskSpec",
+    "TrialConfig",
+    "active",
+    "base_values",
+    "get_dotted",
+    "parse_spec",
+    "read_spec",
+    "seed_of",
+    "trial_config",
+]

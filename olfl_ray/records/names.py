@@ -1,0 +1,44 @@
+"""The names of every metric, once: writers and readers import them from here."""
+
+INIT_TASK_LOSS = "init/task_loss"
+TRAIN_LEARNED_LOSS = "train/learned_loss"
+TRAIN_TASK_LOSS = "train/task_loss"
+TRAIN_LR = "train/lr"
+META_TASK_LOSS = "meta/task_loss"
+META_GRAD_NORM = "meta/grad_norm"
+SELECTION_ERROR = "selection/error"
+SELECTION_TASK_LOSS = "selection/task_loss"
+SELECTION_RMSE = "selection/rmse_original_units"
+TEST_ERROR = "test/error"
+TEST_TASK_LOSS = "test/task_loss"
+TEST_RMSE = "test/rmse_original_units"
+PERF_STEPS_PER_SECOND = "perf/steps_per_second"
+SYSTEM_MEMORY_MB = "system/memory_mb"
+SYSTEM_DEVICE_MEMORY_MB = "system/device_memory_mb"
+
+METRICS: dict[str, str] = {
+    INIT_TASK_LOSS: "task loss after S_inner steps on the learned loss, during the initialisation of phi (Algorithm 1)",
+    TRAIN_LEARNED_LOSS: "learned loss on the train batches, mean since the last record",
+    TRAIN_TASK_LOSS: "task loss on the train batches before each step, mean since the last record",
+    TRAIN_LR: "base learning rate of the last step",
+    META_TASK_LOSS: "task loss on the meta batches after each step, mean since the last record",
+    META_GRAD_NORM: "Euclidean norm of the meta-gradient, mean since the last record",
+    SELECTION_ERROR: "selection split: error rate (classification), mean squared error of scaled targets (regression)",
+    SELECTION_TASK_LOSS: "selection split: task loss",
+    SELECTION_RMSE: "selection split: root mean squared error in the target's own units (regression)",
+    TEST_ERROR: "test split: as selection/error; confirming trials only",
+    TEST_TASK_LOSS: "test split: task loss; confirming trials only",
+    TEST_RMSE: "test split: as selection/rmse_original_units; confirming trials only",
+    PERF_STEPS_PER_SECOND: "base steps a second, all replicates together, since the last record",
+    SYSTEM_MEMORY_MB: "resident memory of the worker's process, in MB",
+    SYSTEM_DEVICE_MEMORY_MB: "peak memory allocated on the trial's GPU, in MB",
+}
+"""Every metric with its meaning and unit."""
+
+VOLATILE = frozenset({PERF_STEPS_PER_SECOND, SYSTEM_MEMORY_MB, SYSTEM_DEVICE_MEMORY_MB})
+"""Metrics that measure the machine, not the method: they differ between two runs of the same trial."""
+
+SEARCHABLE = (SELECTION_ERROR, SELECTION_TASK_LOSS, SELECTION_RMSE)
+"""Metrics that a search may optimise: none of them sees the splits that theta and phi are learned on, nor the test split."""
+
+SELECTION_PREFIX, TEST_PREFIX = "selection/", "test/"

@@ -1,0 +1,52 @@
+"""A record: what a trial says of itself at one step, one value a replicate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Record", "Surface"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """A learned loss on a grid of (output, target), beside the task loss on the same grid.
+
+    Args:
+        step: Base steps done when it was recorded.
+        replicate: Index of the replicate.
+        target: Grid coordinate, one value a point: one-hot target (classification) or scaled target (regression).
+        output: Grid coordinate, one value a point: probability (classification) or scaled output (regression).
+        learned: l_phi(target, output) at each point.
+        task: The task loss, output by output, at each point.
+    """
+
+    step: int
+    replicate: int
+    target: tuple[float, ...]
+    output: tuple[float, ...]
+    learned: tuple[float, ...]
+    task: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One evaluation of a trial.
+
+    Args:
+        step: Base steps done; for `init/...` metrics, initialisation steps done.
+        time_ms: Wall-clock time at which it was made, in milliseconds since 1970. Kept, never made anew, so that
+            sending a record to MLflow twice is harmless.
+        metrics: For each metric name (`names.METRICS`) one value a replicate, in the replicates' order.
+        surfaces: The learned loss on a grid, at some moments of training.
+    """
+
+    step: int
+    time_ms: int
+    metrics: Mapping[str, tuple[float, ...]]
+    surfaces: tuple[Surface, ...] = field(default=())
+
+    def mean(self, metric: str) -> float:
+        """Mean over replicates of one metric."""
+        values = self.metrics[metric]
+        return sum(values) / len(values)

@@ -1,0 +1,173 @@
+"""From YAML text to a checked spec: every error names its field, value, rule and line."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from olfl_ray.errors import SpecError
+from olfl_ray.spec.points import check_search, plain, set_dotted
+from olfl_ray.spec.study import StudySpec
+
+__all__ = ["parse_spec", "read_spec"]
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 10_000
+MAX_DEPTH = 50
+
+
+def read_spec(path: str | Path, overrides: Sequence[str] = (), name: str | None = None) -> StudySpec:
+    """Read a study's spec from a YAML file.
+
+    Args:
+        path: The file.
+        overrides: `a.b=c` texts, the values in YAML.
+        name: Replaces the study's name.
+
+    Raises:
+        SpecError: The file or a field of it breaks a rule.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except IsADirectoryError:
+        raise SpecError("", "is a folder, not a spec file; name a YAML file", str(path)) from None
+    except OSError as error:
+        raise SpecError("", f"can't be read ({error.strerror}); name a YAML file that exists", str(path)) from None
+    return parse_spec(data, source=str(path), overrides=overrides, name=name)
+
+
+def parse_spec(
+    data: bytes, *, source: str = "spec", overrides: Sequence[str] = (), name: str | None = None
+) -> StudySpec:
+    """Parse and check a spec; see `read_spec`."""
+    node, plain_data = _load(data, source)
+    if not isinstance(plain_data, dict):
+        raise SpecError("", "must be a mapping of fields (name: ..., task: ..., search: ...)", source)
+    for text in overrides:
+        field, equals, value = text.partition("=")
+        if not equals or not field.strip():
+            raise SpecError("--set", f"{text!r} is not of the form field=value, such as learner.steps=500")
+        set_dotted(plain_data, field.strip(), _load(value.encode(), f"--set {field}")[1])
+    if name is not None:
+        plain_data["name"] = name
+    try:
+        spec = StudySpec.model_validate(plain_data)
+        check_search(spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = _field(first["loc"], plain_data)
+        problem = plain(first)
+        if first["type"] == "extra_forbidden":
+            problem += _did_you_mean(field)
+        raise SpecError(field, problem, _where(source, node, field)) from None
+    except SpecError as error:
+        raise SpecError(error.field, error.problem, _where(source, node, error.field)) from None
+    return spec
+
+
+def _field(loc: tuple[Any, ...], data: Any) -> str:
+    """The dotted field of a pydantic location, without the names of union members that pydantic adds."""
+    parts: list[str] = []
+    here = data
+    for index, part in enumerate(loc):
+        if isinstance(here, dict) and part in here:
+            here = here[part]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        elif index < len(loc) - 1 and not isinstance(here, dict):
+            continue
+        elif index < len(loc) - 1 or (not isinstance(here, dict)):
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _did_you_mean(field: str) -> str:
+    *path, last = field.split(".")
+    model: Any = StudySpec
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else None
+        model = annotation if hasattr(annotation, "model_fields") else None
+        if model is None:
+            return ""
+    near = difflib.get_close_matches(last, [info.alias or key for key, info in model.model_fields.items()], 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _load(data: bytes, source: str) -> tuple[Node | None, Any]:
+    if len(data) > MAX_BYTES:
+        raise SpecError("", f"is {len(data)} bytes long; a spec has at most {MAX_BYTES}", source)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError("", f"is not text in UTF-8 (byte {error.start}); save it as UTF-8", source) from None
+    if not text.strip():
+        raise SpecError("", "is empty; a spec needs at least name, task.dataset and search", source)
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        depth = 0
+        for event in yaml.parse(io.StringIO(text)):
+            kind = type(event).__name__
+            depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+            if depth > MAX_DEPTH:
+                raise SpecError("", f"is nested deeper than {MAX_DEPTH} levels; flatten it", source)
+        node = YAML(typ="safe", pure=True).compose(io.StringIO(text))
+        if _size(node, {}, set()) > MAX_NODES:
+            raise SpecError("", f"has more than {MAX_NODES} values once its aliases are expanded; drop aliases", source)
+        return node, YAML(typ="safe", pure=True).load(io.StringIO(text))
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        reason = str(getattr(error, "problem", None) or error).splitlines()[0]
+        hint = "; indent with spaces, not tabs" if "\\t" in reason or "\t" in text else "; correct it"
+        raise SpecError("", f"is not valid YAML: {reason}{hint}", f"{source}{line}") from None
+    except (ValueError, RecursionError, TypeError) as error:
+        raise SpecError("", f"is not valid YAML: {str(error).splitlines()[0]}; correct it", source) from None
+
+
+def _size(node: Node | None, known: dict[int, int], open_: set[int]) -> int:
+    """Number of values with every alias expanded; a node inside itself counts as too large."""
+    if node is None or isinstance(node, ScalarNode):
+        return 1
+    if id(node) in open_:
+        return MAX_NODES + 1
+    if id(node) not in known:
+        open_.add(id(node))
+        children = [child for pair in node.value for child in pair] if isinstance(node, MappingNode) else node.value
+        known[id(node)] = 1 + sum(_size(child, known, open_) for child in children)
+        open_.discard(id(node))
+    return known[id(node)]
+
+
+def _where(source: str, node: Node | None, field: str) -> str:
+    """File and line of a dotted field: of its deepest part that the file has."""
+    line = None
+    rest = field
+    while node is not None and rest:
+        if isinstance(node, MappingNode):
+            found = [
+                (key, value)
+                for key, value in node.value
+                if rest == key.value or rest.startswith(f"{key.value}.")
+            ]
+            if not found:
+                break
+            key, node = max(found, key=lambda pair: len(pair[0].value))
+            line, rest = key.start_mark.line + 1, rest[len(key.value) + 1 :]
+        elif isinstance(node, SequenceNode):
+            head, _, rest = rest.partition(".")
+            if not head.isdigit() or int(head) >= len(node.value):
+                break
+            node = node.value[int(head)]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return f"{source}:{line}" if line is not None else source

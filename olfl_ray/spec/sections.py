@@ -1,0 +1,295 @@
+"""The sections of a trial's settings: task, learner, learned loss, meta-learning, evaluation.
+
+Every model is frozen and strict: no unknown key, no silent conversion of text to numbers. What only a live system can
+know (which data sets and models exist, shapes, devices) is checked by `olfl_ray.trial.check`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+__all__ = [
+    "Activation",
+    "AdamSpec",
+    "AdamWSpec",
+    "EvalSpec",
+    "LearnedLossSpec",
+    "LearnerSpec",
+    "MetaSpec",
+    "NamedBuilder",
+    "OptimizerSpec",
+    "ScheduleSpec",
+    "SgdSpec",
+    "SplitSpec",
+    "Strict",
+    "TaskSpec",
+]
+
+
+class Strict(BaseModel):
+    """Base of every section: frozen, no unknown keys, no coercion, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Ints: TypeAlias = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
+Positive: TypeAlias = Annotated[float, Field(gt=0)]
+NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
+Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
+
+
+class NamedBuilder(BaseModel):
+    """A built-in thing or a user's `package.module:builder`, with the builder's own options beside the name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+
+    name: Annotated[str, Field(min_length=1)]
+    """Built-in name, or `package.module:builder`."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name: the builder's keyword arguments."""
+        return dict(self.model_extra or {})
+
+
+Named: TypeAlias = Annotated[NamedBuilder, BeforeValidator(_as_named)]
+
+
+class SplitSpec(Strict):
+    """Sizes of the splits; train gets what is left."""
+
+    test: Fraction = 0.2
+    """Fraction of all rows held out for the confirming trials, where the data set has no test set of its own."""
+    meta: Fraction = 0.1
+    """Fraction of the other rows that phi is learned on (meta-validation)."""
+    selection: Fraction = 0.1
+    """Fraction of the other rows that the search is scored on."""
+
+    @model_validator(mode="after")
+    def _leave_something(self) -> SplitSpec:
+        if self.meta + self.selection >= 0.9:
+            raise ValueError(
+                f"`meta + selection < 0.9` must hold so that a train split is left, but meta={self.meta}, "
+                f"selection={self.selection}; make them smaller"
+            )
+        return self
+
+
+class TaskSpec(Strict):
+    """What is learned: data, base learner, task loss."""
+
+    dataset: Named
+    """Built-in data set, or `package.module:builder`; with options: `{name: ..., option: value}`."""
+    model: Named = NamedBuilder(name="mlp")
+    """Base learner: linear | mlp | lenet5 | allcnnc | resnet18, or `package.module:builder`; options beside the name."""
+    loss: Literal["auto", "cross_entropy", "squared_error"] | Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = "auto"
+    """Task loss: cross_entropy | squared_error | `package.module:function`; auto: by the data set's kind."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Rows of a train batch and of a meta batch."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Label smoothing of the cross-entropy that trains theta in a baseline trial (fraction of mass spread)."""
+    augment: Literal["none", "crop_flip"] = "none"
+    """Augmentation of train batches: crop_flip pads 4, crops, flips (images only)."""
+    split: SplitSpec = SplitSpec()
+    """Sizes of the splits."""
+
+
+class SgdSpec(Strict):
+    """Stochastic gradient descent, as `torch.optim.SGD`."""
+
+    name: Literal["sgd"] = "sgd"
+    """sgd"""
+    lr: NonNegative = 0.01
+    """Learning rate alpha."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Momentum."""
+    nesterov: bool = False
+    """Nesterov momentum."""
+    weight_decay: NonNegative = 0.0
+    """L2 penalty added to the gradient."""
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> SgdSpec:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=true needs `momentum > 0`, but momentum=0.0; set a momentum or nesterov: false")
+        return self
+
+
+class AdamSpec(Strict):
+    """Adam, as `torch.optim.Adam`."""
+
+    name: Literal["adam"]
+    """adam"""
+    lr: NonNegative = 1e-3
+    """Learning rate alpha."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the first moment."""
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the second moment."""
+    eps: Positive = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: NonNegative = 0.0
+    """L2 penalty added to the gradient."""
+
+
+class AdamWSpec(AdamSpec):
+    """Adam with decoupled weight decay, as `torch.optim.AdamW`."""
+
+    name: Literal["adamw"]  # type: ignore[assignment]
+    """adamw"""
+    weight_decay: NonNegative = 0.01
+    """Decoupled weight decay, times the learning rate."""
+
+
+OptimizerSpec: TypeAlias = Annotated[SgdSpec | AdamSpec | AdamWSpec, Field(discriminator="name"), BeforeValidator(_as_named)]
+
+
+class ConstantSpec(Strict):
+    """A constant learning rate."""
+
+    name: Literal["constant"] = "constant"
+    """constant"""
+
+
+class MilestonesSpec(Strict):
+    """The learning rate times `factor` at each milestone."""
+
+    name: Literal["milestones"]
+    """milestones"""
+    at: Annotated[tuple[Fraction, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (0.5, 0.75)
+    """Milestones as fractions of `learner.steps`, increasing."""
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Factor at each milestone."""
+
+    @model_validator(mode="after")
+    def _increasing(self) -> MilestonesSpec:
+        if list(self.at) != sorted(set(self.at)):
+            raise ValueError(f"milestones must increase, but at={list(self.at)}; sort them and drop repeats")
+        return self
+
+
+class CosineSpec(Strict):
+    """Cosine decay from lr to `final` times lr."""
+
+    name: Literal["cosine"]
+    """cosine"""
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of lr at the last step."""
+
+
+ScheduleSpec: TypeAlias = Annotated[
+    ConstantSpec | MilestonesSpec | CosineSpec, Field(discriminator="name"), BeforeValidator(_as_named)
+]
+
+
+class LearnerSpec(Strict):
+    """How theta is learned."""
+
+    method: Literal["baseline", "offline", "online", "online_lr"] = "online"
+    """baseline (task loss) | offline (ML3: phi frozen) | online (AdaLFL) | online_lr (the paper's ablation)."""
+    steps: Annotated[int, Field(ge=1)] = 1500
+    """Base steps."""
+    optimizer: OptimizerSpec = SgdSpec()
+    """Base optimizer and its settings."""
+    schedule: ScheduleSpec = ConstantSpec()
+    """Schedule of the base learning rate over `steps`."""
+    clip_norm: Positive | None = None
+    """Largest global norm of the base gradient; null: no clipping."""
+
+
+class SmoothLeakyReluSpec(Strict):
+    """s(z) = (1/beta) log(exp(beta z) + 1) (1 - gamma) + gamma z."""
+
+    name: Literal["smooth_leaky_relu"] = "smooth_leaky_relu"
+    """smooth_leaky_relu"""
+    beta: Positive = 10.0
+    """Sharpness of the bend."""
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Slope for negative inputs."""
+
+
+class PlainActivationSpec(Strict):
+    """An activation without settings."""
+
+    name: Literal["relu", "softplus", "tanh"]
+    """relu | softplus | tanh"""
+
+
+def _activation_kind(value: Any) -> str:
+    name = value.get("name", "smooth_leaky_relu") if isinstance(value, dict) else getattr(value, "name", None)
+    return "plain" if name in ("relu", "softplus", "tanh") else "smooth"
+
+
+Activation: TypeAlias = Annotated[
+    Annotated[SmoothLeakyReluSpec, Tag("smooth")] | Annotated[PlainActivationSpec, Tag("plain")],
+    Discriminator(_activation_kind),
+    BeforeValidator(_as_named),
+]
+
+
+class LearnedLossSpec(Strict):
+    """The learned loss M_phi(y, f) = reduce_i l_phi(y_i, f_i), mean over the batch."""
+
+    name: Literal["mlp", "ml3"] | Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = "mlp"
+    """mlp (AdaLFL) | ml3 (2-50-50-1, ReLU, Softplus output, no bias) | `package.module:builder`."""
+    hidden: Ints = (40, 40)
+    """Units of the hidden layers (mlp)."""
+    activation: Activation = SmoothLeakyReluSpec()
+    """Hidden activation (mlp)."""
+    output: Literal["none", "softplus"] = "none"
+    """Output activation (mlp)."""
+    bias: bool = False
+    """Biases in the loss network (mlp)."""
+    init: Literal["kaiming_normal", "xavier_uniform"] = "kaiming_normal"
+    """Initial weights."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over the outputs of the base learner."""
+    from_: Annotated[str | None, Field(alias="from")] = None
+    """Start from a learned loss file, or from another trial's (`STUDY/ARM/ORDINAL`), instead of Algorithm 1."""
+    options: dict[str, Any] = {}
+    """Keyword arguments of a user's builder."""
+
+
+class MetaSpec(Strict):
+    """How phi is learned."""
+
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Meta-optimizer, on phi (and on the learning rate in online_lr)."""
+    eta_init: Positive = 1e-3
+    """Meta learning rate of the initialisation (Algorithm 1)."""
+    eta_online: NonNegative = 1e-5
+    """Meta learning rate during training (Algorithm 2)."""
+    init_steps: Annotated[int, Field(ge=0)] = 1000
+    """S_init: meta-updates of the initialisation."""
+    inner_steps: Annotated[int, Field(ge=1)] = 1
+    """S_inner: base steps unrolled in each meta-update of the initialisation."""
+    every: Annotated[int, Field(ge=1)] = 1
+    """A meta-update every so many base steps (Algorithm 2)."""
+    batch: Literal["meta", "train"] = "meta"
+    """Where meta batches come from: the meta-validation split, or train."""
+    clip_norm: Positive | None = None
+    """Largest norm of the meta-gradient; null: no clipping."""
+    estimator: Literal["auto", "exact", "reverse"] = "auto"
+    """Meta-gradient: exact (one forward-mode product) | reverse (reverse over reverse) | auto."""
+
+
+class EvalSpec(Strict):
+    """When a trial is evaluated, and which evaluation counts."""
+
+    every: Annotated[int, Field(ge=1)] = 100
+    """Base steps between two evaluations on the selection split."""
+    report: Literal["last", "best"] = "best"
+    """The evaluation that counts: the last, or the best on the selection split (its weights are kept for the test)."""
+

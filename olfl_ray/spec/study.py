@@ -1,0 +1,252 @@
+"""A study: what is searched, by which arms, with which resources. A trial's settings are its first five sections."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from olfl_ray.spec.sections import EvalSpec, LearnedLossSpec, LearnerSpec, MetaSpec, Strict, TaskSpec
+
+__all__ = [
+    "ArmSpec",
+    "Condition",
+    "Parameter",
+    "PrunerSpec",
+    "Resources",
+    "SamplerSpec",
+    "SearchSpec",
+    "StudySpec",
+    "TrialConfig",
+]
+
+Scalar: TypeAlias = bool | int | float | str | None
+Condition: TypeAlias = dict[str, Scalar]
+Metric = Literal["selection/error", "selection/task_loss", "selection/rmse_original_units"]
+
+
+def _as_named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Parameter(Strict):
+    """One searched field: a range (`min`, `max`) or a list of `values`."""
+
+    min: float | int | None = None
+    """Smallest value of a range; two integers make an integer range."""
+    max: float | int | None = None
+    """Largest value of a range."""
+    log: bool = False
+    """Draw the logarithm uniformly."""
+    values: Annotated[tuple[Any, ...] | None, BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = None
+    """Choices."""
+    when: Condition = {}
+    """Search this field only where these other fields have these values."""
+
+    @model_validator(mode="after")
+    def _range_or_values(self) -> Parameter:
+        if self.values is not None:
+            if self.min is not None or self.max is not None or self.log:
+                raise ValueError("give either `values` or a range (`min`, `max`, `log`), not both; drop one of them")
+            if not self.values:
+                raise ValueError("`values` must not be empty, but values=[]; list at least one value")
+            return self
+        if self.min is None or self.max is None:
+            raise ValueError("give `min` and `max`, or `values`")
+        if not self.min < self.max:
+            raise ValueError(f"`min < max` must hold, but min={self.min}, max={self.max}; swap or change them")
+        if self.log and self.min <= 0:
+            raise ValueError(f"`log: true` needs `min > 0`, but min={self.min}; raise min or drop log")
+        return self
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the range is of whole numbers."""
+        return isinstance(self.min, int) and isinstance(self.max, int)
+
+    def extremes(self) -> tuple[Any, ...]:
+        """Values that every checker of the search space must accept: the ends of the range, or all choices."""
+        return self.values if self.values is not None else (self.min, self.max)
+
+
+class SamplerSpec(Strict):
+    """How the next point is proposed."""
+
+    name: Literal["tpe", "random", "grid"] = "tpe"
+    """tpe | random | grid (all combinations of `values`)."""
+
+
+class PrunerSpec(Strict):
+    """Which trials are ended early."""
+
+    name: Literal["none", "asha", "median"] = "asha"
+    """none | asha (asynchronous successive halving) | median."""
+    min_steps: Annotated[int, Field(ge=1)] = 200
+    """Base steps before the first decision."""
+    reduction: Annotated[int, Field(ge=2)] = 3
+    """asha: one in so many goes on, and steps between decisions grow by this factor."""
+
+
+class SearchSpec(Strict):
+    """What is optimised, and over which fields."""
+
+    metric: Metric = "selection/error"
+    """Metric of the selection split that the search optimises."""
+    goal: Literal["minimize", "maximize"] = "minimize"
+    """Direction."""
+    sampler: Annotated[SamplerSpec, BeforeValidator(_as_named)] = SamplerSpec()
+    """How the next point is proposed."""
+    pruner: Annotated[PrunerSpec, BeforeValidator(_as_named)] = PrunerSpec()
+    """Which trials are ended early."""
+    deterministic: bool = False
+    """Make proposals and pruning independent of which trial ends first."""
+    parameters: dict[str, Parameter]
+    """Searched fields of every arm, by dotted name."""
+
+
+class ArmSpec(Strict):
+    """One competitor: settings of its own, and a search budget of its own."""
+
+    set: dict[str, Any] = {}
+    """Fixed settings that differ from the study's, by dotted name."""
+    trials: Annotated[int, Field(ge=1)]
+    """Search trials; the first is the spec's own values."""
+    parameters: dict[str, Parameter] = {}
+    """Fields searched in this arm besides `search.parameters`."""
+
+
+class ConfirmSpec(Strict):
+    """The final comparison of the arms' winners."""
+
+    seeds: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """Fresh seeds on which each arm's winner runs again; 0: no confirmation."""
+
+
+class Resources(Strict):
+    """What one trial takes."""
+
+    cpu: Annotated[int, Field(ge=1)] = 1
+    """CPU cores and threads."""
+    gpu: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs; a fraction shares one."""
+    memory: Annotated[int, Field(gt=0)] | None = None
+    """Bytes of memory that Ray reserves; null: none reserved."""
+
+
+class BudgetSpec(Strict):
+    """Wall-clock limits."""
+
+    trial_seconds: Annotated[float, Field(gt=0)] | None = None
+    """One trial, in seconds."""
+    study_seconds: Annotated[float, Field(gt=0)] | None = None
+    """New trials are started only until then, in seconds."""
+
+
+class CheckpointSpec(Strict):
+    """How much work a kill may cost."""
+
+    every_steps: Annotated[int, Field(ge=1)] = 500
+    """Steps between two commits, rounded up to the next evaluation."""
+
+
+class TrackingSpec(Strict):
+    """Where MLflow keeps the runs."""
+
+    uri: str | None = None
+    """MLflow tracking URI; null: SQLite in the home folder."""
+    experiment: Annotated[str, Field(min_length=1)] = "olfl"
+    """MLflow experiment."""
+
+
+class TrialConfig(Strict):
+    """All settings of one trial, resolved."""
+
+    task: TaskSpec
+    learner: LearnerSpec = LearnerSpec()
+    loss: LearnedLossSpec = LearnedLossSpec()
+    meta: MetaSpec = MetaSpec()
+    eval: EvalSpec = EvalSpec()
+    study_seed: int = 0
+    """Seed of the study: it alone decides the test split."""
+    seeds: Annotated[tuple[int, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = (0,)
+    """One seed a replicate."""
+    confirming: bool = False
+    """Whether this trial may touch the test split."""
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+
+
+class StudySpec(Strict):
+    """One sweep."""
+
+    name: Annotated[str, Field(pattern=NAME)]
+    """Name of the study: letters, digits, `_`, `.`, `-`; at most 64."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of everything random in the study."""
+    task: TaskSpec
+    """What is learned."""
+    learner: LearnerSpec = LearnerSpec()
+    """How theta is learned."""
+    loss: LearnedLossSpec = LearnedLossSpec()
+    """The learned loss."""
+    meta: MetaSpec = MetaSpec()
+    """How phi is learned."""
+    eval: EvalSpec = EvalSpec()
+    """When a trial is evaluated."""
+    replicates: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Seeds that each search trial is averaged over."""
+    search: SearchSpec
+    """What is optimised, over which fields."""
+    arms: dict[Annotated[str, Field(pattern=NAME)], ArmSpec] = {}
+    """The competitors; none: one arm named after learner.method, of 8 trials."""
+    confirm: ConfirmSpec = ConfirmSpec()
+    """The final comparison."""
+    resources: Resources = Resources()
+    """What one trial takes."""
+    concurrency: Annotated[int, Field(ge=1)] = 2
+    """Trials at a time, at most."""
+    budget: BudgetSpec = BudgetSpec()
+    """Wall-clock limits."""
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    """How much work a kill may cost."""
+    storage: str | None = None
+    """Where the study is kept; null: the home folder."""
+    tracking: TrackingSpec = TrackingSpec()
+    """Where MLflow keeps the runs."""
+
+    @field_validator("name")
+    @classmethod
+    def _no_dots_only(cls, value: str) -> str:
+        if ".." in value:
+            raise ValueError(f"`..` is not allowed in a name, but name={value!r}; use letters, digits, `_`, `.`, `-`")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_arm(cls, value: Any) -> Any:
+        if isinstance(value, dict) and not value.get("arms") and isinstance(value.get("learner", {}), dict):
+            method = value.get("learner", {}).get("method", "online")
+            return {**value, "arms": {str(method): {"trials": 8}}}
+        return value
+
+    def parameters_of(self, arm: str) -> dict[str, Parameter]:
+        """The arm's search space: the study's parameters and the arm's own, which win."""
+        return {**self.search.parameters, **self.arms[arm].parameters}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what affects results (DESIGN.md, "Identity"), in hexadecimal."""
+        data = self.model_dump(mode="json", by_alias=True)
+        for key in ("name", "confirm", "budget", "checkpoint", "storage", "tracking"):
+            del data[key]
+        data["arms"] = {
+            name: {key: value for key, value in arm.items() if key != "trials"} for name, arm in data["arms"].items()
+        }
+        data["resources"] = {"cpu": data["resources"]["cpu"]}
+        if not self.search.deterministic:
+            del data["concurrency"]
+        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()
