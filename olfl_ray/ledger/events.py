@@ -1,0 +1,219 @@
+"""What can happen to a study: eight kinds of event, each a frozen fact with the time of its noting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from time import time as now
+from typing import Any, ClassVar, Literal, Self
+
+__all__ = [
+    "Began",
+    "Committed",
+    "DriverStarted",
+    "DriverStopped",
+    "Ended",
+    "Event",
+    "Proposed",
+    "Stopped",
+    "StudyCreated",
+]
+
+EndState = Literal["finished", "pruned", "diverged", "failed"]
+"""How a trial ends; DESIGN.md's table says what Optuna and MLflow hear of each."""
+
+_FLOAT = "$float"  # JSON has no NaN and no infinity: {"$float": "nan"} stands for one.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One fact about a study.
+
+    Args:
+        time: Wall-clock time at which it was noted, in seconds since 1970.
+    """
+
+    _kinds: ClassVar[dict[str, type[Event]]] = {}
+
+    time: float = field(default_factory=now)
+
+    def __init_subclass__(cls) -> None:
+        Event._kinds[cls.__name__] = cls
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: `kind`, then the fields.
+
+        Raises:
+            TypeError: A field holds something that JSON has no form for.
+        """
+        return {"kind": type(self).__name__} | {f.name: _pack(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The event that `to_json` wrote.
+
+        Raises:
+            ValueError: The kind or a field is not one that this version knows.
+        """
+        values = {name: _unpack(value) for name, value in data.items()}
+        kind = values.pop("kind", None)
+        found = Event._kinds.get(str(kind))
+        if found is None or not issubclass(found, cls):
+            raise ValueError(f"unknown kind of event {kind!r}")
+        try:
+            return found(**values)
+        except TypeError as error:
+            raise ValueError(f"unknown form of {kind}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyCreated(Event):
+    """The study's first event.
+
+    Args:
+        spec: The resolved spec, as plain values.
+        digest: Digest of what in it affects results.
+        name: The study's name.
+        versions: Version of each library that results depend on.
+    """
+
+    spec: dict[str, Any]
+    digest: str
+    name: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverStarted(Event):
+    """A driver took the study over; whoever drove it before is fenced off by this event's number.
+
+    Args:
+        epoch: The driver's lease; greater than that of any driver before.
+        host: Host name.
+        pid: Process id on that host.
+    """
+
+    epoch: int
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverStopped(Event):
+    """A driver left of its own accord.
+
+    Args:
+        epoch: The driver's lease.
+        reason: One line for people.
+    """
+
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposed(Event):
+    """A trial came to be.
+
+    Args:
+        trial: Its id, such as `online/3` or `online/c3`.
+        params: What it sets: dotted field of the spec -> value.
+        seeds: Seed of each replicate.
+    """
+
+    trial: str
+    params: dict[str, Any]
+    seeds: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Began(Event):
+    """A worker was given the trial.
+
+    Args:
+        trial: Its id.
+        attempt: Number of the attempt, from 1, greater than any before; the worker writes under `attempt-N/`.
+    """
+
+    trial: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed(Event):
+    """A checkpoint and the records before it count from now on.
+
+    Args:
+        trial: Its id.
+        attempt: The attempt that made it; only the present one may commit.
+        commit: Key of the worker's manifest.
+        step: Base steps done; greater than at any commit before.
+        value: Search metric at that step, mean over replicates; None where it was not measured.
+        values: Every metric at that step, mean over replicates.
+    """
+
+    trial: str
+    attempt: int
+    commit: str
+    step: int
+    value: float | None
+    values: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Event):
+    """A trial is over, once and for all.
+
+    Args:
+        trial: Its id.
+        state: How it ended.
+        step: Base steps of the result.
+        value: Search metric of the result, mean over replicates; None where there is none.
+        metrics: For each metric one value a replicate.
+        cause: Why a trial failed or was cut short, in one line; None where there is nothing to say.
+    """
+
+    trial: str
+    state: EndState
+    step: int
+    value: float | None
+    metrics: dict[str, list[float]]
+    cause: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped(Event):
+    """A running trial was laid aside after its last commit; it can begin again.
+
+    Args:
+        trial: Its id.
+    """
+
+    trial: str
+
+
+def _pack(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return float(value) if isfinite(value) else {_FLOAT: str(float(value))}
+    if isinstance(value, Mapping):
+        if _FLOAT in value or not all(isinstance(key, str) for key in value):
+            raise TypeError(
+                f"keys of a mapping must be strings other than {_FLOAT!r}, but are {list(value)!r}"
+            )
+        return {key: _pack(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_pack(item) for item in value]
+    raise TypeError(f"{value!r} of type {type(value).__name__} has no JSON form")
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {_FLOAT}:
+            return float(value[_FLOAT])
+        return {key: _unpack(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unpack(item) for item in value]
+    return value

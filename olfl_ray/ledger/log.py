@@ -1,0 +1,176 @@
+"""The event log: event n is the object `ledger/n.json`, won by create-if-absent and then left alone for good.
+
+That every number stays is what fences a driver that wakes up late: the number that it thinks is next is taken.
+So compaction deletes nothing. It writes the lines of all events so far into one object, which a start reads in
+place of thousands; where that object is damaged, the events themselves are read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from olfl_ray.errors import Fenced, LedgerError, StudyError
+from olfl_ray.ledger.codec import Damaged, Unknown, decode, encode, seal, unseal
+from olfl_ray.ledger.events import Event, StudyCreated
+from olfl_ray.ledger.rules import apply
+from olfl_ray.ledger.state import StudyState
+from olfl_ray.storage import Storage
+
+__all__ = ["Ledger"]
+
+_FOLDER = "ledger/"
+_COMPACTED = f"{_FOLDER}compacted.jsonl"
+_log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """A study's events and the state they replay to; made by `Ledger.create` or `Ledger.load` only.
+
+    One thread of one driver appends. Any number of readers may load at any time.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._writer = secrets.token_hex(4)
+        self._lines: list[bytes] = []
+        self._events: list[Event] = []
+        self._state: StudyState | None = None
+
+    @classmethod
+    def create(
+        cls, storage: Storage, spec: Mapping[str, Any], digest: str, name: str, versions: Mapping[str, str]
+    ) -> Ledger:
+        """Begin a study.
+
+        Args:
+            storage: The study's storage.
+            spec: The resolved spec, as plain values.
+            digest: Digest of what in it affects results.
+            name: The study's name.
+            versions: Version of each library that results depend on.
+
+        Raises:
+            StudyError: There is a study already.
+        """
+        ledger = cls(storage)
+        created = StudyCreated(spec=dict(spec), digest=digest, name=name, versions=dict(versions))
+        try:
+            ledger.append(created)
+        except Fenced as error:
+            raise StudyError(
+                f"{storage.url}: there is a study already; resume it, or give the new one another name"
+            ) from error
+        return ledger
+
+    @classmethod
+    def load(cls, storage: Storage) -> Ledger:
+        """Replay a study's events.
+
+        Raises:
+            StudyError: There is no study, an event is missing or damaged, or a later version wrote it.
+            LedgerError: The events break the rules.
+        """
+        ledger = cls(storage)
+        numbers = _numbers(storage)
+        lines = _compacted(storage)
+        last = max(len(lines), *numbers, 0)
+        if last == 0:
+            raise StudyError(f"{storage.url}: there is no study here; check the name, or run its spec first")
+        for number in range(1, last + 1):
+            try:
+                line = lines[number - 1] if number <= len(lines) else storage.read(_key(number))
+                ledger._take(line, decode(line, number))
+            except FileNotFoundError as error:
+                raise _unreadable(storage, number, last, "is missing") from error
+            except Damaged as error:
+                raise _unreadable(storage, number, last, f"is damaged ({error})") from error
+            except Unknown as error:
+                raise StudyError(
+                    f"{storage.url}/{_key(number)}: event {number} was written by another version of olfl_ray"
+                    f" ({error}); use that version"
+                ) from error
+            except LedgerError as error:
+                raise LedgerError(f"{storage.url}/{_key(number)}: event {number}: {error}") from error
+        return ledger
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All events so far, in order."""
+        return tuple(self._events)
+
+    @property
+    def state(self) -> StudyState:
+        """Where the study stands."""
+        assert self._state is not None, "a ledger holds at least its study's creation"
+        return self._state
+
+    def append(self, event: Event) -> None:
+        """Note an event: once this returns, it holds for good.
+
+        After a `SetupError` (a full disk, say) only a new load tells whether it holds; the same event may be
+        given again, unchanged.
+
+        Raises:
+            LedgerError: The rules do not allow it now, or it has no JSON form; nothing was written.
+            Fenced: Another driver wrote to this study since it was loaded; this ledger can write no more.
+            SetupError: The storage refused.
+        """
+        number = len(self._events) + 1
+        try:
+            line = encode(number, self._writer, event)
+        except TypeError as error:
+            raise LedgerError(f"{error}, in {event!r}") from error
+        as_replayed = decode(line, number)
+        apply(self._state, as_replayed)
+        if not self._storage.create(_key(number), line) and self._storage.read(_key(number)) != line:
+            raise Fenced(f"{self._storage.url}: another driver wrote event {number}; this one must stop")
+        self._take(line, as_replayed)
+
+    def compact(self) -> None:
+        """Make the next start fast. Deletes nothing, and may be interrupted or repeated at any time."""
+        body = b"".join(self._lines)
+        head = json.dumps({"events": len(self._lines)}).encode() + b"\n"
+        self._storage.write(_COMPACTED, seal(head + body))
+
+    def _take(self, line: bytes, event: Event) -> None:
+        self._state = apply(self._state, event)
+        self._lines.append(line)
+        self._events.append(event)
+
+
+def _key(number: int) -> str:
+    return f"{_FOLDER}{number:09d}.json"
+
+
+def _numbers(storage: Storage) -> list[int]:
+    """Numbers of the events that are there."""
+    names = (PurePosixPath(key) for key in storage.keys(_FOLDER))
+    return [int(name.stem) for name in names if name.suffix == ".json" and name.stem.isdecimal()]
+
+
+def _compacted(storage: Storage) -> list[bytes]:
+    """The lines of the compacted object; none where there is no whole one."""
+    try:
+        sealed = storage.read(_COMPACTED)
+    except FileNotFoundError:
+        return []
+    try:
+        head, *lines = unseal(sealed).splitlines(keepends=True)
+        if json.loads(head)["events"] != len(lines):
+            raise Damaged("it does not hold the number of events that it names")
+    except Damaged as error:
+        _log.warning("%s/%s: %s; the events themselves are read in its place", storage.url, _COMPACTED, error)
+        return []
+    return lines
+
+
+def _unreadable(storage: Storage, number: int, last: int, problem: str) -> StudyError:
+    move = "put back a copy of that file"
+    if 1 < number == last:
+        move += f", or move it away to go on from event {number - 1}; what came after that is done again"
+    return StudyError(f"{storage.url}/{_key(number)}: event {number} of {last} {problem}; {move}")

@@ -1,0 +1,119 @@
+"""The ledger's rules: state and event in, next state out, or a `LedgerError` that names the rule.
+
+planned -> running <-> stopped; from any of the three to one of finished, pruned, diverged, failed, once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never, get_args
+
+from olfl_ray.errors import LedgerError, StudyError
+from olfl_ray.ledger.events import (
+    Began,
+    Committed,
+    DriverStarted,
+    DriverStopped,
+    Ended,
+    EndState,
+    Event,
+    Proposed,
+    Stopped,
+    StudyCreated,
+)
+from olfl_ray.ledger.state import StudyState, TrialId, TrialState
+
+__all__ = ["apply"]
+
+
+def apply(state: StudyState | None, event: Event) -> StudyState:
+    """The state after an event.
+
+    Args:
+        state: The state before; None before the first event.
+        event: What happened.
+
+    Raises:
+        LedgerError: The rules do not allow that event in that state.
+    """
+    if isinstance(event, StudyCreated):
+        _require(state is None, "a study is created once", event)
+        return StudyState(
+            name=event.name,
+            digest=event.digest,
+            spec=event.spec,
+            versions=event.versions,
+            created_at=event.time,
+        )
+    if state is None:
+        raise LedgerError(f"a study's first event creates it, but this is {event!r}")
+    if isinstance(event, DriverStarted):
+        _require(event.epoch > state.epoch, f"the epoch must be greater than {state.epoch}", event)
+        return replace(state, epoch=event.epoch, driving=True)
+    if isinstance(event, DriverStopped):
+        _require(state.driving, "no driver is running", event)
+        _require(event.epoch == state.epoch, f"the running driver's epoch is {state.epoch}", event)
+        return replace(state, driving=False)
+    if isinstance(event, Proposed):
+        trial = _propose(state, event)
+    elif isinstance(event, (Began, Committed, Ended, Stopped)):
+        _require(event.trial in state.trials, "the trial was never proposed", event)
+        before = state.trials[event.trial]
+        _require(not before.ended, f"the trial is {before.state} already", event)
+        trial = _advance(before, event)
+    else:
+        raise LedgerError(f"no rule for {event!r}")
+    return replace(state, trials={**state.trials, event.trial: trial})
+
+
+def _propose(state: StudyState, event: Proposed) -> TrialState:
+    try:
+        trial = TrialId.parse(event.trial)
+    except StudyError as error:
+        raise LedgerError(f"{error}, in {event!r}") from error
+    _require(event.trial not in state.trials, "the trial was proposed before", event)
+    _require(len(event.seeds) > 0, "a trial has at least one seed", event)
+    return TrialState(id=trial, params=event.params, seeds=tuple(event.seeds), proposed_at=event.time)
+
+
+def _advance(trial: TrialState, event: Began | Committed | Ended | Stopped) -> TrialState:
+    match event:
+        case Began():
+            _require(
+                event.attempt > trial.attempt, f"the attempt must be greater than {trial.attempt}", event
+            )
+            began = event.time if trial.began_at is None else trial.began_at
+            return replace(trial, state="running", attempt=event.attempt, began_at=began)
+        case Committed():
+            last = trial.commits[-1].step if trial.commits else -1
+            _require(
+                trial.state == "running", f"only a running trial commits, this one is {trial.state}", event
+            )
+            _require(event.attempt == trial.attempt, f"the present attempt is {trial.attempt}", event)
+            _require(event.step > last, f"the step must be greater than {last}", event)
+            return replace(trial, commits=(*trial.commits, event), step=event.step, value=event.value)
+        case Ended():
+            _require(event.state in get_args(EndState), f"a trial ends as one of {get_args(EndState)}", event)
+            _require(event.state == "failed" or trial.attempt > 0, "before it began, it can only fail", event)
+            _require(event.state != "failed" or bool(event.cause), "a failed trial has a cause", event)
+            return replace(
+                trial,
+                state=event.state,
+                step=event.step,
+                value=event.value,
+                metrics=event.metrics,
+                cause=event.cause,
+                ended_at=event.time,
+            )
+        case Stopped():
+            _require(
+                trial.state == "running", f"only a running trial stops, this one is {trial.state}", event
+            )
+            return replace(trial, state="stopped")
+        case _:
+            assert_never(event)
+
+
+def _require(holds: bool, rule: str, event: Event) -> None:
+    if not holds:
+        raise LedgerError(f"{rule}, so this event is illegal: {event!r}")

@@ -1,0 +1,123 @@
+"""Where a study and its trials stand after the events so far."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from olfl_ray.errors import StudyError
+from olfl_ray.ledger.events import Committed
+
+__all__ = ["StudyState", "TrialId", "TrialState"]
+
+Stage = Literal["planned", "running", "stopped", "finished", "pruned", "diverged", "failed"]
+
+_NAME = re.compile(r"c?(0|[1-9][0-9]*)", re.ASCII)
+
+
+@dataclass(frozen=True, order=True)
+class TrialId:
+    """A trial's name in its study: `online/3`, a search trial of arm online, or `online/c3`, a confirming one.
+
+    Args:
+        arm: The arm.
+        name: Ordinal of a search trial, or `c` and the index of the confirming seed.
+
+    Raises:
+        StudyError: One of the two breaks that form.
+    """
+
+    arm: str
+    name: str
+
+    def __post_init__(self) -> None:
+        if not self.arm or "/" in self.arm or not _NAME.fullmatch(self.name):
+            raise StudyError(
+                f"trial {self}: give ARM/ORDINAL (online/3), or ARM/cSEED for a confirming one (online/c3)"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.arm}/{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> TrialId:
+        """The id that `str` wrote. Raises `StudyError` for any other text."""
+        arm, _, name = text.rpartition("/")
+        return cls(arm, name)
+
+    @property
+    def confirming(self) -> bool:
+        """Whether it confirms an arm's winner on a fresh seed, and so takes no part in the search."""
+        return self.name.startswith("c")
+
+    @property
+    def ordinal(self) -> int:
+        """Place among the arm's search trials, or among its confirming seeds; from 0."""
+        return int(self.name.removeprefix("c"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialState:
+    """Where one trial stands.
+
+    Args:
+        id: The trial.
+        params: What it sets: dotted field of the spec -> value.
+        seeds: Seed of each replicate.
+        state: Its stage; the last four are final.
+        attempt: Number of the latest attempt; 0 before the first.
+        commits: Its commits, by increasing step.
+        step: Base steps of the result, or of the last commit; 0 before that.
+        value: Search metric of the result, or of the last commit; None where there is none.
+        metrics: For each metric of the result one value a replicate; empty before the end.
+        cause: Why it failed or was cut short; None where there is nothing to say.
+        proposed_at: When it was proposed, in seconds since 1970.
+        began_at: When its first attempt began; None before.
+        ended_at: When it ended; None before.
+    """
+
+    id: TrialId
+    params: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    state: Stage = "planned"
+    attempt: int = 0
+    commits: tuple[Committed, ...] = ()
+    step: int = 0
+    value: float | None = None
+    metrics: Mapping[str, list[float]] = field(default_factory=dict)
+    cause: str | None = None
+    proposed_at: float
+    began_at: float | None = None
+    ended_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its result is final."""
+        return self.ended_at is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyState:
+    """Where a study stands.
+
+    Args:
+        name: The study's name.
+        digest: Digest of what affects its results.
+        spec: The resolved spec that it was created with.
+        versions: Version of each library at its creation.
+        created_at: When it was created, in seconds since 1970.
+        epoch: Lease of its latest driver; 0 before the first.
+        driving: Whether that driver has not said that it left; it may have been killed all the same.
+        trials: Trial by id (`str` of a `TrialId`), in the order of their proposal.
+    """
+
+    name: str
+    digest: str
+    spec: Mapping[str, Any]
+    versions: Mapping[str, str]
+    created_at: float
+    epoch: int = 0
+    driving: bool = False
+    trials: Mapping[str, TrialState] = field(default_factory=dict)

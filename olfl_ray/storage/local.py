@@ -1,0 +1,157 @@
+"""Local disk: temporary file, fsync, rename or link, fsync of the folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from olfl_ray.errors import SetupError
+from olfl_ray.storage.protocol import TEMPORARY, check_key
+
+__all__ = ["LocalStorage"]
+
+_NEXT_MOVE = {
+    errno.EACCES: "grant yourself access, or choose another place",
+    errno.EDQUOT: "make room within your quota and start again",
+    errno.EEXIST: "a file stands where a folder is needed: move it, or choose another place",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose another place",
+    errno.ENOSPC: "make room and start again: what was there before is whole",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it, or choose another place",
+    errno.EOPNOTSUPP: "this file system has no hard links, which `create` needs: choose another place",
+    errno.EPERM: "grant yourself access, or choose a place on a file system with hard links",
+    errno.EROFS: "choose a place that can be written",
+}
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class LocalStorage:
+    """A folder of a local or network disk, made at the first write.
+
+    A process that is killed while it writes leaves at most one temporary file, which nothing lists or reads.
+
+    Args:
+        root: The folder.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).expanduser().absolute()
+        self.url = self.root.as_uri()
+
+    def __repr__(self) -> str:
+        return f"LocalStorage({str(self.root)!r})"
+
+    def read(self, key: str) -> bytes:
+        path = self._path(key)
+        with self.open(key) as file, _explained(path, "read"):
+            return file.read()
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        with _explained(path, "write"), _temporary(path, data) as temporary:
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+
+    def create(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        if self.exists(key):
+            return False
+        with _explained(path, "create"), _temporary(path, data) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            _sync_folder(path.parent)
+        return True
+
+    def keys(self, prefix: str = "") -> list[str]:
+        if prefix:
+            check_key(prefix.removesuffix("/"))
+        top = self.root / prefix.rpartition("/")[0]
+        found = []
+        for folder, _, names in os.walk(top, onerror=_raise_unless_absent):
+            inside = Path(folder).relative_to(self.root)
+            found += [(inside / name).as_posix() for name in names if not name.startswith(TEMPORARY)]
+        return sorted(key for key in found if key.startswith(prefix))
+
+    def exists(self, key: str) -> bool:
+        path = self._path(key)
+        with _explained(path, "look for"):
+            return path.is_file()
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with _explained(path, "delete"):
+            try:
+                path.unlink()
+            except _ABSENT:
+                return
+            _sync_folder(path.parent)
+
+    def open(self, key: str) -> BinaryIO:
+        path = self._path(key)
+        try:
+            return path.open("rb")
+        except _ABSENT as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+        except OSError as error:
+            raise _refused(path, "read", error) from error
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+
+@contextmanager
+def _explained(path: Path, verb: str) -> Iterator[None]:
+    """Say what the system refused, and the next move, in place of a bare `OSError`."""
+    try:
+        yield
+    except OSError as error:
+        raise _refused(path, verb, error) from error
+
+
+def _refused(path: Path, verb: str, error: OSError) -> SetupError:
+    reason = error.strerror or str(error)
+    move = _NEXT_MOVE.get(error.errno or 0, "look after that disk, or choose another place")
+    return SetupError(f"{path}: cannot {verb} it ({reason}); {move}")
+
+
+@contextmanager
+def _temporary(path: Path, data: bytes) -> Iterator[Path]:
+    """The bytes on disk, under a name beside `path` that is gone afterwards."""
+    _make_folder(path.parent)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, each as durable as the file that will lie in it."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, _ABSENT):
+        raise _refused(Path(error.filename), "list", error) from error

@@ -1,0 +1,61 @@
+"""What every storage promises: an object is there as a whole or not at all, and `create` has one winner."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Protocol, runtime_checkable
+
+__all__ = ["TEMPORARY", "Storage", "check_key"]
+
+TEMPORARY = ".tmp-"
+"""First characters of the names of temporary files, which no key may use."""
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """Named bytes in one place, the promise that ledger, leases and checkpoints stand on.
+
+    A key is a relative POSIX path such as `ledger/000000001.json`. Every method raises `ValueError` for a key
+    that breaks the rules of `check_key`, and `SetupError`, naming the object's place, where the place refuses
+    (no permission, no room, read-only). When `write` or `create` returns, the bytes survive a power cut.
+
+    Attributes:
+        url: Where it is; `open_storage(url)` opens the same place again.
+    """
+
+    url: str
+
+    def read(self, key: str) -> bytes:
+        """Bytes of one object. Raises `FileNotFoundError` when it is absent."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put an object in place of what was there; readers see the old bytes or the new, never a mixture."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Put an object where there is none; of many callers at the same time exactly one gets True."""
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Sorted keys that start with `prefix` (a string, not necessarily a folder)."""
+
+    def exists(self, key: str) -> bool:
+        """Whether the object is there."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; no error when it is absent."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Seekable reader of one object, for the caller to close. Raises `FileNotFoundError` when absent."""
+
+
+def check_key(key: str) -> str:
+    """The key itself, if it is a relative POSIX path that stays inside its storage.
+
+    Raises:
+        ValueError: It is empty or absolute, has an empty part, `.`, `..`, a NUL, or a temporary file's name.
+    """
+    for part in key.split("/"):
+        if part in ("", ".", "..") or part.startswith(TEMPORARY) or "\0" in part:
+            raise ValueError(
+                f"key {key!r}: a key is a relative path of non-empty parts without `.`, `..`, NUL and a"
+                f" leading `{TEMPORARY}`, but one part is {part!r}"
+            )
+    return key
