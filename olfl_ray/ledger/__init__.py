@@ -1,5 +1,6 @@
 """The one truth of a study: its events, in order, and the state that they replay to."""
 
+from olfl_ray.ledger.commits import Commit, latest_commit, read_commit, trial_folder, write_commit
 from olfl_ray.ledger.events import (
     Began,
     Committed,
@@ -17,6 +18,7 @@ from olfl_ray.ledger.state import StudyState, TrialId, TrialState
 
 __all__ = [
     "Began",
+    "Commit",
     "Committed",
     "DriverStarted",
     "DriverStopped",
@@ -30,4 +32,8 @@ __all__ = [
     "TrialId",
     "TrialState",
     "apply",
+    "latest_commit",
+    "read_commit",
+    "trial_folder",
+    "write_commit",
 ]

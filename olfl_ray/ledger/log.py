@@ -1,8 +1,8 @@
 """The event log: event n is the object `ledger/n.json`, won by create-if-absent and then left alone for good.
 
-That every number stays is what fences a driver that wakes up late: the number that it thinks is next is taken.
-So compaction deletes nothing. It writes the lines of all events so far into one object, which a start reads in
-place of thousands; where that object is damaged, the events themselves are read.
+That every number stays is what fences a driver that wakes up late: the number it takes for the next is there.
+So compaction deletes nothing. It writes the lines of all events so far into one object, which a start reads
+in place of thousands; where that object is damaged, the events themselves are read.
 """
 
 from __future__ import annotations
@@ -123,9 +123,9 @@ class Ledger:
         number = len(self._events) + 1
         try:
             line = encode(number, self._writer, event)
-        except TypeError as error:
+            as_replayed = decode(line, number)
+        except (TypeError, ValueError) as error:
             raise LedgerError(f"{error}, in {event!r}") from error
-        as_replayed = decode(line, number)
         apply(self._state, as_replayed)
         if not self._storage.create(_key(number), line) and self._storage.read(_key(number)) != line:
             raise Fenced(f"{self._storage.url}: another driver wrote event {number}; this one must stop")

@@ -19,7 +19,7 @@ _NAME = re.compile(r"c?(0|[1-9][0-9]*)", re.ASCII)
 
 @dataclass(frozen=True, order=True)
 class TrialId:
-    """A trial's name in its study: `online/3`, a search trial of arm online, or `online/c3`, a confirming one.
+    """`online/3`, search trial 3 of the arm online, or `online/c3`, its confirming trial on seed 3.
 
     Args:
         arm: The arm.

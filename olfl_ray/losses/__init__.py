@@ -1,0 +1,17 @@
+"""Task losses and learned losses."""
+
+from olfl_ray.losses.build import build_loss
+from olfl_ray.losses.files import dump_loss, read_loss
+from olfl_ray.losses.learned import LearnedLoss, LossNetwork, SmoothLeakyReLU
+from olfl_ray.losses.task import TaskLoss, task_loss
+
+__all__ = [
+    "LearnedLoss",
+    "LossNetwork",
+    "SmoothLeakyReLU",
+    "TaskLoss",
+    "build_loss",
+    "dump_loss",
+    "read_loss",
+    "task_loss",
+]

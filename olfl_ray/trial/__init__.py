@@ -1,0 +1,7 @@
+"""One trial, from settings to records; needs neither Ray nor MLflow nor Optuna."""
+
+from olfl_ray.trial.build import Place, check
+from olfl_ray.trial.run import PhiCache, Progress, run
+from olfl_ray.trial.state import TrialState, state_from_bytes, state_to_bytes
+
+__all__ = ["PhiCache", "Place", "Progress", "TrialState", "check", "run", "state_from_bytes", "state_to_bytes"]

@@ -1,0 +1,139 @@
+"""Base optimizers as pure, differentiable maps (theta', state') = U(theta, g, state, alpha)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Adam", "Optimizer", "Params", "Sgd", "clip_by_norm", "global_norm"]
+
+Params = Mapping[str, Tensor]
+"""Tensors by name: parameters, gradients, or an optimizer's state."""
+
+
+def _root(squares: Tensor) -> Tensor:
+    """Square root whose derivative at 0 is defined as 0, not infinity (dead ReLUs give g = 0 exactly)."""
+    positive = squares > 0
+    return torch.where(positive, squares, torch.ones_like(squares)).sqrt() * positive
+
+
+def global_norm(tensors: Params) -> Tensor:
+    """Euclidean norm of all entries together, a scalar."""
+    return _root(torch.stack([(tensor * tensor).sum() for tensor in tensors.values()]).sum())
+
+
+def clip_by_norm(grads: Params, limit: float | None) -> Params:
+    """Scale the gradient so that its global norm is at most `limit`; None changes nothing."""
+    if limit is None:
+        return grads
+    scale = (limit / (global_norm(grads) + 1e-6)).clamp(max=1.0)
+    return {name: grad * scale for name, grad in grads.items()}
+
+
+class Optimizer(ABC):
+    """A base optimizer; `update` is differentiable with respect to the gradient and the learning rate."""
+
+    clip_norm: float | None
+
+    @abstractmethod
+    def init(self, params: Params) -> dict[str, Tensor]:
+        """State before the first step, tensors by name."""
+
+    @abstractmethod
+    def update(
+        self, params: Params, grads: Params, state: Params, lr: float | Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One step.
+
+        Args:
+            params: theta.
+            grads: g, the same names and shapes.
+            state: From `init` or the step before.
+            lr: alpha, a number or a scalar tensor.
+
+        Returns:
+            theta' and the state after the step.
+        """
+
+    def pullback(self, vector: Params, lr: float | Tensor) -> dict[str, Tensor] | None:
+        """(dU/dg)^T v where it does not depend on g; None where autograd must be asked."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sgd(Optimizer):
+    """As `torch.optim.SGD`: momentum, Nesterov, L2 weight decay."""
+
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def init(self, params: Params) -> dict[str, Tensor]:
+        if self.momentum == 0:
+            return {}
+        return {name: torch.zeros_like(value) for name, value in params.items()}
+
+    def update(
+        self, params: Params, grads: Params, state: Params, lr: float | Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        grads = clip_by_norm(grads, self.clip_norm)
+        new_params, new_state = {}, {}
+        for name, value in params.items():
+            direction = grads[name]
+            if self.weight_decay:
+                direction = direction + self.weight_decay * value
+            if self.momentum:
+                velocity = self.momentum * state[name] + direction
+                new_state[name] = velocity
+                direction = direction + self.momentum * velocity if self.nesterov else velocity
+            new_params[name] = value - lr * direction
+        return new_params, new_state
+
+    def pullback(self, vector: Params, lr: float | Tensor) -> dict[str, Tensor] | None:
+        if self.clip_norm is not None:
+            return None
+        factor = -lr * (1 + self.momentum if self.nesterov else 1.0)
+        return {name: factor * value for name, value in vector.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """As `torch.optim.Adam`, or `AdamW` with `decoupled` weight decay; its derivative at v = 0 is defined as 0."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    clip_norm: float | None = None
+
+    def init(self, params: Params) -> dict[str, Tensor]:
+        state = {f"{kind}.{name}": torch.zeros_like(value) for kind in "mv" for name, value in params.items()}
+        first = next(iter(params.values()))
+        return {**state, "t": torch.zeros((), dtype=torch.float64, device=first.device)}
+
+    def update(
+        self, params: Params, grads: Params, state: Params, lr: float | Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        grads = clip_by_norm(grads, self.clip_norm)
+        t = state["t"] + 1
+        new_params: dict[str, Tensor] = {}
+        new_state: dict[str, Tensor] = {"t": t}
+        for name, value in params.items():
+            grad = grads[name]
+            if self.weight_decay and not self.decoupled:
+                grad = grad + self.weight_decay * value
+            m = self.beta1 * state[f"m.{name}"] + (1 - self.beta1) * grad
+            v = self.beta2 * state[f"v.{name}"] + (1 - self.beta2) * grad * grad
+            new_state[f"m.{name}"], new_state[f"v.{name}"] = m, v
+            m_hat = m / (1 - self.beta1**t).to(m.dtype)
+            v_hat = v / (1 - self.beta2**t).to(v.dtype)
+            if self.weight_decay and self.decoupled:
+                value = value - lr * self.weight_decay * value
+            new_params[name] = value - lr * m_hat / (_root(v_hat) + self.eps)
+        return new_params, new_state

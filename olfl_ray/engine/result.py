@@ -1,0 +1,32 @@
+"""What one base step with its meta-gradient gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["StepResult"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """All tensors are detached.
+
+    Args:
+        theta: Parameters after the step.
+        buffers: Buffers after the train pass.
+        opt_state: State of the base optimizer after the step.
+        phi_grad: d L_T(theta') / d phi; empty where none was asked for.
+        base_loss: The loss that theta was trained on, before the step; a scalar.
+        task_loss: L_T of the train batch before the step; a scalar.
+        meta_loss: L_T of the meta batch after the step; None where none was asked for.
+    """
+
+    theta: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    opt_state: dict[str, Tensor]
+    phi_grad: dict[str, Tensor]
+    base_loss: Tensor
+    task_loss: Tensor
+    meta_loss: Tensor | None

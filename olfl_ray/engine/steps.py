@@ -1,0 +1,217 @@
+"""Algorithms 1 and 2 of online loss function learning, one step at a time; state goes in and comes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from olfl_ray.engine.exact import exact
+from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd, clip_by_norm, global_norm
+from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.reverse import reverse
+
+__all__ = ["LearnerState", "Metrics", "base_step", "choose_estimator", "init_step", "online_lr_step", "online_step"]
+
+Estimator = Callable[..., StepResult]
+ESTIMATORS: Mapping[str, Estimator] = {"exact": exact, "reverse": reverse}
+Metrics = dict[str, Tensor]
+"""Scalars of one step, on the device: base_loss, task_loss, and after a meta-update meta_loss, grad_norm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerState:
+    """Everything that one replicate's training changes.
+
+    Args:
+        theta: Parameters of the base learner.
+        buffers: Its buffers.
+        opt_state: State of the base optimizer.
+        phi: Parameters of the learned loss; for online_lr, `{"alpha": base learning rate}`; empty for a baseline.
+        meta_state: State of the meta-optimizer.
+    """
+
+    theta: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    opt_state: dict[str, Tensor]
+    phi: dict[str, Tensor]
+    meta_state: dict[str, Tensor]
+
+
+def choose_estimator(name: str, inner_steps: int, module: torch.nn.Module) -> Estimator:
+    """The meta-gradient estimator called `name`; auto takes exact for convolutional learners, else reverse.
+
+    Both give the same value to rounding. Reverse over reverse has fewer operations to launch, so it wins where they
+    are small; the forward-mode product wins, in time and memory, where they are convolutions.
+    """
+    if name == "auto":
+        has_convolution = any(isinstance(part, torch.nn.modules.conv._ConvNd) for part in module.modules())
+        name = "exact" if inner_steps == 1 and has_convolution else "reverse"
+    return ESTIMATORS[name]
+
+
+def base_step(problem: Problem, state: LearnerState, batch: Batch, lr: float | Tensor) -> tuple[LearnerState, Metrics]:
+    """One ordinary step: theta' = U(theta, grad of M_phi (phi frozen) or of the task loss)."""
+    x, y = batch
+    theta = {name: value.requires_grad_() for name, value in state.theta.items()}
+    outputs, buffers = problem.train_forward(theta, state.buffers, x)
+    if problem.learned is None:
+        loss = problem.base_loss(outputs, y)
+    else:
+        loss = functional_call(problem.learned, state.phi, (outputs, y))
+    grads = dict(zip(theta, torch.autograd.grad(loss, list(theta.values())), strict=True))
+    with torch.no_grad():
+        new_theta, opt_state = problem.optimizer.update(theta, grads, state.opt_state, lr)
+        task_loss = problem.task_loss(outputs, y)
+    detached = {name: value.detach() for name, value in buffers.items()}
+    new = replace(state, theta=new_theta, buffers=detached, opt_state=opt_state)
+    return new, {"base_loss": loss.detach(), "task_loss": task_loss}
+
+
+def online_step(
+    problem: Problem,
+    state: LearnerState,
+    train: Batch,
+    meta: Batch,
+    *,
+    lr: float,
+    eta: float,
+    estimator: Estimator,
+    meta_optimizer: Optimizer,
+    clip_norm: float | None,
+) -> tuple[LearnerState, Metrics]:
+    """One step of Algorithm 2: a base step on M_phi, then phi' = phi - eta grad_phi L_T(theta')."""
+    result = estimator(problem, state.theta, state.buffers, state.opt_state, state.phi, lr, [train], meta)
+    phi, meta_state, norm = _meta_update(state.phi, result.phi_grad, state.meta_state, eta, meta_optimizer, clip_norm)
+    new = LearnerState(
+        theta=result.theta, buffers=result.buffers, opt_state=result.opt_state, phi=phi, meta_state=meta_state
+    )
+    assert result.meta_loss is not None
+    return new, {
+        "base_loss": result.base_loss,
+        "task_loss": result.task_loss,
+        "meta_loss": result.meta_loss,
+        "grad_norm": norm,
+    }
+
+
+def online_lr_step(
+    problem: Problem,
+    state: LearnerState,
+    train: Batch,
+    meta: Batch,
+    *,
+    factor: float,
+    eta: float,
+    meta_optimizer: Optimizer,
+    clip_norm: float | None,
+) -> tuple[LearnerState, Metrics]:
+    """The ablation: a scalar alpha in phi's place, the task loss as base loss; lr = alpha times the schedule's factor."""
+    x, y = train
+    theta = {name: value.detach().requires_grad_() for name, value in state.theta.items()}
+    outputs, buffers = problem.train_forward(theta, state.buffers, x)
+    loss = problem.base_loss(outputs, y)
+    grads = dict(zip(theta, torch.autograd.grad(loss, list(theta.values())), strict=True))
+    alpha = state.phi["alpha"].detach().requires_grad_()
+    fixed = {name: value.detach() for name, value in theta.items()}
+    moved, opt_state = problem.optimizer.update(fixed, grads, state.opt_state, alpha * factor)
+    live = {name: value.detach() for name, value in buffers.items()}
+    meta_loss = problem.task_loss(problem.quiet_forward(moved, live, meta[0]), meta[1])
+    (grad,) = torch.autograd.grad(meta_loss, [alpha])
+    phi, meta_state, norm = _meta_update(
+        state.phi, {"alpha": grad}, state.meta_state, eta, meta_optimizer, clip_norm
+    )
+    new = LearnerState(
+        theta={name: value.detach() for name, value in moved.items()},
+        buffers=live,
+        opt_state={name: value.detach() for name, value in opt_state.items()},
+        phi=phi,
+        meta_state=meta_state,
+    )
+    task_loss = problem.task_loss(outputs.detach(), y)
+    return new, {"base_loss": loss.detach(), "task_loss": task_loss, "meta_loss": meta_loss.detach(), "grad_norm": norm}
+
+
+def init_step(
+    problem: Problem,
+    phi: Params,
+    meta_state: Params,
+    theta: Params,
+    buffers: Params,
+    train: Sequence[Batch],
+    meta: Batch,
+    *,
+    lr: float | Tensor,
+    eta: float,
+    estimator: Estimator,
+    meta_optimizer: Optimizer,
+    clip_norm: float | None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """One round of Algorithm 1 from a freshly reset theta.
+
+    Returns:
+        phi', the meta-optimizer's state, and L_T after the unrolled steps.
+    """
+    opt_state = problem.optimizer.init(theta)
+    if problem.learned is None:
+        meta_loss, grads = _lr_gradient(problem, theta, buffers, opt_state, phi["alpha"], train, meta)
+    else:
+        result = estimator(problem, theta, buffers, opt_state, phi, lr, train, meta)
+        assert result.meta_loss is not None
+        meta_loss, grads = result.meta_loss, result.phi_grad
+    new_phi, new_state, _ = _meta_update(phi, grads, meta_state, eta, meta_optimizer, clip_norm)
+    return new_phi, new_state, meta_loss
+
+
+def _lr_gradient(
+    problem: Problem,
+    theta: Params,
+    buffers: Params,
+    opt_state: Params,
+    alpha: Tensor,
+    train: Sequence[Batch],
+    meta: Batch,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_T after unrolled steps on the task loss, and its derivative with respect to the learning rate."""
+    alpha = alpha.detach().requires_grad_()
+    current = {name: value.detach().requires_grad_() for name, value in theta.items()}
+    state, live = dict(opt_state), dict(buffers)
+    for x, y in train:
+        outputs, live = problem.train_forward(current, live, x)
+        loss = problem.base_loss(outputs, y)
+        grads = torch.autograd.grad(loss, list(current.values()), create_graph=len(train) > 1)
+        current, state = problem.optimizer.update(current, dict(zip(current, grads, strict=True)), state, alpha)
+    meta_loss = problem.task_loss(problem.quiet_forward(current, live, meta[0]), meta[1])
+    (grad,) = torch.autograd.grad(meta_loss, [alpha])
+    return meta_loss.detach(), {"alpha": grad}
+
+
+@torch.no_grad()
+def _meta_update(
+    phi: Params, grads: Params, state: Params, eta: float, optimizer: Optimizer, clip_norm: float | None
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    norm = global_norm(grads)
+    new_phi, new_state = optimizer.update(phi, clip_by_norm(grads, clip_norm), state, eta)
+    return new_phi, new_state, norm
+
+
+def meta_optimizer(name: str) -> Optimizer:
+    """Adam or plain SGD for phi."""
+    return Adam() if name == "adam" else Sgd()
+
+
+def schedule_factor(schedule: object, step: int, steps: int) -> float:
+    """Factor on the base learning rate at a step, in [0, 1]."""
+    name = getattr(schedule, "name", "constant")
+    done = step / steps
+    if name == "milestones":
+        return float(schedule.factor ** sum(done >= at for at in schedule.at))  # type: ignore[attr-defined]
+    if name == "cosine":
+        final: float = schedule.final  # type: ignore[attr-defined]
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
+    return 1.0

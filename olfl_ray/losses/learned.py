@@ -1,0 +1,123 @@
+"""Learned losses M_phi(y, f(x)) = reduce_i l_phi(y_i, f(x)_i), mean over the batch (METHOD.md, Symbols)."""
+
+# B batch, C outputs, P grid points
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["LearnedLoss", "LossNetwork", "SmoothLeakyReLU"]
+
+Kind = Literal["classification", "regression"]
+
+
+class SmoothLeakyReLU(nn.Module):
+    """s(z) = (1/beta) log(exp(beta z) + 1) (1 - gamma) + gamma z: smooth and unbounded (AdaLFL, arXiv 2301.13247)."""
+
+    def __init__(self, beta: float = 10.0, gamma: float = 0.01) -> None:
+        super().__init__()
+        self.beta, self.gamma = beta, gamma
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Elementwise; any shape."""
+        return F.softplus(z, beta=self.beta) * (1 - self.gamma) + self.gamma * z
+
+
+class LossNetwork(nn.Module):
+    """l_phi : R^2 -> R, a small perceptron of (target, output).
+
+    Args:
+        hidden: Units of the hidden layers.
+        activation: Hidden activation.
+        softplus_output: Softplus on the output, which makes the loss positive.
+        bias: Biases in every layer.
+        init: Initial weights: kaiming_normal or xavier_uniform; biases start at 0.
+    """
+
+    def __init__(
+        self, hidden: tuple[int, ...], activation: nn.Module, *, softplus_output: bool, bias: bool, init: str
+    ) -> None:
+        super().__init__()
+        sizes = [2, *hidden, 1]
+        layers: list[nn.Module] = []
+        for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            linear = nn.Linear(inputs, outputs, bias=bias)
+            if init == "kaiming_normal":
+                nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            else:
+                nn.init.xavier_uniform_(linear.weight)
+            if bias:
+                nn.init.zeros_(linear.bias)
+            layers.append(linear)
+            if index < len(hidden):
+                layers.append(activation)
+        if softplus_output:
+            layers.append(nn.Softplus())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, target: Tensor, output: Tensor) -> Tensor:
+        """l_phi, elementwise.
+
+        Args:
+            target: y_i, any shape.
+            output: f(x)_i, the same shape.
+
+        Returns:
+            The loss of each pair, the same shape.
+        """
+        value: Tensor = self.layers(torch.stack((target, output), dim=-1))
+        return value.squeeze(-1)
+
+
+class LearnedLoss(nn.Module):
+    """M_phi: takes the base learner's raw outputs and the targets; gives a scalar.
+
+    Args:
+        network: l_phi, called with (target, output), elementwise.
+        kind: classification (softmax probability and one-hot target go in) or regression (raw output, raw target).
+        reduction: Over the outputs: mean (as in the paper) or sum.
+    """
+
+    def __init__(self, network: nn.Module, kind: Kind, reduction: Literal["mean", "sum"] = "mean") -> None:
+        super().__init__()
+        self.network, self.kind, self.reduction = network, kind, reduction
+
+    def forward(self, outputs_BC: Tensor, targets: Tensor) -> Tensor:
+        """Mean over the batch of the reduced elementwise loss.
+
+        Args:
+            outputs_BC: Raw outputs (logits) of the base learner.
+            targets: Class indices (B,) for classification, targets (B, C) for regression.
+        """
+        if self.kind == "classification":
+            targets_BC = F.one_hot(targets, outputs_BC.shape[-1]).to(outputs_BC.dtype)
+            outputs_BC = torch.softmax(outputs_BC, dim=-1)
+        else:
+            targets_BC = targets
+        loss_BC: Tensor = self.network(targets_BC, outputs_BC)
+        loss_B = loss_BC.mean(-1) if self.reduction == "mean" else loss_BC.sum(-1)
+        return loss_B.mean()
+
+    @torch.no_grad()
+    def surface(self, points: int = 41) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The learned loss on a grid, beside the task loss output by output.
+
+        Returns:
+            target_P, output_P, learned_P, task_P. Classification: targets 0 and 1 over probabilities; the task loss is
+            -y log p. Regression: targets -1, 0, 1 over outputs in [-3, 3], in scaled units; the task loss is (y - f)^2.
+        """
+        some = next(self.network.parameters(), torch.zeros(()))
+        if self.kind == "classification":
+            line, levels = torch.linspace(0.01, 0.99, points), torch.tensor([0.0, 1.0])
+        else:
+            line, levels = torch.linspace(-3, 3, points), torch.tensor([-1.0, 0.0, 1.0])
+        grid = torch.cartesian_prod(levels, line).to(device=some.device, dtype=some.dtype)
+        target_P, output_P = grid[:, 0], grid[:, 1]
+        task_P = -target_P * output_P.log() if self.kind == "classification" else (target_P - output_P) ** 2
+        return target_P, output_P, self.network(target_P, output_P), task_P
+
+

@@ -1,0 +1,76 @@
+"""The home folder: where studies, prepared data and the tracking store live."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from olfl_ray.errors import SetupError, StudyError
+from olfl_ray.storage import Storage, open_storage
+
+__all__ = ["Home"]
+
+
+@dataclass(frozen=True)
+class Home:
+    """One folder for all state of this package on this machine.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def find(cls, path: str | Path | None = None) -> Home:
+        """The given folder, else `OLFL_HOME`, else `./.olfl`; made if it is not there.
+
+        Raises:
+            SetupError: It can't be written.
+        """
+        found = Path(path or os.environ.get("OLFL_HOME") or ".olfl").absolute()
+        try:
+            found.mkdir(parents=True, exist_ok=True)
+            probe = found / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise SetupError(f"home: {found} can't be written ({error.strerror}); choose another with --home") from None
+        return cls(found)
+
+    @property
+    def cache(self) -> Path:
+        """Prepared data sets."""
+        return self.path / "data"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The embedded tracking store."""
+        return f"sqlite:///{self.path / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Artifacts of the embedded tracking store."""
+        return self.path / "artifacts"
+
+    def study_folder(self, name: str) -> Path:
+        """The folder of a study; its name can't lead out of the home folder."""
+        if not name or "/" in name or "\\" in name or name.startswith(".") or ".." in name or "\0" in name:
+            raise StudyError(f"study: {name!r} is not a name of a study; use letters, digits, `_`, `.`, `-`")
+        return self.path / "studies" / name
+
+    def storage(self, name: str) -> Storage:
+        """The storage of a study."""
+        return open_storage(self.study_folder(name))
+
+    def names(self) -> list[str]:
+        """Names of the studies here."""
+        folder = self.path / "studies"
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+
+
+def data_root() -> Path | None:
+    """The folder of given data sets, from `OLFL_DATA`."""
+    value = os.environ.get("OLFL_DATA")
+    return Path(value).absolute() if value else None

@@ -1,0 +1,222 @@
+"""One arm's search: Optuna proposes points and judges intermediate values; rebuilt from the ledger, never stored."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from olfl_ray import ledger
+from olfl_ray.spec import Parameter, StudySpec, active, base_values, get_dotted, seed_of
+
+__all__ = ["ArmSearch", "decision_steps"]
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def decision_steps(spec: StudySpec, steps: int) -> tuple[int, ...]:
+    """Base steps at which the pruner decides: ASHA's rungs, or every `min_steps` for the median rule."""
+    pruner = spec.search.pruner
+    if pruner.name == "none":
+        return ()
+    if pruner.name == "median":
+        return tuple(range(pruner.min_steps, steps, pruner.min_steps))
+    rungs = []
+    step = pruner.min_steps
+    while step < steps:
+        rungs.append(step)
+        step *= pruner.reduction
+    return tuple(rungs)
+
+
+class ArmSearch:
+    """The search of one arm.
+
+    Args:
+        spec: The study.
+        arm: Name of the arm.
+        concurrency: Trials at a time; what a deterministic search may see depends on it.
+    """
+
+    def __init__(self, spec: StudySpec, arm: str, concurrency: int) -> None:
+        self._spec, self._arm, self._concurrency = spec, arm, concurrency
+        self._parameters = spec.parameters_of(arm)
+        self._base = base_values(spec, arm)
+        self._live: optuna.Study | None = None
+        self._trials: dict[int, Trial] = {}
+
+    def replay(self, trials: Iterable[ledger.TrialState], decided: dict[str, list[tuple[int, float]]]) -> None:
+        """Rebuild the live search from the ledger; `decided` has each trial's values at decision steps."""
+        self._live = self._study(seed_of(self._spec.seed, self._arm, "sampler"))
+        self._trials = self._fill(self._live, trials, decided)
+
+    def propose(
+        self, ordinal: int, trials: Sequence[ledger.TrialState], decided: dict[str, list[tuple[int, float]]]
+    ) -> dict[str, Any]:
+        """The point of search trial `ordinal`: field -> value. Trial 0 has the spec's own values, where they are in range."""
+        if self._spec.search.deterministic:
+            study = self._study(seed_of(self._spec.seed, self._arm, ordinal))
+            self._fill(study, self._visible(ordinal, trials), decided)
+        else:
+            assert self._live is not None
+            study = self._live
+        own = {name: get_dotted(self._base, name) for name in active(self._parameters, {}, self._base)}
+        if ordinal == 0 and all(_inside(self._parameters[name], value) for name, value in own.items()):
+            study.enqueue_trial(_encoded(self._parameters, own))
+        trial = study.ask()
+        self._trials[ordinal] = trial
+        return self._suggest(trial)
+
+    def should_prune(
+        self,
+        ordinal: int,
+        step: int,
+        value: float,
+        trials: Sequence[ledger.TrialState],
+        decided: dict[str, list[tuple[int, float]]],
+    ) -> bool:
+        """Take a value at a decision step; whether the trial ends here."""
+        if not math.isfinite(value):
+            return False
+        if self._spec.search.deterministic:
+            study = self._study(0)
+            mine = next(trial for trial in trials if trial.id.ordinal == ordinal)
+            known = self._fill(study, [*self._visible(ordinal, trials), mine], decided)
+            trial = known[ordinal]
+        else:
+            trial = self._trials[ordinal]
+        trial.report(value, step)
+        return trial.should_prune()
+
+    def end(self, ordinal: int, state: str, value: float | None) -> None:
+        """Tell the end of a trial, once."""
+        if not self._spec.search.deterministic and ordinal in self._trials:
+            assert self._live is not None
+            _tell(self._live, self._trials.pop(ordinal), state, value)
+
+    def may_propose(self, ordinal: int, trials: Sequence[ledger.TrialState]) -> bool:
+        """A deterministic search waits for the trials that proposal `ordinal` may see."""
+        if not self._spec.search.deterministic:
+            return True
+        return all(trial.ended for trial in trials if trial.id.ordinal <= ordinal - self._concurrency)
+
+    def importances(self) -> dict[str, float]:
+        """Importance of each searched field, a share of 1; empty where it can't be told."""
+        if self._live is None:
+            return {}
+        done = [trial for trial in self._live.trials if trial.state == TrialState.COMPLETE]
+        if len(done) < 4 or len({trial.value for trial in done}) < 2:
+            return {}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return dict(
+                    optuna.importance.get_param_importances(
+                        self._live, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+                    )
+                )
+        except (ValueError, RuntimeError):
+            return {}
+
+    def _visible(self, ordinal: int, trials: Sequence[ledger.TrialState]) -> list[ledger.TrialState]:
+        return sorted(
+            (trial for trial in trials if trial.id.ordinal <= ordinal - self._concurrency),
+            key=lambda trial: trial.id.ordinal,
+        )
+
+    def _study(self, seed: int) -> optuna.Study:
+        search = self._spec.search
+        sampler: optuna.samplers.BaseSampler
+        if search.sampler.name == "random":
+            sampler = optuna.samplers.RandomSampler(seed=seed)
+        elif search.sampler.name == "grid":
+            space = {name: [json.dumps(v) for v in p.values or ()] for name, p in self._parameters.items()}
+            sampler = optuna.samplers.GridSampler(space, seed=seed_of(self._spec.seed, self._arm, "grid"))
+        else:
+            sampler = optuna.samplers.TPESampler(seed=seed)
+        pruner: optuna.pruners.BasePruner
+        if search.pruner.name == "asha":
+            pruner = optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=search.pruner.min_steps, reduction_factor=search.pruner.reduction
+            )
+        elif search.pruner.name == "median":
+            pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=search.pruner.min_steps - 1)
+        else:
+            pruner = optuna.pruners.NopPruner()
+        return optuna.create_study(direction=search.goal, sampler=sampler, pruner=pruner)
+
+    def _fill(
+        self,
+        study: optuna.Study,
+        trials: Iterable[ledger.TrialState],
+        decided: dict[str, list[tuple[int, float]]],
+    ) -> dict[int, Trial]:
+        """Put trials of the ledger into an Optuna study, in their order; gives those still open by ordinal."""
+        known = {}
+        for state in trials:
+            study.enqueue_trial(_encoded(self._parameters, state.params))
+            trial = study.ask()
+            self._suggest(trial)
+            for step, value in decided.get(str(state.id), []):
+                trial.report(value, step)
+                trial.should_prune()
+            if state.ended:
+                _tell(study, trial, state.state, state.value)
+            else:
+                known[state.id.ordinal] = trial
+        return known
+
+    def _suggest(self, trial: Trial) -> dict[str, Any]:
+        """Fields in an order in which each one's conditions are known before it."""
+        params: dict[str, Any] = {}
+        waiting = list(self._parameters)
+        while True:
+            ready = [
+                name
+                for name in waiting
+                if name in active(self._parameters, params, self._base)
+                and not any(field in waiting for field in self._parameters[name].when)
+            ]
+            if not ready:
+                return params
+            for name in ready:
+                params[name] = _suggest_one(trial, name, self._parameters[name])
+                waiting.remove(name)
+
+
+def _suggest_one(trial: Trial, name: str, parameter: Parameter) -> Any:
+    if parameter.values is not None:
+        return json.loads(trial.suggest_categorical(name, [json.dumps(value) for value in parameter.values]))
+    low, high = parameter.min, parameter.max
+    assert low is not None
+    assert high is not None
+    if parameter.is_integer:
+        return trial.suggest_int(name, int(low), int(high), log=parameter.log)
+    return trial.suggest_float(name, float(low), float(high), log=parameter.log)
+
+
+def _encoded(parameters: dict[str, Parameter], params: dict[str, Any]) -> dict[str, Any]:
+    return {name: json.dumps(v) if parameters[name].values is not None else v for name, v in params.items()}
+
+
+def _inside(parameter: Parameter, value: Any) -> bool:
+    if parameter.values is not None:
+        return value in parameter.values
+    assert parameter.min is not None
+    assert parameter.max is not None
+    return isinstance(value, int | float) and parameter.min <= value <= parameter.max
+
+
+def _tell(study: optuna.Study, trial: Trial, state: str, value: float | None) -> None:
+    """The table of DESIGN.md: finished is COMPLETE, pruned and diverged are PRUNED, failed is FAIL."""
+    if state == "finished" and value is not None and math.isfinite(value):
+        study.tell(trial, value)
+    elif state == "failed":
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        study.tell(trial, state=TrialState.PRUNED)

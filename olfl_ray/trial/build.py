@@ -1,0 +1,187 @@
+"""From a trial's settings to its parts: data, base learner, losses, optimizers; and the check of their substance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from olfl_ray import data, models
+from olfl_ray.engine import Adam, LearnerState, Optimizer, Problem, Sgd, meta_optimizer
+from olfl_ray.engine.steps import Estimator, choose_estimator
+from olfl_ray.errors import SetupError, SpecError, UserError
+from olfl_ray.losses import LearnedLoss, build_loss, read_loss, task_loss
+from olfl_ray.spec import TrialConfig, seed_of
+
+__all__ = ["Place", "Replicate", "build_replicate", "check"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a trial runs.
+
+    Args:
+        cache: Folder of prepared data sets.
+        data_root: Folder of given data sets (`OLFL_DATA`); None: only bundled and downloaded ones.
+        device: cpu, cuda, or cuda:N.
+    """
+
+    cache: Path
+    data_root: Path | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replicate:
+    """One replicate's fixed parts."""
+
+    seed: int
+    data: data.TaskData
+    problem: Problem
+    estimator: Estimator
+    meta_optimizer: Optimizer
+    start: LearnerState
+
+
+def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int) -> Replicate:
+    """Build one replicate. The same seed gives the same split, initial weights and batches in every arm.
+
+    Raises:
+        UserError: A name, shape or option does not fit.
+    """
+    task, kind = config.task, dataset.kind
+    splits = data.split(
+        dataset,
+        study_seed=config.study_seed,
+        seed=seed_of(seed, "split"),
+        test=task.split.test,
+        meta=task.split.meta,
+        selection=task.split.selection,
+    )
+    batches = data.TaskData(
+        dataset,
+        splits,
+        device=place.device,
+        augment=task.augment,
+        batch_size=task.batch_size,
+        seed=seed_of(seed, "batches"),
+    )
+    module = models.build(
+        task.model.name,
+        task.model.options,
+        input_shape=batches.input_shape,
+        outputs=dataset.outputs,
+        seed=seed_of(seed, "weights"),
+    )
+    module = module.to(place.device).train()
+    learned = _learned(config, kind, seed, place)
+    smoothing = task.label_smoothing if config.learner.method == "baseline" else 0.0
+    problem = Problem(
+        module=module,
+        learned=learned,
+        task_loss=task_loss(task.loss, kind),
+        base_loss=task_loss(task.loss, kind, label_smoothing=smoothing),
+        optimizer=base_optimizer(config),
+        draws_random=False,
+    )
+    problem = replace(problem, draws_random=_draws_random(problem, batches))
+    if config.meta.estimator == "exact" and config.meta.inner_steps > 1:
+        raise SpecError("meta.estimator", "exact needs meta.inner_steps=1; use auto or reverse")
+    theta, meta = problem.theta(), meta_optimizer(config.meta.optimizer)
+    if not theta:
+        raise SpecError("task.model", f"{task.model.name!r} has no parameters that require a gradient; give it some")
+    phi: dict[str, Tensor] = {}
+    if learned is not None:
+        phi = {name: value.detach().clone() for name, value in learned.named_parameters()}
+    elif config.learner.method == "online_lr":
+        phi = {"alpha": torch.tensor(config.learner.optimizer.lr, device=place.device)}
+    start = LearnerState(
+        theta=theta,
+        buffers=problem.buffers(),
+        opt_state=problem.optimizer.init(theta),
+        phi=phi,
+        meta_state=meta.init(phi) if phi else {},
+    )
+    return Replicate(
+        seed=seed,
+        data=batches,
+        problem=problem,
+        estimator=choose_estimator(config.meta.estimator, config.meta.inner_steps, module),
+        meta_optimizer=meta,
+        start=start,
+    )
+
+
+def _learned(config: TrialConfig, kind: Any, seed: int, place: Place) -> LearnedLoss | None:
+    if config.learner.method not in ("offline", "online"):
+        return None
+    if config.loss.from_ is not None:
+        loss = read_loss(config.loss.from_)
+        if loss.kind != kind:
+            raise SpecError("loss.from", f"{config.loss.from_!r} was learned for {loss.kind}, but the task is {kind}")
+        return loss.to(place.device)
+    return build_loss(config.loss, kind, seed=seed_of(seed, "phi")).to(place.device)
+
+
+def base_optimizer(config: TrialConfig) -> Optimizer:
+    """The base optimizer of a trial's settings."""
+    spec: Any = config.learner.optimizer
+    clip = config.learner.clip_norm
+    if spec.name == "sgd":
+        return Sgd(momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay, clip_norm=clip)
+    return Adam(
+        beta1=spec.beta1,
+        beta2=spec.beta2,
+        eps=spec.eps,
+        weight_decay=spec.weight_decay,
+        decoupled=spec.name == "adamw",
+        clip_norm=clip,
+    )
+
+
+def _draws_random(problem: Problem, batches: data.TaskData) -> bool:
+    """Whether a forward pass in train mode moves the random state (dropout)."""
+    x, y = batches.batch("probe", "train", 0)
+    with torch.random.fork_rng(devices=[x.device.index or 0] if x.is_cuda else []):
+        before = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+        with torch.no_grad():
+            outputs, _ = problem.train_forward(problem.theta(), problem.buffers(), x)
+            problem.task_loss(outputs, y)
+        after = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+    return not torch.equal(before, after)
+
+
+def reset_parameters(module: nn.Module, seed: int) -> None:
+    """Draw new initial weights in place: Algorithm 1 starts each round from a fresh theta."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in module.modules():
+            reset = getattr(part, "reset_parameters", None)
+            if callable(reset):
+                reset()
+
+
+def check(config: TrialConfig, place: Place) -> None:
+    """Check what only a live system can know: names, shapes, data, device, a user's builders.
+
+    Raises:
+        UserError: One message that names the field, the value and the next move.
+    """
+    if place.device.startswith("cuda") and not torch.cuda.is_available():
+        raise SetupError("resources.gpu: a GPU was asked for, but torch sees none here; set resources.gpu: 0")
+    dataset = data.load(
+        config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root
+    )
+    replicate = build_replicate(config, place, dataset, config.seeds[0])
+    x, y = replicate.data.batch("probe", "train", 0)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            outputs, _ = replicate.problem.train_forward(replicate.start.theta, replicate.start.buffers, x)
+            replicate.problem.task_loss(outputs, y)
+    except UserError:
+        raise
+    except Exception as error:
+        raise SpecError("task", f"the model and the task loss do not fit the data: {type(error).__name__}: {error}") from error

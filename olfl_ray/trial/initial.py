@@ -1,0 +1,46 @@
+"""An initialised learned loss, kept by the digest of what made it (Algorithm 1 need not run twice)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from olfl_ray.spec import TrialConfig
+
+__all__ = ["initial_phi_key", "phi_from_bytes", "phi_to_bytes"]
+
+Curve = tuple[tuple[int, tuple[float, ...]], ...]
+
+
+def initial_phi_key(config: TrialConfig) -> str:
+    """Digest of everything that the initialisation depends on, and of nothing else."""
+    data = config.model_dump(mode="json", by_alias=True)
+    del data["confirming"], data["learner"]["steps"], data["learner"]["schedule"]
+    data["learner"]["method"] = "online_lr" if config.learner.method == "online_lr" else "learned"
+    data["eval"] = {"every": config.eval.every}
+    for name in ("eta_online", "every"):
+        del data["meta"][name]
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def phi_to_bytes(phis: Sequence[dict[str, Tensor]], curve: Curve) -> bytes:
+    """One phi a replicate, and the initialisation's learning curve."""
+    tensors = {
+        f"{index}/{name}": value.detach().cpu().clone() for index, phi in enumerate(phis) for name, value in phi.items()
+    }
+    return save_tensors(tensors, metadata={"curve": json.dumps(curve), "replicates": str(len(phis))})
+
+
+def phi_from_bytes(data: bytes) -> tuple[list[dict[str, Tensor]], Curve]:
+    """The inverse of `phi_to_bytes`."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    phis: list[dict[str, Tensor]] = [{} for _ in range(int(header["replicates"]))]
+    for key, value in load_tensors(data).items():
+        index, name = key.split("/", 1)
+        phis[int(index)][name] = value
+    return phis, tuple((step, tuple(values)) for step, values in json.loads(header["curve"]))

@@ -1,0 +1,382 @@
+"""One trial, from its settings (and a state) to an iterator of records; no Ray, no MLflow: the same code everywhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import psutil
+import torch
+from torch import Tensor
+
+from olfl_ray import data
+from olfl_ray.engine import (
+    Batch,
+    LearnerState,
+    base_step,
+    init_step,
+    online_lr_step,
+    online_step,
+    schedule_factor,
+)
+from olfl_ray.records import Record, Surface, names
+from olfl_ray.spec import TrialConfig, seed_of
+from olfl_ray.trial.build import Place, Replicate, build_replicate, reset_parameters
+from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
+from olfl_ray.trial.state import Best, ReplicateState, TrialState
+
+__all__ = ["PhiCache", "Progress", "run"]
+
+SURFACE_MOMENTS = (0.0, 0.1, 0.25, 0.5, 1.0)
+"""Fractions of training at which the learned loss is recorded on a grid."""
+
+
+class PhiCache(Protocol):
+    """Keeps initialised learned losses by the digest of what made them."""
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes kept under a key, or None."""
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep bytes; the first to come stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a trial gives at each record.
+
+    Args:
+        records: The measurements; more than one only where an initialised phi was cached.
+        state: The state after them, from which `run` goes on.
+        report: The evaluation that counts so far (`eval.report`), one value a replicate; empty before the first.
+        outcome: finished or diverged at the last one, else None.
+    """
+
+    records: tuple[Record, ...]
+    state: TrialState
+    report: Mapping[str, tuple[float, ...]]
+    outcome: Literal["finished", "diverged"] | None = None
+
+
+def run(
+    config: TrialConfig, place: Place, state: TrialState | None = None, phi_cache: PhiCache | None = None
+) -> Iterator[Progress]:
+    """Run a trial, all replicates in lockstep.
+
+    Args:
+        config: Settings.
+        place: Device and folders.
+        state: Go on from here; None: from the beginning.
+        phi_cache: Keeps initialised learned losses.
+
+    Yields:
+        One `Progress` every `eval.every` steps, of initialisation and of training.
+
+    Raises:
+        UserError: A name, shape or option does not fit.
+    """
+    dataset = data.load(
+        config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root
+    )
+    replicates = [build_replicate(config, place, dataset, seed) for seed in config.seeds]
+    if state is None:
+        state = TrialState(
+            init_steps=0,
+            step=0,
+            replicates=tuple(
+                ReplicateState(learner=replicate.start, rng=_fresh_rng(seed_of(replicate.seed, "dropout")))
+                for replicate in replicates
+            ),
+        )
+    for progress in _initialise(config, replicates, state, phi_cache):
+        state = progress.state
+        yield progress
+        if progress.outcome is not None:
+            return
+    yield from _train(config, replicates, state, dataset.kind)
+
+
+def _fresh_rng(seed: int) -> Tensor:
+    return torch.Generator().manual_seed(seed).get_state()
+
+
+def _needs_initialisation(config: TrialConfig) -> bool:
+    return config.learner.method != "baseline" and config.loss.from_ is None and config.meta.init_steps > 0
+
+
+def _initialise(
+    config: TrialConfig, replicates: list[Replicate], state: TrialState, cache: PhiCache | None
+) -> Iterator[Progress]:
+    """Algorithm 1, for every replicate; a cached phi gives the same records as the work itself."""
+    total = config.meta.init_steps if _needs_initialisation(config) else 0
+    if state.init_steps >= total:
+        return
+    key = initial_phi_key(config)
+    kept = cache.get(key) if cache is not None and state.init_steps == 0 else None
+    if kept is not None:
+        phis, curve = phi_from_bytes(kept)
+        done = tuple(
+            replace(old, learner=_with_phi(replicate, old.learner, {k: v.to(_device(replicate)) for k, v in phi.items()}))
+            for replicate, old, phi in zip(replicates, state.replicates, phis, strict=True)
+        )
+        now = replace(state, init_steps=total, init_curve=curve, replicates=done)
+        yield _init_progress(now, curve)
+        return
+    while state.init_steps < total:
+        end = min(state.init_steps + config.eval.every, total)
+        new, losses = [], []
+        for replicate, old in zip(replicates, state.replicates, strict=True):
+            learner, rng, loss = _init_chunk(config, replicate, old, state.init_steps, end)
+            new.append(replace(old, learner=learner, rng=rng))
+            losses.append(loss)
+        values = tuple(losses)
+        if end == total:
+            new = [
+                replace(old, learner=_with_phi(replicate, old.learner, old.learner.phi))
+                for replicate, old in zip(replicates, new, strict=True)
+            ]
+        state = replace(
+            state, init_steps=end, replicates=tuple(new), init_curve=(*state.init_curve, (end, values))
+        )
+        if end == total and cache is not None and all(map(math.isfinite, values)):
+            cache.put(key, phi_to_bytes([old.learner.phi for old in new], state.init_curve))
+        yield _init_progress(state, state.init_curve[-1:])
+
+
+def _init_progress(state: TrialState, points: Sequence[tuple[int, tuple[float, ...]]]) -> Progress:
+    """Records of `init/...` metrics; their step counts the rounds of Algorithm 1."""
+    outcome: Literal["diverged"] | None = None if all(map(math.isfinite, points[-1][1])) else "diverged"
+    now = _now_ms()
+    records = tuple(Record(step=step, time_ms=now, metrics={names.INIT_TASK_LOSS: values}) for step, values in points)
+    return Progress(records=records, state=state, report={}, outcome=outcome)
+
+
+def _with_phi(replicate: Replicate, learner: LearnerState, phi: dict[str, Tensor]) -> LearnerState:
+    """The learned phi with a fresh meta-optimizer: Algorithm 2 starts."""
+    return replace(learner, phi=phi, meta_state=replicate.meta_optimizer.init(phi))
+
+
+def _device(replicate: Replicate) -> torch.device:
+    return next(iter(replicate.start.theta.values())).device
+
+
+def _init_chunk(
+    config: TrialConfig, replicate: Replicate, old: ReplicateState, start: int, end: int
+) -> tuple[LearnerState, Tensor, float]:
+    problem, learner, meta = replicate.problem, old.learner, config.meta
+    if start == 0:
+        learner = replace(learner, meta_state=replicate.meta_optimizer.init(learner.phi))
+    phi, meta_state = learner.phi, learner.meta_state
+    losses: list[Tensor] = []
+    own = {name: value.detach().clone() for name, value in problem.module.state_dict().items()}
+    with _random_state(old.rng) as random:
+        for index in range(start, end):
+            reset_parameters(problem.module, seed_of(replicate.seed, "reset", index))
+            train = [
+                replicate.data.batch("init_train", "train", index * meta.inner_steps + inner)
+                for inner in range(meta.inner_steps)
+            ]
+            phi, meta_state, loss = init_step(
+                problem,
+                phi,
+                meta_state,
+                problem.theta(),
+                problem.buffers(),
+                train,
+                replicate.data.batch("init_meta", meta.batch, index),
+                lr=config.learner.optimizer.lr,
+                eta=meta.eta_init,
+                estimator=replicate.estimator,
+                meta_optimizer=replicate.meta_optimizer,
+                clip_norm=meta.clip_norm,
+            )
+            losses.append(loss)
+    problem.module.load_state_dict(own)
+    return replace(learner, phi=phi, meta_state=meta_state), random.after, torch.stack(losses).double().mean().item()
+
+
+class _random_state:
+    """The global random state set to a replicate's own, and put back after."""
+
+    def __init__(self, state: Tensor) -> None:
+        self._own, self.after = state, state
+
+    def __enter__(self) -> _random_state:
+        self._outer = torch.get_rng_state()
+        torch.set_rng_state(self._own)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.after = torch.get_rng_state()
+        torch.set_rng_state(self._outer)
+
+
+def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, kind: str) -> Iterator[Progress]:
+    """Algorithm 2 (or ordinary training), evaluated on the selection split every `eval.every` steps."""
+    total, every = config.learner.steps, config.eval.every
+    surfaces = _surfaces(replicates, state, 0) if state.step == 0 else ()
+    moments = [math.ceil(moment * total) for moment in SURFACE_MOMENTS[1:]]
+    while state.step < total:
+        start, end = state.step, min((state.step // every + 1) * every, total)
+        began = time.perf_counter()
+        new: list[ReplicateState] = []
+        measured: list[dict[str, float]] = []
+        for replicate, old in zip(replicates, state.replicates, strict=True):
+            with _random_state(old.rng) as random:
+                learner, means = _chunk(config, replicate, old.learner, start, end)
+            now = _evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
+            measured.append({**means, **now})
+            new.append(replace(old, learner=learner, rng=random.after, best=_best(config, old.best, learner, now, end)))
+        seconds = time.perf_counter() - began
+        state = replace(state, step=end, replicates=tuple(new))
+        if any(start < moment <= end for moment in moments):
+            surfaces = (*surfaces, *_surfaces(replicates, state, end))
+        metrics = {name: tuple(values[name] for values in measured) for name in measured[0]}
+        metrics[names.PERF_STEPS_PER_SECOND] = (len(replicates) * (end - start) / seconds,)
+        metrics.update(_system())
+        report = {
+            name: tuple(replicate.best.metrics[name] for replicate in new if replicate.best is not None)
+            for name in measured[0]
+            if name.startswith(names.SELECTION_PREFIX)
+        }
+        diverged = not all(math.isfinite(value) for values in metrics.values() for value in values)
+        if end == total and not diverged and config.confirming:
+            tests = [_test(replicate, own, kind) for replicate, own in zip(replicates, new, strict=True)]
+            test = {name: tuple(values[name] for values in tests) for name in tests[0]}
+            metrics.update(test)
+            report.update(test)
+        outcome: Literal["finished", "diverged"] | None = None
+        if diverged:
+            outcome = "diverged"
+        elif end == total:
+            outcome = "finished"
+        record = Record(step=end, time_ms=_now_ms(), metrics=metrics, surfaces=surfaces)
+        surfaces = ()
+        yield Progress(records=(record,), state=state, report=report, outcome=outcome)
+        if outcome is not None:
+            return
+
+
+def _chunk(
+    config: TrialConfig, replicate: Replicate, learner: LearnerState, start: int, end: int
+) -> tuple[LearnerState, dict[str, float]]:
+    """Base steps `start` to `end` of one replicate, and the means of what they measured."""
+    method, meta = config.learner.method, config.meta
+    sums: dict[str, list[Tensor]] = {}
+    alpha = config.learner.optimizer.lr
+    factor = 1.0
+    for index in range(start, end):
+        factor = schedule_factor(config.learner.schedule, index, config.learner.steps)
+        train = replicate.data.batch("train", "train", index)
+        if method in ("online", "online_lr") and (index + 1) % meta.every == 0:
+            batch = replicate.data.batch("meta", meta.batch, index)
+            learner, measured = _meta_step(config, replicate, learner, train, batch, factor)
+        else:
+            lr = learner.phi["alpha"] * factor if method == "online_lr" else alpha * factor
+            learner, measured = base_step(replicate.problem, learner, train, lr)
+        for name, value in measured.items():
+            sums.setdefault(name, []).append(value)
+    means = {name: torch.stack(values).double().mean().item() for name, values in sums.items()}
+    renamed = {
+        "base_loss": names.TRAIN_LEARNED_LOSS,
+        "task_loss": names.TRAIN_TASK_LOSS,
+        "meta_loss": names.META_TASK_LOSS,
+        "grad_norm": names.META_GRAD_NORM,
+    }
+    if replicate.problem.learned is None:
+        del renamed["base_loss"]
+    lr = learner.phi["alpha"].item() * factor if method == "online_lr" else alpha * factor
+    return learner, {renamed[name]: value for name, value in means.items() if name in renamed} | {names.TRAIN_LR: lr}
+
+
+def _meta_step(
+    config: TrialConfig, replicate: Replicate, learner: LearnerState, train: Batch, batch: Batch, factor: float
+) -> tuple[LearnerState, dict[str, Tensor]]:
+    meta = config.meta
+    if config.learner.method == "online_lr":
+        return online_lr_step(
+            replicate.problem,
+            learner,
+            train,
+            batch,
+            factor=factor,
+            eta=meta.eta_online,
+            meta_optimizer=replicate.meta_optimizer,
+            clip_norm=meta.clip_norm,
+        )
+    return online_step(
+        replicate.problem,
+        learner,
+        train,
+        batch,
+        lr=config.learner.optimizer.lr * factor,
+        eta=meta.eta_online,
+        estimator=replicate.estimator,
+        meta_optimizer=replicate.meta_optimizer,
+        clip_norm=meta.clip_norm,
+    )
+
+
+def _best(
+    config: TrialConfig, best: Best | None, learner: LearnerState, metrics: Mapping[str, float], step: int
+) -> Best:
+    """The evaluation that counts: the last, or the lowest selection error (ties: the lower task loss)."""
+
+    def rank(values: Mapping[str, float]) -> tuple[float, float]:
+        return values[names.SELECTION_ERROR], values[names.SELECTION_TASK_LOSS]
+
+    if best is not None and config.eval.report == "best" and not rank(metrics) < rank(best.metrics):
+        return best
+    return Best(step=step, metrics=dict(metrics), theta=learner.theta, buffers=learner.buffers)
+
+
+def _evaluate(
+    replicate: Replicate, theta: dict[str, Tensor], buffers: dict[str, Tensor], part: Literal["selection", "test"], kind: str
+) -> dict[str, float]:
+    x, y = replicate.data.evaluation(part)
+    outputs = replicate.problem.predict(theta, buffers, x)
+    values = {f"{part}/task_loss": replicate.problem.task_loss(outputs, y).item()}
+    if kind == "classification":
+        values[f"{part}/error"] = (outputs.argmax(-1) != y).double().mean().item()
+        if not torch.isfinite(outputs).all():
+            values[f"{part}/task_loss"] = math.nan
+        return values
+    squared = (outputs.double() - y.double()) ** 2
+    values[f"{part}/error"] = squared.mean().item()
+    scale = replicate.data.target_scale
+    assert scale is not None
+    values[f"{part}/rmse_original_units"] = (squared * scale.double() ** 2).mean().sqrt().item()
+    return values
+
+
+def _test(replicate: Replicate, state: ReplicateState, kind: str) -> dict[str, float]:
+    assert state.best is not None
+    return _evaluate(replicate, state.best.theta, state.best.buffers, "test", kind)
+
+
+def _surfaces(replicates: list[Replicate], state: TrialState, step: int) -> tuple[Surface, ...]:
+    found = []
+    for index, (replicate, own) in enumerate(zip(replicates, state.replicates, strict=True)):
+        learned = replicate.problem.learned
+        if learned is None:
+            continue
+        before = {name: value.detach().clone() for name, value in learned.state_dict().items()}
+        learned.load_state_dict(own.learner.phi)
+        target, output, value, task = (tuple(column.tolist()) for column in learned.surface())  # type: ignore[operator]
+        learned.load_state_dict(before)
+        found.append(Surface(step=step, replicate=index, target=target, output=output, learned=value, task=task))
+    return tuple(found)
+
+
+def _system() -> dict[str, tuple[float, ...]]:
+    found = {names.SYSTEM_MEMORY_MB: (psutil.Process().memory_info().rss / 1e6,)}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        found[names.SYSTEM_DEVICE_MEMORY_MB] = (torch.cuda.max_memory_allocated() / 1e6,)
+    return found
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,48 @@
+"""What a driver tells a worker: which trial to run, and where; plain data, so that Ray can carry it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Assignment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """One trial for a worker.
+
+    Args:
+        study: URL of the study's storage.
+        trial: `arm/name`.
+        config: The trial's settings as JSON.
+        cache: Folder of prepared data sets.
+        data_root: Folder of given data sets, or None.
+        device: cpu or cuda.
+        threads: CPU threads of the trial.
+        commit_every: Steps between two commits.
+        decide_at: Base steps at which the pruner decides; a commit is made at the first evaluation from each on.
+        max_seconds: Wall-clock budget of the trial, or None.
+    """
+
+    study: str
+    trial: str
+    config: str
+    cache: str
+    data_root: str | None
+    device: str
+    threads: int
+    commit_every: int
+    decide_at: tuple[int, ...]
+    max_seconds: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As Ray carries it."""
+        return {"assignment": json.dumps(asdict(self))}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Assignment:
+        """The inverse of `to_dict`."""
+        fields = json.loads(data["assignment"])
+        return cls(**{**fields, "decide_at": tuple(fields["decide_at"])})

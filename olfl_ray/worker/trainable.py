@@ -1,0 +1,41 @@
+"""The Ray trainable: a thin adapter around a session; actors are reused from trial to trial."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from ray import tune
+
+from olfl_ray.ledger import Commit
+from olfl_ray.worker.assignment import Assignment
+from olfl_ray.worker.session import Session
+
+__all__ = ["LossLearning"]
+
+
+class LossLearning(tune.Trainable):  # type: ignore[misc]
+    """One online-loss-learning worker; each step ends with a commit."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin an attempt at the assigned trial."""
+        session = Session(Assignment.from_dict(config))
+        self._attempt = session.attempt
+        self._commits = session.commits()
+
+    def step(self) -> dict[str, Any]:
+        """Run to the next commit."""
+        commit: Commit = next(self._commits)
+        return {"commit": json.dumps(asdict(commit)), "position": commit.position, "done": commit.outcome is not None}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another trial in the same process."""
+        self.setup(new_config)
+        return True
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: commits are the only checkpoints."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: a session restores itself from the trial's last commit."""
