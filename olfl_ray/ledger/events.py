@@ -147,8 +147,8 @@ class Committed(Event):
     Args:
         trial: Its id.
         attempt: The attempt that made it; only the present one may commit.
-        commit: Key of the worker's manifest.
-        step: Base steps done; greater than at any commit before.
+        commit: Key of the worker's manifest; each is noted once.
+        step: Base steps done; not less than at any commit before (0 all through Algorithm 1).
         value: Search metric at that step, mean over replicates; None where it was not measured.
         values: Every metric at that step, mean over replicates.
     """

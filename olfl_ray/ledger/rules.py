@@ -85,13 +85,14 @@ def _advance(trial: TrialState, event: Began | Committed | Ended | Stopped) -> T
             began = event.time if trial.began_at is None else trial.began_at
             return replace(trial, state="running", attempt=event.attempt, began_at=began)
         case Committed():
-            last = trial.commits[-1].step if trial.commits else -1
+            last = trial.commits[-1].step if trial.commits else 0
             _require(
                 trial.state == "running", f"only a running trial commits, this one is {trial.state}", event
             )
             _require(event.attempt == trial.attempt, f"the present attempt is {trial.attempt}", event)
-            _require(event.step >= last, f"the step must not be less than {last}", event)  # commits of Algorithm 1 all have step 0
-            _require(event.commit not in {commit.commit for commit in trial.commits}, "it was committed before", event)
+            _require(event.step >= last, f"the step must be at least {last}", event)
+            known = any(event.commit == before.commit for before in trial.commits)
+            _require(not known, "that commit was noted before", event)
             return replace(trial, commits=(*trial.commits, event), step=event.step, value=event.value)
         case Ended():
             _require(event.state in get_args(EndState), f"a trial ends as one of {get_args(EndState)}", event)

@@ -68,7 +68,7 @@ class TrialState:
         seeds: Seed of each replicate.
         state: Its stage; the last four are final.
         attempt: Number of the latest attempt; 0 before the first.
-        commits: Its commits, by increasing step.
+        commits: Its commits, in order; their steps never decrease.
         step: Base steps of the result, or of the last commit; 0 before that.
         value: Search metric of the result, or of the last commit; None where there is none.
         metrics: For each metric of the result one value a replicate; empty before the end.

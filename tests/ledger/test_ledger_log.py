@@ -1,0 +1,283 @@
+"""The log on a disk: durable, fenced, compacted, and plain about damage; with real processes."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from olfl_ray.errors import Fenced, LedgerError, StudyError
+from olfl_ray.ledger import (
+    Began,
+    Committed,
+    DriverStarted,
+    DriverStopped,
+    Event,
+    Ledger,
+    Proposed,
+    StudyCreated,
+)
+from olfl_ray.ledger.codec import encode, seal
+from olfl_ray.storage import Storage
+
+APPENDER = """
+import sys
+from olfl_ray.ledger import Began, Committed, Ledger, Proposed
+from olfl_ray.storage import open_storage
+ledger = Ledger.load(open_storage(sys.argv[1]))
+ledger.append(Proposed(trial=sys.argv[2], params={}, seeds=[0]))
+ledger.append(Began(trial=sys.argv[2], attempt=1))
+for step in range(10**9):
+    ledger.append(Committed(trial=sys.argv[2], attempt=1, commit=f"k{step}", step=step, value=0.0, values={}))
+    print(len(ledger.events), flush=True)
+"""
+
+DRIVER = """
+import sys
+from olfl_ray.errors import Fenced
+from olfl_ray.ledger import DriverStarted, Ledger, Proposed
+from olfl_ray.storage import open_storage
+ledger = Ledger.load(open_storage(sys.argv[1]))
+print("loaded", flush=True)
+for number, line in enumerate(sys.stdin):
+    try:
+        ledger.append(Proposed(trial=f"{sys.argv[2]}/{number}", params={}, seeds=[0]))
+        print("noted", flush=True)
+    except Fenced as error:
+        print("fenced", flush=True)
+"""
+
+
+def fill(ledger: Ledger, trials: int = 3) -> Ledger:
+    ledger.append(DriverStarted(epoch=ledger.state.epoch + 1, host="h", pid=1))
+    for ordinal in range(trials):
+        ledger.append(Proposed(trial=f"a/{ordinal}", params={"lr": (0.1, 0.2)}, seeds=[0, 1]))
+        ledger.append(Began(trial=f"a/{ordinal}", attempt=1))
+    return ledger
+
+
+def test_loaded_ledger_equals_the_written_one(ledger: Ledger, place: Storage) -> None:
+    fill(ledger)
+    loaded = Ledger.load(place)
+    assert loaded.events == ledger.events
+    assert loaded.state == ledger.state
+    assert loaded.state.name == "digits"
+
+
+def test_each_event_is_one_object_by_number(ledger: Ledger, place: Storage) -> None:
+    fill(ledger)
+    assert place.keys() == [f"ledger/{number:09d}.json" for number in range(1, len(ledger.events) + 1)]
+
+
+def test_second_study_in_one_place_is_refused(ledger: Ledger, place: Storage) -> None:
+    with pytest.raises(StudyError, match="a study already; resume it"):
+        Ledger.create(place, {}, "other", "other", {})
+    assert Ledger.load(place).state.digest == ledger.state.digest
+
+
+def test_place_without_a_study_is_refused(place: Storage) -> None:
+    with pytest.raises(StudyError, match="no study here"):
+        Ledger.load(place)
+
+
+def test_illegal_event_is_refused_and_not_written(ledger: Ledger, place: Storage) -> None:
+    before, keys = ledger.state, place.keys()
+    for event in (
+        Began(trial="a/0", attempt=1),
+        Proposed(trial="a/0", params={"x": object()}, seeds=[0]),
+        Event(),
+    ):
+        with pytest.raises(LedgerError):
+            ledger.append(event)
+    assert (ledger.state, place.keys()) == (before, keys)
+    fill(ledger)
+
+
+def test_what_is_in_memory_is_what_a_reload_gives(ledger: Ledger, place: Storage) -> None:
+    fill(ledger)
+    assert ledger.state.trials["a/0"].params == {"lr": [0.1, 0.2]}
+
+
+def test_earlier_driver_is_fenced_for_good(ledger: Ledger, place: Storage) -> None:
+    fill(ledger)
+    later = Ledger.load(place)
+    later.append(DriverStarted(epoch=2, host="h", pid=2))
+    for _ in range(2):
+        with pytest.raises(Fenced, match="another driver wrote event 9"):
+            ledger.append(DriverStopped(epoch=1, reason="done"))
+    assert Ledger.load(place).state == later.state
+
+
+def test_earlier_driver_is_fenced_after_compaction_too(ledger: Ledger, place: Storage) -> None:
+    later = Ledger.load(place)
+    fill(later)
+    later.compact()
+    with pytest.raises(Fenced):
+        ledger.append(DriverStarted(epoch=9, host="h", pid=2))
+
+
+def test_two_drivers_with_equal_events_do_not_take_each_others_for_their_own(
+    ledger: Ledger, place: Storage
+) -> None:
+    other, event = Ledger.load(place), DriverStarted(epoch=1, host="h", pid=1)
+    ledger.append(event)
+    with pytest.raises(Fenced):
+        other.append(event)
+
+
+def test_event_that_was_written_although_the_storage_failed_may_be_given_again(place: Storage) -> None:
+    ledger = Ledger.create(place, {}, "d", "n", {})
+    event = DriverStarted(epoch=1, host="h", pid=1)
+    place.write("ledger/000000002.json", encode(2, ledger._writer, event))
+    ledger.append(event)
+    assert Ledger.load(place).events == ledger.events
+
+
+def test_paused_driver_process_is_fenced_when_it_goes_on(spawn, ledger: Ledger, place: Storage) -> None:
+    child = spawn(DRIVER, place.url, "child")
+
+    def turn() -> str:
+        child.stdin.write("\n")
+        child.stdin.flush()
+        return child.stdout.readline().strip()
+
+    assert child.stdout.readline() == "loaded\n"
+    assert turn() == "noted"
+    mine = Ledger.load(place)
+    assert "child/0" in mine.state.trials
+    mine.append(DriverStarted(epoch=1, host="h", pid=1))
+    assert [turn(), turn()] == ["fenced", "fenced"]
+    mine.append(Proposed(trial="mine/0", params={}, seeds=[0]))
+    assert list(Ledger.load(place).state.trials) == ["child/0", "mine/0"]
+
+
+def test_of_many_driver_processes_at_once_one_goes_on(spawn, ledger: Ledger, place: Storage) -> None:
+    children = [spawn(DRIVER, place.url, f"d{number}") for number in range(3)]
+    assert [child.stdout.readline() for child in children] == ["loaded\n"] * 3
+    for child in children:
+        child.stdin.write("\n" * 5)
+        child.stdin.flush()
+    answers = sorted([child.stdout.readline().strip() for _ in range(5)] for child in children)
+    assert answers == [["fenced"] * 5, ["fenced"] * 5, ["noted"] * 5]
+    assert len(Ledger.load(place).state.trials) == 5
+
+
+def test_killed_driver_loses_nothing_that_it_noted(spawn, ledger: Ledger, place: Storage) -> None:
+    for turn in range(4):
+        child = spawn(APPENDER, place.url, f"a/{turn}")
+        child.stdout.readline()
+        time.sleep(0.02 + 0.017 * turn)
+        child.kill()
+        noted = int(child.communicate()[0].split("\n")[-2])
+        loaded = Ledger.load(place)
+        assert noted <= len(loaded.events) <= noted + 1
+        loaded.compact()
+
+
+def test_compaction_changes_nothing_but_the_time_of_a_start(ledger: Ledger, place: Storage) -> None:
+    fill(ledger)
+    before = place.keys()
+    ledger.compact()
+    assert set(place.keys()) - set(before) == {"ledger/compacted.jsonl"}
+    assert Ledger.load(place).state == ledger.state
+    ledger.append(DriverStopped(epoch=1, reason="done"))
+    assert Ledger.load(place).events == ledger.events
+
+
+def test_compacted_events_are_not_read_again(ledger: Ledger, place: Storage) -> None:
+    fill(ledger).compact()
+    place.write("ledger/000000002.json", b"damaged")
+    assert Ledger.load(place).state == ledger.state
+
+
+def test_ten_thousand_events_replay_in_two_seconds_after_compaction(
+    ledger: Ledger, place: Storage, tmp_path
+) -> None:
+    events: list[Event] = [DriverStarted(epoch=1, host="h", pid=1)]
+    for ordinal in range(1000):
+        trial = f"arm/{ordinal}"
+        events.append(
+            Proposed(trial=trial, params={"learner.optimizer.lr": 0.1, "x": ordinal}, seeds=[0, 1, 2])
+        )
+        events.append(Began(trial=trial, attempt=1))
+        values = {f"metric/{number}": 0.123456789 for number in range(8)}
+        events += [
+            Committed(
+                trial=trial, attempt=1, commit=f"trials/{trial}/{step}", step=step, value=0.5, values=values
+            )
+            for step in range(8)
+        ]
+    for number, event in enumerate(events, start=2):
+        (tmp_path / "ledger" / f"{number:09d}.json").write_bytes(encode(number, "w", event))
+    Ledger.load(place).compact()
+
+    began = time.perf_counter()
+    loaded = Ledger.load(place)
+    seconds = time.perf_counter() - began
+    assert len(loaded.events) == 10_002
+    assert seconds < 2.0
+
+
+def test_damaged_event_is_named_with_its_number_and_the_next_move(ledger: Ledger, place: Storage) -> None:
+    fill(ledger)
+    whole = place.read("ledger/000000003.json")
+    for torn in (
+        b"",
+        whole[: len(whole) // 2],
+        whole.replace(b"a/0", b"a/7"),
+        b"\xff\xfe",
+        b"[1, 2]",
+        whole * 2,
+    ):
+        place.write("ledger/000000003.json", torn)
+        with pytest.raises(
+            StudyError, match=r"ledger/000000003\.json: event 3 of 8 is damaged .*; put back a copy"
+        ) as caught:
+            Ledger.load(place)
+        assert "\n" not in str(caught.value)
+        assert "move it away" not in str(caught.value)
+
+
+def test_damaged_last_event_may_be_moved_away(ledger: Ledger, place: Storage) -> None:
+    fill(ledger)
+    place.write("ledger/000000008.json", b"{")
+    with pytest.raises(StudyError, match="move it away to go on from event 7"):
+        Ledger.load(place)
+    place.delete("ledger/000000008.json")
+    assert Ledger.load(place).events == ledger.events[:-1]
+
+
+def test_missing_event_is_named(ledger: Ledger, place: Storage) -> None:
+    fill(ledger)
+    place.delete("ledger/000000004.json")
+    with pytest.raises(StudyError, match=r"ledger/000000004\.json: event 4 of 8 is missing"):
+        Ledger.load(place)
+
+
+def test_event_of_a_later_version_is_refused_by_name(ledger: Ledger, place: Storage) -> None:
+    place.write("ledger/000000002.json", seal(b'{"number":2,"event":{"kind":"Merged"}}\n'))
+    with pytest.raises(StudyError, match=r"event 2 .*another version .*'Merged'"):
+        Ledger.load(place)
+
+
+def test_illegal_event_on_the_disk_is_a_ledger_error_with_its_number(ledger: Ledger, place: Storage) -> None:
+    place.write(
+        "ledger/000000002.json", encode(2, "w", StudyCreated(spec={}, digest="", name="", versions={}))
+    )
+    with pytest.raises(LedgerError, match="event 2: a study is created once"):
+        Ledger.load(place)
+
+
+def test_damaged_compaction_is_reported_and_the_events_are_read(
+    ledger: Ledger, place: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(ledger).compact()
+    whole = place.read("ledger/compacted.jsonl")
+    flipped = [whole[:n] + bytes([whole[n] ^ 4]) + whole[n + 1 :] for n in range(0, len(whole), 97)]
+    for torn in (b"", whole[:-1], whole[: len(whole) // 2], *flipped):
+        caplog.clear()
+        place.write("ledger/compacted.jsonl", torn)
+        with caplog.at_level(logging.WARNING):
+            assert Ledger.load(place).state == ledger.state
+        assert "ledger/compacted.jsonl: its checksum does not match" in caplog.text

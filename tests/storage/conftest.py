@@ -1,0 +1,46 @@
+"""Storages under test, and real processes beside the test's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import olfl_ray.errors
+from olfl_ray.storage import Storage, open_storage
+
+Spawn = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(params=["path", "file-url"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """One empty storage of each kind; a new implementation joins the contract suite by a line here."""
+    root = tmp_path / "a study's place"
+    return open_storage({"path": root, "file-url": root.as_uri()}[request.param])
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Start `python -c script arguments...` with pipes; what is left of it at the end is killed by its id."""
+    children: list[subprocess.Popen[str]] = []
+    package = str(Path(olfl_ray.errors.__file__).parents[1])
+
+    def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", script, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": package},
+        )
+        children.append(child)
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.communicate()
