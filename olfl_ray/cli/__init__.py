@@ -1,0 +1,5 @@
+"""The command `olfl`: parse and print; every command is a thin shell over one public function."""
+
+from olfl_ray.cli.app import main
+
+__all__ = ["main"]

@@ -137,7 +137,7 @@ class Conductor:
         if trial.ended:
             return False
         if trial.state != "running" or trial.attempt < commit.attempt:
-            self._append(Began(trial=commit.trial, attempt=commit.attempt))
+            self._append(Began(trial=commit.trial, attempt=max(commit.attempt, trial.attempt + 1)))
         before = self.ledger.state.trials[commit.trial]
         means = {name: sum(values) / len(values) for name, values in commit.report.items()}
         value = means.get(self.spec.search.metric)

@@ -1,0 +1,103 @@
+"""What a study looks like in a terminal: a live view, plain lines where there is none, and the final table."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from olfl_ray.analysis import ArmResult
+from olfl_ray.ledger import Ended, Event, StudyState
+from olfl_ray.spec import StudySpec
+
+__all__ = ["StudyView", "final_view", "status_view"]
+
+STAGES = ("running", "finished", "pruned", "diverged", "failed")
+
+
+class StudyView:
+    """Shows a study while it runs; give its `watch` to `study.run`."""
+
+    def __init__(self, spec: StudySpec, console: Console) -> None:
+        self._spec, self._console = spec, console
+        self._total = sum(arm.trials + spec.confirm.seeds for arm in spec.arms.values())
+        self._began = time.monotonic()
+        self._ended_here = 0
+        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> StudyView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def watch(self, event: Event, state: StudyState) -> None:
+        """Take an event."""
+        self._ended_here += isinstance(event, Ended)
+        if self._live is not None:
+            self._live.update(status_view(state, self._spec, self._progress(state)))
+        elif isinstance(event, Ended):
+            value = "" if event.value is None else f" {self._spec.search.metric} {event.value:.4f}"
+            self._console.print(
+                f"{event.trial} {event.state} at step {event.step}{value} ({self._progress(state)})", highlight=False
+            )
+            if event.state == "failed" and event.cause:
+                self._console.print(f"  {event.trial}: {event.cause.strip().splitlines()[-1]}", style="red", markup=False)
+
+    def _progress(self, state: StudyState) -> str:
+        ended = sum(trial.ended for trial in state.trials.values())
+        seconds = time.monotonic() - self._began
+        if not self._ended_here:
+            return f"{ended} of {self._total} trials"
+        rate = self._ended_here / seconds
+        left = max(0.0, (self._total - ended) / rate)
+        return f"{ended} of {self._total} trials, {60 * rate:.0f} a minute, about {left:.0f} s left"
+
+
+def status_view(state: StudyState, spec: StudySpec, caption: str = "") -> Table:
+    """States by arm, and the best value so far."""
+    table = Table(title=f"study {state.name}", caption=caption)
+    table.add_column("arm")
+    for stage in STAGES:
+        table.add_column(stage, justify="right")
+    table.add_column(f"best {spec.search.metric}", justify="right")
+    for arm in spec.arms:
+        trials = [trial for trial in state.trials.values() if trial.id.arm == arm]
+        counts = Counter(trial.state for trial in trials)
+        values = [
+            trial.value
+            for trial in trials
+            if trial.state == "finished" and trial.value is not None and not trial.id.confirming
+        ]
+        best = (min if spec.search.goal == "minimize" else max)(values) if values else None
+        shown = "" if best is None else f"{best:.4f}"
+        table.add_row(arm, *(str(counts[stage]) for stage in STAGES), shown)
+    return table
+
+
+def final_view(results: list[ArmResult], metric: str) -> Table:
+    """One row an arm: its winner, and the paired comparison on fresh seeds."""
+    table = Table(title="Each arm's winner, on the test split with fresh seeds")
+    for column in ("arm", "best settings", metric, "test/error", "n", "difference to baseline [95 % CI]", "detectable"):
+        table.add_column(column, overflow="fold")
+    for result in results:
+        settings = "\n".join(
+            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in result.best_params.items()
+        )
+        selected = "" if result.selection_value is None else f"{result.selection_value:.4f}"
+        test = "" if result.test_mean is None else f"{result.test_mean:.4f}"
+        if result.test_mean is not None and result.test_sd is not None:
+            test += f" ± {result.test_sd:.4f}"
+        difference = detectable = ""
+        if result.difference is not None:
+            difference = f"{result.difference.mean:+.4f} [{result.difference.low:+.4f}, {result.difference.high:+.4f}]"
+            detectable = f"{result.difference.detectable:.4f}"
+        table.add_row(result.arm, settings, selected, test, str(result.n), difference, detectable)
+    return table

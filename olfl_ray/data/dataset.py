@@ -1,0 +1,101 @@
+"""A data set as tensors, and its four splits."""
+
+# N rows, C outputs
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from olfl_ray.errors import DataError
+
+__all__ = ["Dataset", "Splits", "split"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """All rows of a data set.
+
+    Args:
+        name: Its name.
+        kind: What is predicted.
+        x: (N, ...) uint8 images in NCHW, or float32 rows.
+        y: Classes (N,) int64, or targets (N, C) float32.
+        test: Rows of the original test set, None where it has none.
+        outputs: C: classes or regression targets.
+        fingerprint: SHA-256 of the content.
+        source: Where it was found.
+    """
+
+    name: str
+    kind: Literal["classification", "regression"]
+    x: Tensor
+    y: Tensor
+    test: Tensor | None
+    outputs: int
+    fingerprint: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Row numbers of the four splits, sorted, disjoint (METHOD.md: train, meta-validation, selection, test)."""
+
+    train: Tensor
+    meta: Tensor
+    selection: Tensor
+    test: Tensor
+
+
+def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: float, selection: float) -> Splits:
+    """Split the rows, stratified by class (regression: at random).
+
+    Args:
+        dataset: The rows.
+        study_seed: Decides the test split, where the data set has none: the same for every replicate of a study, so
+            that no search trial ever sees a test row.
+        seed: Decides the other three.
+        test: Fraction of all rows.
+        meta: Fraction of the rows outside test.
+        selection: Fraction of the rows outside test.
+
+    Raises:
+        DataError: A split would be empty, or train would lack a class.
+    """
+    rows = torch.arange(len(dataset.y))
+    if dataset.test is not None:
+        held = dataset.test.sort().values
+    else:
+        (held,) = _take(rows, dataset, [test], study_seed)
+    mask = torch.ones(len(rows), dtype=torch.bool)
+    mask[held] = False
+    rest = rows[mask]
+    meta_rows, selection_rows = _take(rest, dataset, [meta, selection], seed)
+    mask[meta_rows] = False
+    mask[selection_rows] = False
+    found = Splits(train=rows[mask], meta=meta_rows, selection=selection_rows, test=held)
+    for name in ("train", "meta", "selection", "test"):
+        if len(getattr(found, name)) == 0:
+            raise DataError(f"{dataset.name}: {len(rows)} rows are too few for a {name} split; enlarge task.split.{name}")
+    if dataset.kind == "classification" and len(dataset.y[found.train].unique()) < len(dataset.y.unique()):
+        raise DataError(f"{dataset.name}: the train split lacks a class; make the other splits smaller (task.split)")
+    return found
+
+
+def _take(rows: Tensor, dataset: Dataset, fractions: list[float], seed: int) -> list[Tensor]:
+    """Disjoint random parts of `rows`, each with its fraction of every class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = dataset.y[rows] if dataset.kind == "classification" else torch.zeros(len(rows))
+    parts: list[list[Tensor]] = [[] for _ in fractions]
+    for label in labels.unique():
+        own = rows[labels == label]
+        own = own[torch.randperm(len(own), generator=generator)]
+        start = 0
+        for part, fraction in zip(parts, fractions, strict=True):
+            count = round(fraction * len(own))
+            part.append(own[start : start + count])
+            start += count
+    return [torch.cat(part).sort().values for part in parts]

@@ -1,0 +1,161 @@
+"""Base learners by name; each takes the input's shape and the number of outputs, and gives raw outputs (logits)."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from olfl_ray.errors import SpecError
+from olfl_ray.plugins import load_builder, nearest
+from olfl_ray.vision import torchvision
+
+__all__ = ["build", "names"]
+
+Shape = tuple[int, ...]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "elu": nn.ELU}
+
+
+def linear(input_shape: Shape, outputs: int) -> nn.Module:
+    """Linear or logistic regression."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), outputs))
+
+
+def mlp(input_shape: Shape, outputs: int, hidden: Sequence[int] = (128,), activation: str = "relu") -> nn.Module:
+    """Perceptron with hidden layers."""
+    if activation not in ACTIVATIONS:
+        raise SpecError("task.model.activation", f"{activation!r} is not one of {', '.join(ACTIVATIONS)}; use one")
+    if not all(isinstance(units, int) and not isinstance(units, bool) and units > 0 for units in hidden):
+        raise SpecError("task.model.hidden", f"must be a list of whole numbers above 0, but it is {hidden!r}")
+    sizes = [math.prod(input_shape), *hidden]
+    layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
+    for inputs, units in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(inputs, units), ACTIVATIONS[activation]()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+
+
+def lenet5(input_shape: Shape, outputs: int) -> nn.Module:
+    """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling."""
+    channels, height, width = _image(input_shape, "lenet5", 28)
+    pad = 2 if height == 28 else 0
+    side = lambda size: ((size + 2 * pad - 4) // 2 - 4) // 2  # noqa: E731
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 5, padding=pad),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * side(height) * side(width), 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, outputs),
+    )
+
+
+def allcnnc(input_shape: Shape, outputs: int, dropout: float = 0.0) -> nn.Module:
+    """All-CNN-C (Springenberg et al. 2015): convolutions alone; dropout on the input is 0.4 of that after blocks."""
+    channels, _, _ = _image(input_shape, "allcnnc", 16)
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise SpecError("task.model.dropout", f"`0 <= dropout < 1` must hold, but it is {dropout!r}; change it")
+    plan = [(96, 3, 1, 1), (96, 3, 1, 1), (96, 3, 2, 1), (192, 3, 1, 1), (192, 3, 1, 1), (192, 3, 2, 1)]
+    plan += [(192, 3, 1, 0), (192, 1, 1, 0), (outputs, 1, 1, 0)]
+    layers: list[nn.Module] = [nn.Dropout(0.4 * dropout)] if dropout else []
+    for units, kernel, stride, padding in plan:
+        layers += [nn.Conv2d(channels, units, kernel, stride, padding), nn.ReLU()]
+        if stride == 2 and dropout:
+            layers.append(nn.Dropout(dropout))
+        channels = units
+    return nn.Sequential(*layers[:-1], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def resnet18(input_shape: Shape, outputs: int) -> nn.Module:
+    """torchvision's ResNet-18 with the stem for 32x32 images: 3x3, stride 1, no max pooling."""
+    channels, _, _ = _image(input_shape, "resnet18", 16)
+    torchvision()
+    from torchvision.models import resnet18 as build_resnet
+
+    net: nn.Module = build_resnet(num_classes=outputs)
+    net.conv1 = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
+    net.maxpool = nn.Identity()
+    return net
+
+
+def _image(shape: Shape, name: str, smallest: int) -> tuple[int, int, int]:
+    if len(shape) != 3 or min(shape[1:]) < smallest:
+        raise SpecError("task.model.name", f"{name} takes images of at least {smallest}x{smallest}, not rows of shape {shape}")
+    return shape[0], shape[1], shape[2]
+
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "allcnnc": allcnnc,
+    "lenet5": lenet5,
+    "linear": linear,
+    "mlp": mlp,
+    "resnet18": resnet18,
+}
+
+
+def names() -> list[str]:
+    """Names of the built-in base learners."""
+    return sorted(BUILDERS)
+
+
+def build(name: str, options: dict[str, Any], *, input_shape: Shape, outputs: int, seed: int) -> nn.Module:
+    """Build a base learner with initial weights drawn from `seed`; the global random state is left alone.
+
+    Args:
+        name: Built-in name, or `package.module:builder`, called with input_shape, outputs and the options.
+        options: The builder's keyword arguments.
+        input_shape: Shape of one row.
+        outputs: Classes or regression targets.
+        seed: Seed of the initial weights.
+
+    Raises:
+        SpecError: The name, an option, or the shape of what it gives does not fit.
+    """
+    builder = load_builder(name, "task.model.name") if ":" in name else BUILDERS.get(name)
+    if builder is None:
+        raise SpecError(
+            "task.model.name", f"there is no model {name!r}{nearest(name, names())}; use one of {', '.join(names())}"
+        )
+    if ":" not in name:
+        known = [key for key in inspect.signature(builder).parameters if key not in ("input_shape", "outputs")]
+        for option in options:
+            if option not in known:
+                raise SpecError(
+                    f"task.model.{option}",
+                    f"{name} has no option {option!r}{nearest(option, known)}; it has {', '.join(known) or 'none'}",
+                )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            module = builder(input_shape=input_shape, outputs=outputs, **options)
+        except SpecError:
+            raise
+        except Exception as error:
+            raise SpecError("task.model", f"{name!r} raised {type(error).__name__}: {error}; correct its options") from error
+        _check_shape(name, module, input_shape, outputs)
+    return module
+
+
+def _check_shape(name: str, module: Any, input_shape: Shape, outputs: int) -> None:
+    if not isinstance(module, nn.Module):
+        raise SpecError("task.model.name", f"{name!r} gave a {type(module).__name__}; it must give an nn.Module")
+    buffers = {key: value.clone() for key, value in module.named_buffers()}
+    try:
+        with torch.no_grad():
+            value = torch.func.functional_call(module, buffers, (torch.zeros(2, *input_shape),))
+    except Exception as error:
+        raise SpecError(
+            "task.model.name", f"{name!r} can't take a batch of shape {(2, *input_shape)}: {type(error).__name__}: {error}"
+        ) from error
+    shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+    if shape != (2, outputs):
+        raise SpecError("task.model.name", f"{name!r} must give outputs of shape {(2, outputs)}, but gave {shape}")

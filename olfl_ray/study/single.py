@@ -1,0 +1,86 @@
+"""One trial without Ray and MLflow, data sets, samples of a search, the tracking page: what the other commands call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from olfl_ray import data
+from olfl_ray.errors import SpecError, StudyError
+from olfl_ray.spec import StudySpec, TrialConfig, read_spec, seed_of, trial_config
+from olfl_ray.study.home import Home, data_root
+from olfl_ray.study.run import load
+from olfl_ray.sweep import ArmSearch
+from olfl_ray.trial import Place, Progress, check
+from olfl_ray.trial import run as run_one
+
+__all__ = ["describe_data", "prepare_data", "run_trial", "sample", "spec_of", "trial_of", "ui_command"]
+
+
+def spec_of(name: str, *, home: Home) -> StudySpec:
+    """The spec of a study here."""
+    return load(name, home)[0]
+
+
+def trial_of(
+    spec: Path | None, *, overrides: Sequence[str], arm: str | None, source: str | None, home: Home
+) -> TrialConfig:
+    """A trial's settings: the spec's own values in an arm, or those of a sweep's trial.
+
+    Raises:
+        UserError: Neither or both are given, or one does not exist.
+    """
+    if (spec is None) == (source is None):
+        raise SpecError("olfl trial run", "give either a SPEC or --from STUDY/ARM/ORDINAL")
+    if spec is not None:
+        study = read_spec(spec, overrides)
+        arm = arm or next(iter(study.arms))
+        if arm not in study.arms:
+            raise SpecError("--arm", f"there is no arm {arm!r}; there are: {', '.join(study.arms)}")
+        seeds = tuple(seed_of(study.seed, "search", replicate) for replicate in range(study.replicates))
+        return trial_config(study, arm, {}, seeds=seeds)
+    assert source is not None
+    name, _, trial = source.partition("/")
+    study, ledger, _ = load(name, home)
+    if trial not in ledger.state.trials:
+        raise StudyError(f"--from: study {name!r} has no trial {trial!r}; see its report for their names")
+    found = ledger.state.trials[trial]
+    return trial_config(
+        study, found.id.arm, found.params, seeds=tuple(found.seeds), confirming=found.id.confirming
+    )
+
+
+def run_trial(config: TrialConfig, *, home: Home, device: str = "cpu") -> Iterator[Progress]:
+    """Run one trial here."""
+    place = Place(cache=home.cache, data_root=data_root(), device=device)
+    check(config, place)
+    return run_one(config, place)
+
+
+def sample(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
+    """The first points that the arm's search would propose, if it learned nothing from them."""
+    search = ArmSearch(spec, arm, spec.concurrency)
+    search.replay([], {})
+    return [search.propose(ordinal, [], {}) for ordinal in range(min(count, spec.arms[arm].trials))]
+
+
+def describe_data() -> list[tuple[Any, ...]]:
+    """The built-in data sets."""
+    return [tuple(row) for row in data.describe()]
+
+
+def prepare_data(name: str, *, home: Home) -> str:
+    """Find, check and prepare a data set; one line about it."""
+    found = data.load(name, {}, cache=home.cache, root=data_root())
+    return f"{name}: {len(found.y)} rows, {found.kind}, from {found.source}"
+
+
+def ui_command(home: Home, port: int) -> list[str]:
+    """The command that serves MLflow's page on the home folder's store, on loopback."""
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", home.tracking_uri),
+        *("--artifacts-destination", home.artifacts.as_uri(), "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "1"),
+    ]
