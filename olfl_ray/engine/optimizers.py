@@ -122,6 +122,8 @@ class Adam(Optimizer):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         grads = clip_by_norm(grads, self.clip_norm)
         t = state["t"] + 1
+        dtype = next(iter(params.values())).dtype
+        m_scale, v_scale = (1 / (1 - self.beta1**t)).to(dtype), (1 / (1 - self.beta2**t)).to(dtype)
         new_params: dict[str, Tensor] = {}
         new_state: dict[str, Tensor] = {"t": t}
         for name, value in params.items():
@@ -131,9 +133,7 @@ class Adam(Optimizer):
             m = self.beta1 * state[f"m.{name}"] + (1 - self.beta1) * grad
             v = self.beta2 * state[f"v.{name}"] + (1 - self.beta2) * grad * grad
             new_state[f"m.{name}"], new_state[f"v.{name}"] = m, v
-            m_hat = m / (1 - self.beta1**t).to(m.dtype)
-            v_hat = v / (1 - self.beta2**t).to(v.dtype)
             if self.weight_decay and self.decoupled:
                 value = value - lr * self.weight_decay * value
-            new_params[name] = value - lr * m_hat / (_root(v_hat) + self.eps)
+            new_params[name] = value - lr * (m * m_scale) / (_root(v * v_scale) + self.eps)
         return new_params, new_state

@@ -45,6 +45,10 @@ class _Searcher(Searcher):  # type: ignore[misc]
         if error:
             self._conductor.lost(self._names[trial_id], f"worker lost {MAX_LOSSES} times")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles it for a restore that is never asked for: the ledger is the only state."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the only state."""
 
@@ -58,6 +62,10 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
     def __init__(self, conductor: Conductor) -> None:
         super().__init__()
         self._conductor = conductor
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As for the searcher."""
+        return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         goes_on = self._conductor.commit(Commit(**json.loads(result["commit"])))

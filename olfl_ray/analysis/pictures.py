@@ -1,0 +1,286 @@
+"""What a study found, as pictures: one colour an arm, in every picture the same."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from olfl_ray.analysis.tables import best_trial, confirming_trials, records_table, surfaces_table
+from olfl_ray.ledger import StudyState, TrialState
+from olfl_ray.records import names
+from olfl_ray.spec import Parameter, StudySpec
+from olfl_ray.storage import Storage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "importance_bars",
+    "learned_loss",
+    "learning_curves",
+    "parallel_coordinates",
+    "search_history",
+]
+
+INK, GRID = "#1b1c1f", "#c9ccd1"
+"""Colours of text and of grid lines; the report replaces them by those of the reader's theme."""
+
+_ARMS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")  # Okabe and Ito.
+_DASHES = ("-", "--", "-.", ":")
+
+
+def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Figure | None:
+    """Error on the selection split over steps: mean ± sd over each winner's fresh seeds, else over its replicates."""
+    lines = {}
+    for arm in spec.arms:
+        best = best_trial(spec, state, arm)
+        trials = confirming_trials(spec, state, arm) or ([best] if best is not None else [])
+        by_step: dict[int, dict[tuple[str, int], float]] = defaultdict(dict)
+        for trial in trials:
+            for row in records_table(storage, trial).to_pylist():
+                if row["metric"] == names.SELECTION_ERROR and math.isfinite(row["value"]):
+                    by_step[row["step"]][str(trial.id), row["replicate"]] = row["value"]
+        if by_step:
+            lines[arm] = {step: list(by_step[step].values()) for step in sorted(by_step)}
+    if not lines:
+        return None
+    figure, ((axes,),) = _grid(1, 1, width=7, height=4)
+    for arm, values in lines.items():
+        steps = list(values)
+        means = [sum(found) / len(found) for found in values.values()]
+        sds = [_sd(found) for found in values.values()]
+        color, dash = _style(spec, arm)
+        count = max(len(found) for found in values.values())
+        axes.plot(steps, means, dash, color=color, label=f"{arm} (n={count})", marker="o" if len(steps) == 1 else None)
+        low, high = ([mean + sign * sd for mean, sd in zip(means, sds, strict=True)] for sign in (-1, 1))
+        axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+    axes.set(xlabel="base step", ylabel=names.SELECTION_ERROR)
+    _legend(axes)
+    return figure
+
+
+def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str) -> Figure | None:
+    """An arm's learned loss over the output, one panel a target and one line a moment, beside the task loss.
+
+    Each line is shifted so that its least value is 0: a constant changes no gradient.
+    """
+    import matplotlib
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    best = best_trial(spec, state, arm)
+    trials = [*confirming_trials(spec, state, arm)[:1], *([best] if best is not None else [])]
+    rows: list[dict[str, Any]] = next((found for found in (_surface(storage, trial) for trial in trials) if found), [])
+    if not rows:
+        return None
+    targets = sorted({row["target"] for row in rows})
+    steps = sorted({row["step"] for row in rows})
+    colors = matplotlib.colormaps["viridis"].resampled(256)
+    norm = Normalize(0, max(steps[-1], 1) / 0.9)  # The lightest tenth is illegible on white.
+    figure, ((*panels,),) = _grid(1, len(targets), width=3.4 * len(targets) + 0.9, height=3.4, sharey=True)
+    for axes, target in zip(panels, targets, strict=True):
+        for step in steps:
+            line = sorted(
+                (row["output"], row["learned"]) for row in rows if (row["step"], row["target"]) == (step, target)
+            )
+            axes.plot(*_from_zero(line), color=colors(norm(step)))
+        task = sorted(
+            (row["output"], row["task"]) for row in rows if (row["step"], row["target"]) == (steps[0], target)
+        )
+        axes.plot(*_from_zero(task), "--", color=INK, label="task loss")
+        axes.set(title=f"target {target:g}", xlabel="output")
+    panels[0].set_ylabel("loss, least value at 0")
+    _legend(panels[-1])
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=panels, label="base step", boundaries=None, ticks=steps)
+    bar.ax.set_ylim(0, max(steps[-1], 1))
+    _ink(bar.ax)
+    return figure
+
+
+def importance_bars(spec: StudySpec, importances: Mapping[str, Mapping[str, float]]) -> Figure | None:
+    """Share of each searched field in the variance of the search metric, one panel an arm."""
+    arms = [arm for arm in spec.arms if importances.get(arm)]
+    if not arms:
+        return None
+    counts = [len(importances[arm]) for arm in arms]
+    height = sum(counts) * 0.36 + 0.75 * len(arms) + 0.4
+    figure, rows = _grid(len(arms), 1, width=7, height=height, sharex=True, height_ratios=[n + 0.6 for n in counts])
+    for (axes,), arm in zip(rows, arms, strict=True):
+        ranked = sorted(importances[arm].items(), key=lambda item: item[1])
+        axes.barh([_plain(name) for name, _ in ranked], [value for _, value in ranked], color=_style(spec, arm)[0])
+        axes.set_title(arm, loc="left")
+        axes.grid(visible=False, axis="y")
+    rows[-1][0].set(xlabel="importance (share of variance)", xlim=(0, None))
+    return figure
+
+
+def search_history(spec: StudySpec, state: StudyState) -> Figure | None:
+    """Search metric of each trial in the order of proposal, and each arm's best so far."""
+    better = min if spec.search.goal == "minimize" else max
+    searched = {arm: [trial for trial in _search(state, arm) if trial.ended] for arm in spec.arms}
+    if not any(searched.values()):
+        return None
+    figure, ((axes,),) = _grid(1, 1, width=7, height=4)
+    marks = {"finished": "o", "pruned": "v", "diverged": "x", "failed": "s"}
+    shown = set()
+    for arm, trials in searched.items():
+        color, dash = _style(spec, arm)
+        best: list[tuple[int, float]] = []
+        for trial in trials:
+            value = trial.value if trial.value is not None and math.isfinite(trial.value) else None
+            shown.add(trial.state)
+            hollow = {} if trial.state == "diverged" else {"facecolors": color if trial.state == "finished" else "none"}
+            colors = {"color": color} if trial.state == "diverged" else {"edgecolors": color, **hollow}
+            if value is None or trial.state in ("diverged", "failed"):  # No value to compare: marked at the top edge.
+                place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+                axes.scatter([trial.id.ordinal], [1.0], marker=marks[trial.state], s=30, zorder=3, **colors, **place)
+                continue
+            axes.scatter([trial.id.ordinal], [value], marker=marks[trial.state], s=30, zorder=3, **colors)
+            if trial.state == "finished":
+                best.append((trial.id.ordinal, better(value, best[-1][1]) if best else value))
+        axes.step(*_columns(best), dash, where="post", color=color, label=f"{arm}, best so far", alpha=0.8)
+    for name in (name for name in marks if name in shown):
+        face = INK if name == "finished" else "none"
+        axes.plot([], [], marks[name], color=INK, markerfacecolor=face, markersize=5, label=name)
+    axes.set(xlabel="search trial", ylabel=spec.search.metric)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend(axes, outside=True)
+    return figure
+
+
+def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure | None:
+    """An arm's search: one line a trial through its values of the searched fields, coloured by the search metric."""
+    import matplotlib
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    parameters = spec.parameters_of(arm)
+    trials = [t for t in _search(state, arm) if t.ended and t.value is not None and math.isfinite(t.value)]
+    if len(trials) < 2 or not parameters:
+        return None
+    values = [trial.value for trial in trials if trial.value is not None]
+    low, high = min(values), max(values)
+    columns = [
+        _scaled(parameter, [trial.params.get(name) for trial in trials]) for name, parameter in parameters.items()
+    ]
+    columns.append(
+        ([(value - low) / (high - low or 1) for value in values], [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")])
+    )
+    figure, ((axes,),) = _grid(1, 1, width=max(5.5, 1.9 * len(columns) + 1), height=3.8)
+    colors, norm = matplotlib.colormaps["cividis"], Normalize(low, high if high > low else low + 1)
+    order = sorted(range(len(trials)), key=lambda k: values[k], reverse=spec.search.goal == "minimize")  # Best on top.
+    for k in order:
+        line = [places[k] for places, _ in columns]
+        axes.plot(range(len(columns)), line, color=colors(norm(values[k])), marker="o", markersize=3.5, linewidth=1.4)
+    for position, (_, ticks) in enumerate(columns):
+        axes.axvline(position, color=GRID, linewidth=1, zorder=0)
+        for height, text in ticks:
+            axes.annotate(
+                _plain(text),
+                (position, height),
+                (5, 0),
+                textcoords="offset points",
+                fontsize=7.5,
+                color=INK,
+                va="center",
+            )
+    labels = [".\n".join(_plain(name).rsplit(".", 1)) for name in parameters]
+    axes.set_xticks(range(len(columns)), [*labels, spec.search.metric], fontsize=8)
+    axes.set(ylim=(-0.06, 1.06), yticks=[], xlim=(-0.15, len(columns) - 0.55))
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=axes, label=spec.search.metric)
+    _ink(bar.ax)
+    axes.set_title(arm, loc="left", color=_style(spec, arm)[0])
+    return figure
+
+
+def _grid(rows: int, columns: int, *, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, **options)
+    for axes in panels.flat:
+        _ink(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=True, color=GRID, linewidth=0.6, alpha=0.6)
+        axes.set_axisbelow(True)
+    return figure, panels
+
+
+def _ink(axes: Any) -> None:
+    axes.set_facecolor("none")
+    axes.tick_params(colors=INK, labelsize=8)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    axes.title.set(color=INK, fontsize=10)
+    axes._left_title.set(color=INK, fontsize=10)
+    for spine in axes.spines.values():
+        spine.set_edgecolor(INK)
+
+
+def _legend(axes: Any, *, outside: bool = False) -> None:
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if outside else {"loc": "best"}
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8, **place)
+
+
+def _style(spec: StudySpec, arm: str) -> tuple[str, str]:
+    place = list(spec.arms).index(arm)
+    return _ARMS[place % len(_ARMS)], _DASHES[place // len(_ARMS) % len(_DASHES)]
+
+
+def _search(state: StudyState, arm: str) -> list[TrialState]:
+    found = [trial for trial in state.trials.values() if trial.id.arm == arm and not trial.id.confirming]
+    return sorted(found, key=lambda trial: trial.id.ordinal)
+
+
+def _surface(storage: Storage, trial: TrialState) -> list[dict[str, Any]]:
+    return [row for row in surfaces_table(storage, trial).to_pylist() if row["replicate"] == 0]
+
+
+def _from_zero(line: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    least = min((value for _, value in line if math.isfinite(value)), default=0.0)
+    return [output for output, _ in line], [value - least for _, value in line]
+
+
+def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _scaled(parameter: Parameter, values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Place of each value on an axis from 0 to 1 (NaN where the field was not searched), and the axis' ticks."""
+    if parameter.values is not None:
+        texts = [str(_listed(value)) for value in parameter.values]
+        texts += sorted({str(_listed(value)) for value in values if value is not None} - set(texts))
+        place = {text: k / max(len(texts) - 1, 1) for k, text in enumerate(texts)}
+        absent = "None" if None in parameter.values else ""
+        return [place.get(str(_listed(value)) if value is not None else absent, math.nan) for value in values], [
+            (height, text) for text, height in place.items()
+        ]
+    numbers = [value for value in values if isinstance(value, (int, float)) and (not parameter.log or value > 0)]
+    ends = [bound for bound in (parameter.min, parameter.max) if bound is not None]
+    low, high = min([*numbers, *ends]), max([*numbers, *ends])
+
+    def scale(value: float) -> float:
+        if parameter.log:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
+    middle = math.sqrt(low * high) if parameter.log else (low + high) / 2
+    ticks = [(scale(value), f"{value:.3g}") for value in (low, middle, high)]
+    return [scale(value) if value in numbers else math.nan for value in values], ticks
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")
+
+
+def _sd(values: Sequence[float]) -> float:
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else 0.0

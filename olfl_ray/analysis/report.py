@@ -1,0 +1,280 @@
+"""A study's report: tables for machines, and one page for people that needs nothing beside itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from olfl_ray.analysis import pictures
+from olfl_ray.analysis.tables import ArmResult, baseline_arm, final_table, records_table
+from olfl_ray.ledger import StudyState
+from olfl_ray.records import RECORDS, to_parquet
+from olfl_ray.spec import StudySpec
+from olfl_ray.storage import Storage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["as_markdown", "write_report"]
+
+HEAD = ("arm", "trials", "best settings", "selection", "test error", "n", "difference [95 % CI]", "p", "detectable")
+
+_ARMS = pa.schema(
+    [
+        ("arm", pa.string()),
+        ("trials", pa.string()),
+        ("confirming", pa.string()),
+        ("best", pa.string()),
+        ("best_params", pa.string()),
+        ("selection_value", pa.float64()),
+        ("test_indices", pa.list_(pa.int64())),
+        ("test_values", pa.list_(pa.float64())),
+        ("test_mean", pa.float64()),
+        ("test_sd", pa.float64()),
+        ("n", pa.int64()),
+        *((f"difference_{name}", pa.float64()) for name in ("mean", "sd", "low", "high", "detectable", "p")),
+        ("difference_n", pa.int64()),
+        ("difference_baseline", pa.string()),
+    ]
+)
+_TRIALS = pa.schema(
+    [
+        ("trial", pa.string()),
+        ("arm", pa.string()),
+        ("confirming", pa.bool_()),
+        ("state", pa.string()),
+        ("step", pa.int64()),
+        ("value", pa.float64()),
+        ("params", pa.string()),
+        ("metrics", pa.string()),
+        ("seeds", pa.list_(pa.int64())),
+        ("attempt", pa.int64()),
+        ("cause", pa.string()),
+        ("seconds", pa.float64()),
+    ]
+)
+_CURVES = pa.schema([("arm", pa.string()), ("trial", pa.string()), *RECORDS])
+
+_CSS = """
+:root { color-scheme: light dark; --ink: #1b1c1f; --soft: #5b6068; --grid: #c9ccd1; --page: #ffffff; --card: #f5f6f8 }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8eaed; --soft: #a2a8b1; --grid: #4a4f57; --page: #16181c; --card: #202329 }
+}
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 66rem; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif }
+h1 { margin: 0; font-size: 1.7rem } h2 { margin: 2.5rem 0 .5rem; font-size: 1.2rem } p { color: var(--soft) }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums }
+th, td { padding: .45rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--grid);
+  white-space: pre-line } th { color: var(--soft); font-weight: 600; white-space: nowrap }
+figure { margin: 1rem 0 2rem } figcaption { color: var(--soft); font-size: .9rem } svg { max-width: 100%; height: auto }
+svg text { font-family: system-ui, sans-serif !important }
+pre { padding: 1rem; overflow-x: auto; background: var(--card); border-radius: .5rem; font-size: .82rem }
+"""
+
+
+def write_report(
+    *,
+    spec: StudySpec,
+    state: StudyState,
+    storage: Storage,
+    out: Path,
+    importances: dict[str, dict[str, float]],
+) -> Path:
+    """Write a study's tables, pictures and page; what is not there yet is left out.
+
+    Args:
+        spec: The study.
+        state: Where it stands.
+        storage: Its storage.
+        out: Folder to write in; made where absent.
+        importances: For each arm the importance of each searched field.
+
+    Returns:
+        The page, `out/index.html`.
+    """
+    results = final_table(spec, state)
+    (out / "tables").mkdir(parents=True, exist_ok=True)
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    _write_tables(results, state, storage, out / "tables")
+    figures = []
+    for name, figure, caption in _pictures(spec, state, storage, importances):
+        path = out / "pictures" / f"{name}.svg"
+        path.unlink(missing_ok=True)
+        if figure is not None:
+            path.write_text(_svg(figure, "white"), encoding="utf-8")
+            figures.append((_svg(figure, "none"), caption))
+    page = out / "index.html"
+    page.write_text(_page(spec, state, results, figures), encoding="utf-8")
+    return page
+
+
+def as_markdown(results: Sequence[ArmResult]) -> str:
+    """The final table as Markdown."""
+    rows = [HEAD, ("---",) * len(HEAD), *(_cells(result) for result in results)]
+    return "".join("| " + " | ".join(_cell(cell) for cell in row) + " |\n" for row in rows)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", "<br>")
+
+
+def _cells(result: ArmResult) -> tuple[str, ...]:
+    test = difference = p = detectable = "–"
+    if result.test_mean is not None:
+        test = _number(result.test_mean) + (f" ± {_number(result.test_sd)}" if result.test_sd is not None else "")
+    if (d := result.difference) is not None:
+        difference = f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
+        p, detectable = ("< 0.0001" if d.p < 1e-4 else f"{d.p:.4f}"), _number(d.detectable)
+    total = sum(result.trials.values())
+    trials = f"{total}: " + ", ".join(f"{count} {name}" for name, count in result.trials.items()) if total else "0"
+    settings = "\n".join(f"{name} = {_short(value)}" for name, value in result.best_params.items()) or "–"
+    lost = {name: count for name, count in result.confirming.items() if name in ("diverged", "failed")}
+    n = str(result.n) + "".join(f"\n({count} {name})" for name, count in lost.items())
+    return (result.arm, trials, settings, _number(result.selection_value), test, n, difference, p, detectable)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _write_tables(results: Sequence[ArmResult], state: StudyState, storage: Storage, folder: Path) -> None:
+    arms = [_arm_row(result) for result in results]
+    trials = [
+        {
+            "trial": str(trial.id),
+            "arm": trial.id.arm,
+            "confirming": trial.id.confirming,
+            "state": trial.state,
+            "step": trial.step,
+            "value": trial.value,
+            "params": json.dumps(dict(trial.params), default=str),
+            "metrics": json.dumps(dict(trial.metrics)),
+            "seeds": list(trial.seeds),
+            "attempt": trial.attempt,
+            "cause": trial.cause,
+            "seconds": None if None in (trial.began_at, trial.ended_at) else trial.ended_at - trial.began_at,  # type: ignore[operator]
+        }
+        for trial in state.trials.values()
+    ]
+    for name, rows, schema in (("arms", arms, _ARMS), ("trials", trials, _TRIALS)):
+        (folder / f"{name}.csv").write_text(_csv(rows, schema.names), encoding="utf-8")
+        (folder / f"{name}.parquet").write_bytes(to_parquet(pa.Table.from_pylist(rows, schema)))
+    (folder / "arms.md").write_text(as_markdown(results), encoding="utf-8")
+    curves = []
+    for trial in state.trials.values():
+        table = records_table(storage, trial)
+        for position, value in enumerate((trial.id.arm, str(trial.id))):
+            table = table.add_column(position, _CURVES[position], pa.array([value] * table.num_rows, pa.string()))
+        curves.append(table)
+    whole = pa.concat_tables(curves) if curves else _CURVES.empty_table()
+    (folder / "curves.parquet").write_bytes(to_parquet(whole))
+
+
+def _arm_row(result: ArmResult) -> dict[str, Any]:
+    d = result.difference
+    row: dict[str, Any] = {name: getattr(result, name, None) for name in _ARMS.names}
+    row |= {name: json.dumps(dict(row[name]), default=str) for name in ("trials", "confirming", "best_params")}
+    row |= {name: list(row[name]) for name in ("test_indices", "test_values")}
+    compared = [name for name in _ARMS.names if name.startswith("difference_")]
+    return row | {name: None if d is None else getattr(d, name.removeprefix("difference_")) for name in compared}
+
+
+def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([json.dumps(row[name]) if isinstance(row[name], list) else row[name] for name in columns])
+    return text.getvalue()
+
+
+def _pictures(
+    spec: StudySpec, state: StudyState, storage: Storage, importances: Mapping[str, Mapping[str, float]]
+) -> Iterable[tuple[str, Figure | None, str]]:
+    yield (
+        "learning_curves",
+        pictures.learning_curves(spec, state, storage),
+        "Error on the selection split while each arm's winner trains: mean and one standard deviation over its "
+        "confirming seeds (over its search replicates where there are none).",
+    )
+    for arm in spec.arms:
+        caption = (
+            f"Learned loss of {arm}'s winner at moments of training, beside the task loss (dashed); each line is "
+            "shifted to a least value of 0, which changes no gradient."
+        )
+        yield f"learned_loss_{arm}", pictures.learned_loss(spec, state, storage, arm), caption
+    yield (
+        "search_history",
+        pictures.search_history(spec, state),
+        f"{spec.search.metric} of each search trial in the order of proposal; marks at the top edge have no value.",
+    )
+    yield (
+        "importances",
+        pictures.importance_bars(spec, importances),
+        f"Importance of each searched field for {spec.search.metric}.",
+    )
+    for arm in spec.arms:
+        caption = f"Search of {arm}: one line a trial, coloured by {spec.search.metric}."
+        yield f"parallel_{arm}", pictures.parallel_coordinates(spec, state, arm), caption
+
+
+def _svg(figure: Figure, background: str) -> str:
+    import matplotlib
+
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "olfl"}):
+        figure.savefig(text, format="svg", facecolor=background, metadata=nothing)
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _page(spec: StudySpec, state: StudyState, results: Sequence[ArmResult], figures: Sequence[tuple[str, str]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in HEAD)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(result)) + "</tr>\n" for result in results
+    )
+    shown = "".join(
+        f"<figure>{_themed(svg)}<figcaption>{escape(caption)}</figcaption></figure>\n" for svg, caption in figures
+    )
+    baseline = baseline_arm(spec)
+    against = f"Differences are paired by seed with {baseline}, below zero the arm errs less; " if baseline else ""
+    ended = sum(trial.ended for trial in state.trials.values())
+    settings = json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(spec.name)}</title>
+<style>{_CSS}</style>
+</head>
+<body>
+<h1>{escape(spec.name)}</h1>
+<p>{ended} of {len(state.trials)} trials have ended. Digest {escape(state.digest[:12])}.</p>
+<h2>Each arm's winner on the test split, with fresh seeds</h2>
+<div class="wide"><table><thead><tr>{head}</tr></thead>
+<tbody>{rows}</tbody></table></div>
+<p>Test error: mean ± standard deviation over n confirming seeds. {escape(against)}detectable: the smallest true
+difference that this many seeds find with power 0.8 at level 0.05. No correction is made for several arms.</p>
+<h2>Pictures</h2>
+{shown or "<p>No trial has finished yet.</p>"}
+<details><summary>The study's spec</summary><pre>{escape(settings)}</pre></details>
+</body>
+</html>
+"""
+
+
+def _themed(svg: str) -> str:
+    return svg.replace(pictures.INK, "var(--ink)").replace(pictures.GRID, "var(--grid)")
