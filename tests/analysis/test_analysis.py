@@ -188,7 +188,8 @@ def test_report_is_whole_and_asks_for_nothing(storage: Storage, tmp_path: Path) 
     assert "<init>" not in text
     pictures = {path.stem for path in (tmp_path / "out" / "pictures").iterdir()}
     assert pictures == {
-        "importances", "learned_loss_baseline", "learned_loss_online", "learning_curves", "parallel_online", "search_history",
+        "importances", "learned_loss_baseline", "learned_loss_online", "learning_curves", "parallel_online",
+        "search_history",
     }  # fmt: skip
     tables = tmp_path / "out" / "tables"
     assert {path.name for path in tables.iterdir()} == {
