@@ -66,7 +66,6 @@ def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str)
 
     Each line is shifted so that its least value is 0: a constant changes no gradient.
     """
-    import matplotlib
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -77,8 +76,7 @@ def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str)
         return None
     targets = sorted({row["target"] for row in rows})
     steps = sorted({row["step"] for row in rows})
-    colors = matplotlib.colormaps["viridis"].resampled(256)
-    norm = Normalize(0, max(steps[-1], 1) / 0.9)  # The lightest tenth is illegible on white.
+    colors, norm = _colormap(), Normalize(0, max(steps[-1], 1))
     figure, ((*panels,),) = _grid(1, len(targets), width=3.4 * len(targets) + 0.9, height=3.4, sharey=True)
     for axes, target in zip(panels, targets, strict=True):
         for step in steps:
@@ -93,8 +91,7 @@ def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str)
         axes.set(title=f"target {target:g}", xlabel="output")
     panels[0].set_ylabel("loss, least value at 0")
     _legend(panels[-1])
-    bar = figure.colorbar(ScalarMappable(norm, colors), ax=panels, label="base step", boundaries=None, ticks=steps)
-    bar.ax.set_ylim(0, max(steps[-1], 1))
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=panels, label="base step", ticks=steps)
     _ink(bar.ax)
     return figure
 
@@ -152,7 +149,6 @@ def search_history(spec: StudySpec, state: StudyState) -> Figure | None:
 
 def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure | None:
     """An arm's search: one line a trial through its values of the searched fields, coloured by the search metric."""
-    import matplotlib
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -169,7 +165,7 @@ def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure
         ([(value - low) / (high - low or 1) for value in values], [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")])
     )
     figure, ((axes,),) = _grid(1, 1, width=max(5.5, 1.9 * len(columns) + 1), height=3.8)
-    colors, norm = matplotlib.colormaps["cividis"], Normalize(low, high if high > low else low + 1)
+    colors, norm = _colormap(), Normalize(low, high if high > low else low + 1)
     order = sorted(range(len(trials)), key=lambda k: values[k], reverse=spec.search.goal == "minimize")  # Best on top.
     for k in order:
         line = [places[k] for places, _ in columns]
@@ -180,7 +176,7 @@ def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure
             axes.annotate(
                 _plain(text),
                 (position, height),
-                (5, 0),
+                (5, 6),
                 textcoords="offset points",
                 fontsize=7.5,
                 color=INK,
@@ -208,6 +204,15 @@ def _grid(rows: int, columns: int, *, width: float, height: float, **options: An
         axes.grid(visible=True, color=GRID, linewidth=0.6, alpha=0.6)
         axes.set_axisbelow(True)
     return figure, panels
+
+
+def _colormap() -> Any:
+    """Viridis without its ends, which vanish on a dark and on a white page."""
+    import matplotlib
+    from matplotlib.colors import ListedColormap
+
+    viridis = matplotlib.colormaps["viridis"]
+    return ListedColormap([viridis(0.2 + 0.68 * k / 255) for k in range(256)])
 
 
 def _ink(axes: Any) -> None:
