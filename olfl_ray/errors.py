@@ -1,13 +1,13 @@
 """The exception tree: what a person can mend, and what only the project can.
 
-    OlflError
-    ├── UserError              a person can mend it; the command line prints one message and exits with code 2
-    │   ├── SpecError          a field of a spec breaks a rule of form or substance
-    │   ├── DataError          a data set is not there, torn, or of another shape
-    │   ├── StudyError         a study's name, state or place does not allow what was asked
-    │   └── SetupError         this machine or a service lacks what was asked for
-    └── LedgerError            an event that breaks the ledger's rules: a bug, never a person's mistake
-        └── Fenced             another driver has taken the study over; this one must stop
+OlflError
+├── UserError              a person can mend it; the command line prints one message and exits with code 2
+│   ├── SpecError          a field of a spec breaks a rule of form or substance
+│   ├── DataError          a data set is not there, torn, or of another shape
+│   ├── StudyError         a study's name, state or place does not allow what was asked
+│   └── SetupError         this machine or a service lacks what was asked for
+└── LedgerError            an event that breaks the ledger's rules: a bug, never a person's mistake
+    └── Fenced             another driver has taken the study over; this one must stop
 """
 
 __all__ = ["DataError", "Fenced", "LedgerError", "OlflError", "SetupError", "SpecError", "StudyError", "UserError"]

@@ -31,7 +31,9 @@ def load_builder(dotted: str, field: str) -> Callable[..., Any]:
         ) from error
     builder = getattr(module, attribute, None)
     if builder is None:
-        raise SpecError(field, f"{module_name!r} has no {attribute!r}{nearest(attribute, dir(module))}; correct the name")
+        raise SpecError(
+            field, f"{module_name!r} has no {attribute!r}{nearest(attribute, dir(module))}; correct the name"
+        )
     if not callable(builder):
         raise SpecError(field, f"{dotted!r} is a {type(builder).__name__}, not a function; name a builder")
     result: Callable[..., Any] = builder

@@ -18,8 +18,12 @@ from olfl_ray.errors import UserError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(help="Sweeps for online loss function learning.", no_args_is_help=True, add_completion=False,
-                  pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Sweeps for online loss function learning.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 sweep_app = typer.Typer(help="Run and look at studies.", no_args_is_help=True)
 trial_app = typer.Typer(help="Run one trial, without Ray and MLflow.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)

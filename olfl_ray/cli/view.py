@@ -48,7 +48,9 @@ class StudyView:
                 f"{event.trial} {event.state} at step {event.step}{value} ({self._progress(state)})", highlight=False
             )
             if event.state == "failed" and event.cause:
-                self._console.print(f"  {event.trial}: {event.cause.strip().splitlines()[-1]}", style="red", markup=False)
+                self._console.print(
+                    f"  {event.trial}: {event.cause.strip().splitlines()[-1]}", style="red", markup=False
+                )
 
     def _progress(self, state: StudyState) -> str:
         ended = sum(trial.ended for trial in state.trials.values())
@@ -69,7 +71,7 @@ def status_view(state: StudyState, spec: StudySpec, caption: str = "") -> Table:
     table.add_column(f"best {spec.search.metric}", justify="right")
     for arm in spec.arms:
         trials = [trial for trial in state.trials.values() if trial.id.arm == arm]
-        counts = Counter(trial.state for trial in trials)
+        counts: Counter[str] = Counter(trial.state for trial in trials)
         values = [
             trial.value
             for trial in trials

@@ -79,7 +79,9 @@ def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: fl
     found = Splits(train=rows[mask], meta=meta_rows, selection=selection_rows, test=held)
     for name in ("train", "meta", "selection", "test"):
         if len(getattr(found, name)) == 0:
-            raise DataError(f"{dataset.name}: {len(rows)} rows are too few for a {name} split; enlarge task.split.{name}")
+            raise DataError(
+                f"{dataset.name}: {len(rows)} rows are too few for a {name} split; enlarge task.split.{name}"
+            )
     if dataset.kind == "classification" and len(dataset.y[found.train].unique()) < len(dataset.y.unique()):
         raise DataError(f"{dataset.name}: the train split lacks a class; make the other splits smaller (task.split)")
     return found

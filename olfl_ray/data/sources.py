@@ -68,7 +68,9 @@ def _found(root: Path | None, files: dict[str, str]) -> list[bytes] | None:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise DataError(f"{path}: {error.strerror}; put the file there, or unset OLFL_DATA to download it") from None
+            raise DataError(
+                f"{path}: {error.strerror}; put the file there, or unset OLFL_DATA to download it"
+            ) from None
         digest = hashlib.sha256(content).hexdigest()
         if digest != wanted:
             raise DataError(
@@ -140,7 +142,7 @@ def _cifar_part(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow.parquet as pq
     from PIL import Image
 
-    table = pq.read_table(pa.BufferReader(content))  # type: ignore[no-untyped-call]
+    table = pq.read_table(pa.BufferReader(content))
     images = []
     for cell in table.column("images").to_pylist():
         data = cell["bytes"] if isinstance(cell, dict) else cell
@@ -157,9 +159,7 @@ def _cifar10(root: Path | None, scratch: Path) -> Arrays:
     else:
         parts, source = _download("cifar10", "CIFAR10", CIFAR10, scratch), "torchvision download"
     x = np.ascontiguousarray(np.concatenate([parts[0], parts[2]]).transpose(0, 3, 1, 2))
-    return Arrays(
-        x=x, y=np.concatenate([parts[1], parts[3]]).astype(np.int64), train_rows=len(parts[1]), source=source
-    )
+    return Arrays(x=x, y=np.concatenate([parts[1], parts[3]]).astype(np.int64), train_rows=len(parts[1]), source=source)
 
 
 def _housing(root: Path | None, scratch: Path) -> Arrays:

@@ -30,12 +30,13 @@ def exact(
 ) -> StepResult:
     """As `reverse` for one base step, with the same value to rounding.
 
-        v = grad L_T at theta'
-        w = (dU/dg)^T v
-        u = J_f(theta; x) w
-        dL_T/dphi = d/dphi < dM_phi/df (y, f(x)), u >
+    v = grad L_T at theta'
+    w = (dU/dg)^T v
+    u = J_f(theta; x) w
+    dL_T/dphi = d/dphi < dM_phi/df (y, f(x)), u >
     """
-    assert problem.learned is not None and len(train) == 1
+    assert problem.learned is not None
+    assert len(train) == 1
     (x, y), names = train[0], list(theta)
     before = torch.get_rng_state() if problem.draws_random else None
 
@@ -60,9 +61,7 @@ def exact(
     if w is None:
         g = {name: value.requires_grad_() for name, value in g.items()}
         moved, _ = problem.optimizer.update(theta, g, opt_state, lr)
-        w = dict(
-            zip(names, torch.autograd.grad(list(moved.values()), list(g.values()), list(v.values())), strict=True)
-        )
+        w = dict(zip(names, torch.autograd.grad(list(moved.values()), list(g.values()), list(v.values())), strict=True))
 
     # u = J_f(theta; x) w, with the train pass's own batch statistics and dropout mask.
     after = torch.get_rng_state() if before is not None else None

@@ -123,9 +123,7 @@ def online_lr_step(
     live = {name: value.detach() for name, value in buffers.items()}
     meta_loss = problem.task_loss(problem.quiet_forward(moved, live, meta[0]), meta[1])
     (grad,) = torch.autograd.grad(meta_loss, [alpha])
-    phi, meta_state, norm = _meta_update(
-        state.phi, {"alpha": grad}, state.meta_state, eta, meta_optimizer, clip_norm
-    )
+    phi, meta_state, norm = _meta_update(state.phi, {"alpha": grad}, state.meta_state, eta, meta_optimizer, clip_norm)
     new = LearnerState(
         theta={name: value.detach() for name, value in moved.items()},
         buffers=live,

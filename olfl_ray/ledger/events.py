@@ -200,9 +200,7 @@ def _pack(value: Any) -> Any:
         return float(value) if isfinite(value) else {_FLOAT: str(float(value))}
     if isinstance(value, Mapping):
         if _FLOAT in value or not all(isinstance(key, str) for key in value):
-            raise TypeError(
-                f"keys of a mapping must be strings other than {_FLOAT!r}, but are {list(value)!r}"
-            )
+            raise TypeError(f"keys of a mapping must be strings other than {_FLOAT!r}, but are {list(value)!r}")
         return {key: _pack(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_pack(item) for item in value]

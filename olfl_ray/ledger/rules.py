@@ -79,16 +79,12 @@ def _propose(state: StudyState, event: Proposed) -> TrialState:
 def _advance(trial: TrialState, event: Began | Committed | Ended | Stopped) -> TrialState:
     match event:
         case Began():
-            _require(
-                event.attempt > trial.attempt, f"the attempt must be greater than {trial.attempt}", event
-            )
+            _require(event.attempt > trial.attempt, f"the attempt must be greater than {trial.attempt}", event)
             began = event.time if trial.began_at is None else trial.began_at
             return replace(trial, state="running", attempt=event.attempt, began_at=began)
         case Committed():
             last = trial.commits[-1].step if trial.commits else 0
-            _require(
-                trial.state == "running", f"only a running trial commits, this one is {trial.state}", event
-            )
+            _require(trial.state == "running", f"only a running trial commits, this one is {trial.state}", event)
             _require(event.attempt == trial.attempt, f"the present attempt is {trial.attempt}", event)
             _require(event.step >= last, f"the step must be at least {last}", event)
             known = any(event.commit == before.commit for before in trial.commits)
@@ -108,9 +104,7 @@ def _advance(trial: TrialState, event: Began | Committed | Ended | Stopped) -> T
                 ended_at=event.time,
             )
         case Stopped():
-            _require(
-                trial.state == "running", f"only a running trial stops, this one is {trial.state}", event
-            )
+            _require(trial.state == "running", f"only a running trial stops, this one is {trial.state}", event)
             return replace(trial, state="stopped")
         case _:
             assert_never(event)

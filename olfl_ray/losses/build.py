@@ -50,7 +50,9 @@ def _user_network(spec: LearnedLossSpec) -> nn.Module:
     try:
         network = builder(**spec.options)
     except Exception as error:
-        raise SpecError("loss.name", f"{spec.name!r} raised {type(error).__name__}: {error}; correct the builder") from error
+        raise SpecError(
+            "loss.name", f"{spec.name!r} raised {type(error).__name__}: {error}; correct the builder"
+        ) from error
     if not isinstance(network, nn.Module):
         raise SpecError("loss.name", f"{spec.name!r} gave a {type(network).__name__}; it must give an nn.Module")
     if not any(parameter.requires_grad for parameter in network.parameters()):

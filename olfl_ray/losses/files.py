@@ -23,7 +23,9 @@ def dump_loss(phi: dict[str, Tensor], spec: LearnedLossSpec, kind: str) -> dict[
     """File name -> bytes: `learned_loss.safetensors` and `learned_loss.json`."""
     settings = {"format": 1, "kind": kind, "loss": spec.model_dump(mode="json", by_alias=True)}
     return {
-        "learned_loss.safetensors": save_tensors({name: value.detach().cpu().contiguous() for name, value in phi.items()}),
+        "learned_loss.safetensors": save_tensors(
+            {name: value.detach().cpu().contiguous() for name, value in phi.items()}
+        ),
         "learned_loss.json": json.dumps(settings, indent=2).encode(),
     }
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import torch
@@ -44,7 +45,7 @@ class LossNetwork(nn.Module):
         super().__init__()
         sizes = [2, *hidden, 1]
         layers: list[nn.Module] = []
-        for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for index, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
             linear = nn.Linear(inputs, outputs, bias=bias)
             if init == "kaiming_normal":
                 nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
@@ -119,5 +120,3 @@ class LearnedLoss(nn.Module):
         target_P, output_P = grid[:, 0], grid[:, 1]
         task_P = -target_P * output_P.log() if self.kind == "classification" else (target_P - output_P) ** 2
         return target_P, output_P, self.network(target_P, output_P), task_P
-
-

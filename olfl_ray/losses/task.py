@@ -51,6 +51,8 @@ def _probe(name: str, function: TaskLoss, kind: Kind) -> None:
     try:
         value = function(outputs_BC, targets)
     except Exception as error:
-        raise SpecError("task.loss", f"{name!r} can't be called as (outputs, targets): {type(error).__name__}: {error}") from error
+        raise SpecError(
+            "task.loss", f"{name!r} can't be called as (outputs, targets): {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(value, Tensor) or value.dim() != 0 or not value.requires_grad:
         raise SpecError("task.loss", f"{name!r} must give a scalar tensor that depends on the outputs; correct it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,7 +34,7 @@ def mlp(input_shape: Shape, outputs: int, hidden: Sequence[int] = (128,), activa
         raise SpecError("task.model.hidden", f"must be a list of whole numbers above 0, but it is {hidden!r}")
     sizes = [math.prod(input_shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
-    for inputs, units in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, units in itertools.pairwise(sizes):
         layers += [nn.Linear(inputs, units), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
@@ -89,7 +90,9 @@ def resnet18(input_shape: Shape, outputs: int) -> nn.Module:
 
 def _image(shape: Shape, name: str, smallest: int) -> tuple[int, int, int]:
     if len(shape) != 3 or min(shape[1:]) < smallest:
-        raise SpecError("task.model.name", f"{name} takes images of at least {smallest}x{smallest}, not rows of shape {shape}")
+        raise SpecError(
+            "task.model.name", f"{name} takes images of at least {smallest}x{smallest}, not rows of shape {shape}"
+        )
     return shape[0], shape[1], shape[2]
 
 
@@ -140,7 +143,9 @@ def build(name: str, options: dict[str, Any], *, input_shape: Shape, outputs: in
         except SpecError:
             raise
         except Exception as error:
-            raise SpecError("task.model", f"{name!r} raised {type(error).__name__}: {error}; correct its options") from error
+            raise SpecError(
+                "task.model", f"{name!r} raised {type(error).__name__}: {error}; correct its options"
+            ) from error
         _check_shape(name, module, input_shape, outputs)
     return module
 
@@ -154,7 +159,8 @@ def _check_shape(name: str, module: Any, input_shape: Shape, outputs: int) -> No
             value = torch.func.functional_call(module, buffers, (torch.zeros(2, *input_shape),))
     except Exception as error:
         raise SpecError(
-            "task.model.name", f"{name!r} can't take a batch of shape {(2, *input_shape)}: {type(error).__name__}: {error}"
+            "task.model.name",
+            f"{name!r} can't take a batch of shape {(2, *input_shape)}: {type(error).__name__}: {error}",
         ) from error
     shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
     if shape != (2, outputs):

@@ -81,13 +81,13 @@ def records_from_table(table: pa.Table) -> list[Record]:
 def to_parquet(table: pa.Table) -> bytes:
     """A table as the bytes of a Parquet file."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")  # type: ignore[no-untyped-call]
+    pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
 
 
 def from_parquet(data: bytes) -> pa.Table:
     """The inverse of `to_parquet`."""
-    return pq.read_table(pa.BufferReader(data))  # type: ignore[no-untyped-call]
+    return pq.read_table(pa.BufferReader(data))
 
 
 def _table(schema: pa.Schema, rows: Sequence[tuple[object, ...]]) -> pa.Table:

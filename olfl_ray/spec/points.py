@@ -75,9 +75,7 @@ def _fields_of(path: list[str], name: Any) -> set[str] | None:
 
 def base_values(spec: StudySpec, arm: str) -> dict[str, Any]:
     """The arm's settings before its search, as plain data."""
-    data: dict[str, Any] = {
-        name: getattr(spec, name).model_dump(mode="json", by_alias=True) for name in TRIAL_SECTIONS
-    }
+    data: dict[str, Any] = {name: getattr(spec, name).model_dump(mode="json", by_alias=True) for name in TRIAL_SECTIONS}
     for field, value in spec.arms[arm].set.items():
         _require_trial_field(f"arms.{arm}.set.{field}", field)
         set_dotted(data, field, value)
@@ -114,11 +112,11 @@ def trial_config(
     return _validated(data, spec, seeds, confirming, f"arms.{arm}")
 
 
-def _validated(data: dict[str, Any], spec: StudySpec, seeds: tuple[int, ...], confirming: bool, where: str) -> TrialConfig:
+def _validated(
+    data: dict[str, Any], spec: StudySpec, seeds: tuple[int, ...], confirming: bool, where: str
+) -> TrialConfig:
     try:
-        return TrialConfig.model_validate(
-            {**data, "study_seed": spec.seed, "seeds": seeds, "confirming": confirming}
-        )
+        return TrialConfig.model_validate({**data, "study_seed": spec.seed, "seeds": seeds, "confirming": confirming})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("tagged", "function")))
@@ -202,15 +200,22 @@ def _check_condition(
         if field in parameters:
             choices = parameters[field].values
             if choices is not None and wanted not in choices:
-                raise SpecError(where, f"`when` asks {field}={wanted!r}, which its search never takes; use one of {list(choices)}")
+                raise SpecError(
+                    where, f"`when` asks {field}={wanted!r}, which its search never takes; use one of {list(choices)}"
+                )
             if choices is None:
-                raise SpecError(where, f"`when` asks {field}={wanted!r}, but {field} is searched over a range; use `values` there")
+                raise SpecError(
+                    where, f"`when` asks {field}={wanted!r}, but {field} is searched over a range; use `values` there"
+                )
             continue
         try:
             fixed = get_dotted(base, field)
         except KeyError:
-            raise SpecError(where, f"`when` names the field {field!r}, which does not exist; correct its name") from None
+            raise SpecError(
+                where, f"`when` names the field {field!r}, which does not exist; correct its name"
+            ) from None
         if fixed != wanted:
             raise SpecError(
-                where, f"`when` asks {field}={wanted!r}, but it is fixed at {fixed!r}; search {field} too, or drop the parameter"
+                where,
+                f"`when` asks {field}={wanted!r}, but it is fixed at {fixed!r}; search {field} too, or drop the parameter",
             )

@@ -78,13 +78,15 @@ def _field(loc: tuple[Any, ...], data: Any) -> str:
     parts: list[str] = []
     here = data
     for index, part in enumerate(loc):
-        if isinstance(here, dict) and part in here:
+        if (isinstance(here, dict) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and part < len(here)
+        ):
             here = here[part]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-            here = here[part]
-        elif index < len(loc) - 1 and not isinstance(here, dict):
-            continue
-        elif index < len(loc) - 1 or (not isinstance(here, dict)):
+        elif (
+            (index < len(loc) - 1 and not isinstance(here, dict))
+            or index < len(loc) - 1
+            or (not isinstance(here, dict))
+        ):
             continue
         parts.append(str(part))
     return ".".join(parts)
@@ -153,11 +155,7 @@ def _where(source: str, node: Node | None, field: str) -> str:
     rest = field
     while node is not None and rest:
         if isinstance(node, MappingNode):
-            found = [
-                (key, value)
-                for key, value in node.value
-                if rest == key.value or rest.startswith(f"{key.value}.")
-            ]
+            found = [(key, value) for key, value in node.value if rest == key.value or rest.startswith(f"{key.value}.")]
             if not found:
                 break
             key, node = max(found, key=lambda pair: len(pair[0].value))

@@ -32,7 +32,12 @@ class Strict(BaseModel):
     """Base of every section: frozen, no unknown keys, no coercion, no NaN or infinity."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
 
@@ -153,7 +158,9 @@ class AdamWSpec(AdamSpec):
     """Decoupled weight decay, times the learning rate."""
 
 
-OptimizerSpec: TypeAlias = Annotated[SgdSpec | AdamSpec | AdamWSpec, Field(discriminator="name"), BeforeValidator(_as_named)]
+OptimizerSpec: TypeAlias = Annotated[
+    SgdSpec | AdamSpec | AdamWSpec, Field(discriminator="name"), BeforeValidator(_as_named)
+]
 
 
 class ConstantSpec(Strict):
@@ -292,4 +299,3 @@ class EvalSpec(Strict):
     """Base steps between two evaluations on the selection split."""
     report: Literal["last", "best"] = "best"
     """The evaluation that counts: the last, or the best on the selection split (its weights are kept for the test)."""
-

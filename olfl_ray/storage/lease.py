@@ -141,9 +141,7 @@ class Lease:
         """
         with self._turn:
             if self.lost:
-                raise Fenced(
-                    f"{self._storage.url}: the lease of epoch {self.epoch} was taken by another driver"
-                )
+                raise Fenced(f"{self._storage.url}: the lease of epoch {self.epoch} was taken by another driver")
             self._claim = replace(self._claim, beat=time.time())
             self._storage.write(_key(self.epoch), self._claim.to_bytes())
 

@@ -37,7 +37,5 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
         )
     parts = urlsplit(text)
     if parts.netloc not in ("", "localhost") or not parts.path:
-        raise SetupError(
-            f"storage: {text!r} must be file:///absolute/path, with three slashes and no host name"
-        )
+        raise SetupError(f"storage: {text!r} must be file:///absolute/path, with three slashes and no host name")
     return LocalStorage(unquote(parts.path))

@@ -98,7 +98,9 @@ def run(spec: StudySpec, *, home: Home, watch: Watcher | None = None) -> StudyRe
     except StudyError:
         if storage.keys("ledger/"):
             raise
-        ledger = Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions())
+        ledger = Ledger.create(
+            storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions()
+        )
     _same_digest(spec, ledger.state)
     with Lease.acquire(storage, f"olfl on {socket.gethostname()}", above=ledger.state.epoch) as lease:
         ledger = Ledger.load(storage)

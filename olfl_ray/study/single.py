@@ -47,9 +47,7 @@ def trial_of(
     if trial not in ledger.state.trials:
         raise StudyError(f"--from: study {name!r} has no trial {trial!r}; see its report for their names")
     found = ledger.state.trials[trial]
-    return trial_config(
-        study, found.id.arm, found.params, seeds=tuple(found.seeds), confirming=found.id.confirming
-    )
+    return trial_config(study, found.id.arm, found.params, seeds=tuple(found.seeds), confirming=found.id.confirming)
 
 
 def run_trial(config: TrialConfig, *, home: Home, device: str = "cpu") -> Iterator[Progress]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -200,7 +200,7 @@ def _suggest_one(trial: Trial, name: str, parameter: Parameter) -> Any:
     return trial.suggest_float(name, float(low), float(high), log=parameter.log)
 
 
-def _encoded(parameters: dict[str, Parameter], params: dict[str, Any]) -> dict[str, Any]:
+def _encoded(parameters: Mapping[str, Parameter], params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: json.dumps(v) if parameters[name].values is not None else v for name, v in params.items()}
 
 

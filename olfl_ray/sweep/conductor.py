@@ -195,9 +195,7 @@ class Conductor:
         """A worker died more often than it may: the trial failed."""
         trial = self.ledger.state.trials[name]
         if not trial.ended:
-            self._append(
-                Ended(trial=name, state="failed", step=trial.step, value=None, metrics={}, cause=cause)
-            )
+            self._append(Ended(trial=name, state="failed", step=trial.step, value=None, metrics={}, cause=cause))
             self._live.discard(name)
             if not trial.id.confirming:
                 self.arms[trial.id.arm].end(trial.id.ordinal, "failed", None)

@@ -55,7 +55,9 @@ def prepare_store(uri: str, experiment: str, artifacts: Path | None) -> Any:
             return client
     except Exception as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise SetupError(f"tracking.uri: {uri} can't be reached ({reason}); start the server or correct the URI") from None
+        raise SetupError(
+            f"tracking.uri: {uri} can't be reached ({reason}); start the server or correct the URI"
+        ) from None
 
 
 class Sink:
@@ -191,7 +193,9 @@ class Sink:
         run = self._find_or_create(f"tags.`{TRIAL_TAG}` = '{name}'", tags, name)
         self._runs[name] = run
         config = self._config(trial)
-        params = [Param(key, value[:6000]) for key, value in _flat(config.model_dump(mode="json", by_alias=True)).items()]
+        params = [
+            Param(key, value[:6000]) for key, value in _flat(config.model_dump(mode="json", by_alias=True)).items()
+        ]
         self._client.log_batch(run, params=params[:100])
         self._client.log_text(run, config.model_dump_json(indent=2, by_alias=True), "config.json")
         return run
@@ -234,7 +238,9 @@ class Sink:
         if trial.cause:
             self._client.log_text(run, trial.cause, "cause.txt")
         summary = {name: sum(values) / len(values) for name, values in trial.metrics.items() if values}
-        self._client.log_dict(run, {"state": trial.state, "report": summary, "replicates": dict(trial.metrics)}, "result.json")
+        self._client.log_dict(
+            run, {"state": trial.state, "report": summary, "replicates": dict(trial.metrics)}, "result.json"
+        )
         self._client.log_batch(
             run, tags=[RunTag("olfl.state", trial.state), RunTag("olfl.report", json.dumps(summary)[:8000])]
         )

@@ -172,9 +172,7 @@ def check(config: TrialConfig, place: Place) -> None:
     """
     if place.device.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError("resources.gpu: a GPU was asked for, but torch sees none here; set resources.gpu: 0")
-    dataset = data.load(
-        config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root
-    )
+    dataset = data.load(config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root)
     replicate = build_replicate(config, place, dataset, config.seeds[0])
     x, y = replicate.data.batch("probe", "train", 0)
     try:
@@ -184,4 +182,6 @@ def check(config: TrialConfig, place: Place) -> None:
     except UserError:
         raise
     except Exception as error:
-        raise SpecError("task", f"the model and the task loss do not fit the data: {type(error).__name__}: {error}") from error
+        raise SpecError(
+            "task", f"the model and the task loss do not fit the data: {type(error).__name__}: {error}"
+        ) from error

@@ -78,9 +78,7 @@ def run(
     Raises:
         UserError: A name, shape or option does not fit.
     """
-    dataset = data.load(
-        config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root
-    )
+    dataset = data.load(config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root)
     replicates = [build_replicate(config, place, dataset, seed) for seed in config.seeds]
     if state is None:
         state = TrialState(
@@ -119,7 +117,9 @@ def _initialise(
     if kept is not None:
         phis, curve = phi_from_bytes(kept)
         done = tuple(
-            replace(old, learner=_with_phi(replicate, old.learner, {k: v.to(_device(replicate)) for k, v in phi.items()}))
+            replace(
+                old, learner=_with_phi(replicate, old.learner, {k: v.to(_device(replicate)) for k, v in phi.items()})
+            )
             for replicate, old, phi in zip(replicates, state.replicates, phis, strict=True)
         )
         now = replace(state, init_steps=total, init_curve=curve, replicates=done)
@@ -138,9 +138,7 @@ def _initialise(
                 replace(old, learner=_with_phi(replicate, old.learner, old.learner.phi))
                 for replicate, old in zip(replicates, new, strict=True)
             ]
-        state = replace(
-            state, init_steps=end, replicates=tuple(new), init_curve=(*state.init_curve, (end, values))
-        )
+        state = replace(state, init_steps=end, replicates=tuple(new), init_curve=(*state.init_curve, (end, values)))
         if end == total and cache is not None and all(map(math.isfinite, values)):
             cache.put(key, phi_to_bytes([old.learner.phi for old in new], state.init_curve))
         yield _init_progress(state, state.init_curve[-1:])
@@ -334,7 +332,11 @@ def _best(
 
 
 def _evaluate(
-    replicate: Replicate, theta: dict[str, Tensor], buffers: dict[str, Tensor], part: Literal["selection", "test"], kind: str
+    replicate: Replicate,
+    theta: dict[str, Tensor],
+    buffers: dict[str, Tensor],
+    part: Literal["selection", "test"],
+    kind: str,
 ) -> dict[str, float]:
     x, y = replicate.data.evaluation(part)
     outputs = replicate.problem.predict(theta, buffers, x)
@@ -372,7 +374,7 @@ def _surfaces(replicates: list[Replicate], state: TrialState, step: int) -> tupl
 
 
 def _system() -> dict[str, tuple[float, ...]]:
-    found = {names.SYSTEM_MEMORY_MB: (psutil.Process().memory_info().rss / 1e6,)}
+    found: dict[str, tuple[float, ...]] = {names.SYSTEM_MEMORY_MB: (psutil.Process().memory_info().rss / 1e6,)}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         found[names.SYSTEM_DEVICE_MEMORY_MB] = (torch.cuda.max_memory_allocated() / 1e6,)
     return found

@@ -103,8 +103,8 @@ def state_from_bytes(data: bytes, device: str = "cpu") -> TrialState:
     numbers = json.loads(json.loads(data[8 : 8 + header_bytes])["__metadata__"]["state"])
     parts: dict[tuple[int, str], dict[str, Tensor]] = {}
     for key, value in load_tensors(data).items():
-        index, part, name = key.split("/", 2)
-        parts.setdefault((int(index), part), {})[name] = value if part == "rng" else value.to(device)
+        number, part, name = key.split("/", 2)
+        parts.setdefault((int(number), part), {})[name] = value if part == "rng" else value.to(device)
     replicates = []
     for index, best in enumerate(numbers["bests"]):
         learner = LearnerState(**{part: parts.get((index, part), {}) for part in PARTS})

@@ -55,9 +55,7 @@ class Session:
 
     def _claim_attempt(self) -> int:
         attempt = 1
-        while not self.storage.create(
-            f"{trial_folder(self.assignment.trial)}/attempt-{attempt}/begun.json", b"{}"
-        ):
+        while not self.storage.create(f"{trial_folder(self.assignment.trial)}/attempt-{attempt}/begun.json", b"{}"):
             attempt += 1
         return attempt
 

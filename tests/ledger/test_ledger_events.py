@@ -25,13 +25,9 @@ from olfl_ray.ledger import (
 from olfl_ray.ledger.codec import Damaged, Unknown, decode, encode, seal
 
 EVENTS: list[Event] = [
-    StudyCreated(
-        spec={"a": {"b": [1, None, "ü"]}}, digest="d", name="n", versions={"torch": "2.13.0"}, time=1.5
-    ),
+    StudyCreated(spec={"a": {"b": [1, None, "ü"]}}, digest="d", name="n", versions={"torch": "2.13.0"}, time=1.5),
     DriverStarted(epoch=1, host="h", pid=7),
-    Proposed(
-        trial="online/0", params={"learner.optimizer.lr": 0.1, "loss.hidden": [40, 40]}, seeds=[0, 1, 2]
-    ),
+    Proposed(trial="online/0", params={"learner.optimizer.lr": 0.1, "loss.hidden": [40, 40]}, seeds=[0, 1, 2]),
     Began(trial="online/0", attempt=1),
     Committed(trial="online/0", attempt=1, commit="k", step=100, value=0.1 + 0.2, values={"m": 5e-324}),
     Ended(trial="online/0", state="finished", step=1, value=None, metrics={"m": [0.1, -0.0]}, cause=None),

@@ -117,9 +117,7 @@ def test_earlier_driver_is_fenced_after_compaction_too(ledger: Ledger, place: St
         ledger.append(DriverStarted(epoch=9, host="h", pid=2))
 
 
-def test_two_drivers_with_equal_events_do_not_take_each_others_for_their_own(
-    ledger: Ledger, place: Storage
-) -> None:
+def test_two_drivers_with_equal_events_do_not_take_each_others_for_their_own(ledger: Ledger, place: Storage) -> None:
     other, event = Ledger.load(place), DriverStarted(epoch=1, host="h", pid=1)
     ledger.append(event)
     with pytest.raises(Fenced):
@@ -191,21 +189,15 @@ def test_compacted_events_are_not_read_again(ledger: Ledger, place: Storage) -> 
     assert Ledger.load(place).state == ledger.state
 
 
-def test_ten_thousand_events_replay_in_two_seconds_after_compaction(
-    ledger: Ledger, place: Storage, tmp_path
-) -> None:
+def test_ten_thousand_events_replay_in_two_seconds_after_compaction(ledger: Ledger, place: Storage, tmp_path) -> None:
     events: list[Event] = [DriverStarted(epoch=1, host="h", pid=1)]
     for ordinal in range(1000):
         trial = f"arm/{ordinal}"
-        events.append(
-            Proposed(trial=trial, params={"learner.optimizer.lr": 0.1, "x": ordinal}, seeds=[0, 1, 2])
-        )
+        events.append(Proposed(trial=trial, params={"learner.optimizer.lr": 0.1, "x": ordinal}, seeds=[0, 1, 2]))
         events.append(Began(trial=trial, attempt=1))
         values = {f"metric/{number}": 0.123456789 for number in range(8)}
         events += [
-            Committed(
-                trial=trial, attempt=1, commit=f"trials/{trial}/{step}", step=step, value=0.5, values=values
-            )
+            Committed(trial=trial, attempt=1, commit=f"trials/{trial}/{step}", step=step, value=0.5, values=values)
             for step in range(8)
         ]
     for number, event in enumerate(events, start=2):
@@ -262,9 +254,7 @@ def test_event_of_a_later_version_is_refused_by_name(ledger: Ledger, place: Stor
 
 
 def test_illegal_event_on_the_disk_is_a_ledger_error_with_its_number(ledger: Ledger, place: Storage) -> None:
-    place.write(
-        "ledger/000000002.json", encode(2, "w", StudyCreated(spec={}, digest="", name="", versions={}))
-    )
+    place.write("ledger/000000002.json", encode(2, "w", StudyCreated(spec={}, digest="", name="", versions={})))
     with pytest.raises(LedgerError, match="event 2: a study is created once"):
         Ledger.load(place)
 

@@ -32,9 +32,7 @@ def committed(step: int, attempt: int = 1, value: float | None = 0.5) -> Committ
 
 
 def ended(state: str = "finished", cause: str | None = None) -> Ended:
-    return Ended(
-        trial="a/0", state=state, step=9, value=0.1, metrics={"m": [0.0, 0.2]}, cause=cause, time=9.0
-    )  # type: ignore[arg-type]
+    return Ended(trial="a/0", state=state, step=9, value=0.1, metrics={"m": [0.0, 0.2]}, cause=cause, time=9.0)  # type: ignore[arg-type]
 
 
 def replay(*events: Event) -> StudyState:

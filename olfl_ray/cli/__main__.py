@@ -1,0 +1,5 @@
+"""`python -m olfl_ray.cli`: the same as `olfl`."""
+
+from olfl_ray.cli.app import main
+
+main()

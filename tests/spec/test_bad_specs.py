@@ -1,0 +1,105 @@
+"""Every mistake in a spec is one message with its field, value and rule, and exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from olfl_ray.errors import SpecError
+from olfl_ray.spec import parse_spec, read_spec
+
+GOOD = (Path(__file__).parents[2] / "sweeps" / "digits.yaml").read_text()
+BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "\n".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+BAD = {
+    "unknown key": (GOOD.replace("replicates: 3", "replicats: 3"), "replicats: there is no such field"),
+    "wrong type": (GOOD.replace("steps: 1500", "steps: many"), "learner.steps: Input should be a valid integer"),
+    "min above max": (GOOD.replace("min: 0.003", "min: 3.0"), "`min < max` must hold, but min=3.0, max=0.3"),
+    "log range with 0": (GOOD.replace("min: 0.003", "min: 0.0"), "needs `min > 0`, but min=0.0"),
+    "no such field": (GOOD.replace("learner.optimizer.lr:", "learner.optimizer.lrr:"), "did you mean"),
+    "when that can't hold": (
+        GOOD.replace("loss.activation.name: smooth", "loss.activation.name: xsmooth"),
+        "is fixed at 'smooth_leaky_relu'",
+    ),
+    "arm without trials": (GOOD.replace("baseline}, trials: 8}", "baseline}}"), "arms.baseline.trials: this field"),
+    "empty": ("", "is empty"),
+    "only spaces": ("  \n ", "is empty"),
+    "a list": ("- 1\n- 2\n", "must be a mapping"),
+    "tabs": ("name:\n\tx: 1\n", "not tabs"),
+    "alias bomb": (BOMB, "once its aliases are expanded"),
+    "alias of itself": ("a: &a [*a]", "once its aliases are expanded"),
+    "deep": ("[" * 5000, "nested deeper"),
+    "twice the same key": ("name: a\nname: b\n", "duplicate key"),
+    "a path as name": (GOOD.replace("name: digits", "name: ../up", 1), "name: String should match"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_mistake_is_one_clear_message(kind: str) -> None:
+    text, wanted = BAD[kind]
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text.encode(), source="x.yaml")
+    assert wanted in str(caught.value)
+    assert str(caught.value).startswith("x.yaml")
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"name: \x00", bytes(range(256))])
+def test_binary_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(SpecError):
+        parse_spec(data)
+
+
+def test_message_names_the_line() -> None:
+    with pytest.raises(SpecError, match=r"^x\.yaml:11: learner\.steps"):
+        parse_spec(BAD["wrong type"][0].encode(), source="x.yaml")
+
+
+def test_overrides_are_checked_like_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(GOOD)
+    assert read_spec(path, ["learner.steps=7"]).learner.steps == 7
+    with pytest.raises(SpecError, match="learner.stepps"):
+        read_spec(path, ["learner.stepps=7"])
+
+
+def test_digest_covers_results_only() -> None:
+    spec = parse_spec(GOOD.encode())
+    same = ["name: digits", "concurrency: 2", "confirm: {seeds: 10}", "{learner.method: baseline}, trials: 8"]
+    for part, other in zip(
+        same, ["name: x", "concurrency: 1", "confirm: {seeds: 3}", "{learner.method: baseline}, trials: 9"], strict=True
+    ):
+        assert part in GOOD
+        assert parse_spec(GOOD.replace(part, other).encode()).digest == spec.digest
+    assert parse_spec(GOOD.replace("seed: 0", "seed: 1").encode()).digest != spec.digest
+
+
+@pytest.mark.parametrize(
+    ("override", "wanted"),
+    [
+        ("task.dataset=digitz", "did you mean 'digits'"),
+        ("task.model={name: mpl}", "did you mean 'mlp'"),
+        ("task.dataset=no_such_module:build", "can't be imported"),
+        ("resources.gpu=1", "a GPU was asked for"),
+        ("tracking.uri='http://127.0.0.1:9'", "can't be reached"),
+    ],
+)
+def test_command_line_refuses_with_exit_code_2(override: str, wanted: str, tmp_path: Path) -> None:
+    import torch
+
+    if "gpu" in override and torch.cuda.is_available():
+        return
+    path = tmp_path / "s.yaml"
+    path.write_text(GOOD)
+    done = subprocess.run(
+        [sys.executable, "-m", "olfl_ray.cli", "sweep", "run", path, "--home", tmp_path / "home", "--set", override],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert wanted in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home" / "studies").exists()

@@ -1,0 +1,99 @@
+"""The first sweep end to end: real Ray, real MLflow, real data, read back from MLflow."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
+SMALL = [
+    *("learner.steps=100", "meta.init_steps=20", "eval.every=20", "replicates=2", "confirm.seeds=2"),
+    *("search.pruner.min_steps=40", "arms.offline.parameters={}", "task.batch_size=16"),
+    *("arms.baseline.trials=3", "arms.offline.trials=2", "arms.online.trials=3"),
+]
+
+
+def olfl(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "olfl_ray.cli", *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    sets = [part for text in SMALL for part in ("--set", text)]
+    done = olfl("sweep", "run", SPEC, "--home", folder, *sets, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "report:" in done.stdout
+    return folder
+
+
+def test_mlflow_has_one_parent_and_one_child_a_trial_none_running(home: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("olfl")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert [run.info.status for run in parents] == ["FINISHED"]
+    names = Counter(run.data.tags["olfl.trial"] for run in children)
+    assert len(names) == 3 + 2 + 3 + 3 * 2
+    assert set(names.values()) == {1}
+    assert {run.info.status for run in children} == {"FINISHED"}
+    for run in children:
+        assert run.data.params["task.dataset.name"] == "digits"
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, "selection/error")]
+        assert steps == sorted(set(steps))
+        assert steps[0] == 20
+    confirmed = next(run for run in children if run.data.tags["olfl.trial"] == "online/c0")
+    assert "test/error" in confirmed.data.metrics
+    files = {file.path for file in client.list_artifacts(confirmed.info.run_id, "learned_loss")}
+    assert files == {"learned_loss/learned_loss.json", "learned_loss/learned_loss.safetensors"}
+
+
+def test_learned_loss_comes_back_as_a_module(home: Path) -> None:
+    import torch
+
+    from olfl_ray import load_loss
+
+    folder = next((home / "artifacts").rglob("learned_loss.safetensors")).parent
+    loss = load_loss(folder)
+    value = loss(torch.randn(4, 10, requires_grad=True), torch.tensor([0, 1, 2, 3]))
+    assert torch.isfinite(value)
+
+
+def test_running_a_finished_study_again_does_nothing(home: Path) -> None:
+    done = olfl("sweep", "resume", "digits", "--home", home, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+
+
+def test_a_name_in_use_by_another_spec_is_refused(home: Path) -> None:
+    done = olfl("sweep", "run", SPEC, "--home", home, "--set", "seed=5", cwd=home)
+    assert done.returncode == 2
+    assert "another spec" in done.stderr
+
+
+def test_a_sweeps_trial_is_reproduced_without_ray(home: Path) -> None:
+    done = olfl("trial", "run", "--from", "digits/online/c0", "--home", home, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "finished:" in done.stdout
+
+
+def test_trial_and_engine_import_without_ray_optuna_mlflow() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('ray', 'optuna', 'mlflow'): sys.modules[name] = None\n"
+        "import olfl_ray.trial, olfl_ray.engine\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
