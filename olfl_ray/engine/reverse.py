@@ -54,7 +54,7 @@ def reverse(
         current, state = problem.optimizer.update(current, dict(zip(names, grads, strict=True)), state, lr)
     meta_loss = problem.task_loss(problem.quiet_forward(current, live, meta[0]), meta[1])
     names = list(phi)
-    grads = torch.autograd.grad(meta_loss, [phi[name] for name in names])
+    grads = torch.autograd.grad(meta_loss, [phi[name] for name in names], materialize_grads=True)
     return StepResult(
         theta={name: value.detach() for name, value in current.items()},
         buffers={name: value.detach() for name, value in live.items()},

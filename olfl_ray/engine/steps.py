@@ -60,10 +60,8 @@ def base_step(problem: Problem, state: LearnerState, batch: Batch, lr: float | T
     x, y = batch
     theta = {name: value.requires_grad_() for name, value in state.theta.items()}
     outputs, buffers = problem.train_forward(theta, state.buffers, x)
-    if problem.learned is None:
-        loss = problem.base_loss(outputs, y)
-    else:
-        loss = functional_call(problem.learned, state.phi, (outputs, y))
+    learned = problem.learned
+    loss = problem.base_loss(outputs, y) if learned is None else functional_call(learned, state.phi, (outputs, y))
     grads = dict(zip(theta, torch.autograd.grad(loss, list(theta.values())), strict=True))
     with torch.no_grad():
         new_theta, opt_state = problem.optimizer.update(theta, grads, state.opt_state, lr)

@@ -43,7 +43,10 @@ def lenet5(input_shape: Shape, outputs: int) -> nn.Module:
     """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling."""
     channels, height, width = _image(input_shape, "lenet5", 28)
     pad = 2 if height == 28 else 0
-    side = lambda size: ((size + 2 * pad - 4) // 2 - 4) // 2  # noqa: E731
+
+    def side(size: int) -> int:
+        return ((size + 2 * pad - 4) // 2 - 4) // 2
+
     return nn.Sequential(
         nn.Conv2d(channels, 6, 5, padding=pad),
         nn.ReLU(),
@@ -80,11 +83,12 @@ def resnet18(input_shape: Shape, outputs: int) -> nn.Module:
     """torchvision's ResNet-18 with the stem for 32x32 images: 3x3, stride 1, no max pooling."""
     channels, _, _ = _image(input_shape, "resnet18", 16)
     torchvision()
-    from torchvision.models import resnet18 as build_resnet
+    from torchvision import models
 
-    net: nn.Module = build_resnet(num_classes=outputs)
+    net: Any = models.resnet18(num_classes=outputs)
     net.conv1 = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
     net.maxpool = nn.Identity()
+    assert isinstance(net, nn.Module)
     return net
 
 

@@ -42,5 +42,5 @@ def phi_from_bytes(data: bytes) -> tuple[list[dict[str, Tensor]], Curve]:
     phis: list[dict[str, Tensor]] = [{} for _ in range(int(header["replicates"]))]
     for key, value in load_tensors(data).items():
         index, name = key.split("/", 1)
-        phis[int(index)][name] = value
+        phis[int(index)][name] = value.clone()  # aligned as a fresh tensor is
     return phis, tuple((step, tuple(values)) for step, values in json.loads(header["curve"]))

@@ -104,7 +104,8 @@ def state_from_bytes(data: bytes, device: str = "cpu") -> TrialState:
     parts: dict[tuple[int, str], dict[str, Tensor]] = {}
     for key, value in load_tensors(data).items():
         number, part, name = key.split("/", 2)
-        parts.setdefault((int(number), part), {})[name] = value if part == "rng" else value.to(device)
+        # Cloned: a view into the file is not aligned as a fresh tensor is, and that changes the last bit of a product.
+        parts.setdefault((int(number), part), {})[name] = value.clone() if part == "rng" else value.clone().to(device)
     replicates = []
     for index, best in enumerate(numbers["bests"]):
         learner = LearnerState(**{part: parts.get((index, part), {}) for part in PARTS})

@@ -60,7 +60,7 @@ def test_overrides_are_checked_like_the_file(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(GOOD)
     assert read_spec(path, ["learner.steps=7"]).learner.steps == 7
-    with pytest.raises(SpecError, match="learner.stepps"):
+    with pytest.raises(SpecError, match=r"learner\.stepps"):
         read_spec(path, ["learner.stepps=7"])
 
 
