@@ -23,11 +23,17 @@ def _root(squares: Tensor) -> Tensor:
 
 def global_norm(tensors: Params) -> Tensor:
     """Euclidean norm of all entries together, a scalar."""
-    return _root(torch.stack([(tensor * tensor).sum() for tensor in tensors.values()]).sum())
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
+    return _root((flat * flat).sum())
 
 
 def clip_by_norm(grads: Params, limit: float | None) -> Params:
-    """Scale the gradient so that its global norm is at most `limit`; None changes nothing."""
+    """Scale the gradient so that its global norm is at most `limit`; None changes no value.
+
+    What it gives is contiguous: strides would outlive the step in the optimizer's state, and a restored state, which
+    is contiguous, would then round differently.
+    """
+    grads = {name: grad.contiguous() for name, grad in grads.items()}
     if limit is None:
         return grads
     scale = (limit / (global_norm(grads) + 1e-6)).clamp(max=1.0)
