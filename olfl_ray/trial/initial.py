@@ -33,14 +33,17 @@ def phi_to_bytes(phis: Sequence[dict[str, Tensor]], curve: Curve) -> bytes:
     tensors = {
         f"{index}/{name}": value.detach().cpu().clone() for index, phi in enumerate(phis) for name, value in phi.items()
     }
-    return save_tensors(tensors, metadata={"curve": json.dumps(curve), "replicates": str(len(phis))})
+    numbers = {"curve": curve, "order": list(tensors), "replicates": len(phis)}
+    return save_tensors(tensors, metadata={"numbers": json.dumps(numbers)})
 
 
 def phi_from_bytes(data: bytes) -> tuple[list[dict[str, Tensor]], Curve]:
     """The inverse of `phi_to_bytes`."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-    phis: list[dict[str, Tensor]] = [{} for _ in range(int(header["replicates"]))]
-    for key, value in load_tensors(data).items():
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    numbers = json.loads(header["__metadata__"]["numbers"])
+    phis: list[dict[str, Tensor]] = [{} for _ in range(numbers["replicates"])]
+    tensors = load_tensors(data)
+    for key in numbers["order"]:  # sums over parameters round by their order, which the file itself does not keep
         index, name = key.split("/", 1)
-        phis[int(index)][name] = value.clone()  # aligned as a fresh tensor is
-    return phis, tuple((step, tuple(values)) for step, values in json.loads(header["curve"]))
+        phis[int(index)][name] = tensors[key].clone()  # aligned as a fresh tensor is
+    return phis, tuple((step, tuple(values)) for step, values in numbers["curve"])

@@ -84,6 +84,7 @@ def state_to_bytes(state: TrialState) -> bytes:
                 tensors[f"{index}/best_buffers/{name}"] = value
     numbers = {
         "format": 1,
+        "order": list(tensors),
         "init_steps": state.init_steps,
         "step": state.step,
         "bests": bests,
@@ -102,8 +103,10 @@ def state_from_bytes(data: bytes, device: str = "cpu") -> TrialState:
     header_bytes = int.from_bytes(data[:8], "little")
     numbers = json.loads(json.loads(data[8 : 8 + header_bytes])["__metadata__"]["state"])
     parts: dict[tuple[int, str], dict[str, Tensor]] = {}
-    for key, value in load_tensors(data).items():
+    tensors = load_tensors(data)
+    for key in numbers["order"]:  # sums over parameters round by their order, which the file itself does not keep
         number, part, name = key.split("/", 2)
+        value = tensors[key]
         # Cloned: a view into the file is not aligned as a fresh tensor is, and that changes the last bit of a product.
         parts.setdefault((int(number), part), {})[name] = value.clone() if part == "rng" else value.clone().to(device)
     replicates = []

@@ -30,19 +30,14 @@ def strip(progress) -> list:
 
 
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
-def test_resumed_trial_equals_uninterrupted_trial_to_rounding(method: str, tmp_path: Path) -> None:
+def test_resumed_trial_equals_uninterrupted_trial(method: str, tmp_path: Path) -> None:
     place = Place(cache=tmp_path)
     whole = list(run(config(method), place))
     assert whole[-1].outcome == "finished"
     for cut in range(len(whole) - 1):
         state = state_from_bytes(state_to_bytes(whole[cut].state))
         rest = list(run(config(method), place, state))
-        for one, other in zip(rest, whole[cut + 1 :], strict=True):
-            for (step, found), (same, wanted) in zip(strip(one), strip(other), strict=True):
-                assert step == same
-                assert found.keys() == wanted.keys()
-                for name, values in wanted.items():
-                    assert found[name] == pytest.approx(values, rel=1e-4), name
+        assert [strip(one) for one in rest] == [strip(other) for other in whole[cut + 1 :]]
 
 
 def test_online_trial_learns_phi_and_offline_keeps_it(tmp_path: Path) -> None:
