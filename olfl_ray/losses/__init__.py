@@ -1,8 +1,9 @@
 """Task losses and learned losses."""
 
+from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.build import build_loss
 from olfl_ray.losses.files import dump_loss, read_loss
-from olfl_ray.losses.learned import LearnedLoss, LossNetwork, SmoothLeakyReLU
+from olfl_ray.losses.learned import LearnedLoss, LossNetwork
 from olfl_ray.losses.task import TaskLoss, task_loss
 
 __all__ = [

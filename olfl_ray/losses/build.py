@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from olfl_ray.errors import SpecError
-from olfl_ray.losses.learned import Kind, LearnedLoss, LossNetwork, SmoothLeakyReLU
+from olfl_ray.losses.activation import SmoothLeakyReLU
+from olfl_ray.losses.learned import Kind, LearnedLoss, LossNetwork
 from olfl_ray.plugins import load_builder
 from olfl_ray.spec import LearnedLossSpec
 

@@ -11,21 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LearnedLoss", "LossNetwork", "SmoothLeakyReLU"]
+__all__ = ["Kind", "LearnedLoss", "LossNetwork"]
 
 Kind = Literal["classification", "regression"]
-
-
-class SmoothLeakyReLU(nn.Module):
-    """s(z) = (1/beta) log(exp(beta z) + 1) (1 - gamma) + gamma z: smooth and unbounded (AdaLFL, arXiv 2301.13247)."""
-
-    def __init__(self, beta: float = 10.0, gamma: float = 0.01) -> None:
-        super().__init__()
-        self.beta, self.gamma = beta, gamma
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Elementwise; any shape."""
-        return F.softplus(z, beta=self.beta) * (1 - self.gamma) + self.gamma * z
 
 
 class LossNetwork(nn.Module):
