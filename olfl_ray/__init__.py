@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from olfl_ray.losses import read_loss as load_loss
+    from olfl_ray.study import load_loss
 
 __all__ = ["load_loss"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_loss":
-        from olfl_ray.losses import read_loss
+    if name in __all__:
+        from olfl_ray import study
 
-        return read_loss
+        return getattr(study, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.build import build_loss
-from olfl_ray.losses.files import dump_loss, read_loss
+from olfl_ray.losses.files import dump_loss, loss_from_bytes, read_loss
 from olfl_ray.losses.learned import LearnedLoss, LossNetwork
 from olfl_ray.losses.task import TaskLoss, task_loss
 
@@ -13,6 +13,7 @@ __all__ = [
     "TaskLoss",
     "build_loss",
     "dump_loss",
+    "loss_from_bytes",
     "read_loss",
     "task_loss",
 ]

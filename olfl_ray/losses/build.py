@@ -29,7 +29,7 @@ def build_loss(spec: LearnedLossSpec, kind: Kind, *, seed: int) -> LearnedLoss:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LearnedLoss(_network(spec), kind, spec.reduction)
+        return LearnedLoss(_network(spec), kind, spec.reduction, spec)
 
 
 def _network(spec: LearnedLossSpec) -> nn.Module:

@@ -16,12 +16,13 @@ from olfl_ray.losses.build import build_loss
 from olfl_ray.losses.learned import LearnedLoss
 from olfl_ray.spec import LearnedLossSpec
 
-__all__ = ["dump_loss", "read_loss"]
+__all__ = ["dump_loss", "loss_from_bytes", "read_loss"]
 
 
-def dump_loss(phi: dict[str, Tensor], spec: LearnedLossSpec, kind: str) -> dict[str, bytes]:
-    """File name -> bytes: `learned_loss.safetensors` and `learned_loss.json`."""
-    settings = {"format": 1, "kind": kind, "loss": spec.model_dump(mode="json", by_alias=True)}
+def dump_loss(phi: dict[str, Tensor], loss: LearnedLoss) -> dict[str, bytes]:
+    """File name -> bytes: `learned_loss.safetensors` with phi, and `learned_loss.json` with what `loss` was built from."""
+    assert loss.settings is not None
+    settings = {"format": 1, "kind": loss.kind, "loss": loss.settings.model_dump(mode="json", by_alias=True)}
     return {
         "learned_loss.safetensors": save_tensors(
             {name: value.detach().cpu().contiguous() for name, value in phi.items()}
@@ -42,11 +43,21 @@ def read_loss(folder: str | Path) -> LearnedLoss:
     path = Path(folder)
     weights = path if path.suffix == ".safetensors" else path / "learned_loss.safetensors"
     try:
-        settings: dict[str, Any] = json.loads(weights.with_suffix(".json").read_bytes())
-        loss = build_loss(LearnedLossSpec.model_validate_json(json.dumps(settings["loss"])), settings["kind"], seed=0)
-        loss.load_state_dict(load_tensors(weights.read_bytes()))
+        return loss_from_bytes(weights.read_bytes(), weights.with_suffix(".json").read_bytes(), str(weights))
     except OSError as error:
         raise DataError(f"{error.filename or weights}: {error.strerror}; name a folder with a learned loss") from None
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"{weights}: is not a learned loss ({str(error).splitlines()[0]}); save it again") from None
+
+
+def loss_from_bytes(weights: bytes, settings: bytes, source: str) -> LearnedLoss:
+    """A learned loss from the bytes of its two files; `source` names them in an error.
+
+    Raises:
+        DataError: They are not a learned loss.
+    """
+    try:
+        found: dict[str, Any] = json.loads(settings)
+        loss = build_loss(LearnedLossSpec.model_validate_json(json.dumps(found["loss"])), found["kind"], seed=0)
+        loss.load_state_dict(load_tensors(weights))
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise DataError(f"{source}: is not a learned loss ({str(error).splitlines()[0]}); save it again") from None
     return loss

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from olfl_ray.spec import LearnedLossSpec
+
 __all__ = ["Kind", "LearnedLoss", "LossNetwork"]
 
 Kind = Literal["classification", "regression"]
@@ -69,11 +71,18 @@ class LearnedLoss(nn.Module):
         network: l_phi, called with (target, output), elementwise.
         kind: classification (softmax probability and one-hot target go in) or regression (raw output, raw target).
         reduction: Over the outputs: mean (as in the paper) or sum.
+        settings: What the network was built from; a file of the loss needs it.
     """
 
-    def __init__(self, network: nn.Module, kind: Kind, reduction: Literal["mean", "sum"] = "mean") -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        kind: Kind,
+        reduction: Literal["mean", "sum"] = "mean",
+        settings: LearnedLossSpec | None = None,
+    ) -> None:
         super().__init__()
-        self.network, self.kind, self.reduction = network, kind, reduction
+        self.network, self.kind, self.reduction, self.settings = network, kind, reduction, settings
 
     def forward(self, outputs_BC: Tensor, targets: Tensor) -> Tensor:
         """Mean over the batch of the reduced elementwise loss.

@@ -1,6 +1,7 @@
 """The public functions: run, resume, status, report, and what goes with them."""
 
 from olfl_ray.study.home import Home
+from olfl_ray.study.loss import load_loss
 from olfl_ray.study.run import StudyResult, check_study, report, resume, run, status
 from olfl_ray.study.single import describe_data, prepare_data, run_trial, sample, spec_of, trial_of, ui_command
 
@@ -9,6 +10,7 @@ __all__ = [
     "StudyResult",
     "check_study",
     "describe_data",
+    "load_loss",
     "prepare_data",
     "report",
     "resume",

@@ -54,11 +54,16 @@ class Home:
         """Artifacts of the embedded tracking store."""
         return self.path / "artifacts"
 
+    @property
+    def studies(self) -> Path:
+        """Folder of the studies."""
+        return self.path / "studies"
+
     def study_folder(self, name: str) -> Path:
         """The folder of a study; its name can't lead out of the home folder."""
         if not name or "/" in name or "\\" in name or name.startswith(".") or ".." in name or "\0" in name:
             raise StudyError(f"study: {name!r} is not a name of a study; use letters, digits, `_`, `.`, `-`")
-        return self.path / "studies" / name
+        return self.studies / name
 
     def storage(self, name: str) -> Storage:
         """The storage of a study."""
@@ -66,8 +71,9 @@ class Home:
 
     def names(self) -> list[str]:
         """Names of the studies here."""
-        folder = self.path / "studies"
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
+        if not self.studies.is_dir():
+            return []
+        return sorted(entry.name for entry in self.studies.iterdir() if entry.is_dir())
 
 
 def data_root() -> Path | None:

@@ -67,7 +67,7 @@ def _device(spec: StudySpec) -> str:
 
 
 def _place(spec: StudySpec, home: Home) -> Place:
-    return Place(cache=home.cache, data_root=data_root(), device=_device(spec))
+    return Place(cache=home.cache, data_root=data_root(), studies=home.studies, device=_device(spec))
 
 
 def _storage(spec: StudySpec, home: Home) -> Storage:
@@ -156,6 +156,7 @@ def _assign(spec: StudySpec, home: Home, storage: Storage, trial: TrialState) ->
         config=config.model_dump_json(by_alias=True),
         cache=str(home.cache),
         data_root=str(root) if root else None,
+        studies=str(home.studies),
         device=_device(spec),
         threads=spec.resources.cpu,
         commit_every=spec.checkpoint.every_steps,

@@ -52,7 +52,7 @@ def trial_of(
 
 def run_trial(config: TrialConfig, *, home: Home, device: str = "cpu") -> Iterator[Progress]:
     """Run one trial here."""
-    place = Place(cache=home.cache, data_root=data_root(), device=device)
+    place = Place(cache=home.cache, data_root=data_root(), studies=home.studies, device=device)
     check(config, place)
     return run_one(config, place)
 

@@ -2,6 +2,17 @@
 
 from olfl_ray.trial.build import Place, check
 from olfl_ray.trial.run import PhiCache, Progress, run
+from olfl_ray.trial.source import find_loss
 from olfl_ray.trial.state import TrialState, state_from_bytes, state_to_bytes
 
-__all__ = ["PhiCache", "Place", "Progress", "TrialState", "check", "run", "state_from_bytes", "state_to_bytes"]
+__all__ = [
+    "PhiCache",
+    "Place",
+    "Progress",
+    "TrialState",
+    "check",
+    "find_loss",
+    "run",
+    "state_from_bytes",
+    "state_to_bytes",
+]

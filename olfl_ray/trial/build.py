@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from olfl_ray import data, models
 from olfl_ray.engine import Adam, LearnerState, Optimizer, Problem, Sgd, meta_optimizer
 from olfl_ray.engine.steps import Estimator, choose_estimator
-from olfl_ray.errors import SetupError, SpecError, UserError
-from olfl_ray.losses import LearnedLoss, build_loss, read_loss, task_loss
+from olfl_ray.errors import DataError, SetupError, SpecError, UserError
+from olfl_ray.losses import LearnedLoss, build_loss, task_loss
 from olfl_ray.spec import TrialConfig, seed_of
+from olfl_ray.trial.source import find_loss
 
 __all__ = ["Place", "Replicate", "build_replicate", "check"]
 
@@ -26,21 +27,24 @@ class Place:
     Args:
         cache: Folder of prepared data sets.
         data_root: Folder of given data sets (`OLFL_DATA`); None: only bundled and downloaded ones.
+        studies: Folder of the studies whose learned losses `loss.from` may name; None: only paths.
         device: cpu, cuda, or cuda:N.
     """
 
     cache: Path
     data_root: Path | None = None
+    studies: Path | None = None
     device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replicate:
-    """One replicate's fixed parts."""
+    """One replicate's fixed parts; `learned` is the problem's own learned loss."""
 
     seed: int
     data: data.TaskData
     problem: Problem
+    learned: LearnedLoss | None
     estimator: Estimator
     meta_optimizer: Optimizer
     start: LearnerState
@@ -109,6 +113,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         seed=seed,
         data=batches,
         problem=problem,
+        learned=learned,
         estimator=choose_estimator(config.meta.estimator, config.meta.inner_steps, module),
         meta_optimizer=meta,
         start=start,
@@ -119,7 +124,10 @@ def _learned(config: TrialConfig, kind: Any, seed: int, place: Place) -> Learned
     if config.learner.method not in ("offline", "online"):
         return None
     if config.loss.from_ is not None:
-        loss = read_loss(config.loss.from_)
+        try:
+            loss = find_loss(config.loss.from_, place.studies)
+        except DataError as error:
+            raise SpecError("loss.from", str(error)) from None
         if loss.kind != kind:
             raise SpecError("loss.from", f"{config.loss.from_!r} was learned for {loss.kind}, but the task is {kind}")
         return loss.to(place.device)

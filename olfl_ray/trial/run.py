@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -22,10 +21,12 @@ from olfl_ray.engine import (
     online_step,
     schedule_factor,
 )
-from olfl_ray.records import Record, Surface, names
+from olfl_ray.losses import dump_loss
+from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.build import Place, Replicate, build_replicate, reset_parameters
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
+from olfl_ray.trial.measure import evaluate, surfaces, system
 from olfl_ray.trial.state import Best, ReplicateState, TrialState
 
 __all__ = ["PhiCache", "Progress", "run"]
@@ -53,12 +54,14 @@ class Progress:
         state: The state after them, from which `run` goes on.
         report: The evaluation that counts so far (`eval.report`), one value a replicate; empty before the first.
         outcome: finished or diverged at the last one, else None.
+        learned_loss: The first replicate's learned loss as files, name -> bytes, where the trial finished with one.
     """
 
     records: tuple[Record, ...]
     state: TrialState
     report: Mapping[str, tuple[float, ...]]
     outcome: Literal["finished", "diverged"] | None = None
+    learned_loss: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def run(
@@ -215,7 +218,7 @@ class _random_state:
 def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, kind: str) -> Iterator[Progress]:
     """Algorithm 2 (or ordinary training), evaluated on the selection split every `eval.every` steps."""
     total, every = config.learner.steps, config.eval.every
-    surfaces = _surfaces(replicates, state, 0) if state.step == 0 else ()
+    grids = surfaces(replicates, _learners(state), 0) if state.step == 0 else ()
     moments = [math.ceil(moment * total) for moment in SURFACE_MOMENTS[1:]]
     while state.step < total:
         start, end = state.step, min((state.step // every + 1) * every, total)
@@ -225,16 +228,16 @@ def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, 
         for replicate, old in zip(replicates, state.replicates, strict=True):
             with _random_state(old.rng) as random:
                 learner, means = _chunk(config, replicate, old.learner, start, end)
-            now = _evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
+            now = evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
             measured.append({**means, **now})
             new.append(replace(old, learner=learner, rng=random.after, best=_best(config, old.best, learner, now, end)))
         seconds = time.perf_counter() - began
         state = replace(state, step=end, replicates=tuple(new))
         if any(start < moment <= end for moment in moments):
-            surfaces = (*surfaces, *_surfaces(replicates, state, end))
+            grids = (*grids, *surfaces(replicates, _learners(state), end))
         metrics = {name: tuple(values[name] for values in measured) for name in measured[0]}
         metrics[names.PERF_STEPS_PER_SECOND] = (len(replicates) * (end - start) / seconds,)
-        metrics.update(_system())
+        metrics.update(system())
         report = {
             name: tuple(replicate.best.metrics[name] for replicate in new if replicate.best is not None)
             for name in measured[0]
@@ -242,7 +245,11 @@ def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, 
         }
         diverged = not all(math.isfinite(value) for values in metrics.values() for value in values)
         if end == total and not diverged and config.confirming:
-            tests = [_test(replicate, own, kind) for replicate, own in zip(replicates, new, strict=True)]
+            bests = [own.best for own in new if own.best is not None]
+            tests = [
+                evaluate(replicate, best.theta, best.buffers, "test", kind)
+                for replicate, best in zip(replicates, bests, strict=True)
+            ]
             test = {name: tuple(values[name] for values in tests) for name in tests[0]}
             metrics.update(test)
             report.update(test)
@@ -251,9 +258,11 @@ def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, 
             outcome = "diverged"
         elif end == total:
             outcome = "finished"
-        record = Record(step=end, time_ms=_now_ms(), metrics=metrics, surfaces=surfaces)
-        surfaces = ()
-        yield Progress(records=(record,), state=state, report=report, outcome=outcome)
+        record = Record(step=end, time_ms=_now_ms(), metrics=metrics, surfaces=grids)
+        grids = ()
+        learned = replicates[0].learned
+        files = dump_loss(new[0].learner.phi, learned) if outcome == "finished" and learned is not None else {}
+        yield Progress(records=(record,), state=state, report=report, outcome=outcome, learned_loss=files)
         if outcome is not None:
             return
 
@@ -331,53 +340,8 @@ def _best(
     return Best(step=step, metrics=dict(metrics), theta=learner.theta, buffers=learner.buffers)
 
 
-def _evaluate(
-    replicate: Replicate,
-    theta: dict[str, Tensor],
-    buffers: dict[str, Tensor],
-    part: Literal["selection", "test"],
-    kind: str,
-) -> dict[str, float]:
-    x, y = replicate.data.evaluation(part)
-    outputs = replicate.problem.predict(theta, buffers, x)
-    values = {f"{part}/task_loss": replicate.problem.task_loss(outputs, y).item()}
-    if kind == "classification":
-        values[f"{part}/error"] = (outputs.argmax(-1) != y).double().mean().item()
-        if not torch.isfinite(outputs).all():
-            values[f"{part}/task_loss"] = math.nan
-        return values
-    squared = (outputs.double() - y.double()) ** 2
-    values[f"{part}/error"] = squared.mean().item()
-    scale = replicate.data.target_scale
-    assert scale is not None
-    values[f"{part}/rmse_original_units"] = (squared * scale.double() ** 2).mean().sqrt().item()
-    return values
-
-
-def _test(replicate: Replicate, state: ReplicateState, kind: str) -> dict[str, float]:
-    assert state.best is not None
-    return _evaluate(replicate, state.best.theta, state.best.buffers, "test", kind)
-
-
-def _surfaces(replicates: list[Replicate], state: TrialState, step: int) -> tuple[Surface, ...]:
-    found = []
-    for index, (replicate, own) in enumerate(zip(replicates, state.replicates, strict=True)):
-        learned = replicate.problem.learned
-        if learned is None:
-            continue
-        before = {name: value.detach().clone() for name, value in learned.state_dict().items()}
-        learned.load_state_dict(own.learner.phi)
-        target, output, value, task = (tuple(column.tolist()) for column in learned.surface())  # type: ignore[operator]
-        learned.load_state_dict(before)
-        found.append(Surface(step=step, replicate=index, target=target, output=output, learned=value, task=task))
-    return tuple(found)
-
-
-def _system() -> dict[str, tuple[float, ...]]:
-    found: dict[str, tuple[float, ...]] = {names.SYSTEM_MEMORY_MB: (psutil.Process().memory_info().rss / 1e6,)}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        found[names.SYSTEM_DEVICE_MEMORY_MB] = (torch.cuda.max_memory_allocated() / 1e6,)
-    return found
+def _learners(state: TrialState) -> list[LearnerState]:
+    return [own.learner for own in state.replicates]
 
 
 def _now_ms() -> int:

@@ -19,6 +19,7 @@ class Assignment:
         config: The trial's settings as JSON.
         cache: Folder of prepared data sets.
         data_root: Folder of given data sets, or None.
+        studies: Folder of the studies whose learned losses `loss.from` may name, or None.
         device: cpu or cuda.
         threads: CPU threads of the trial.
         commit_every: Steps between two commits.
@@ -31,6 +32,7 @@ class Assignment:
     config: str
     cache: str
     data_root: str | None
+    studies: str | None
     device: str
     threads: int
     commit_every: int

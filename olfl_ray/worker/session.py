@@ -11,7 +11,6 @@ import torch
 
 from olfl_ray.errors import OlflError
 from olfl_ray.ledger import Commit, latest_commit, trial_folder, write_commit
-from olfl_ray.losses import dump_loss
 from olfl_ray.records import Record, records_to_table, surfaces_to_table, to_parquet
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import Storage, open_storage
@@ -94,9 +93,12 @@ class Session:
             yield self._failure(position, step, parent, traceback.format_exc(), pending)
 
     def _place(self) -> Place:
-        root = self.assignment.data_root
+        given = self.assignment
         return Place(
-            cache=Path(self.assignment.cache), data_root=Path(root) if root else None, device=self.assignment.device
+            cache=Path(given.cache),
+            data_root=Path(given.data_root) if given.data_root else None,
+            studies=Path(given.studies) if given.studies else None,
+            device=given.device,
         )
 
     def _due(self, position: int, step: int, now: TrialState) -> bool:
@@ -113,10 +115,7 @@ class Session:
         surfaces = [surface for record in pending for surface in record.surfaces]
         if surfaces:
             files["surfaces.parquet"] = to_parquet(surfaces_to_table(surfaces))
-        phi = progress.state.replicates[0].learner.phi
-        if outcome == "finished" and self.config.learner.method in ("offline", "online"):
-            kind = "classification" if "selection/rmse_original_units" not in progress.report else "regression"
-            files.update(dump_loss(phi, self.config.loss, kind))
+        files.update(progress.learned_loss)
         files["state.safetensors"] = state_to_bytes(progress.state)
         commit = Commit(
             trial=self.assignment.trial,

@@ -66,10 +66,34 @@ def test_learned_loss_comes_back_as_a_module(home: Path) -> None:
 
     from olfl_ray import load_loss
 
-    folder = next((home / "artifacts").rglob("learned_loss.safetensors")).parent
-    loss = load_loss(folder)
-    value = loss(torch.randn(4, 10, requires_grad=True), torch.tensor([0, 1, 2, 3]))
-    assert torch.isfinite(value)
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("olfl")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`olfl.trial` = 'online/c0'")
+    outputs_BC, targets_B = torch.randn(4, 10), torch.tensor([0, 1, 2, 3])
+    from_trial = load_loss("digits/online/c0", home=home)(outputs_BC, targets_B)
+    from_run = load_loss(run.info.run_id, home=home)(outputs_BC, targets_B)
+    assert torch.isfinite(from_trial)
+    assert torch.equal(from_trial, from_run)
+    assert not torch.equal(from_trial, load_loss("digits/online/c1", home=home)(outputs_BC, targets_B))
+
+
+def test_a_trial_starts_from_another_trials_learned_loss(home: Path) -> None:
+    sets = ["--set", "loss.from=digits/online/c0", "--set", "learner.steps=20", "--set", "eval.every=10"]
+    done = olfl("trial", "run", SPEC, "--arm", "offline", "--home", home, *sets, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "init/" not in done.stdout
+
+
+@pytest.mark.parametrize("source", ["digits/baseline/0", "digits/online/99", "nowhere/online/0", "a.safetensors", "x"])
+def test_a_learned_loss_that_is_not_there_is_one_message(home: Path, source: str) -> None:
+    done = olfl("trial", "run", SPEC, "--arm", "offline", "--home", home, "--set", f"loss.from={source}", cwd=home)
+    assert done.returncode == 2
+    assert done.stderr.startswith("olfl: loss.from:")
+    assert source in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_running_a_finished_study_again_does_nothing(home: Path) -> None:

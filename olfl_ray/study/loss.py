@@ -1,0 +1,36 @@
+"""A learned loss for use in any training loop, from wherever it was left."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from olfl_ray.losses import LearnedLoss, loss_from_bytes
+from olfl_ray.study.home import Home
+from olfl_ray.trial import find_loss
+
+__all__ = ["load_loss"]
+
+
+def load_loss(
+    source: str | Path, *, home: str | Path | Home | None = None, tracking_uri: str | None = None
+) -> LearnedLoss:
+    """A learned loss as an `nn.Module`: called with (outputs, targets), gives a scalar.
+
+    Args:
+        source: Its file or folder; a sweep's trial, `STUDY/ARM/ORDINAL`; or the id of an MLflow run.
+        home: Home folder of the trial or run; None: `OLFL_HOME`, else `./.olfl`.
+        tracking_uri: MLflow store of the run; None: the home folder's own.
+
+    Raises:
+        DataError: There is none.
+    """
+    if Path(source).exists():
+        return find_loss(str(source), None)
+    place = home if isinstance(home, Home) else Home.find(home)
+    if re.fullmatch(r"[0-9a-f]{32}", str(source)):
+        from olfl_ray.tracking import fetch_learned_loss
+
+        uri = tracking_uri or place.tracking_uri
+        return loss_from_bytes(*fetch_learned_loss(uri, str(source)), f"run {source}")
+    return find_loss(str(source), place.studies)

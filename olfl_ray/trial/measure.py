@@ -1,0 +1,67 @@
+"""What is measured of a trial: errors on a split, the learned loss on a grid, the machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import psutil
+import torch
+from torch import Tensor
+
+from olfl_ray.engine import LearnerState
+from olfl_ray.records import Surface, names
+from olfl_ray.trial.build import Replicate
+
+__all__ = ["evaluate", "surfaces", "system"]
+
+
+def evaluate(
+    replicate: Replicate,
+    theta: dict[str, Tensor],
+    buffers: dict[str, Tensor],
+    part: Literal["selection", "test"],
+    kind: str,
+) -> dict[str, float]:
+    """Task loss and error on a split; of a regression in scaled units, and its root in the target's own.
+
+    A classifier's task loss is NaN where an output is not finite: the error alone would hide it.
+    """
+    x, y = replicate.data.evaluation(part)
+    outputs = replicate.problem.predict(theta, buffers, x)
+    values = {f"{part}/task_loss": replicate.problem.task_loss(outputs, y).item()}
+    if kind == "classification":
+        values[f"{part}/error"] = (outputs.argmax(-1) != y).double().mean().item()
+        if not torch.isfinite(outputs).all():
+            values[f"{part}/task_loss"] = math.nan
+        return values
+    squared = (outputs.double() - y.double()) ** 2
+    values[f"{part}/error"] = squared.mean().item()
+    scale = replicate.data.target_scale
+    assert scale is not None
+    values[f"{part}/rmse_original_units"] = (squared * scale.double() ** 2).mean().sqrt().item()
+    return values
+
+
+def surfaces(replicates: list[Replicate], learners: Sequence[LearnerState], step: int) -> tuple[Surface, ...]:
+    """Each replicate's learned loss on a grid of (output, target); none where nothing is learned."""
+    found = []
+    for index, (replicate, own) in enumerate(zip(replicates, learners, strict=True)):
+        learned = replicate.learned
+        if learned is None:
+            continue
+        before = {name: value.detach().clone() for name, value in learned.state_dict().items()}
+        learned.load_state_dict(own.phi)
+        target, output, value, task = (tuple(column.tolist()) for column in learned.surface())
+        learned.load_state_dict(before)
+        found.append(Surface(step=step, replicate=index, target=target, output=output, learned=value, task=task))
+    return tuple(found)
+
+
+def system() -> dict[str, tuple[float, ...]]:
+    """Memory of this process and of its device, in MB."""
+    found: dict[str, tuple[float, ...]] = {names.SYSTEM_MEMORY_MB: (psutil.Process().memory_info().rss / 1e6,)}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        found[names.SYSTEM_DEVICE_MEMORY_MB] = (torch.cuda.max_memory_allocated() / 1e6,)
+    return found
