@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -153,6 +154,8 @@ def check_search(spec: StudySpec) -> None:
         base = base_values(spec, arm)
         trial_config(spec, arm, {}, seeds=(0,))
         parameters = spec.parameters_of(arm)
+        if spec.search.sampler.name == "grid":
+            _check_grid(arm, spec.arms[arm].trials, parameters)
         for field, parameter in parameters.items():
             own = field in spec.arms[arm].parameters
             where = f"arms.{arm}.parameters.{field}" if own else f"search.parameters.{field}"
@@ -165,6 +168,16 @@ def check_search(spec: StudySpec) -> None:
                 for other, wanted in itertools.chain(parameter.when.items(), [(field, value)]):
                     set_dotted(data, other, wanted)
                 _check_point(where, field, data, spec)
+
+
+def _check_grid(arm: str, trials: int, parameters: Mapping[str, Parameter]) -> None:
+    if any(parameter.values is None for parameter in parameters.values()):
+        return
+    points = math.prod(len(parameter.values or ()) for parameter in parameters.values())
+    if trials > points:
+        raise SpecError(
+            f"arms.{arm}.trials", f"the grid has {points} points, but trials={trials}; ask for at most {points}"
+        )
 
 
 def _check_point(where: str, field: str, data: dict[str, Any], spec: StudySpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import warnings
@@ -66,11 +67,19 @@ class ArmSearch:
             assert self._live is not None
             study = self._live
         own = {name: get_dotted(self._base, name) for name in active(self._parameters, {}, self._base)}
-        if ordinal == 0 and all(_inside(self._parameters[name], value) for name, value in own.items()):
+        if self._spec.search.sampler.name == "grid":
+            study.enqueue_trial(_encoded(self._parameters, self._grid(own)[ordinal]))
+        elif ordinal == 0 and all(_inside(self._parameters[name], value) for name, value in own.items()):
             study.enqueue_trial(_encoded(self._parameters, own))
         trial = study.ask()
         self._trials[ordinal] = trial
         return self._suggest(trial)
+
+    def _grid(self, own: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """All combinations of values; the spec's own comes first where it is one of them."""
+        columns = [parameter.values or () for parameter in self._parameters.values()]
+        points = [dict(zip(self._parameters, point, strict=True)) for point in itertools.product(*columns)]
+        return sorted(points, key=lambda point: point != own)
 
     def should_prune(
         self,
@@ -134,10 +143,7 @@ class ArmSearch:
         sampler: optuna.samplers.BaseSampler
         if search.sampler.name == "random":
             sampler = optuna.samplers.RandomSampler(seed=seed)
-        elif search.sampler.name == "grid":
-            space = {name: [json.dumps(v) for v in p.values or ()] for name, p in self._parameters.items()}
-            sampler = optuna.samplers.GridSampler(space, seed=seed_of(self._spec.seed, self._arm, "grid"))
-        else:
+        else:  # of a grid each point is given, none is sampled
             sampler = optuna.samplers.TPESampler(seed=seed)
         pruner: optuna.pruners.BasePruner
         if search.pruner.name == "asha":

@@ -1,0 +1,125 @@
+"""Which trial comes next, what a commit means, when a trial ends."""
+
+from collections.abc import Callable
+
+import pytest
+from support.conducting import commit, run_to_end, study
+
+from olfl_ray.spec import seed_of
+from olfl_ray.sweep import Conductor
+
+Conduct = Callable[..., Conductor]
+
+
+def lr(trial: object) -> float:
+    return trial.params["learner.optimizer.lr"]  # type: ignore[attr-defined, no-any-return]
+
+
+def test_arms_take_turns_and_begin_with_the_specs_own_values(conduct: Conduct) -> None:
+    conductor = conduct(study())
+    first, second = conductor.next(), conductor.next()
+    assert first is not None
+    assert second is not None
+    assert (str(first.id), str(second.id)) == ("baseline/0", "online/0")
+    assert first.params == {"learner.optimizer.lr": 0.05}
+    assert second.params == {"learner.optimizer.lr": 0.05, "meta.eta_online": 1e-5}
+
+
+def test_winners_run_again_on_fresh_seeds_after_their_arms_search(conduct: Conduct) -> None:
+    spec = study()
+    conductor = conduct(spec)
+    order = run_to_end(conductor, lr)
+    assert order[:6] == ["baseline/0", "online/0", "baseline/1", "online/1", "baseline/2", "online/2"]
+    assert sorted(order[6:]) == ["baseline/c0", "baseline/c1", "online/c0", "online/c1"]
+    trials = conductor.ledger.state.trials
+    for arm in spec.arms:
+        best = min((trials[f"{arm}/{n}"] for n in range(3)), key=lr)
+        assert trials[f"{arm}/c0"].params == best.params
+        assert trials[f"{arm}/c0"].seeds == (seed_of(0, "confirm", 0),)
+        assert not set(trials[f"{arm}/c0"].seeds) & set(trials[f"{arm}/0"].seeds)
+    assert trials["baseline/c1"].seeds == trials["online/c1"].seeds
+    assert conductor.finished
+    assert conductor.next() is None
+
+
+def test_ties_go_to_the_earlier_trial(conduct: Conduct) -> None:
+    conductor = conduct(study())
+    run_to_end(conductor, lambda _: 0.5)
+    assert conductor.ledger.state.trials["online/c0"].params == conductor.ledger.state.trials["online/0"].params
+
+
+def test_a_commit_told_twice_counts_once_and_none_counts_after_the_end(conduct: Conduct) -> None:
+    conductor = conduct(study())
+    trial = conductor.next()
+    assert trial is not None
+    assert conductor.commit(commit(trial, 300, 0.3))
+    assert conductor.commit(commit(trial, 300, 0.3))
+    assert not conductor.commit(commit(trial, 900, 0.2, "finished"))
+    events = len(conductor.ledger.events)
+    assert not conductor.commit(commit(trial, 900, 0.1, "finished"))
+    assert len(conductor.ledger.events) == events
+    ended = conductor.ledger.state.trials[str(trial.id)]
+    assert [item.step for item in ended.commits] == [300, 900]
+    assert ended.value == 0.2
+
+
+def test_asha_ends_the_worst_at_its_rungs(conduct: Conduct) -> None:
+    pruner = {"name": "asha", "min_steps": 100, "reduction": 3}
+    arms = {"baseline": {"set": {"learner.method": "baseline"}, "trials": 6}}
+    search = {"parameters": {"learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True}}, "pruner": pruner}
+    conductor = conduct(study(search=search, arms=arms, confirm={"seeds": 0}, concurrency=1))
+    while (trial := conductor.next()) is not None:
+        value = 0.1 * (1 + trial.id.ordinal)
+        for step, outcome in ((100, None), (300, None), (900, "finished")):
+            if not conductor.commit(commit(trial, step, value, outcome)):
+                break
+    states = {name: (trial.state, trial.step) for name, trial in conductor.ledger.state.trials.items()}
+    assert states["baseline/0"] == ("finished", 900)
+    assert set(states.values()) == {("finished", 900), ("pruned", 100)}
+
+
+@pytest.mark.parametrize("outcome", ["diverged", "failed"])
+def test_an_arm_without_a_finished_trial_is_not_confirmed_and_the_study_ends(conduct: Conduct, outcome: str) -> None:
+    conductor = conduct(study())
+    while (trial := conductor.next()) is not None:
+        bad = trial.id.arm == "online"
+        conductor.commit(commit(trial, 900, float("nan") if bad else 0.1, outcome if bad else "finished"))
+    names = {name for name, trial in conductor.ledger.state.trials.items() if trial.id.confirming}
+    assert names == {"baseline/c0", "baseline/c1"}
+    assert conductor.finished
+
+
+def test_a_lost_worker_fails_its_trial_with_the_cause(conduct: Conduct) -> None:
+    conductor = conduct(study())
+    trial = conductor.next()
+    assert trial is not None
+    conductor.lost(str(trial.id), "worker lost 3 times")
+    lost = conductor.ledger.state.trials[str(trial.id)]
+    assert (lost.state, lost.cause) == ("failed", "worker lost 3 times")
+    assert str(trial.id) not in run_to_end(conductor, lr)
+
+
+def test_a_second_driver_goes_on_with_what_the_first_left(conduct: Conduct) -> None:
+    spec = study()
+    first = conduct(spec)
+    one, two = first.next(), first.next()
+    assert one is not None
+    assert two is not None
+    first.commit(commit(one, 300, 0.3))
+    first.commit(commit(two, 900, 0.2, "finished"))
+    first.close()
+    assert first.ledger.state.trials[str(one.id)].state == "stopped"
+    second = conduct(spec)
+    again = second.next()
+    assert again is not None
+    assert again.id == one.id
+    second.commit(commit(again, 900, 0.1, "finished", attempt=2))
+    order = run_to_end(second, lr)
+    assert str(two.id) not in order
+    assert len(second.ledger.state.trials) == 3 + 3 + 2 * 2
+
+
+def test_a_study_out_of_time_starts_no_new_search_trial(conduct: Conduct) -> None:
+    conductor = conduct(study(budget={"study_seconds": 1e-9}))
+    assert conductor.next() is None
+    assert conductor.ledger.state.trials == {}

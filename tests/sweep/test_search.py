@@ -1,0 +1,77 @@
+"""Proposals: grids are walked whole, conditions are kept, a deterministic search ignores who ends first."""
+
+import json
+from collections.abc import Callable
+from statistics import median
+
+import pytest
+from support.conducting import commit, run_to_end, study
+
+from olfl_ray.errors import SpecError
+from olfl_ray.ledger import TrialState
+from olfl_ray.sweep import Conductor
+
+Conduct = Callable[..., Conductor]
+GRID = {"learner.optimizer.lr": {"values": [0.01, 0.05, 0.1]}, "meta.init_steps": {"values": [0, 10]}}
+LR = {"learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True}}
+
+
+def test_a_grid_is_walked_whole_once_and_from_the_specs_own_values(conduct: Conduct) -> None:
+    search = {"parameters": GRID, "sampler": "grid", "pruner": "none"}
+    meta = {"init_steps": 10}
+    conductor = conduct(study(search=search, meta=meta, arms={"online": {"trials": 6}}, confirm={"seeds": 0}))
+    run_to_end(conductor, lambda trial: 0.1)
+    points = [trial.params for trial in conductor.ledger.state.trials.values()]
+    assert points[0] == {"learner.optimizer.lr": 0.05, "meta.init_steps": 10}
+    assert len({json.dumps(point, sort_keys=True) for point in points}) == 6
+
+
+def test_a_grid_smaller_than_its_trials_is_refused() -> None:
+    search = {"parameters": GRID, "sampler": "grid"}
+    with pytest.raises(SpecError, match=r"arms\.online\.trials: the grid has 6 points, but trials=7"):
+        study(search=search, arms={"online": {"trials": 7}})
+
+
+def test_a_field_is_searched_only_where_its_condition_holds(conduct: Conduct) -> None:
+    parameters = {
+        "loss.activation.name": {"values": ["smooth_leaky_relu", "tanh"]},
+        "loss.activation.gamma": {"min": 0.01, "max": 0.3, "when": {"loss.activation.name": "smooth_leaky_relu"}},
+    }
+    search = {"parameters": parameters, "pruner": "none", "sampler": "random"}
+    conductor = conduct(study(search=search, arms={"online": {"trials": 12}}, confirm={"seeds": 0}))
+    run_to_end(conductor, lambda trial: 0.1)
+    points = [trial.params for trial in conductor.ledger.state.trials.values()]
+    assert {point["loss.activation.name"] for point in points} == {"smooth_leaky_relu", "tanh"}
+    for point in points:
+        assert ("loss.activation.gamma" in point) == (point["loss.activation.name"] == "smooth_leaky_relu")
+
+
+def test_deterministic_proposals_depend_neither_on_who_ends_first_nor_on_restarts(conduct: Conduct) -> None:
+    search = {"parameters": LR, "pruner": "none", "deterministic": True}
+    spec = study(search=search, arms={"online": {"trials": 16}}, confirm={"seeds": 0})
+    found = {}
+    for name, reverse, restarts in (("first", False, False), ("other end first", True, False), ("killed", True, True)):
+        conductor = conduct(spec, name)
+        while (one := conductor.next()) is not None:
+            pair = [one] if (two := conductor.next()) is None else [one, two]
+            for trial in reversed(pair) if reverse else pair:
+                conductor.commit(commit(trial, 900, _error(trial), "finished"))
+            if restarts:
+                conductor = conduct(spec, name)
+        found[name] = [trial.params["learner.optimizer.lr"] for trial in conductor.ledger.state.trials.values()]
+    assert len(set(found["first"])) == 16
+    assert found["other end first"] == found["first"]
+    assert found["killed"] == found["first"]
+
+
+def test_a_search_that_sees_its_results_gets_better(conduct: Conduct) -> None:
+    search = {"parameters": LR, "pruner": "none"}
+    conductor = conduct(study(search=search, arms={"online": {"trials": 40}}, confirm={"seeds": 0}, concurrency=1))
+    run_to_end(conductor, _error)
+    values = [trial.value for trial in conductor.ledger.state.trials.values() if trial.value is not None]
+    assert median(values[20:]) < median(values[1:11]) / 2
+
+
+def _error(trial: TrialState) -> float:
+    """Least at the learning rate 0.1."""
+    return abs(float(trial.params["learner.optimizer.lr"]) - 0.1)
