@@ -69,7 +69,7 @@ def test_a_search_that_sees_its_results_gets_better(conduct: Conduct) -> None:
     conductor = conduct(study(search=search, arms={"online": {"trials": 40}}, confirm={"seeds": 0}, concurrency=1))
     run_to_end(conductor, _error)
     values = [trial.value for trial in conductor.ledger.state.trials.values() if trial.value is not None]
-    assert median(values[20:]) < median(values[1:11]) / 2
+    assert median(values[20:]) < 0.7 * median(values[1:11])  # random search: 0.94
 
 
 def _error(trial: TrialState) -> float:
