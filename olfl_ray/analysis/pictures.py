@@ -64,7 +64,8 @@ def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Fig
 def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str) -> Figure | None:
     """An arm's learned loss over the output, one panel a target and one line a moment, beside the task loss.
 
-    Each line is shifted so that its least value is 0: a constant changes no gradient.
+    Each line is shifted so that its least value is 0: a constant changes no gradient. The task loss is scaled to the
+    learned loss's height at the end, by one factor for all targets: a factor only rescales the learning rate.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -76,18 +77,18 @@ def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str)
         return None
     targets = sorted({row["target"] for row in rows})
     steps = sorted({row["step"] for row in rows})
+    height, task_height = (
+        max((value for target in targets for value in _curve(rows, name, steps[-1], target)[1]), default=0.0)
+        for name in ("learned", "task")
+    )
+    scale = height / task_height if height > 0 and task_height > 0 else 1.0
     colors, norm = _colormap(), Normalize(0, max(steps[-1], 1))
     figure, ((*panels,),) = _grid(1, len(targets), width=3.4 * len(targets) + 0.9, height=3.4, sharey=True)
     for axes, target in zip(panels, targets, strict=True):
         for step in steps:
-            line = sorted(
-                (row["output"], row["learned"]) for row in rows if (row["step"], row["target"]) == (step, target)
-            )
-            axes.plot(*_from_zero(line), color=colors(norm(step)))
-        task = sorted(
-            (row["output"], row["task"]) for row in rows if (row["step"], row["target"]) == (steps[0], target)
-        )
-        axes.plot(*_from_zero(task), "--", color=INK, label="task loss")
+            axes.plot(*_curve(rows, "learned", step, target), color=colors(norm(step)))
+        outputs, task = _curve(rows, "task", steps[-1], target)
+        axes.plot(outputs, [scale * value for value in task], "--", color=INK, label=f"task loss × {scale:.3g}")
         axes.set(title=f"target {target:g}", xlabel="output")
     panels[0].set_ylabel("loss, least value at 0")
     _legend(panels[-1])
@@ -245,9 +246,12 @@ def _surface(storage: Storage, trial: TrialState) -> list[dict[str, Any]]:
     return [row for row in surfaces_table(storage, trial).to_pylist() if row["replicate"] == 0]
 
 
-def _from_zero(line: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    least = min((value for _, value in line if math.isfinite(value)), default=0.0)
-    return [output for output, _ in line], [value - least for _, value in line]
+def _curve(rows: Sequence[Mapping[str, Any]], column: str, step: int, target: float) -> tuple[list[float], list[float]]:
+    """One line of the learned loss's picture: outputs, and a column's values above their least."""
+    line = sorted((row["output"], row[column]) for row in rows if (row["step"], row["target"]) == (step, target))
+    finite = [(output, value) for output, value in line if math.isfinite(value)]
+    least = min((value for _, value in finite), default=0.0)
+    return [output for output, _ in finite], [value - least for _, value in finite]
 
 
 def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
