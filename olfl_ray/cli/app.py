@@ -154,8 +154,9 @@ def data_list() -> None:
     from rich.table import Table
 
     from olfl_ray import study
+    from olfl_ray.cli.view import LOOK
 
-    table = Table("name", "kind", "rows", "shape", "where")
+    table = Table("name", "kind", "rows", "shape", "where", **LOOK)
     for row in study.describe_data():
         table.add_row(*(str(cell) for cell in row))
     out.print(table)
@@ -204,7 +205,9 @@ def _print_result(spec: Any, result: Any, place: Any) -> None:
     if result.nothing_to_do:
         out.print("nothing to do: the study is finished")
     out.print(status_view(result.state, spec))
+    out.print()
     out.print(final_view(result.table, spec.search.metric))
+    out.print()
     if result.undelivered:
         out.print(f"{result.undelivered} trials are not in MLflow yet; `olfl sweep resume {spec.name}` delivers them")
     out.print(f"report: {result.report}", soft_wrap=True, highlight=False)

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import Any
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from olfl_ray.analysis import ArmResult
 from olfl_ray.ledger import Ended, Event, StudyState
 from olfl_ray.spec import StudySpec
 
-__all__ = ["StudyView", "final_view", "status_view"]
+__all__ = ["LOOK", "StudyView", "final_view", "status_view"]
 
+LOOK: dict[str, Any] = {
+    "box": box.SIMPLE_HEAD,
+    "show_edge": False,
+    "pad_edge": False,
+    "padding": (0, 1, 0, 0),
+    "title_justify": "left",
+    "caption_justify": "left",
+}
+"""How all tables of the command line look; eighty columns are enough for them."""
 STAGES = ("running", "finished", "pruned", "diverged", "failed")
 
 
@@ -64,7 +76,7 @@ class StudyView:
 
 def status_view(state: StudyState, spec: StudySpec, caption: str = "") -> Table:
     """States by arm, and the best value so far."""
-    table = Table(title=f"study {state.name}", caption=caption)
+    table = Table(title=f"study {state.name}", caption=caption, **LOOK)
     table.add_column("arm")
     for stage in STAGES:
         table.add_column(stage, justify="right")
@@ -83,23 +95,34 @@ def status_view(state: StudyState, spec: StudySpec, caption: str = "") -> Table:
     return table
 
 
-def final_view(results: list[ArmResult], metric: str) -> Table:
-    """One row an arm: its winner, and the paired comparison on fresh seeds."""
-    table = Table(title="Each arm's winner, on the test split with fresh seeds")
-    for column in ("arm", "best settings", metric, "test/error", "n", "difference to baseline [95 % CI]", "detectable"):
-        table.add_column(column, overflow="fold")
+def final_view(results: list[ArmResult], metric: str) -> Group:
+    """One row an arm: its winner, and the paired comparison on fresh seeds; then each winner's settings."""
+    table = Table(title="Each arm's winner, on the test split with fresh seeds", **LOOK)
+    table.add_column("arm", no_wrap=True)
+    for column in ("selection", "test error", "n", "difference [95 % CI]", "detectable"):
+        table.add_column(column, justify="right")
+    settings = Table.grid(padding=(0, 2))
     for result in results:
-        settings = "\n".join(
+        table.add_row(result.arm, *_cells(result))
+        found = (
             f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in result.best_params.items()
         )
-        selected = "" if result.selection_value is None else f"{result.selection_value:.4f}"
-        test = "" if result.test_mean is None else f"{result.test_mean:.4f}"
-        if result.test_mean is not None and result.test_sd is not None:
-            test += f" ± {result.test_sd:.4f}"
-        difference = detectable = ""
-        if result.difference is not None:
-            difference = f"{result.difference.mean:+.4f} [{result.difference.low:+.4f}, {result.difference.high:+.4f}]"
-            detectable = f"{result.difference.detectable:.4f}"
-        table.add_row(result.arm, settings, selected, test, str(result.n), difference, detectable)
-    return table
+        settings.add_row(result.arm, "  ".join(found) or "no trial finished")
+    legend = (
+        f"selection: {metric} of the best search trial; test error: mean ± sd over n fresh seeds; difference: to the "
+        "baseline, paired by seed; detectable: the smallest true difference that n seeds find with power 0.8"
+    )
+    return Group(table, Text(legend, style="dim"), Text("\nbest settings", style="bold"), settings)
+
+
+def _cells(result: ArmResult) -> tuple[str, str, str, str, str]:
+    selected = "" if result.selection_value is None else f"{result.selection_value:.4f}"
+    test = "" if result.test_mean is None else f"{result.test_mean:.4f}"
+    if result.test_mean is not None and result.test_sd is not None:
+        test += f" ± {result.test_sd:.4f}"
+    if result.difference is None:
+        return selected, test, str(result.n), "", ""
+    found = result.difference
+    interval = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    return selected, test, str(result.n), interval, f"{found.detectable:.4f}"
