@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ for name, group in (("sweep", sweep_app), ("trial", trial_app), ("data", data_ap
 Home = Annotated[Path | None, typer.Option("--home", help="Home folder; else OLFL_HOME, else ./.olfl.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=c. May be repeated.")]
 out = Console()
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main() -> None:
@@ -204,6 +206,8 @@ def _print_result(spec: Any, result: Any, place: Any) -> None:
 
     if result.nothing_to_do:
         out.print("nothing to do: the study is finished")
+    if not result.finished:
+        out.print("interrupted: what was committed is kept")
     out.print(status_view(result.state, spec))
     out.print()
     out.print(final_view(result.table, spec.search.metric))
@@ -215,3 +219,6 @@ def _print_result(spec: Any, result: Any, place: Any) -> None:
         out.print(f"runs:   olfl ui --home {place.path}", soft_wrap=True, highlight=False)
     else:
         out.print(f"runs:   {spec.tracking.uri}", soft_wrap=True, highlight=False)
+    if not result.finished:
+        out.print(f"go on:  olfl sweep resume {spec.name} --home {place.path}", soft_wrap=True, highlight=False)
+        raise typer.Exit(INTERRUPTED)

@@ -57,11 +57,16 @@ class StudyView:
         elif isinstance(event, Ended):
             value = "" if event.value is None else f" {self._spec.search.metric} {event.value:.4f}"
             self._console.print(
-                f"{event.trial} {event.state} at step {event.step}{value} ({self._progress(state)})", highlight=False
+                f"{event.trial} {event.state} at step {event.step}{value} ({self._progress(state)})",
+                highlight=False,
+                soft_wrap=True,
             )
             if event.state == "failed" and event.cause:
                 self._console.print(
-                    f"  {event.trial}: {event.cause.strip().splitlines()[-1]}", style="red", markup=False
+                    f"  {event.trial}: {event.cause.strip().splitlines()[-1]}",
+                    style="red",
+                    markup=False,
+                    soft_wrap=True,
                 )
 
     def _progress(self, state: StudyState) -> str:
@@ -78,7 +83,9 @@ def status_view(state: StudyState, spec: StudySpec, caption: str = "") -> Table:
     """States by arm, and the best value so far."""
     table = Table(title=f"study {state.name}", caption=caption, **LOOK)
     table.add_column("arm")
-    for stage in STAGES:
+    stopped = any(trial.state == "stopped" for trial in state.trials.values())
+    stages = (*STAGES, "stopped") if stopped else STAGES
+    for stage in stages:
         table.add_column(stage, justify="right")
     table.add_column(f"best {spec.search.metric}", justify="right")
     for arm in spec.arms:
@@ -91,7 +98,7 @@ def status_view(state: StudyState, spec: StudySpec, caption: str = "") -> Table:
         ]
         best = (min if spec.search.goal == "minimize" else max)(values) if values else None
         shown = "" if best is None else f"{best:.4f}"
-        table.add_row(arm, *(str(counts[stage]) for stage in STAGES), shown)
+        table.add_row(arm, *(str(counts[stage]) for stage in stages), shown)
     return table
 
 
@@ -113,7 +120,10 @@ def final_view(results: list[ArmResult], metric: str) -> Group:
         f"selection: {metric} of the best search trial; test error: mean ± sd over n fresh seeds; difference: to the "
         "baseline, paired by seed; detectable: the smallest true difference that n seeds find with power 0.8"
     )
-    return Group(table, Text(legend, style="dim"), Text("\nbest settings", style="bold"), settings)
+    chosen = Text("best settings", style="bold"), settings
+    if all(result.n == 0 for result in results):
+        return Group(*chosen)
+    return Group(table, Text(legend + "\n", style="dim"), *chosen)
 
 
 def _cells(result: ArmResult) -> tuple[str, str, str, str, str]:

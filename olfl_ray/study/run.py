@@ -38,6 +38,7 @@ class StudyResult:
         report: The report's page.
         tracking_uri: Where MLflow keeps the runs.
         undelivered: Trials that MLflow does not have yet; the next start delivers them.
+        finished: Whether nothing is left to do; else it was interrupted, and the next start goes on.
         nothing_to_do: Whether it was finished before.
     """
 
@@ -46,6 +47,7 @@ class StudyResult:
     report: Path
     tracking_uri: str
     undelivered: int
+    finished: bool
     nothing_to_do: bool
 
 
@@ -134,6 +136,7 @@ def run(spec: StudySpec, *, home: Home, watch: Watcher | None = None) -> StudyRe
         report=path,
         tracking_uri=uri,
         undelivered=undelivered,
+        finished=done,
         nothing_to_do=nothing_to_do,
     )
 

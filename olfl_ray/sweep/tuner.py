@@ -125,6 +125,7 @@ def _start_ray(cpus: int) -> bool:
     """Start an embedded Ray on loopback, unless one is there; whether it was started here."""
     if ray.is_initialized():
         return False
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one prints a banner even when told to be silent
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

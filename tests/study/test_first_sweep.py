@@ -63,10 +63,9 @@ def test_mlflow_has_one_parent_and_one_child_a_trial_none_running(home: Path) ->
 
 def test_learned_loss_comes_back_as_a_module(home: Path) -> None:
     import torch
+    from mlflow.tracking import MlflowClient
 
     from olfl_ray import load_loss
-
-    from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("olfl")
