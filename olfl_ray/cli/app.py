@@ -41,7 +41,7 @@ INTERRUPTED = 128 + signal.SIGINT
 def main() -> None:
     """Entry point: a person's mistake is one message and exit code 2."""
     try:
-        app()
+        app(prog_name="olfl")
     except UserError as error:
         Console(stderr=True, soft_wrap=True).print(f"olfl: {error}", markup=False, highlight=False)
         sys.exit(2)

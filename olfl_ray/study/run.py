@@ -59,6 +59,9 @@ def check_study(spec: StudySpec, home: Home) -> None:
     """
     if spec.storage is not None and "://" in spec.storage and not spec.storage.startswith("file://"):
         raise SetupError(f"storage: {spec.storage!r} is not a local path; use a path, or leave it out")
+    from olfl_ray.sweep.tuner import check_resources
+
+    check_resources(spec)
     place = _place(spec, home)
     for arm in spec.arms:
         check(trial_config(spec, arm, {}, seeds=(spec.seed,)), place)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -15,11 +17,12 @@ from ray.tune.search import Searcher
 
 from olfl_ray.errors import SetupError
 from olfl_ray.ledger import Commit, TrialState
+from olfl_ray.spec import StudySpec
 from olfl_ray.sweep.conductor import Conductor
 from olfl_ray.worker import Assignment
 from olfl_ray.worker.trainable import LossLearning
 
-__all__ = ["run_trials"]
+__all__ = ["check_resources", "run_trials"]
 
 Assign = Callable[[TrialState], Assignment]
 MAX_LOSSES = 3
@@ -76,6 +79,29 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
             self._conductor.commit(Commit(**json.loads(result["commit"])))
 
 
+def check_resources(spec: StudySpec) -> None:
+    """Refuse a study whose trials can never be placed.
+
+    Raises:
+        SetupError: No node can ever satisfy what one trial takes.
+    """
+    if ray.is_initialized():
+        have = ray.cluster_resources()
+    else:  # GPUs are for torch to count, as `trial.check` does
+        have = {"CPU": os.cpu_count() or 1, "GPU": math.inf, "memory": psutil.virtual_memory().total}
+    for name, amount in _wanted(spec).items():
+        if amount > have.get(name, 0):
+            raise SetupError(
+                f"resources.{name.lower()}: a trial takes {amount:g}, but there are {have.get(name, 0):g} here; lower it"
+            )
+
+
+def _wanted(spec: StudySpec) -> dict[str, float]:
+    """What one trial takes, by Ray's names."""
+    wanted = {"CPU": float(spec.resources.cpu), "GPU": spec.resources.gpu, "memory": float(spec.resources.memory or 0)}
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
 def run_trials(conductor: Conductor, assign: Assign) -> None:
     """Run the study's trials on Ray until nothing is left or it is interrupted.
 
@@ -83,20 +109,11 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
         conductor: Decides.
         assign: What a worker is told about a trial.
 
-    Raises:
-        SetupError: No node can ever satisfy what one trial takes.
     """
     spec = conductor.spec
-    started = _start_ray(spec.resources.cpu * spec.concurrency)
+    started = _start_ray()
     try:
-        wanted = {"CPU": float(spec.resources.cpu), "GPU": spec.resources.gpu, "memory": spec.resources.memory or 0}
-        have = ray.cluster_resources()
-        for name, amount in wanted.items():
-            if amount > have.get(name, 0):
-                raise SetupError(
-                    f"resources.{name.lower()}: a trial takes {amount:g}, but Ray has {have.get(name, 0):g}; lower it"
-                )
-        resources = {name: amount for name, amount in wanted.items() if amount}
+        resources = _wanted(spec)
         with tempfile.TemporaryDirectory(prefix="olfl-tune-") as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(LossLearning, tune.PlacementGroupFactory([resources])),
@@ -121,7 +138,7 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
             ray.shutdown()
 
 
-def _start_ray(cpus: int) -> bool:
+def _start_ray() -> bool:
     """Start an embedded Ray on loopback, unless one is there; whether it was started here."""
     if ray.is_initialized():
         return False
@@ -130,7 +147,7 @@ def _start_ray(cpus: int) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
-        num_cpus=max(cpus, os.cpu_count() or 1),
+        num_cpus=os.cpu_count(),
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
