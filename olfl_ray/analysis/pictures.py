@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from olfl_ray.analysis.tables import best_trial, confirming_trials, records_table, surfaces_table
+from olfl_ray.analysis.tables import confirmed, records_table, surfaces_table
 from olfl_ray.ledger import StudyState, TrialState
 from olfl_ray.records import names
 from olfl_ray.spec import Parameter, StudySpec
@@ -35,8 +35,8 @@ def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Fig
     """Error on the selection split over steps: mean ± sd over each winner's fresh seeds, else over its replicates."""
     lines = {}
     for arm in spec.arms:
-        best = best_trial(spec, state, arm)
-        trials = confirming_trials(spec, state, arm) or ([best] if best is not None else [])
+        best = state.best(arm, spec.search.goal)
+        trials = confirmed(spec, state, arm) or ([best] if best is not None else [])
         by_step: dict[int, dict[tuple[str, int], float]] = defaultdict(dict)
         for trial in trials:
             for row in records_table(storage, trial).to_pylist():
@@ -70,8 +70,8 @@ def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str)
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    best = best_trial(spec, state, arm)
-    trials = [*confirming_trials(spec, state, arm)[:1], *([best] if best is not None else [])]
+    best = state.best(arm, spec.search.goal)
+    trials = [*confirmed(spec, state, arm)[:1], *([best] if best is not None else [])]
     rows: list[dict[str, Any]] = next((found for found in (_surface(storage, trial) for trial in trials) if found), [])
     if not rows:
         return None
@@ -117,7 +117,7 @@ def importance_bars(spec: StudySpec, importances: Mapping[str, Mapping[str, floa
 def search_history(spec: StudySpec, state: StudyState) -> Figure | None:
     """Search metric of each trial in the order of proposal, and each arm's best so far."""
     better = min if spec.search.goal == "minimize" else max
-    searched = {arm: [trial for trial in _search(state, arm) if trial.ended] for arm in spec.arms}
+    searched = {arm: [trial for trial in state.search_trials(arm) if trial.ended] for arm in spec.arms}
     if not any(searched.values()):
         return None
     figure, ((axes,),) = _grid(1, 1, width=7, height=4)
@@ -154,7 +154,7 @@ def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure
     from matplotlib.colors import Normalize
 
     parameters = spec.parameters_of(arm)
-    trials = [t for t in _search(state, arm) if t.ended and t.value is not None and math.isfinite(t.value)]
+    trials = [t for t in state.search_trials(arm) if t.ended and t.value is not None and math.isfinite(t.value)]
     if len(trials) < 2 or not parameters:
         return None
     values = [trial.value for trial in trials if trial.value is not None]
@@ -235,11 +235,6 @@ def _legend(axes: Any, *, outside: bool = False) -> None:
 def _style(spec: StudySpec, arm: str) -> tuple[str, str]:
     place = list(spec.arms).index(arm)
     return _ARMS[place % len(_ARMS)], _DASHES[place // len(_ARMS) % len(_DASHES)]
-
-
-def _search(state: StudyState, arm: str) -> list[TrialState]:
-    found = [trial for trial in state.trials.values() if trial.id.arm == arm and not trial.id.confirming]
-    return sorted(found, key=lambda trial: trial.id.ordinal)
 
 
 def _surface(storage: Storage, trial: TrialState) -> list[dict[str, Any]]:

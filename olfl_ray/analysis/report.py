@@ -34,7 +34,7 @@ _ARMS = pa.schema(
         ("best", pa.string()),
         ("best_params", pa.string()),
         ("selection_value", pa.float64()),
-        ("test_indices", pa.list_(pa.int64())),
+        ("test_seeds", pa.list_(pa.int64())),
         ("test_values", pa.list_(pa.float64())),
         ("test_mean", pa.float64()),
         ("test_sd", pa.float64()),
@@ -185,7 +185,7 @@ def _arm_row(result: ArmResult) -> dict[str, Any]:
     d = result.difference
     row: dict[str, Any] = {name: getattr(result, name, None) for name in _ARMS.names}
     row |= {name: json.dumps(dict(row[name]), default=str) for name in ("trials", "confirming", "best_params")}
-    row |= {name: list(row[name]) for name in ("test_indices", "test_values")}
+    row |= {name: list(row[name]) for name in ("test_seeds", "test_values")}
     compared = [name for name in _ARMS.names if name.startswith("difference_")]
     return row | {name: None if d is None else getattr(d, name.removeprefix("difference_")) for name in compared}
 

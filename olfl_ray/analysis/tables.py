@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from olfl_ray.ledger import StudyState, TrialState, read_commit
+from olfl_ray.errors import DataError
+from olfl_ray.ledger import StudyState, TrialState, read_commit, read_file
 from olfl_ray.records import RECORDS, SURFACES, from_parquet, names
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage
 
-__all__ = ["ArmResult", "Difference", "baseline_arm", "best_trial", "final_table", "records_table", "surfaces_table"]
+__all__ = ["ArmResult", "Difference", "baseline_arm", "confirmed", "final_table", "records_table", "surfaces_table"]
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ class ArmResult:
         best: Id of the winner; None where no search trial finished.
         best_params: What the winner sets.
         selection_value: The winner's search metric.
-        test_indices: Index of each confirming seed that gave a test error, ascending.
+        test_seeds: Each confirming seed that gave a test error.
         test_values: Test error on each of those seeds.
         test_mean: Their mean; None where there are none.
         test_sd: Their standard deviation; None below two.
@@ -68,7 +72,7 @@ class ArmResult:
     best: str | None
     best_params: Mapping[str, Any]
     selection_value: float | None
-    test_indices: tuple[int, ...]
+    test_seeds: tuple[int, ...]
     test_values: tuple[float, ...]
     test_mean: float | None
     test_sd: float | None
@@ -95,30 +99,9 @@ def baseline_arm(spec: StudySpec) -> str | None:
     return next((name for name, method in methods.items() if method == "baseline"), None)
 
 
-def best_trial(spec: StudySpec, state: StudyState, arm: str) -> TrialState | None:
-    """The best finished search trial of an arm; ties go to the earlier one."""
-    sign = 1 if spec.search.goal == "minimize" else -1
-    ranked = [
-        (sign * trial.value, trial.id.ordinal, trial)
-        for trial in state.trials.values()
-        if trial.id.arm == arm and not trial.id.confirming and trial.state == "finished" and trial.value is not None
-    ]
-    return min(ranked, key=lambda item: item[:2])[2] if ranked else None
-
-
-def confirming_trials(spec: StudySpec, state: StudyState, arm: str) -> list[TrialState]:
-    """The finished confirming trials of an arm's winner, by seed index; those of an earlier winner are left out."""
-    best = best_trial(spec, state, arm)
-    found = [
-        trial
-        for trial in state.trials.values()
-        if trial.id.arm == arm
-        and trial.id.confirming
-        and trial.state == "finished"
-        and best is not None
-        and _canonical(trial.params) == _canonical(best.params)
-    ]
-    return sorted(found, key=lambda trial: trial.id.ordinal)
+def confirmed(spec: StudySpec, state: StudyState, arm: str) -> list[TrialState]:
+    """The finished trials that confirm an arm's winner."""
+    return [trial for trial in state.confirming_trials(arm, spec.search.goal) if trial.state == "finished"]
 
 
 def records_table(storage: Storage, trial: TrialState) -> pa.Table:
@@ -134,19 +117,23 @@ def surfaces_table(storage: Storage, trial: TrialState) -> pa.Table:
 def _rows(storage: Storage, trial: TrialState, name: str, schema: pa.Schema) -> pa.Table:
     tables = []
     for committed in trial.commits:
-        key = read_commit(storage, committed.commit).file(name)
-        if key is not None:
-            tables.append(from_parquet(storage.read(key)).cast(schema))
+        try:
+            data = read_file(storage, read_commit(storage, committed.commit), name)
+        except DataError as error:
+            _log.warning("%s; %s is shown without it", error, trial.id)
+            continue
+        if data is not None:
+            tables.append(from_parquet(data).cast(schema))
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
 def _test_values(spec: StudySpec, state: StudyState, arm: str) -> dict[int, float]:
     values = {}
-    for trial in confirming_trials(spec, state, arm):
+    for trial in confirmed(spec, state, arm):
         replicates = trial.metrics.get(names.TEST_ERROR, [])
         mean = sum(replicates) / len(replicates) if replicates else math.nan
         if math.isfinite(mean):
-            values[trial.id.ordinal] = mean
+            values[trial.seeds[0]] = mean
     return values
 
 
@@ -154,7 +141,7 @@ def _result(
     spec: StudySpec, state: StudyState, arm: str, values: Mapping[str, Mapping[int, float]], baseline: str | None
 ) -> ArmResult:
     own = values[arm]
-    best = best_trial(spec, state, arm)
+    best = state.best(arm, spec.search.goal)
     trials = [trial for trial in state.trials.values() if trial.id.arm == arm]
     return ArmResult(
         arm=arm,
@@ -163,7 +150,7 @@ def _result(
         best=None if best is None else str(best.id),
         best_params={} if best is None else dict(best.params),
         selection_value=None if best is None else best.value,
-        test_indices=tuple(own),
+        test_seeds=tuple(own),
         test_values=tuple(own.values()),
         test_mean=_mean(list(own.values())) if own else None,
         test_sd=_sd(list(own.values())) if len(own) > 1 else None,
@@ -204,7 +191,3 @@ def _mean(values: Sequence[float]) -> float:
 def _sd(values: Sequence[float]) -> float:
     mean = _mean(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-
-
-def _canonical(params: Mapping[str, Any]) -> str:
-    return json.dumps(params, sort_keys=True, default=str)

@@ -6,8 +6,9 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from olfl_ray.errors import UserError
+from olfl_ray.errors import StudyError, UserError
 
 __all__ = ["app", "main"]
 
@@ -34,6 +35,7 @@ for name, group in (("sweep", sweep_app), ("trial", trial_app), ("data", data_ap
 
 Home = Annotated[Path | None, typer.Option("--home", help="Home folder; else OLFL_HOME, else ./.olfl.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=c. May be repeated.")]
+FromScratch = Annotated[bool, typer.Option("--from-scratch", help="From the beginning, not from the last commits.")]
 out = Console()
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -87,15 +89,66 @@ def sweep_run(
 
 
 @sweep_app.command("resume")
-def sweep_resume(name: str, home: Home = None) -> None:
+def sweep_resume(
+    name: str,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Try the failed trials again, from their last commits.")
+    ] = False,
+    from_scratch: FromScratch = False,
+    home: Home = None,
+) -> None:
     """Go on with a study by its name."""
     from olfl_ray import study
 
+    if from_scratch and not failed:
+        raise StudyError("--from-scratch: goes with --failed; add it")
+    _go_on(name, home, partial(study.resume, name, failed=failed, from_scratch=from_scratch))
+
+
+@sweep_app.command("retry")
+def sweep_retry(
+    name: str,
+    trials: Annotated[list[str], typer.Argument(help="ARM/ORDINAL of each failed trial.")],
+    from_scratch: FromScratch = False,
+    home: Home = None,
+) -> None:
+    """Try failed trials again, and go on with their study."""
+    from olfl_ray import study
+
+    _go_on(name, home, partial(study.retry, name, trials, from_scratch=from_scratch))
+
+
+@sweep_app.command("extend")
+def sweep_extend(
+    name: str,
+    trials: Annotated[int, typer.Option("--trials", help="More search trials for each arm.")],
+    home: Home = None,
+) -> None:
+    """Search further with every arm; the search keeps what it knows."""
+    from olfl_ray import study
+
+    _go_on(name, home, partial(study.extend, name, trials))
+
+
+@sweep_app.command("stop")
+def sweep_stop(name: str, home: Home = None) -> None:
+    """Ask a running study to commit and stop; it can be resumed."""
+    from olfl_ray import study
+
     place = study.Home.find(home)
-    checked = study.spec_of(name, home=place)
-    with _study_view(checked) as view:
-        result = study.run(checked, home=place, watch=view.watch)
-    _print_result(checked, result, place)
+    with out.status(f"{name}: its trials commit at their next evaluation and stop"):
+        study.stop(name, home=place)
+    out.print(f"stopped; go on with: olfl sweep resume {name}", highlight=False, soft_wrap=True)
+
+
+def _go_on(name: str, home: Path | None, call: Callable[..., Any]) -> None:
+    """Run a study that is here, with its live view, and print what came of it."""
+    from olfl_ray import study
+
+    place = study.Home.find(home)
+    with _study_view(study.spec_of(name, home=place)) as view:
+        result = call(home=place, watch=view.watch)
+    _print_result(study.spec_of(name, home=place), result, place)
 
 
 @sweep_app.command("list")
@@ -213,7 +266,13 @@ def _print_result(spec: Any, result: Any, place: Any) -> None:
     out.print(final_view(result.table, spec.search.metric))
     out.print()
     if result.undelivered:
-        out.print(f"{result.undelivered} trials are not in MLflow yet; `olfl sweep resume {spec.name}` delivers them")
+        out.print(
+            f"{result.undelivered} trials are not in MLflow yet ({result.problem or 'it is slow'}); "
+            f"`olfl sweep resume {spec.name}` delivers them",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
     out.print(f"report: {result.report}", soft_wrap=True, highlight=False)
     if spec.tracking.uri is None:
         out.print(f"runs:   olfl ui --home {place.path}", soft_wrap=True, highlight=False)

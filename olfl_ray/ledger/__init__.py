@@ -1,6 +1,16 @@
 """The one truth of a study: its events, in order, and the state that they replay to."""
 
-from olfl_ray.ledger.commits import Commit, latest_commit, read_commit, trial_folder, write_commit
+from olfl_ray.ledger.commits import (
+    Commit,
+    RestorePoint,
+    latest_attempt,
+    read_commit,
+    read_file,
+    restore_point,
+    state_key,
+    trial_folder,
+    write_commit,
+)
 from olfl_ray.ledger.events import (
     Began,
     Committed,
@@ -9,12 +19,15 @@ from olfl_ray.ledger.events import (
     Ended,
     Event,
     Proposed,
+    Reopened,
+    Revised,
     Stopped,
     StudyCreated,
 )
 from olfl_ray.ledger.log import Ledger
 from olfl_ray.ledger.rules import apply
 from olfl_ray.ledger.state import StudyState, TrialId, TrialState
+from olfl_ray.ledger.stop import StopRequest
 
 __all__ = [
     "Began",
@@ -26,14 +39,21 @@ __all__ = [
     "Event",
     "Ledger",
     "Proposed",
+    "Reopened",
+    "RestorePoint",
+    "Revised",
+    "StopRequest",
     "Stopped",
     "StudyCreated",
     "StudyState",
     "TrialId",
     "TrialState",
     "apply",
-    "latest_commit",
+    "latest_attempt",
     "read_commit",
+    "read_file",
+    "restore_point",
+    "state_key",
     "trial_folder",
     "write_commit",
 ]

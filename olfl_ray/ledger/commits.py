@@ -1,15 +1,29 @@
-"""A commit: a trial's state and its new records, whole or not at all; its manifest is written last."""
+"""A commit: a trial's state and its new records, whole or not at all; its manifest is written last, under a checksum."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass, field, replace
 
+from olfl_ray.errors import DataError
+from olfl_ray.ledger.codec import seal, unseal
 from olfl_ray.ledger.state import TrialId
 from olfl_ray.storage import Storage
 
-__all__ = ["Commit", "latest_commit", "read_commit", "trial_folder", "write_commit"]
+__all__ = [
+    "Commit",
+    "RestorePoint",
+    "read_commit",
+    "read_file",
+    "restore_point",
+    "state_key",
+    "trial_folder",
+    "write_commit",
+]
+
+_MANIFEST, _STATE = ".commit.json", ".state.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +35,10 @@ class Commit:
         attempt: Attempt that made it.
         position: All steps done, of initialisation and training.
         step: Base steps done.
-        outcome: finished or diverged where the trial ended with it, failed where it raised, else None.
+        outcome: finished or diverged where the trial ended with it, else None.
         report: The evaluation that counts so far, one value a replicate.
         parent: Key of the commit that this one goes on from; None for the first.
         files: Key of each file that belongs to it -> SHA-256.
-        cause: Why it failed.
     """
 
     trial: str
@@ -36,16 +49,28 @@ class Commit:
     report: dict[str, list[float]]
     parent: str | None
     files: dict[str, str] = field(default_factory=dict)
-    cause: str | None = None
 
     @property
     def key(self) -> str:
         """Where the manifest stands."""
-        return f"{trial_folder(self.trial)}/attempt-{self.attempt}/{self.position:09d}.commit.json"
+        return f"{trial_folder(self.trial)}/attempt-{self.attempt}/{self.position:09d}{_MANIFEST}"
 
     def file(self, name: str) -> str | None:
         """Key of the commit's file whose name ends in `name`."""
         return next((key for key in self.files if key.endswith(name)), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePoint:
+    """Where a trial goes on from.
+
+    Args:
+        chain: Its whole commits from the first to the last; empty: from the beginning.
+        state: Bytes of the last one's state; None where the chain is empty.
+    """
+
+    chain: tuple[Commit, ...] = ()
+    state: bytes | None = None
 
 
 def trial_folder(trial: str) -> str:
@@ -54,20 +79,25 @@ def trial_folder(trial: str) -> str:
     return f"trials/{parsed.arm}/{parsed.name}"
 
 
+def state_key(commit: Commit) -> str:
+    """Key of the state that a commit was written with."""
+    return commit.key.removesuffix(_MANIFEST) + _STATE
+
+
 def write_commit(storage: Storage, commit: Commit, files: dict[str, bytes]) -> Commit:
     """Write the files, then the manifest that makes them count.
 
     Returns:
         The commit with the keys and checksums of its files.
     """
-    base = commit.key.removesuffix(".commit.json")
+    base = commit.key.removesuffix(_MANIFEST)
     sums = {}
     for name, data in files.items():
         key = f"{base}.{name}"
         storage.write(key, data)
         sums[key] = hashlib.sha256(data).hexdigest()
-    whole = Commit(**{**asdict(commit), "files": sums})
-    storage.write(whole.key, json.dumps(asdict(whole)).encode())
+    whole = replace(commit, files=sums)
+    storage.write(whole.key, seal(json.dumps(asdict(whole)).encode()))
     return whole
 
 
@@ -75,36 +105,92 @@ def read_commit(storage: Storage, key: str) -> Commit:
     """Read a manifest.
 
     Raises:
-        ValueError: It is torn.
+        DataError: It is missing or damaged.
     """
     try:
-        return Commit(**json.loads(storage.read(key)))
-    except TypeError as error:
-        raise ValueError(f"{key}: {error}") from None
+        return Commit(**json.loads(unseal(storage.read(key))))
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        raise _damaged(storage, key, error) from None
 
 
-def latest_commit(storage: Storage, trial: str) -> tuple[Commit, dict[str, bytes]] | None:
-    """The last commit of a trial whose manifest and state are whole, with its state; torn ones are passed over."""
-    keys = [key for key in storage.keys(trial_folder(trial) + "/") if key.endswith(".commit.json")]
-    for key in sorted(keys, key=lambda key: (_position(key), _attempt(key)), reverse=True):
-        try:
-            commit = read_commit(storage, key)
-            state = commit.file(".state.safetensors")
-            if state is None:
+def read_file(storage: Storage, commit: Commit, name: str) -> bytes | None:
+    """The commit's file whose name ends in `name`; None where it has none.
+
+    Raises:
+        DataError: It is missing or damaged.
+    """
+    key = commit.file(name)
+    if key is None:
+        return None
+    try:
+        data = storage.read(key)
+    except FileNotFoundError as error:
+        raise _damaged(storage, key, error) from None
+    if hashlib.sha256(data).hexdigest() != commit.files[key]:
+        raise _damaged(storage, key, "its checksum does not match its content")
+    return data
+
+
+def restore_point(storage: Storage, trial: str, *, noted: Collection[str] = (), scratch: int = 0) -> RestorePoint:
+    """The furthest point that a trial can go on from: every file on the way there is whole, checksums say.
+
+    Args:
+        storage: The study's storage.
+        trial: `arm/name`.
+        noted: Keys of the commits that the ledger has. A point that keeps more of them wins over one further on: the
+            work of an attempt that was given up may be there too.
+        scratch: Attempts up to this one are left behind.
+    """
+    found: dict[str, Commit] = {}
+    for key in storage.keys(trial_folder(trial) + "/"):
+        if key.endswith(_MANIFEST) and _attempt(key) > scratch:
+            try:
+                found[key] = read_commit(storage, key)
+            except DataError:
                 continue
-            data = storage.read(state)
-        except (ValueError, FileNotFoundError):
+    with_state = [commit for commit in found.values() if commit.file(_STATE) is not None]
+    ranked = sorted(
+        with_state,
+        key=lambda commit: (
+            sum(known.key in noted for known in _ancestors(commit, found)),
+            commit.position,
+            commit.attempt,
+        ),
+        reverse=True,
+    )
+    for commit in ranked:
+        chain = tuple(_ancestors(commit, found))[::-1]
+        try:
+            if chain[0].parent is not None:
+                continue
+            state = read_file(storage, commit, _STATE)
+            for part in chain:
+                for file in part.files:
+                    if not file.endswith(_STATE):
+                        read_file(storage, part, file)
+        except DataError:
             continue
-        if hashlib.sha256(data).hexdigest() == commit.files[state]:
-            return commit, {"state.safetensors": data}
-    return None
+        return RestorePoint(chain=chain, state=state)
+    return RestorePoint()
 
 
-def _position(key: str) -> int:
-    name = key.rsplit("/", 1)[-1].split(".")[0]
-    return int(name) if name.isdigit() else -1
+def latest_attempt(storage: Storage, trial: str) -> int:
+    """Number of the latest attempt that a worker claimed; 0 where there is none."""
+    return max((_attempt(key) for key in storage.keys(trial_folder(trial) + "/")), default=0)
+
+
+def _ancestors(commit: Commit, found: dict[str, Commit]) -> Iterator[Commit]:
+    """The commit, and those it goes on from, back to the first that is there."""
+    here: Commit | None = commit
+    while here is not None:
+        yield here
+        here = found.get(here.parent) if here.parent is not None else None
 
 
 def _attempt(key: str) -> int:
     folder = key.rsplit("/", 2)[-2].removeprefix("attempt-")
     return int(folder) if folder.isdigit() else -1
+
+
+def _damaged(storage: Storage, key: str, why: object) -> DataError:
+    return DataError(f"{storage.url}/{key}: is damaged ({why}); put back a copy of that file, or run its trial anew")

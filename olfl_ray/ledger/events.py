@@ -1,4 +1,4 @@
-"""What can happen to a study: eight kinds of event, each a frozen fact with the time of its noting."""
+"""What can happen to a study: ten kinds of event, each a frozen fact with the time of its noting."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ __all__ = [
     "Ended",
     "Event",
     "Proposed",
+    "Reopened",
+    "Revised",
     "Stopped",
     "StudyCreated",
 ]
@@ -85,6 +87,17 @@ class StudyCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Revised(Event):
+    """What may change about a study has changed: trials an arm, resources, budget, tracking.
+
+    Args:
+        spec: The resolved spec from now on; its digest is the study's.
+    """
+
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DriverStarted(Event):
     """A driver took the study over; whoever drove it before is fenced off by this event's number.
 
@@ -134,10 +147,12 @@ class Began(Event):
     Args:
         trial: Its id.
         attempt: Number of the attempt, from 1, greater than any before; the worker writes under `attempt-N/`.
+        dropped: Keys of manifests whose files were found damaged; those commits count no more, and are done again.
     """
 
     trial: str
     attempt: int
+    dropped: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,9 +203,24 @@ class Stopped(Event):
 
     Args:
         trial: Its id.
+        out_of_memory: Whether it asked for more memory than its device had left; it begins again alone there.
     """
 
     trial: str
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reopened(Event):
+    """A failed trial may be tried again.
+
+    Args:
+        trial: Its id.
+        scratch: Number of the latest attempt whose work is not gone on from; 0: go on from the last commit.
+    """
+
+    trial: str
+    scratch: int = 0
 
 
 def _pack(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The ledger's rules: state and event in, next state out, or a `LedgerError` that names the rule.
 
 planned -> running <-> stopped; from any of the three to one of finished, pruned, diverged, failed, once.
+Only what failed may be reopened: failed -> stopped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from olfl_ray.ledger.events import (
     EndState,
     Event,
     Proposed,
+    Reopened,
+    Revised,
     Stopped,
     StudyCreated,
 )
@@ -54,16 +57,46 @@ def apply(state: StudyState | None, event: Event) -> StudyState:
         _require(state.driving, "no driver is running", event)
         _require(event.epoch == state.epoch, f"the running driver's epoch is {state.epoch}", event)
         return replace(state, driving=False)
+    if isinstance(event, Revised):
+        return replace(state, spec=event.spec)
     if isinstance(event, Proposed):
         trial = _propose(state, event)
+    elif isinstance(event, Reopened):
+        trial = _reopen(_proposed(state, event), event)
     elif isinstance(event, (Began, Committed, Ended, Stopped)):
-        _require(event.trial in state.trials, "the trial was never proposed", event)
-        before = state.trials[event.trial]
+        before = _proposed(state, event)
         _require(not before.ended, f"the trial is {before.state} already", event)
         trial = _advance(before, event)
     else:
         raise LedgerError(f"no rule for {event!r}")
     return replace(state, trials={**state.trials, event.trial: trial})
+
+
+def _proposed(state: StudyState, event: Began | Committed | Ended | Stopped | Reopened) -> TrialState:
+    _require(event.trial in state.trials, "the trial was never proposed", event)
+    return state.trials[event.trial]
+
+
+def _reopen(trial: TrialState, event: Reopened) -> TrialState:
+    _require(trial.state == "failed", f"only a failed trial is reopened, this one is {trial.state}", event)
+    _require(event.scratch >= 0, "the attempt left behind is a number from 0", event)
+    kept = trial.commits if event.scratch == 0 else ()
+    return replace(
+        _after(trial, kept),
+        state="stopped",
+        scratch=max(event.scratch, trial.scratch),
+        metrics={},
+        cause=None,
+        ended_at=None,
+    )
+
+
+def _after(trial: TrialState, commits: tuple[Committed, ...]) -> TrialState:
+    """The trial as it stands after these commits alone."""
+    last = commits[-1] if commits else None
+    return replace(
+        trial, commits=commits, step=0 if last is None else last.step, value=None if last is None else last.value
+    )
 
 
 def _propose(state: StudyState, event: Proposed) -> TrialState:
@@ -81,7 +114,9 @@ def _advance(trial: TrialState, event: Began | Committed | Ended | Stopped) -> T
         case Began():
             _require(event.attempt > trial.attempt, f"the attempt must be greater than {trial.attempt}", event)
             began = event.time if trial.began_at is None else trial.began_at
-            return replace(trial, state="running", attempt=event.attempt, began_at=began)
+            whole = tuple(commit for commit in trial.commits if commit.commit not in event.dropped)
+            redone = trial.redone or len(whole) < len(trial.commits)
+            return replace(_after(trial, whole), state="running", attempt=event.attempt, began_at=began, redone=redone)
         case Committed():
             last = trial.commits[-1].step if trial.commits else 0
             _require(trial.state == "running", f"only a running trial commits, this one is {trial.state}", event)
@@ -105,7 +140,7 @@ def _advance(trial: TrialState, event: Began | Committed | Ended | Stopped) -> T
             )
         case Stopped():
             _require(trial.state == "running", f"only a running trial stops, this one is {trial.state}", event)
-            return replace(trial, state="stopped")
+            return replace(trial, state="stopped", alone=trial.alone or event.out_of_memory)
         case _:
             assert_never(event)
 

@@ -76,6 +76,9 @@ class TrialState:
         proposed_at: When it was proposed, in seconds since 1970.
         began_at: When its first attempt began; None before.
         ended_at: When it ended; None before.
+        scratch: Attempts up to this one are not gone on from; 0: none are left behind.
+        alone: Whether it ran out of its device's memory, and so has the device for itself from then on.
+        redone: Whether commits of it were dropped as damaged, so that steps that were delivered are done again.
     """
 
     id: TrialId
@@ -91,6 +94,9 @@ class TrialState:
     proposed_at: float
     began_at: float | None = None
     ended_at: float | None = None
+    scratch: int = 0
+    alone: bool = False
+    redone: bool = False
 
     @property
     def ended(self) -> bool:
@@ -121,3 +127,29 @@ class StudyState:
     epoch: int = 0
     driving: bool = False
     trials: Mapping[str, TrialState] = field(default_factory=dict)
+
+    def search_trials(self, arm: str) -> list[TrialState]:
+        """An arm's search trials by ordinal."""
+        found = [trial for trial in self.trials.values() if trial.id.arm == arm and not trial.id.confirming]
+        return sorted(found, key=lambda trial: trial.id.ordinal)
+
+    def best(self, arm: str, goal: str) -> TrialState | None:
+        """An arm's winner: its best finished search trial; ties go to the earlier one.
+
+        Args:
+            arm: The arm.
+            goal: minimize or maximize.
+        """
+        sign = 1 if goal == "minimize" else -1
+        done = [trial for trial in self.search_trials(arm) if trial.state == "finished" and trial.value is not None]
+        return min(done, key=lambda trial: sign * (trial.value or 0.0), default=None)
+
+    def confirming_trials(self, arm: str, goal: str) -> list[TrialState]:
+        """The trials that confirm an arm's present winner, by ordinal; those of an earlier winner are left out."""
+        best = self.best(arm, goal)
+        found = [
+            trial
+            for trial in self.trials.values()
+            if best is not None and trial.id.arm == arm and trial.id.confirming and trial.params == best.params
+        ]
+        return sorted(found, key=lambda trial: trial.id.ordinal)

@@ -236,9 +236,8 @@ class StudySpec(Strict):
         """The arm's search space: the study's parameters and the arm's own, which win."""
         return {**self.search.parameters, **self.arms[arm].parameters}
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what affects results (DESIGN.md, "Identity"), in hexadecimal."""
+    def digested(self) -> dict[str, Any]:
+        """What affects results (the identity of a study), as plain values."""
         data = self.model_dump(mode="json", by_alias=True)
         for key in ("name", "confirm", "budget", "checkpoint", "storage", "tracking"):
             del data[key]
@@ -248,5 +247,10 @@ class StudySpec(Strict):
         data["resources"] = {"cpu": data["resources"]["cpu"]}
         if not self.search.deterministic:
             del data["concurrency"]
-        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return data
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what affects results, in hexadecimal."""
+        canonical = json.dumps(self.digested(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -126,6 +126,12 @@ class Lease:
             raise _refusal(storage, epoch)
         return cls(storage, epoch, claim)
 
+    @classmethod
+    def is_held(cls, storage: Storage, ttl: float = 10.0) -> bool:
+        """Whether somebody holds the lease; watches a holder on another machine for its `ttl`."""
+        latest = _latest(storage)
+        return latest > 0 and not _is_free(storage, latest, ttl)
+
     @property
     def lost(self) -> bool:
         """Whether another has taken the lease; asks the storage, so it is right even after a long pause."""

@@ -1,24 +1,28 @@
-"""The public functions: run, resume, status, report, and what goes with them."""
+"""The public functions: run, resume, extend, retry, stop, status, report, and what goes with them."""
 
 from olfl_ray.study.home import Home
+from olfl_ray.study.look import report, spec_of, status, stop
 from olfl_ray.study.loss import load_loss
-from olfl_ray.study.run import StudyResult, check_study, report, resume, run, status
-from olfl_ray.study.single import describe_data, prepare_data, run_trial, sample, spec_of, trial_of, ui_command
+from olfl_ray.study.run import StudyResult, check_study, extend, resume, retry, run
+from olfl_ray.study.single import describe_data, prepare_data, run_trial, sample, trial_of, ui_command
 
 __all__ = [
     "Home",
     "StudyResult",
     "check_study",
     "describe_data",
+    "extend",
     "load_loss",
     "prepare_data",
     "report",
     "resume",
+    "retry",
     "run",
     "run_trial",
     "sample",
     "spec_of",
     "status",
+    "stop",
     "trial_of",
     "ui_command",
 ]

@@ -65,6 +65,10 @@ class Home:
             raise StudyError(f"study: {name!r} is not a name of a study; use letters, digits, `_`, `.`, `-`")
         return self.studies / name
 
+    def report_folder(self, name: str) -> Path:
+        """Where a study's report is written."""
+        return self.study_folder(name) / "report"
+
     def storage(self, name: str) -> Storage:
         """The storage of a study."""
         return open_storage(self.study_folder(name))

@@ -7,23 +7,35 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from olfl_ray.analysis import ArmResult, final_table, write_report
-from olfl_ray.errors import SetupError, StudyError
-from olfl_ray.ledger import DriverStarted, DriverStopped, Event, Ledger, StudyState, TrialState
-from olfl_ray.spec import StudySpec, parse_spec, trial_config
+from olfl_ray import data
+from olfl_ray.analysis import ArmResult, final_table
+from olfl_ray.errors import Fenced, StudyError
+from olfl_ray.ledger import (
+    DriverStarted,
+    DriverStopped,
+    Event,
+    Ledger,
+    Reopened,
+    Revised,
+    StopRequest,
+    StudyState,
+    TrialState,
+    latest_attempt,
+)
+from olfl_ray.spec import StudySpec, trial_config
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.home import Home, data_root
+from olfl_ray.study.look import load, report_of, spec_in, storage_of
 from olfl_ray.sweep import Conductor, decision_steps
-from olfl_ray.tracking import Sink, prepare_store
+from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, undelivered
 from olfl_ray.trial import Place, check
 from olfl_ray.worker import Assignment
 
-__all__ = ["StudyResult", "check_study", "report", "resume", "run", "status"]
+__all__ = ["StudyResult", "check_study", "extend", "resume", "retry", "run"]
 
 Watcher = Callable[[Event, StudyState], None]
 
@@ -38,6 +50,7 @@ class StudyResult:
         report: The report's page.
         tracking_uri: Where MLflow keeps the runs.
         undelivered: Trials that MLflow does not have yet; the next start delivers them.
+        problem: Why not, in one line.
         finished: Whether nothing is left to do; else it was interrupted, and the next start goes on.
         nothing_to_do: Whether it was finished before.
     """
@@ -46,9 +59,10 @@ class StudyResult:
     table: list[ArmResult]
     report: Path
     tracking_uri: str
-    undelivered: int
-    finished: bool
-    nothing_to_do: bool
+    undelivered: int = 0
+    problem: str = ""
+    finished: bool = True
+    nothing_to_do: bool = False
 
 
 def check_study(spec: StudySpec, home: Home) -> None:
@@ -57,14 +71,198 @@ def check_study(spec: StudySpec, home: Home) -> None:
     Raises:
         UserError: Names the field, the value and the next move.
     """
-    if spec.storage is not None and "://" in spec.storage and not spec.storage.startswith("file://"):
-        raise SetupError(f"storage: {spec.storage!r} is not a local path; use a path, or leave it out")
     from olfl_ray.sweep.tuner import check_resources
 
+    storage_of(spec, home)
     check_resources(spec)
     place = _place(spec, home)
     for arm in spec.arms:
         check(trial_config(spec, arm, {}, seeds=(spec.seed,)), place)
+
+
+def run(spec: StudySpec, *, home: Home, watch: Watcher | None = None) -> StudyResult:
+    """Run what a study lacks.
+
+    Args:
+        spec: The study. Where it was begun before, what affects results must be as it was.
+        home: The home folder.
+        watch: Called with each event of the ledger and the state after it.
+
+    Raises:
+        UserError: The spec, this machine or another driver does not allow it; nothing was started.
+    """
+    return _run(spec, home, watch)
+
+
+def resume(
+    name: str, *, home: Home, watch: Watcher | None = None, failed: bool = False, from_scratch: bool = False
+) -> StudyResult:
+    """Go on with a study by its name; the same as `run` with its spec.
+
+    Args:
+        name: The study.
+        home: The home folder.
+        watch: As for `run`.
+        failed: Try the failed trials again too, each from its last commit.
+        from_scratch: Try them from the beginning.
+
+    Raises:
+        UserError: As for `run`.
+    """
+    spec, ledger, _ = load(name, home)
+    names = [str(trial.id) for trial in ledger.state.trials.values() if trial.state == "failed"] if failed else []
+    return _run(spec, home, watch, names, from_scratch)
+
+
+def retry(
+    name: str, trials: Sequence[str], *, home: Home, watch: Watcher | None = None, from_scratch: bool = False
+) -> StudyResult:
+    """Try failed trials of a study again, and go on with it.
+
+    Args:
+        name: The study.
+        trials: `ARM/ORDINAL` of each.
+        home: The home folder.
+        watch: As for `run`.
+        from_scratch: From the beginning, not from their last commits.
+
+    Raises:
+        UserError: One of them is not there or did not fail; or as for `run`.
+    """
+    spec, ledger, _ = load(name, home)
+    for trial in trials:
+        found = ledger.state.trials.get(trial)
+        if found is None:
+            raise StudyError(f"study {name!r} has no trial {trial!r}; see its report for their names")
+        if found.state != "failed":
+            raise StudyError(f"trial {trial!r} is {found.state}; only a failed one is tried again")
+    return _run(spec, home, watch, trials, from_scratch)
+
+
+def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None) -> StudyResult:
+    """Search further with every arm of a study; the search keeps what it knows.
+
+    Args:
+        name: The study.
+        trials: More search trials for each arm.
+        home: The home folder.
+        watch: As for `run`.
+
+    Raises:
+        UserError: As for `run`.
+    """
+    if trials < 1:
+        raise StudyError(f"--trials: must be at least 1, but it is {trials}")
+    spec = load(name, home)[0].model_dump(mode="json", by_alias=True)
+    for arm in spec["arms"].values():
+        arm["trials"] += trials
+    return _run(spec_in(spec, f"study {name}"), home, watch)
+
+
+def _run(
+    spec: StudySpec, home: Home, watch: Watcher | None, retried: Sequence[str] = (), from_scratch: bool = False
+) -> StudyResult:
+    storage = storage_of(spec, home)
+    uri = spec.tracking.uri or home.tracking_uri
+    begun = bool(storage.keys("ledger/"))
+    if begun:
+        state = Ledger.load(storage).state
+        _same_digest(spec, state)
+        if not retried and _nothing_to_do(spec, storage, uri):
+            return _result(spec, home, storage, state, uri, nothing_to_do=True)
+    check_study(spec, home)
+    artifacts = home.artifacts if spec.tracking.uri is None else None
+    if not begun:
+        open_store(uri, spec.tracking.experiment, artifacts)
+        Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions())
+    holder = f"olfl on {socket.gethostname()}"
+    with Lease.acquire(storage, holder, above=Ledger.load(storage).state.epoch) as lease:
+        ledger = Ledger.load(storage)
+        _take_over(spec, ledger, storage, lease.epoch, retried, from_scratch)
+
+        def connect() -> Runs:
+            client = open_store(uri, spec.tracking.experiment, artifacts)
+            return Runs(client, spec, storage, _git_commit(), _datasets(spec, home))
+
+        sink = Sink(connect, storage, uri)
+
+        def observe(event: Event) -> None:
+            sink.observe(event, ledger.state)
+            if watch is not None:
+                watch(event, ledger.state)
+
+        sink.start(ledger.state)
+        try:
+            done = _drive(spec, home, storage, ledger, observe)
+        except Fenced:
+            raise StudyError(
+                f"study {spec.name!r}: another driver took it over while this one was paused; this one has stopped"
+            ) from None
+        page = report_of(spec, ledger.state, storage, home)
+        missing = sink.close({"report": page.parent}, finished=done)
+    return _result(spec, home, storage, ledger.state, uri, undelivered=missing, problem=sink.problem, finished=done)
+
+
+def _take_over(
+    spec: StudySpec, ledger: Ledger, storage: Storage, epoch: int, retried: Sequence[str], from_scratch: bool
+) -> None:
+    """What a new driver notes before anything else."""
+    ledger.append(DriverStarted(epoch=epoch, host=socket.gethostname(), pid=os.getpid()))
+    resolved = spec.model_dump(mode="json", by_alias=True)
+    if resolved != dict(ledger.state.spec):
+        ledger.append(Revised(spec=resolved))
+    for name in retried:
+        scratch = latest_attempt(storage, name) if from_scratch else 0
+        ledger.append(Reopened(trial=name, scratch=scratch))
+
+
+def _drive(spec: StudySpec, home: Home, storage: Storage, ledger: Ledger, observe: Callable[[Event], None]) -> bool:
+    """Run the trials; whether nothing is left to do."""
+    from olfl_ray.sweep.tuner import run_trials
+
+    epoch = ledger.state.epoch
+    conductor = Conductor(spec, ledger, StopRequest(storage, epoch), (observe,))
+    if not conductor.finished:
+        run_trials(conductor, lambda trial: _assign(spec, home, storage, epoch, trial))
+    conductor.close()
+    done = conductor.finished
+    storage.write("importances.json", json.dumps(conductor.importances()).encode())
+    ledger.append(DriverStopped(epoch=epoch, reason="finished" if done else "stopped"))
+    ledger.compact()
+    return done
+
+
+def _nothing_to_do(spec: StudySpec, storage: Storage, uri: str) -> bool:
+    ledger = Ledger.load(storage)
+    finished = Conductor(spec, ledger, StopRequest(storage, ledger.state.epoch)).finished
+    return finished and not ledger.state.driving and not undelivered(storage, ledger.state, uri)
+
+
+def _result(
+    spec: StudySpec,
+    home: Home,
+    storage: Storage,
+    state: StudyState,
+    uri: str,
+    *,
+    undelivered: int = 0,
+    problem: str = "",
+    finished: bool = True,
+    nothing_to_do: bool = False,
+) -> StudyResult:
+    page = home.report_folder(spec.name) / "index.html"
+    if not page.exists():
+        page = report_of(spec, state, storage, home)
+    return StudyResult(
+        state=state,
+        table=final_table(spec, state),
+        report=page,
+        tracking_uri=uri,
+        undelivered=undelivered,
+        problem=problem,
+        finished=finished,
+        nothing_to_do=nothing_to_do,
+    )
 
 
 def _device(spec: StudySpec) -> str:
@@ -75,85 +273,7 @@ def _place(spec: StudySpec, home: Home) -> Place:
     return Place(cache=home.cache, data_root=data_root(), studies=home.studies, device=_device(spec))
 
 
-def _storage(spec: StudySpec, home: Home) -> Storage:
-    if spec.storage is None:
-        return home.storage(spec.name)
-    from olfl_ray.storage import open_storage
-
-    return open_storage(Path(spec.storage.removeprefix("file://")) / spec.name)
-
-
-def run(spec: StudySpec, *, home: Home, watch: Watcher | None = None) -> StudyResult:
-    """Run what a study lacks.
-
-    Args:
-        spec: The study.
-        home: The home folder.
-        watch: Called with each event of the ledger and the state after it.
-
-    Raises:
-        UserError: The spec, this machine or another driver does not allow it; nothing was started.
-    """
-    check_study(spec, home)
-    uri = spec.tracking.uri or home.tracking_uri
-    client = prepare_store(uri, spec.tracking.experiment, home.artifacts if spec.tracking.uri is None else None)
-    storage = _storage(spec, home)
-    try:
-        ledger = Ledger.load(storage)
-    except StudyError:
-        if storage.keys("ledger/"):
-            raise
-        ledger = Ledger.create(
-            storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions()
-        )
-    _same_digest(spec, ledger.state)
-    with Lease.acquire(storage, f"olfl on {socket.gethostname()}", above=ledger.state.epoch) as lease:
-        ledger = Ledger.load(storage)
-        ledger.append(DriverStarted(epoch=lease.epoch, host=socket.gethostname(), pid=os.getpid()))
-        sink = Sink(client, spec, storage, _git_commit())
-
-        def observe(event: Event) -> None:
-            sink.observe(event, ledger.state)
-            if watch is not None:
-                watch(event, ledger.state)
-
-        conductor = Conductor(spec, ledger, (observe,))
-        nothing_to_do = conductor.finished
-        sink.start(ledger.state)
-        try:
-            if not nothing_to_do:
-                from olfl_ray.sweep.tuner import run_trials
-
-                run_trials(conductor, lambda trial: _assign(spec, home, storage, trial))
-        finally:
-            done = conductor.finished
-            conductor.close()
-            importances = {arm: search.importances() for arm, search in conductor.arms.items()}
-            storage.write("importances.json", json.dumps(importances).encode())
-            path = _write_report(spec, ledger.state, storage, home)
-            undelivered = sink.close(ledger.state, {"report": path.parent}, finished=done)
-            ledger.append(DriverStopped(epoch=lease.epoch, reason="finished" if done else "stopped"))
-    return StudyResult(
-        state=ledger.state,
-        table=final_table(spec, ledger.state),
-        report=path,
-        tracking_uri=uri,
-        undelivered=undelivered,
-        finished=done,
-        nothing_to_do=nothing_to_do,
-    )
-
-
-def _write_report(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:
-    try:
-        importances: dict[str, dict[str, float]] = json.loads(storage.read("importances.json"))
-    except FileNotFoundError:
-        importances = {}
-    out = home.study_folder(spec.name) / "report"
-    return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances)
-
-
-def _assign(spec: StudySpec, home: Home, storage: Storage, trial: TrialState) -> Assignment:
+def _assign(spec: StudySpec, home: Home, storage: Storage, epoch: int, trial: TrialState) -> Assignment:
     config = trial_config(spec, trial.id.arm, trial.params, seeds=tuple(trial.seeds), confirming=trial.id.confirming)
     root = data_root()
     return Assignment(
@@ -168,56 +288,45 @@ def _assign(spec: StudySpec, home: Home, storage: Storage, trial: TrialState) ->
         commit_every=spec.checkpoint.every_steps,
         decide_at=() if trial.id.confirming else decision_steps(spec, config.learner.steps),
         max_seconds=spec.budget.trial_seconds,
+        epoch=epoch,
+        noted=tuple(commit.commit for commit in trial.commits),
+        scratch=trial.scratch,
+        alone=trial.alone,
     )
+
+
+def _datasets(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:
+    notes: dict[str, DatasetNote] = {}
+    for arm in spec.arms:
+        wanted = trial_config(spec, arm, {}, seeds=(spec.seed,)).task.dataset
+        found = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
+        notes[arm] = {
+            "name": found.name,
+            "digest": found.fingerprint[:32],
+            "source": found.source,
+            "rows": len(found.y),
+        }
+    return notes
 
 
 def _same_digest(spec: StudySpec, state: StudyState) -> None:
     if state.digest == spec.digest:
         return
-    before = parse_spec(json.dumps(dict(state.spec)).encode(), source="the study's spec")
-    field = _first_difference(before.model_dump(mode="json"), spec.model_dump(mode="json"))
+    before = spec_in(dict(state.spec), "the study's spec")
+    field = _first_difference(before.digested(), spec.digested())
     raise StudyError(
-        f"name: a study {spec.name!r} with another spec is there already (first difference: {field}); "
-        "choose another name with --name, or put the field back"
+        f"name: a study {spec.name!r} with another spec is there already (first difference: {field}); choose another "
+        "name with --name, or put the field back (only the number of trials, confirm, resources but cpu, budget, "
+        "checkpoint, storage and tracking may change)"
     )
 
 
-def _first_difference(old: Any, new: Any, path: str = "") -> str:
+def _first_difference(old: object, new: object, path: str = "") -> str:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in [*old, *(key for key in new if key not in old)]:
             if old.get(key) != new.get(key):
                 return _first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
     return f"{path} was {old!r}, is {new!r}"
-
-
-def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:
-    """A study's spec, ledger and storage.
-
-    Raises:
-        StudyError: There is no such study.
-    """
-    storage = home.storage(name)
-    if name not in home.names():
-        there = ", ".join(home.names()) or "none yet"
-        raise StudyError(f"study: there is no study {name!r} in {home.path}; there are: {there}")
-    ledger = Ledger.load(storage)
-    return parse_spec(json.dumps(dict(ledger.state.spec)).encode(), source=f"study {name}"), ledger, storage
-
-
-def resume(name: str, *, home: Home, watch: Watcher | None = None) -> StudyResult:
-    """Go on with a study by its name; the same as `run` with its spec."""
-    return run(load(name, home)[0], home=home, watch=watch)
-
-
-def status(name: str, *, home: Home) -> StudyState:
-    """Where a study stands."""
-    return load(name, home)[1].state
-
-
-def report(name: str, *, home: Home) -> Path:
-    """Write a study's report anew and give its page."""
-    spec, ledger, storage = load(name, home)
-    return _write_report(spec, ledger.state, storage, home)
 
 
 def _versions() -> dict[str, str]:

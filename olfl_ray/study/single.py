@@ -11,17 +11,12 @@ from olfl_ray import data
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.spec import StudySpec, TrialConfig, read_spec, seed_of, trial_config
 from olfl_ray.study.home import Home, data_root
-from olfl_ray.study.run import load
+from olfl_ray.study.look import load
 from olfl_ray.sweep import ArmSearch
 from olfl_ray.trial import Place, Progress, check
 from olfl_ray.trial import run as run_one
 
-__all__ = ["describe_data", "prepare_data", "run_trial", "sample", "spec_of", "trial_of", "ui_command"]
-
-
-def spec_of(name: str, *, home: Home) -> StudySpec:
-    """The spec of a study here."""
-    return load(name, home)[0]
+__all__ = ["describe_data", "prepare_data", "run_trial", "sample", "trial_of", "ui_command"]
 
 
 def trial_of(

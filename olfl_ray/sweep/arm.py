@@ -99,7 +99,9 @@ class ArmSearch:
             trial = known[ordinal]
         else:
             trial = self._trials[ordinal]
-        trial.report(value, step)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a value that a restored worker tells again changes nothing
+            trial.report(value, step)
         return trial.should_prune()
 
     def end(self, ordinal: int, state: str, value: float | None) -> None:

@@ -1,27 +1,35 @@
-"""The conductor of a study: which trial comes next, what a commit means, when a trial ends. Every word goes through the ledger."""
+"""The conductor of a study: which trial comes next, what a worker's word means, when a trial ends; all through the ledger."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from olfl_ray.ledger import Began, Commit, Committed, Ended, Event, Ledger, Proposed, Stopped, TrialState
-from olfl_ray.spec import StudySpec, TrialConfig, seed_of, trial_config
+from olfl_ray.errors import SetupError
+from olfl_ray.ledger import (
+    Began,
+    Commit,
+    Committed,
+    Ended,
+    Event,
+    Ledger,
+    Proposed,
+    Stopped,
+    StopRequest,
+    StudyState,
+    TrialState,
+)
+from olfl_ray.spec import StudySpec, base_values, seed_of
 from olfl_ray.sweep.arm import ArmSearch, decision_steps
+from olfl_ray.worker import Message
 
-__all__ = ["Conductor", "winner"]
+__all__ = ["Conductor"]
 
 Observer = Callable[[Event], None]
-
-
-def winner(spec: StudySpec, arm: str, trials: list[TrialState]) -> TrialState | None:
-    """The best finished search trial of an arm; ties go to the earlier one."""
-    done = [trial for trial in trials if trial.state == "finished" and trial.id.arm == arm and not trial.id.confirming]
-    sign = 1 if spec.search.goal == "minimize" else -1
-    ranked = [(sign * trial.value, trial.id.ordinal, trial) for trial in done if trial.value is not None]
-    return min(ranked, key=lambda item: item[:2])[2] if ranked else None
+Decided = dict[str, list[tuple[int, float]]]
+"""Values of each trial at decision steps."""
 
 
 class Conductor:
@@ -30,23 +38,99 @@ class Conductor:
     Args:
         spec: The study.
         ledger: Its ledger, already held by this driver.
+        stop: Whether this driver was asked to stop.
         observers: Called with each event after it is durable.
     """
 
-    def __init__(self, spec: StudySpec, ledger: Ledger, observers: tuple[Observer, ...] = ()) -> None:
-        self.spec, self.ledger, self._observers = spec, ledger, observers
+    def __init__(
+        self, spec: StudySpec, ledger: Ledger, stop: StopRequest, observers: tuple[Observer, ...] = ()
+    ) -> None:
+        self.spec, self.ledger, self.stop, self._observers = spec, ledger, stop, observers
         self._live: set[str] = set()
-        self._decided: dict[str, list[tuple[int, float]]] = {}
+        self._decided: Decided = {}
         self._started = time.monotonic()
-        self.closing = False
-        self.arms = {arm: ArmSearch(spec, arm, spec.concurrency) for arm in spec.arms}
+        self._steps: dict[str, int] = {arm: base_values(spec, arm)["learner"]["steps"] for arm in spec.arms}
+        self._searches: dict[str, ArmSearch] = {}
         for trial in self._trials():
+            # The worker of a trial that goes on tells its last commit again: what was decided there may not be noted.
+            commits = trial.commits if trial.ended else trial.commits[:-1]
             step = 0
-            for commit in trial.commits:
-                self._note_decision(str(trial.id), step, commit.step, commit.value)
+            for commit in commits:
+                self._note_decision(trial, step, commit.step, commit.value)
                 step = commit.step
-        for arm, search in self.arms.items():
-            search.replay(self._search_trials(arm), self._decided)
+
+    @property
+    def state(self) -> StudyState:
+        """Where the study stands."""
+        return self.ledger.state
+
+    def search(self, arm: str) -> ArmSearch:
+        """An arm's search, rebuilt from the ledger when it is first asked for."""
+        if arm not in self._searches:
+            self._searches[arm] = ArmSearch(self.spec, arm, self.spec.concurrency)
+            self._searches[arm].replay(self.state.search_trials(arm), self._decided)
+        return self._searches[arm]
+
+    def importances(self) -> dict[str, dict[str, float]]:
+        """For each arm the importance of each searched field."""
+        return {arm: self.search(arm).importances() for arm in self.spec.arms}
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        if self._live or any(not trial.ended for trial in self._trials()):
+            return False
+        missing = any(self._missing(arm) > 0 for arm in self.spec.arms)
+        return self._out_of_time() or not (missing or any(self._unconfirmed(arm) for arm in self.spec.arms))
+
+    def next(self) -> TrialState | None:
+        """The next trial to give to a worker; None where there is none now."""
+        if self.stop.made():
+            return None
+        name = self._waiting() or self._propose()
+        if name is None:
+            return None
+        self._live.add(name)
+        return self.state.trials[name]
+
+    def hear(self, message: Message) -> bool:
+        """Take a worker's word.
+
+        Returns:
+            Whether its trial goes on.
+
+        Raises:
+            SetupError: The storage refused the worker (a full disk, say): the study can't go on now.
+        """
+        trial = self.state.trials[message.trial]
+        if trial.ended or message.attempt < trial.attempt:
+            return False
+        if message.kind == "refused":
+            raise SetupError(message.cause)
+        if message.kind == "begun":
+            self._begin(trial, message)
+        elif message.kind == "commit":
+            assert message.commit is not None
+            self._commit(message.commit)
+        elif message.kind == "failed":
+            self._fail(trial, message.cause)
+        elif message.kind == "stopped" or not trial.alone:
+            self._lay_aside(trial, out_of_memory=message.kind == "out_of_memory")
+        else:
+            self._fail(trial, f"out of device memory, though alone on the device: {message.cause}")
+        return message.trial in self._live and not self.stop.made()
+
+    def lost(self, name: str, cause: str) -> None:
+        """A trial's worker died more often than it may: the trial failed."""
+        trial = self.state.trials[name]
+        if not trial.ended:
+            self._fail(trial, cause)
+
+    def close(self) -> None:
+        """Mark what did not end as stopped: it goes on at the next start."""
+        for trial in self._trials():
+            if trial.state == "running":
+                self._lay_aside(trial)
 
     def _append(self, event: Event) -> None:
         self.ledger.append(event)
@@ -54,158 +138,128 @@ class Conductor:
             observe(event)
 
     def _trials(self) -> list[TrialState]:
-        return list(self.ledger.state.trials.values())
-
-    def _search_trials(self, arm: str) -> list[TrialState]:
-        return [trial for trial in self._trials() if trial.id.arm == arm and not trial.id.confirming]
-
-    def config_of(self, trial: TrialState) -> TrialConfig:
-        """A trial's settings."""
-        return trial_config(
-            self.spec, trial.id.arm, trial.params, seeds=tuple(trial.seeds), confirming=trial.id.confirming
-        )
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return not self._live and self._next(peek=True) is None and not self._waiting()
-
-    def _waiting(self) -> bool:
-        return any(not trial.ended for trial in self._trials()) or any(
-            self._missing(arm) > 0 for arm in self.spec.arms if not self._out_of_time()
-        )
+        return list(self.state.trials.values())
 
     def _missing(self, arm: str) -> int:
-        return self.spec.arms[arm].trials - len(self._search_trials(arm))
+        return self.spec.arms[arm].trials - len(self.state.search_trials(arm))
 
     def _out_of_time(self) -> bool:
         limit = self.spec.budget.study_seconds
         return limit is not None and time.monotonic() - self._started > limit
 
-    def next(self) -> TrialState | None:
-        """The next trial to give to a worker; None where there is none now."""
-        if self.closing:
-            return None
-        found = self._next(peek=False)
-        if found is not None:
-            self._live.add(found)
-            return self.ledger.state.trials[found]
-        return None
+    def _waiting(self) -> str | None:
+        """A trial that was proposed before and has no worker."""
+        names = (str(trial.id) for trial in self._trials() if not trial.ended)
+        return next((name for name in names if name not in self._live), None)
 
-    def _next(self, *, peek: bool) -> str | None:
-        for trial in self._trials():
-            if not trial.ended and str(trial.id) not in self._live:
-                return str(trial.id)
+    def _propose(self) -> str | None:
+        """A new trial: of the search, arms by turns; then of each arm's confirmation."""
         if self._out_of_time():
             return None
-        for arm in sorted(self.spec.arms, key=lambda name: len(self._search_trials(name))):
-            trials = self._search_trials(arm)
-            ordinal = len(trials)
-            if self._missing(arm) > 0 and self.arms[arm].may_propose(ordinal, trials):
-                if peek:
-                    return f"{arm}/{ordinal}"
-                return self._propose_search(arm, ordinal, trials)
+        for arm in sorted(self.spec.arms, key=lambda name: len(self.state.search_trials(name))):
+            trials = self.state.search_trials(arm)
+            if self._missing(arm) > 0 and self.search(arm).may_propose(len(trials), trials):
+                params = self.search(arm).propose(len(trials), trials, self._decided)
+                seeds = [seed_of(self.spec.seed, "search", replicate) for replicate in range(self.spec.replicates)]
+                return self._note(f"{arm}/{len(trials)}", params, seeds)
         for arm in self.spec.arms:
-            if self._missing(arm) > 0 or not all(trial.ended for trial in self._search_trials(arm)):
-                continue
-            best = winner(self.spec, arm, self._trials())
-            if best is None:
-                continue
-            for index in range(self.spec.confirm.seeds):
-                name = f"{arm}/c{index}"
-                if name not in self.ledger.state.trials:
-                    if not peek:
-                        seeds = [seed_of(self.spec.seed, "confirm", index)]
-                        self._append(Proposed(trial=name, params=dict(best.params), seeds=seeds))
-                    return name
+            seeds = self._unconfirmed(arm)
+            best = self.state.best(arm, self.spec.search.goal)
+            if seeds and best is not None and self._missing(arm) <= 0:
+                return self._note(f"{arm}/c{self._confirmations(arm)}", best.params, seeds[:1])
         return None
 
-    def _propose_search(self, arm: str, ordinal: int, trials: list[TrialState]) -> str:
-        params = self.arms[arm].propose(ordinal, trials, self._decided)
-        seeds = [seed_of(self.spec.seed, "search", replicate) for replicate in range(self.spec.replicates)]
-        name = f"{arm}/{ordinal}"
-        self._append(Proposed(trial=name, params=params, seeds=seeds))
+    def _note(self, name: str, params: Mapping[str, Any], seeds: list[int]) -> str:
+        self._append(Proposed(trial=name, params=dict(params), seeds=seeds))
         return name
 
-    def commit(self, commit: Commit) -> bool:
-        """Take a worker's commit.
+    def _unconfirmed(self, arm: str) -> list[int]:
+        """Seeds on which the winner of an arm whose search is over has not begun."""
+        if self.state.best(arm, self.spec.search.goal) is None:
+            return []
+        if not all(trial.ended for trial in self.state.search_trials(arm)):
+            return []
+        begun = {seed for trial in self.state.confirming_trials(arm, self.spec.search.goal) for seed in trial.seeds}
+        seeds = [seed_of(self.spec.seed, "confirm", index) for index in range(self.spec.confirm.seeds)]
+        return [seed for seed in seeds if seed not in begun]
 
-        Returns:
-            Whether the trial goes on.
-        """
-        trial = self.ledger.state.trials[commit.trial]
-        if trial.ended:
-            return False
-        if trial.state != "running" or trial.attempt < commit.attempt:
-            self._append(Began(trial=commit.trial, attempt=max(commit.attempt, trial.attempt + 1)))
-        before = self.ledger.state.trials[commit.trial]
-        means = {name: sum(values) / len(values) for name, values in commit.report.items()}
-        value = means.get(self.spec.search.metric)
-        seen = {item.commit for item in before.commits}
-        if commit.key not in seen and commit.outcome != "failed":
+    def _confirmations(self, arm: str) -> int:
+        return sum(trial.id.arm == arm and trial.id.confirming for trial in self._trials())
+
+    def _begin(self, trial: TrialState, message: Message) -> None:
+        dropped = [item.commit for item in trial.commits if item.commit not in message.chain]
+        self._append(Began(trial=message.trial, attempt=message.attempt, dropped=dropped))
+        if dropped:
+            kept = self.state.trials[message.trial].step
+            self._decided[message.trial] = [item for item in self._decided.get(message.trial, []) if item[0] <= kept]
+
+    def _commit(self, commit: Commit) -> None:
+        trial = self.state.trials[commit.trial]
+        noted = [item.commit for item in trial.commits]
+        if commit.key in noted[:-1]:
+            return
+        value, steps = self._value(commit), [0, *(item.step for item in trial.commits)]
+        before = steps[-1]
+        if commit.key in noted:
+            before = steps[-2]
+        else:
+            values = {name: sum(found) / len(found) for name, found in commit.report.items()}
             self._append(
                 Committed(
                     trial=commit.trial,
-                    attempt=commit.attempt,
+                    attempt=trial.attempt,
                     commit=commit.key,
                     step=commit.step,
                     value=value,
-                    values=means,
+                    values=values,
                 )
             )
         if commit.outcome is not None:
-            self._end(commit, commit.outcome, value)
+            self._end(trial, commit.outcome, commit.step, value, commit.report)
+        elif self._note_decision(trial, before, commit.step, value) and self._prunes(trial, commit.step, value):
+            self._end(trial, "pruned", commit.step, value, commit.report)
+
+    def _value(self, commit: Commit) -> float | None:
+        found = commit.report.get(self.spec.search.metric)
+        return sum(found) / len(found) if found else None
+
+    def _note_decision(self, trial: TrialState, before: int, step: int, value: float | None) -> bool:
+        """Keep a value at a decision step; whether there is something to decide."""
+        if trial.id.confirming or value is None or not math.isfinite(value):
             return False
-        decides = self._note_decision(commit.trial, before.step, commit.step, value)
-        if decides and value is not None and not trial.id.confirming:
-            trials = self._search_trials(trial.id.arm)
-            if self.arms[trial.id.arm].should_prune(
-                trial.id.ordinal, commit.step, value, trials, _without_last(self._decided, commit.trial)
-            ):
-                self._end(commit, "pruned", value)
-                return False
+        steps = int(trial.params.get("learner.steps", self._steps[trial.id.arm]))
+        known = self._decided.setdefault(str(trial.id), [])
+        due = any(before < decide <= step for decide in decision_steps(self.spec, steps))
+        if not due or (known and known[-1][0] >= step):
+            return False
+        known.append((step, value))
         return True
 
-    def _note_decision(self, trial: str, before: int, step: int, value: float | None) -> bool:
-        """Keep a value at a decision step."""
-        steps = self.config_of(self.ledger.state.trials[trial]).learner.steps
-        due = any(before < decide <= step for decide in decision_steps(self.spec, steps))
-        if due and value is not None and math.isfinite(value):
-            self._decided.setdefault(trial, []).append((step, value))
-        return due
+    def _prunes(self, trial: TrialState, step: int, value: float | None) -> bool:
+        assert value is not None
+        name, arm = str(trial.id), trial.id.arm
+        before = {**self._decided, name: self._decided[name][:-1]}
+        return self.search(arm).should_prune(trial.id.ordinal, step, value, self.state.search_trials(arm), before)
 
-    def _end(self, commit: Commit, state: Any, value: float | None) -> None:
-        trial = self.ledger.state.trials[commit.trial]
+    def _lay_aside(self, trial: TrialState, *, out_of_memory: bool = False) -> None:
+        self._live.discard(str(trial.id))
+        self._append(Stopped(trial=str(trial.id), out_of_memory=out_of_memory))
+
+    def _fail(self, trial: TrialState, cause: str) -> None:
+        self._end(trial, "failed", trial.step, None, {}, cause)
+
+    def _end(
+        self,
+        trial: TrialState,
+        state: Any,
+        step: int,
+        value: float | None,
+        metrics: dict[str, list[float]],
+        cause: str | None = None,
+    ) -> None:
         finite = value if value is not None and math.isfinite(value) else None
-        self._append(
-            Ended(
-                trial=commit.trial,
-                state=state,
-                step=commit.step,
-                value=finite,
-                metrics=commit.report,
-                cause=commit.cause,
-            )
-        )
-        self._live.discard(commit.trial)
-        if not trial.id.confirming:
-            self.arms[trial.id.arm].end(trial.id.ordinal, state, finite)
-
-    def lost(self, name: str, cause: str) -> None:
-        """A worker died more often than it may: the trial failed."""
-        trial = self.ledger.state.trials[name]
-        if not trial.ended:
-            self._append(Ended(trial=name, state="failed", step=trial.step, value=None, metrics={}, cause=cause))
-            self._live.discard(name)
-            if not trial.id.confirming:
-                self.arms[trial.id.arm].end(trial.id.ordinal, "failed", None)
-
-    def close(self) -> None:
-        """Mark what did not end as stopped: it goes on at the next start."""
-        for trial in self._trials():
-            if trial.state == "running":
-                self._append(Stopped(trial=str(trial.id)))
-
-
-def _without_last(decided: dict[str, list[tuple[int, float]]], trial: str) -> dict[str, list[tuple[int, float]]]:
-    return {**decided, trial: decided.get(trial, [])[:-1]}
+        name = str(trial.id)
+        self._append(Ended(trial=name, state=state, step=step, value=finite, metrics=metrics, cause=cause))
+        self._live.discard(name)
+        if not trial.id.confirming and trial.id.arm in self._searches:
+            self._searches[trial.id.arm].end(trial.id.ordinal, state, finite)

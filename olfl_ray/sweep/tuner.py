@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
+import signal
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import psutil
@@ -15,30 +18,63 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from olfl_ray.errors import SetupError
-from olfl_ray.ledger import Commit, TrialState
+from olfl_ray.errors import OlflError, SetupError
+from olfl_ray.ledger import StopRequest, TrialState
 from olfl_ray.spec import StudySpec
 from olfl_ray.sweep.conductor import Conductor
-from olfl_ray.worker import Assignment
+from olfl_ray.worker import Assignment, Message
 from olfl_ray.worker.trainable import LossLearning
 
 __all__ = ["check_resources", "run_trials"]
 
 Assign = Callable[[TrialState], Assignment]
 MAX_LOSSES = 3
+"""Losses of a trial's worker in a row, without a new commit between them, that fail the trial."""
+
+
+class _Ear:
+    """Hears a worker's results for the conductor; what stops the driver is kept, for Tune wraps what is raised.
+
+    Args:
+        conductor: Decides.
+    """
+
+    def __init__(self, conductor: Conductor) -> None:
+        self.conductor = conductor
+        self.fatal: OlflError | None = None
+
+    def hear(self, trial: Any, result: dict[str, Any]) -> bool:
+        """Whether the trial goes on."""
+        message = Message.from_result(result)
+        if message.kind == "commit":
+            trial.run_metadata.num_failures = 0  # Tune's count of losses is to be of those in a row
+        with self.keeping():
+            return self.conductor.hear(message)
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep what stops the driver."""
+        try:
+            yield
+        except OlflError as error:
+            self.fatal = error
+            raise
 
 
 class _Searcher(Searcher):  # type: ignore[misc]
     """Gives Tune the conductor's next trial."""
 
-    def __init__(self, conductor: Conductor, assign: Assign, names: dict[str, str]) -> None:
+    def __init__(self, ear: _Ear, assign: Assign) -> None:
         super().__init__(metric="position", mode="max")
-        self._conductor, self._assign, self._names = conductor, assign, names
+        self._ear, self._assign = ear, assign
+        self._names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._conductor.closing or self._conductor.finished:
-            return str(Searcher.FINISHED)
-        trial = self._conductor.next()
+        conductor = self._ear.conductor
+        with self._ear.keeping():
+            if conductor.stop.made() or conductor.finished:
+                return str(Searcher.FINISHED)
+            trial = conductor.next()
         if trial is None:
             return None
         self._names[trial_id] = str(trial.id)
@@ -46,7 +82,8 @@ class _Searcher(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:
-            self._conductor.lost(self._names[trial_id], f"worker lost {MAX_LOSSES} times")
+            with self._ear.keeping():
+                self._ear.conductor.lost(self._names[trial_id], f"worker lost {MAX_LOSSES} times without a new commit")
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles it for a restore that is never asked for: the ledger is the only state."""
@@ -60,23 +97,22 @@ class _Searcher(Searcher):  # type: ignore[misc]
 
 
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
-    """Passes each commit to the conductor, which says whether the trial goes on."""
+    """Passes each message to the conductor, which says whether the trial goes on."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, ear: _Ear) -> None:
         super().__init__()
-        self._conductor = conductor
+        self._ear = ear
 
     def __getstate__(self) -> dict[str, Any]:
         """As for the searcher."""
         return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        goes_on = self._conductor.commit(Commit(**json.loads(result["commit"])))
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE if self._ear.hear(trial, result) else TrialScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        if "commit" in result:
-            self._conductor.commit(Commit(**json.loads(result["commit"])))
+        if "message" in result:
+            self._ear.hear(trial, result)
 
 
 def check_resources(spec: StudySpec) -> None:
@@ -103,25 +139,33 @@ def _wanted(spec: StudySpec) -> dict[str, float]:
 
 
 def run_trials(conductor: Conductor, assign: Assign) -> None:
-    """Run the study's trials on Ray until nothing is left or it is interrupted.
+    """Run the study's trials on Ray until nothing is left or it is asked to stop, by SIGINT and SIGTERM too.
 
     Args:
         conductor: Decides.
         assign: What a worker is told about a trial.
 
+    Raises:
+        Fenced: Another driver has taken the study over.
+        SetupError: The storage refuses to be written (a full disk, say).
     """
-    spec = conductor.spec
+    wanted = _wanted(conductor.spec)
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        alone = {"GPU": math.ceil(wanted["GPU"])} if config["alone"] and "GPU" in wanted else {}
+        return tune.PlacementGroupFactory([{**wanted, **alone}])
+
+    ear = _Ear(conductor)
     started = _start_ray()
     try:
-        resources = _wanted(spec)
-        with tempfile.TemporaryDirectory(prefix="olfl-tune-") as scratch:
+        with tempfile.TemporaryDirectory(prefix="olfl-tune-") as scratch, _stopping_on_signals(conductor.stop):
             tuner = tune.Tuner(
-                tune.with_resources(LossLearning, tune.PlacementGroupFactory([resources])),
+                tune.with_resources(LossLearning, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=_Searcher(conductor, assign, {}),
-                    scheduler=_Scheduler(conductor),
+                    search_alg=_Searcher(ear, assign),
+                    scheduler=_Scheduler(ear),
                     num_samples=-1,
-                    max_concurrent_trials=spec.concurrency,
+                    max_concurrent_trials=conductor.spec.concurrency,
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
@@ -132,10 +176,38 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 ),
             )
-            tuner.fit()
+            try:
+                tuner.fit()
+            except Exception:
+                if ear.fatal is None:
+                    raise
+        if ear.fatal is not None:
+            raise ear.fatal
     finally:
         if started:
             ray.shutdown()
+
+
+@contextmanager
+def _stopping_on_signals(stop: StopRequest) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks the study to stop; the second ends the driver at once. (Main thread only.)"""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        for name, old in before.items():
+            signal.signal(name, old)
+        stop.make()
+
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    for name in before:
+        signal.signal(name, ask)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            signal.signal(name, old)
 
 
 def _start_ray() -> bool:
@@ -143,6 +215,7 @@ def _start_ray() -> bool:
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one prints a banner even when told to be silent
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,266 +1,143 @@
-"""The MLflow sink: one parent run a study, one child run a trial, fed from committed records by the driver alone."""
+"""The MLflow sink: delivers what the ledger says in a thread of its own; training never waits for it."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import queue
 import threading
 import time
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from olfl_ray.errors import SetupError
-from olfl_ray.ledger import Event, StudyState, TrialState, read_commit
-from olfl_ray.records import from_parquet
-from olfl_ray.spec import StudySpec, TrialConfig, trial_config
+from olfl_ray.ledger import Event, StudyState, TrialState
 from olfl_ray.storage import Storage
+from olfl_ray.tracking.runs import Runs
 
-__all__ = ["Sink", "prepare_store"]
+__all__ = ["Sink", "undelivered"]
 
-BATCH = 1000
-STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
-DONE_TAG, STUDY_TAG, TRIAL_TAG = "olfl.delivered", "olfl.study", "olfl.trial"
+MARKS = "tracking/delivered.json"
+MARK_SECONDS = 5.0
+"""Time between two writings of the marks, in seconds; a kill makes that much be delivered again."""
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+"""Seconds between two tries to reach a store that is down."""
 
 
-def prepare_store(uri: str, experiment: str, artifacts: Path | None) -> Any:
-    """Open the tracking store and make the experiment, once, before any trial.
+def undelivered(storage: Storage, state: StudyState, uri: str) -> list[TrialState]:
+    """The trials that a tracking store may lack: all but those whose end was delivered there."""
+    marks = _marks(storage, uri)
+    return [trial for trial in state.trials.values() if marks.get(str(trial.id), -1.0) != trial.ended_at]
 
-    Args:
-        uri: MLflow tracking URI.
-        experiment: Name of the experiment.
-        artifacts: Folder of artifacts for a store without a server, else None.
 
-    Returns:
-        The MLflow client.
-
-    Raises:
-        SetupError: The store can't be reached.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+def _marks(storage: Storage, uri: str) -> dict[str, float]:
+    """When each trial ended whose end was delivered to a store; without them, everything is delivered again."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            from mlflow.tracking import MlflowClient
-
-            logging.getLogger("mlflow").setLevel(logging.ERROR)
-            client = MlflowClient(tracking_uri=uri)
-            if client.get_experiment_by_name(experiment) is None:
-                client.create_experiment(experiment, None if artifacts is None else artifacts.resolve().as_uri())
-            return client
-    except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise SetupError(
-            f"tracking.uri: {uri} can't be reached ({reason}); start the server or correct the URI"
-        ) from None
+        found = json.loads(storage.read(MARKS))
+        return {str(name): float(ended) for name, ended in found[uri].items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 class Sink:
-    """Delivers what the ledger says to MLflow, in a thread of its own; training never waits for it.
-
-    Delivery can be repeated: a trial's run is found by its tags before it is made, and records keep their times, so
-    the store drops a metric that it has already.
+    """Keeps the newest state of each trial until the store has it.
 
     Args:
-        client: From `prepare_store`.
-        spec: The study.
+        connect: Opens the study's runs; tried again while the store is down.
         storage: The study's storage.
-        git_commit: Commit of the working folder, or empty.
+        uri: Tracking URI.
     """
 
-    def __init__(self, client: Any, spec: StudySpec, storage: Storage, git_commit: str = "") -> None:
-        self._client, self._spec, self._storage, self._git = client, spec, storage, git_commit
-        self._queue: queue.Queue[TrialState | None] = queue.Queue()
-        self._runs: dict[str, str] = {}
-        self._delivered: dict[str, set[str]] = {}
-        self._parent = ""
-        self._experiment = client.get_experiment_by_name(spec.tracking.experiment).experiment_id
-        self.failures: list[str] = []
+    def __init__(self, connect: Callable[[], Runs], storage: Storage, uri: str) -> None:
+        self._connect, self._storage, self._uri = connect, storage, uri
+        self._runs: Runs | None = None
+        self._marks = _marks(storage, uri)
+        self._marked = time.monotonic()
+        self._waiting: dict[str, TrialState] = {}
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self.problem = ""
         self._thread = threading.Thread(target=self._work, name="mlflow-sink", daemon=True)
 
     def start(self, state: StudyState) -> None:
-        """Begin delivering; everything that the store lacks is sent first."""
-        self._state = state
+        """Begin to deliver; what the store may lack is sent first."""
+        self._waiting = {str(trial.id): trial for trial in undelivered(self._storage, state, self._uri)}
         self._thread.start()
-        for trial in state.trials.values():
-            self._queue.put(trial)
 
     def observe(self, event: Event, state: StudyState) -> None:
         """Take an event of the ledger; returns at once."""
-        trial = getattr(event, "trial", None)
-        if trial is not None and type(event).__name__ in ("Began", "Committed", "Ended", "Stopped"):
-            self._queue.put(state.trials[trial])
+        name = getattr(event, "trial", None)
+        if name is not None:
+            with self._changed:
+                self._waiting[name] = state.trials[name]
+                self._changed.notify()
 
-    def close(self, state: StudyState, files: Mapping[str, Path], *, finished: bool, timeout: float = 60.0) -> int:
+    def close(self, files: Mapping[str, Path], *, finished: bool, patience: float = 60.0) -> int:
         """Deliver what is left and end the parent run.
 
+        Args:
+            files: Folders that become artifacts of the parent run.
+            finished: Whether the study is finished.
+            patience: Seconds without any delivery after which it gives up.
+
         Returns:
-            Number of trials that could not be delivered in time; the next start delivers them.
+            Number of trials that could not be delivered; the next start delivers them.
         """
-        self._queue.put(None)
-        self._thread.join(timeout)
-        if self._thread.is_alive() or not self._parent:
-            return self._queue.qsize() + 1
-        missing = 0
-        for trial in state.trials.values():
+        self._closing.set()
+        with self._changed:
+            self._changed.notify()
+        left = -1
+        while self._thread.is_alive() and left != len(self._waiting):
+            left = len(self._waiting)
+            self._thread.join(patience)
+        missing = len(self._waiting)
+        if not missing and not self._thread.is_alive():
             try:
-                self._deliver(trial)
+                self._connected().close(files, finished=finished)
             except Exception as error:
-                self.failures.append(str(error).splitlines()[0])
-                missing += 1
-        try:
-            for folder, path in files.items():
-                self._client.log_artifacts(self._parent, str(path), folder)
-            self._client.set_terminated(self._parent, "FINISHED" if finished else "KILLED")
-        except Exception as error:
-            self.failures.append(str(error).splitlines()[0])
-            missing += 1
+                self.problem = _first_line(error)
+                missing = 1
         return missing
 
     def _work(self) -> None:
+        wait = FIRST_WAIT
         while True:
-            trial = self._queue.get()
-            if trial is None:
-                return
-            for delay in (0.0, 0.5, 2.0):
-                time.sleep(delay)
-                try:
-                    self._deliver(trial)
+            with self._changed:
+                while not self._waiting and not self._closing.is_set():
+                    self._changed.wait()
+                if not self._waiting:
                     break
-                except Exception as error:
-                    self.failures.append((str(error) or type(error).__name__).splitlines()[0])
+                name, trial = next(iter(self._waiting.items()))
+            try:
+                self._connected().deliver(trial)
+            except Exception as error:
+                self.problem = _first_line(error)
+                with self._changed:
+                    self._waiting[name] = self._waiting.pop(name)  # another trial may be let in where this one is not
+                if self._closing.wait(wait):
+                    break
+                wait = min(2 * wait, LONGEST_WAIT)
+                continue
+            wait = FIRST_WAIT
+            with self._changed:
+                if self._waiting.get(name) is trial:
+                    del self._waiting[name]
+            if trial.ended_at is not None:
+                self._marks[name] = trial.ended_at
+                if time.monotonic() - self._marked > MARK_SECONDS:
+                    self._write_marks()
+        self._write_marks()
 
-    def _deliver(self, trial: TrialState) -> None:
-        """Bring one trial's run up to date with its state."""
-        if not self._parent:
-            self._parent = self._find_or_create(f"tags.`{TRIAL_TAG}` = 'study'", self._parent_tags(), self._spec.name)
-            self._client.log_text(self._parent, self._spec.model_dump_json(indent=2, by_alias=True), "spec.json")
-        name = str(trial.id)
-        if trial.attempt == 0 and not trial.ended:
-            return
-        sent = self._delivered.setdefault(name, set())
-        if "end" in sent:
-            return
-        run = self._runs.get(name) or self._open_run(trial)
-        for committed in trial.commits:
-            if committed.commit not in sent:
-                self._send_records(run, committed.commit)
-                sent.add(committed.commit)
-        if trial.ended:
-            self._send_end(run, trial)
-            sent.add("end")
-        elif trial.state == "stopped":
-            self._client.set_terminated(run, "KILLED")
+    def _connected(self) -> Runs:
+        if self._runs is None:
+            self._runs = self._connect()
+        return self._runs
 
-    def _parent_tags(self) -> dict[str, str]:
-        return {
-            STUDY_TAG: self._spec.name,
-            TRIAL_TAG: "study",
-            "olfl.digest": self._spec.digest,
-            "olfl.git_commit": self._git,
-        }
-
-    def _find_or_create(self, condition: str, tags: dict[str, str], run_name: str) -> str:
-        query = (
-            f"tags.`{STUDY_TAG}` = '{self._spec.name}' and tags.`olfl.digest` = '{self._spec.digest}' and {condition}"
-        )
-        found = self._client.search_runs([self._experiment], query, max_results=1)
-        if found:
-            run = found[0]
-            if run.info.status != "RUNNING":
-                self._client.update_run(run.info.run_id, "RUNNING")
-            return str(run.info.run_id)
-        run = self._client.create_run(self._experiment, tags=tags, run_name=run_name)
-        return str(run.info.run_id)
-
-    def _open_run(self, trial: TrialState) -> str:
-        from mlflow.entities import Param
-
-        name = str(trial.id)
-        tags = {
-            **self._parent_tags(),
-            TRIAL_TAG: name,
-            "mlflow.parentRunId": self._parent,
-            "olfl.arm": trial.id.arm,
-            "olfl.ordinal": trial.id.name,
-            "olfl.role": "confirm" if trial.id.confirming else "search",
-        }
-        run = self._find_or_create(f"tags.`{TRIAL_TAG}` = '{name}'", tags, name)
-        self._runs[name] = run
-        config = self._config(trial)
-        params = [
-            Param(key, value[:6000]) for key, value in _flat(config.model_dump(mode="json", by_alias=True)).items()
-        ]
-        self._client.log_batch(run, params=params[:100])
-        self._client.log_text(run, config.model_dump_json(indent=2, by_alias=True), "config.json")
-        return run
-
-    def _config(self, trial: TrialState) -> TrialConfig:
-        return trial_config(
-            self._spec, trial.id.arm, trial.params, seeds=tuple(trial.seeds), confirming=trial.id.confirming
-        )
-
-    def _send_records(self, run: str, key: str) -> None:
-        """Means over replicates as metrics, spreads beside them as `.../sd`."""
-        from mlflow.entities import Metric
-
-        file = read_commit(self._storage, key).file(".records.parquet")
-        if file is None:
-            return
-        table = from_parquet(self._storage.read(file))
-        groups: dict[tuple[int, str, int], list[float]] = {}
-        for row in table.to_pylist():
-            groups.setdefault((row["step"], row["metric"], row["time_ms"]), []).append(row["value"])
-        metrics = []
-        for (step, metric, time_ms), values in groups.items():
-            mean = sum(values) / len(values)
-            metrics.append(Metric(metric, mean, time_ms, step))
-            if len(values) > 1:
-                sd = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-                metrics.append(Metric(f"{metric}/sd", sd, time_ms, step))
-        for start in range(0, len(metrics), BATCH):
-            self._client.log_batch(run, metrics=metrics[start : start + BATCH])
-
-    def _send_end(self, run: str, trial: TrialState) -> None:
-        from mlflow.entities import RunTag
-
-        if trial.commits:
-            commit = read_commit(self._storage, trial.commits[-1].commit)
-            for key in commit.files:
-                name = key.rsplit(".", 2)[-2:]
-                if "learned_loss" in key:
-                    self._log_bytes(run, self._storage.read(key), ".".join(name), "learned_loss")
-        if trial.cause:
-            self._client.log_text(run, trial.cause, "cause.txt")
-        summary = {name: sum(values) / len(values) for name, values in trial.metrics.items() if values}
-        self._client.log_dict(
-            run, {"state": trial.state, "report": summary, "replicates": dict(trial.metrics)}, "result.json"
-        )
-        self._client.log_batch(
-            run, tags=[RunTag("olfl.state", trial.state), RunTag("olfl.report", json.dumps(summary)[:8000])]
-        )
-        assert trial.ended_at is not None
-        self._client.set_terminated(run, STATUS[trial.state], int(trial.ended_at * 1000))
-
-    def _log_bytes(self, run: str, data: bytes, name: str, folder: str) -> None:
-        import tempfile
-
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / name
-            path.write_bytes(data)
-            self._client.log_artifact(run, str(path), folder)
+    def _write_marks(self) -> None:
+        self._marked = time.monotonic()
+        try:
+            self._storage.write(MARKS, json.dumps({self._uri: self._marks}).encode())
+        except SetupError as error:
+            self.problem = _first_line(error)
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping) and value:
-            found.update(_flat(value, f"{prefix}{key}."))
-        else:
-            found[prefix + key] = value if isinstance(value, str) else json.dumps(value)
-    return found
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

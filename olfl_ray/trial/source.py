@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from olfl_ray.errors import DataError, StudyError
-from olfl_ray.ledger import TrialId, latest_commit
+from olfl_ray.ledger import TrialId, read_file, restore_point
 from olfl_ray.losses import LearnedLoss, loss_from_bytes, read_loss
 from olfl_ray.storage import open_storage
 
@@ -33,15 +33,15 @@ def find_loss(source: str, studies: Path | None) -> LearnedLoss:
         there = ", ".join(_names(studies)) or "none yet"
         raise DataError(f"{source!r}: neither a path nor a trial here; the studies in {studies} are: {there}")
     storage = open_storage(studies / study)
-    found = latest_commit(storage, trial)
-    if found is None:
+    chain = restore_point(storage, trial).chain
+    if not chain:
         raise DataError(f"{source!r}: study {study!r} has no trial {trial!r} with results; see its report")
-    weights, settings = (found[0].file(f".learned_loss.{suffix}") for suffix in ("safetensors", "json"))
+    weights, settings = (read_file(storage, chain[-1], f".learned_loss.{suffix}") for suffix in ("safetensors", "json"))
     if weights is None or settings is None:
         raise DataError(
             f"{source!r}: that trial left no learned loss; name a finished trial of an online or offline arm"
         )
-    return loss_from_bytes(storage.read(weights), storage.read(settings), source)
+    return loss_from_bytes(weights, settings, source)
 
 
 def _names(studies: Path) -> list[str]:

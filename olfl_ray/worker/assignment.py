@@ -25,6 +25,10 @@ class Assignment:
         commit_every: Steps between two commits.
         decide_at: Base steps at which the pruner decides; a commit is made at the first evaluation from each on.
         max_seconds: Wall-clock budget of the trial, or None.
+        epoch: Epoch of the driver's lease; a request to stop names it.
+        noted: Keys of the commits that the ledger has.
+        scratch: Attempts up to this one are left behind.
+        alone: Whether the trial has its device for itself.
     """
 
     study: str
@@ -38,13 +42,17 @@ class Assignment:
     commit_every: int
     decide_at: tuple[int, ...]
     max_seconds: float | None
+    epoch: int
+    noted: tuple[str, ...] = ()
+    scratch: int = 0
+    alone: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As Ray carries it."""
-        return {"assignment": json.dumps(asdict(self))}
+        return {"assignment": json.dumps(asdict(self)), "alone": self.alone}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Assignment:
         """The inverse of `to_dict`."""
         fields = json.loads(data["assignment"])
-        return cls(**{**fields, "decide_at": tuple(fields["decide_at"])})
+        return cls(**{**fields, "decide_at": tuple(fields["decide_at"]), "noted": tuple(fields["noted"])})

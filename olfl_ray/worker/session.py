@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import traceback
 from collections.abc import Iterator
@@ -9,19 +10,20 @@ from pathlib import Path
 
 import torch
 
-from olfl_ray.errors import OlflError
-from olfl_ray.ledger import Commit, latest_commit, trial_folder, write_commit
+from olfl_ray.errors import OlflError, SetupError
+from olfl_ray.ledger import Commit, StopRequest, restore_point, state_key, trial_folder, write_commit
 from olfl_ray.records import Record, records_to_table, surfaces_to_table, to_parquet
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import Storage, open_storage
 from olfl_ray.trial import Place, Progress, TrialState, run, state_from_bytes, state_to_bytes
 from olfl_ray.worker.assignment import Assignment
+from olfl_ray.worker.messages import Kind, Message
 
 __all__ = ["Session", "StoragePhiCache"]
 
 
 class StoragePhiCache:
-    """Initialised learned losses in the study's storage; the first to come stays."""
+    """Initialised learned losses in the study's storage, each after its SHA-256; a damaged one is made anew."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -29,17 +31,19 @@ class StoragePhiCache:
     def get(self, key: str) -> bytes | None:
         """The bytes kept under a key, or None."""
         try:
-            return self._storage.read(f"cache/phi/{key}.safetensors")
+            kept = self._storage.read(f"cache/phi/{key}.safetensors")
         except FileNotFoundError:
             return None
+        check, value = kept[:32], kept[32:]
+        return value if hashlib.sha256(value).digest() == check else None
 
     def put(self, key: str, value: bytes) -> None:
         """Keep bytes under a key."""
-        self._storage.create(f"cache/phi/{key}.safetensors", value)
+        self._storage.write(f"cache/phi/{key}.safetensors", hashlib.sha256(value).digest() + value)
 
 
 class Session:
-    """One attempt at a trial; `commits` gives what the driver is told.
+    """One attempt at a trial; `messages` gives what the driver is told.
 
     Args:
         assignment: What to run.
@@ -49,48 +53,75 @@ class Session:
         self.assignment = assignment
         self.storage = open_storage(assignment.study)
         self.config = TrialConfig.model_validate_json(assignment.config)
-        self.attempt = self._claim_attempt()
+        self._attempt = 0
+        self._stop = StopRequest(self.storage, assignment.epoch)
         torch.set_num_threads(assignment.threads)
 
+    def messages(self) -> Iterator[Message]:
+        """Begin an attempt, tell again the commits that it goes on from, then each new one; the last says so."""
+        try:
+            self._attempt = self._claim_attempt()
+            yield from self._go_on()
+        except SetupError as error:
+            yield self._message("refused", cause=str(error))
+
     def _claim_attempt(self) -> int:
-        attempt = 1
+        attempt = self.assignment.scratch + 1
         while not self.storage.create(f"{trial_folder(self.assignment.trial)}/attempt-{attempt}/begun.json", b"{}"):
             attempt += 1
         return attempt
 
-    def commits(self) -> Iterator[Commit]:
-        """Go on from the trial's last whole commit and yield each new one; the last has an outcome."""
-        parent: str | None = None
-        state: TrialState | None = None
-        found = latest_commit(self.storage, self.assignment.trial)
-        if found is not None:
-            before, files = found
-            if before.outcome in ("finished", "diverged"):
-                yield before
+    def _message(
+        self, kind: Kind, *, commit: Commit | None = None, chain: tuple[str, ...] = (), cause: str = ""
+    ) -> Message:
+        trial, attempt = self.assignment.trial, self._attempt
+        return Message(kind=kind, trial=trial, attempt=attempt, commit=commit, chain=chain, cause=cause)
+
+    def _go_on(self) -> Iterator[Message]:
+        given = self.assignment
+        point = restore_point(self.storage, given.trial, noted=given.noted, scratch=given.scratch)
+        yield self._message("begun", chain=tuple(commit.key for commit in point.chain))
+        for told in point.chain:  # the driver may have been killed between a commit and its noting
+            yield self._message("commit", commit=told)
+            if told.outcome is not None:
                 return
-            parent, state = before.key, state_from_bytes(files["state.safetensors"], self.assignment.device)
+        last = point.chain[-1] if point.chain else None
+        state = None if point.state is None else state_from_bytes(point.state, given.device)
+        try:
+            yield from self._run(last, state)
+        except torch.OutOfMemoryError as error:
+            yield self._message("out_of_memory", cause=str(error).splitlines()[0])
+        except SetupError:
+            raise
+        except OlflError as error:
+            yield self._message("failed", cause=str(error))
+        except Exception:
+            yield self._message("failed", cause=traceback.format_exc())
+
+    def _run(self, last: Commit | None, state: TrialState | None) -> Iterator[Message]:
+        """Run on from a commit and its state; a message at each new commit."""
         position, step = (state.position, state.step) if state is not None else (0, 0)
+        parent = None if last is None else last.key
+        self._states = [] if last is None else [state_key(last)]
         pending: list[Record] = []
         began = time.monotonic()
         limit = self.assignment.max_seconds
-        try:
-            for progress in run(self.config, self._place(), state, StoragePhiCache(self.storage)):
-                pending.extend(progress.records)
-                over = limit is not None and time.monotonic() - began > limit
-                if progress.outcome is not None or over or self._due(position, step, progress.state):
-                    outcome = progress.outcome or ("failed" if over else None)
-                    cause = f"budget.trial_seconds: over {limit} seconds" if outcome == "failed" else None
-                    commit = self._commit(progress, pending, parent, outcome, cause)
-                    parent, position, step, pending = commit.key, commit.position, commit.step, []
-                    yield commit
-                    if outcome is not None:
-                        return
-        except torch.OutOfMemoryError as error:
-            yield self._failure(position, step, parent, f"out of device memory: {error}", pending)
-        except OlflError as error:
-            yield self._failure(position, step, parent, str(error), pending)
-        except Exception:
-            yield self._failure(position, step, parent, traceback.format_exc(), pending)
+        for progress in run(self.config, self._place(), state, StoragePhiCache(self.storage)):
+            pending.extend(progress.records)
+            over = limit is not None and time.monotonic() - began > limit
+            stop = self._stop.made()
+            if progress.outcome is not None or over or stop or self._due(position, step, progress.state):
+                commit = self._commit(progress, pending, parent)
+                parent, position, step, pending = commit.key, commit.position, commit.step, []
+                yield self._message("commit", commit=commit)
+                if commit.outcome is not None:
+                    return
+                if over:
+                    yield self._message("failed", cause=f"budget.trial_seconds: over {limit} seconds")
+                    return
+                if stop:
+                    yield self._message("stopped")
+                    return
 
     def _place(self) -> Place:
         given = self.assignment
@@ -108,9 +139,7 @@ class Session:
             return True
         return any(step < decide <= now.step for decide in self.assignment.decide_at)
 
-    def _commit(
-        self, progress: Progress, pending: list[Record], parent: str | None, outcome: str | None, cause: str | None
-    ) -> Commit:
+    def _commit(self, progress: Progress, pending: list[Record], parent: str | None) -> Commit:
         files = {"records.parquet": to_parquet(records_to_table(pending))}
         surfaces = [surface for record in pending for surface in record.surfaces]
         if surfaces:
@@ -119,26 +148,15 @@ class Session:
         files["state.safetensors"] = state_to_bytes(progress.state)
         commit = Commit(
             trial=self.assignment.trial,
-            attempt=self.attempt,
+            attempt=self._attempt,
             position=progress.state.position,
             step=progress.state.step,
-            outcome=outcome,
+            outcome=progress.outcome,
             report={name: list(values) for name, values in progress.report.items()},
             parent=parent,
-            cause=cause,
         )
-        return write_commit(self.storage, commit, files)
-
-    def _failure(self, position: int, step: int, parent: str | None, cause: str, pending: list[Record]) -> Commit:
-        """A failed trial keeps its last commit's state; its cause is a commit of its own, without a state."""
-        commit = Commit(
-            trial=self.assignment.trial,
-            attempt=self.attempt,
-            position=position + 1,
-            step=step,
-            outcome="failed",
-            report={},
-            parent=parent,
-            cause=cause,
-        )
-        return write_commit(self.storage, commit, {"records.parquet": to_parquet(records_to_table(pending))})
+        whole = write_commit(self.storage, commit, files)
+        self._states.append(state_key(whole))
+        while len(self._states) > 2:  # the last two are enough to go on from, should the last be damaged
+            self.storage.delete(self._states.pop(0))
+        return whole

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 from ray import tune
 
-from olfl_ray.ledger import Commit
 from olfl_ray.worker.assignment import Assignment
 from olfl_ray.worker.session import Session
 
@@ -16,18 +13,15 @@ __all__ = ["LossLearning"]
 
 
 class LossLearning(tune.Trainable):  # type: ignore[misc]
-    """One online-loss-learning worker; each step ends with a commit."""
+    """One online-loss-learning worker; each step ends with a message."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin an attempt at the assigned trial."""
-        session = Session(Assignment.from_dict(config))
-        self._attempt = session.attempt
-        self._commits = session.commits()
+        self._messages = Session(Assignment.from_dict(config)).messages()
 
     def step(self) -> dict[str, Any]:
-        """Run to the next commit."""
-        commit: Commit = next(self._commits)
-        return {"commit": json.dumps(asdict(commit)), "position": commit.position, "done": commit.outcome is not None}
+        """Run to the next message."""
+        return next(self._messages).to_result()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial in the same process."""

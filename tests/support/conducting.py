@@ -1,4 +1,4 @@
-"""A small study, and a worker's commits made by hand: no Ray, no training."""
+"""A small study, and a worker's words made by hand: no Ray, no training."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from olfl_ray.ledger import Commit, TrialState
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.sweep import Conductor
+from olfl_ray.worker import Message
 
 SPEC: dict[str, Any] = {
     "name": "s",
@@ -33,21 +34,21 @@ def study(**changes: Any) -> StudySpec:
     return parse_spec(json.dumps({**SPEC, **changes}).encode())
 
 
-def commit(trial: TrialState | str, step: int, value: float, outcome: str | None = None, attempt: int = 1) -> Commit:
-    """What a worker reports."""
+def tell(
+    conductor: Conductor, trial: TrialState | str, step: int, value: float, outcome: str | None = None, attempt: int = 1
+) -> bool:
+    """Give a conductor a worker's word: that it begins, where it had not, and a commit or its failure."""
     name = trial if isinstance(trial, str) else str(trial.id)
+    now = conductor.state.trials[name]
+    if not now.ended and (now.state != "running" or now.attempt < attempt):
+        noted = tuple(item.commit for item in now.commits)
+        conductor.hear(Message(kind="begun", trial=name, attempt=max(attempt, now.attempt + 1), chain=noted))
+        attempt = conductor.state.trials[name].attempt
+    if outcome == "failed":
+        return conductor.hear(Message(kind="failed", trial=name, attempt=attempt, cause="boom"))
     report = {"selection/error": [value, value]}
-    cause = "boom" if outcome == "failed" else None
-    return Commit(
-        trial=name,
-        attempt=attempt,
-        position=step,
-        step=step,
-        outcome=outcome,
-        report=report,
-        parent=None,
-        cause=cause,
-    )
+    made = Commit(trial=name, attempt=attempt, position=step, step=step, outcome=outcome, report=report, parent=None)
+    return conductor.hear(Message(kind="commit", trial=name, attempt=attempt, commit=made))
 
 
 def run_to_end(conductor: Conductor, value_of: Callable[[TrialState], float]) -> list[str]:
@@ -55,5 +56,5 @@ def run_to_end(conductor: Conductor, value_of: Callable[[TrialState], float]) ->
     order = []
     while (trial := conductor.next()) is not None:
         order.append(str(trial.id))
-        conductor.commit(commit(trial, 900, value_of(trial), "finished"))
+        tell(conductor, trial, 900, value_of(trial), "finished")
     return order

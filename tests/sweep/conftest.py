@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from olfl_ray.ledger import Ledger
+from olfl_ray.ledger import Ledger, StopRequest
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import open_storage
 from olfl_ray.sweep import Conductor
@@ -21,6 +21,7 @@ def conduct(tmp_path: Path) -> Callable[..., Conductor]:
         storage = open_storage(tmp_path / folder)
         if not storage.keys("ledger/"):
             Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, {})
-        return Conductor(spec, Ledger.load(storage))
+        ledger = Ledger.load(storage)
+        return Conductor(spec, ledger, StopRequest(storage, ledger.state.epoch))
 
     return start

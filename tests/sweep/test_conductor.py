@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from support.conducting import commit, run_to_end, study
+from support.conducting import run_to_end, study, tell
 
 from olfl_ray.spec import seed_of
 from olfl_ray.sweep import Conductor
@@ -52,11 +52,11 @@ def test_a_commit_told_twice_counts_once_and_none_counts_after_the_end(conduct: 
     conductor = conduct(study())
     trial = conductor.next()
     assert trial is not None
-    assert conductor.commit(commit(trial, 300, 0.3))
-    assert conductor.commit(commit(trial, 300, 0.3))
-    assert not conductor.commit(commit(trial, 900, 0.2, "finished"))
+    assert tell(conductor, trial, 300, 0.3)
+    assert tell(conductor, trial, 300, 0.3)
+    assert not tell(conductor, trial, 900, 0.2, "finished")
     events = len(conductor.ledger.events)
-    assert not conductor.commit(commit(trial, 900, 0.1, "finished"))
+    assert not tell(conductor, trial, 900, 0.1, "finished")
     assert len(conductor.ledger.events) == events
     ended = conductor.ledger.state.trials[str(trial.id)]
     assert [item.step for item in ended.commits] == [300, 900]
@@ -71,7 +71,7 @@ def test_asha_ends_the_worst_at_its_rungs(conduct: Conduct) -> None:
     while (trial := conductor.next()) is not None:
         value = 0.1 * (1 + trial.id.ordinal)
         for step, outcome in ((100, None), (300, None), (900, "finished")):
-            if not conductor.commit(commit(trial, step, value, outcome)):
+            if not tell(conductor, trial, step, value, outcome):
                 break
     states = {name: (trial.state, trial.step) for name, trial in conductor.ledger.state.trials.items()}
     assert states["baseline/0"] == ("finished", 900)
@@ -83,7 +83,7 @@ def test_an_arm_without_a_finished_trial_is_not_confirmed_and_the_study_ends(con
     conductor = conduct(study())
     while (trial := conductor.next()) is not None:
         bad = trial.id.arm == "online"
-        conductor.commit(commit(trial, 900, float("nan") if bad else 0.1, outcome if bad else "finished"))
+        tell(conductor, trial, 900, float("nan") if bad else 0.1, outcome if bad else "finished")
     names = {name for name, trial in conductor.ledger.state.trials.items() if trial.id.confirming}
     assert names == {"baseline/c0", "baseline/c1"}
     assert conductor.finished
@@ -105,15 +105,15 @@ def test_a_second_driver_goes_on_with_what_the_first_left(conduct: Conduct) -> N
     one, two = first.next(), first.next()
     assert one is not None
     assert two is not None
-    first.commit(commit(one, 300, 0.3))
-    first.commit(commit(two, 900, 0.2, "finished"))
+    tell(first, one, 300, 0.3)
+    tell(first, two, 900, 0.2, "finished")
     first.close()
     assert first.ledger.state.trials[str(one.id)].state == "stopped"
     second = conduct(spec)
     again = second.next()
     assert again is not None
     assert again.id == one.id
-    second.commit(commit(again, 900, 0.1, "finished", attempt=2))
+    tell(second, again, 900, 0.1, "finished", attempt=2)
     order = run_to_end(second, lr)
     assert str(two.id) not in order
     assert len(second.ledger.state.trials) == 3 + 3 + 2 * 2

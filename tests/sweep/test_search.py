@@ -5,7 +5,7 @@ from collections.abc import Callable
 from statistics import median
 
 import pytest
-from support.conducting import commit, run_to_end, study
+from support.conducting import run_to_end, study, tell
 
 from olfl_ray.errors import SpecError
 from olfl_ray.ledger import TrialState
@@ -55,7 +55,7 @@ def test_deterministic_proposals_depend_neither_on_who_ends_first_nor_on_restart
         while (one := conductor.next()) is not None:
             pair = [one] if (two := conductor.next()) is None else [one, two]
             for trial in reversed(pair) if reverse else pair:
-                conductor.commit(commit(trial, 900, _error(trial), "finished"))
+                tell(conductor, trial, 900, _error(trial), "finished")
             if restarts:
                 conductor = conduct(spec, name)
         found[name] = [trial.params["learner.optimizer.lr"] for trial in conductor.ledger.state.trials.values()]

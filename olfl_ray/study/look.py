@@ -1,0 +1,105 @@
+"""Look at a study without driving it: its spec, where it stands, its report; and ask its driver to stop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from olfl_ray.analysis import write_report
+from olfl_ray.errors import SetupError, StudyError
+from olfl_ray.ledger import Ledger, StopRequest, StudyState
+from olfl_ray.spec import StudySpec, parse_spec
+from olfl_ray.storage import Lease, Storage, open_storage
+from olfl_ray.study.home import Home
+
+__all__ = ["load", "report", "report_of", "spec_in", "spec_of", "status", "stop", "storage_of"]
+
+POLL_SECONDS = 0.5
+
+
+def storage_of(spec: StudySpec, home: Home) -> Storage:
+    """Where a study is kept.
+
+    Raises:
+        SetupError: The spec names no local path.
+    """
+    if spec.storage is None:
+        return home.storage(spec.name)
+    if "://" in spec.storage and not spec.storage.startswith("file://"):
+        raise SetupError(f"storage: {spec.storage!r} is not a local path; use a path, or leave it out")
+    return open_storage(Path(spec.storage.removeprefix("file://")) / spec.name)
+
+
+def spec_in(resolved: Mapping[str, Any], source: str) -> StudySpec:
+    """A spec from the plain values that a ledger keeps."""
+    return parse_spec(json.dumps(dict(resolved)).encode(), source=source)
+
+
+def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:
+    """A study's spec, ledger and storage.
+
+    Raises:
+        StudyError: There is no such study.
+    """
+    storage = home.storage(name)
+    if name not in home.names():
+        there = ", ".join(home.names()) or "none yet"
+        raise StudyError(f"study: there is no study {name!r} in {home.path}; there are: {there}")
+    ledger = Ledger.load(storage)
+    return spec_in(ledger.state.spec, f"study {name}"), ledger, storage
+
+
+def spec_of(name: str, *, home: Home) -> StudySpec:
+    """The spec of a study here."""
+    return load(name, home)[0]
+
+
+def status(name: str, *, home: Home) -> StudyState:
+    """Where a study stands."""
+    return load(name, home)[1].state
+
+
+def report(name: str, *, home: Home) -> Path:
+    """Write a study's report anew and give its page."""
+    spec, ledger, storage = load(name, home)
+    return report_of(spec, ledger.state, storage, home)
+
+
+def report_of(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:
+    """Write the report of a study as it stands and give its page."""
+    try:
+        importances: dict[str, dict[str, float]] = json.loads(storage.read("importances.json"))
+    except (FileNotFoundError, ValueError):
+        importances = {}
+    out = home.report_folder(spec.name)
+    return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances)
+
+
+def stop(name: str, *, home: Home, patience: float = 600.0) -> StudyState:
+    """Ask a study's driver to stop, and wait until it has: trials commit at their next evaluation.
+
+    Args:
+        name: The study.
+        home: The home folder.
+        patience: Seconds to wait.
+
+    Raises:
+        StudyError: No driver runs it, or it did not stop in time.
+    """
+    _, ledger, storage = load(name, home)
+    if not ledger.state.driving or not Lease.is_held(storage):
+        raise StudyError(f"study {name!r} is not running; `olfl sweep resume {name}` goes on with it")
+    epoch = ledger.state.epoch
+    StopRequest(storage, epoch).make()
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        state = Ledger.load(storage).state
+        if state.epoch != epoch or not state.driving or not Lease.is_held(storage):
+            return state
+        time.sleep(POLL_SECONDS)
+    raise StudyError(
+        f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; wait on, or end its process"
+    )

@@ -1,0 +1,55 @@
+"""What a worker tells its driver, as plain data: that it begins, each commit, or why it can't go on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from olfl_ray.ledger import Commit
+
+__all__ = ["Kind", "Message"]
+
+Kind = Literal["begun", "commit", "stopped", "failed", "out_of_memory", "refused"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One word from a worker.
+
+    Args:
+        kind: begun (with the commits that it goes on from), commit, stopped (on request, after a commit), failed,
+            out_of_memory (of its device), or refused (by the storage: a full disk, say).
+        trial: `arm/name`.
+        attempt: The worker's attempt.
+        commit: The commit, where there is one.
+        chain: Keys of the commits that it goes on from.
+        cause: Why it can't go on.
+    """
+
+    kind: Kind
+    trial: str
+    attempt: int
+    commit: Commit | None = None
+    chain: tuple[str, ...] = ()
+    cause: str = ""
+
+    @property
+    def last(self) -> bool:
+        """Whether the worker says no more after it."""
+        if self.kind == "commit":
+            assert self.commit is not None
+            return self.commit.outcome is not None
+        return self.kind != "begun"
+
+    def to_result(self) -> dict[str, Any]:
+        """As Tune carries it."""
+        position = 0 if self.commit is None else self.commit.position
+        return {"message": json.dumps(asdict(self)), "position": position, "done": self.last}
+
+    @classmethod
+    def from_result(cls, result: dict[str, Any]) -> Message:
+        """The inverse of `to_result`."""
+        message = cls(**json.loads(result["message"]))
+        commit: Any = message.commit
+        return replace(message, chain=tuple(message.chain), commit=None if commit is None else Commit(**commit))
