@@ -19,7 +19,7 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     """The storage that a path or URL names; nothing is made or looked up before its first use.
 
     Args:
-        url: A path (`~` is the user's home) or `file:///path`.
+        url: A path (`~` is the user's home), `file:///path`, `s3://bucket/folder` or `gs://bucket/folder`.
 
     Raises:
         SetupError: The URL names no folder, a folder of another host, or a storage of another kind.
@@ -30,10 +30,14 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     scheme = _SCHEME.match(text)
     if scheme is None:
         return LocalStorage(text)
+    if scheme[1].lower() in ("s3", "gs"):
+        from olfl_ray.storage.objects import ObjectStorage  # A machine that keeps to its disk needs no client.
+
+        return ObjectStorage(text)
     if scheme[1].lower() != "file":
         raise SetupError(
-            f"storage: {text!r} has the scheme {scheme[1]!r}, but studies are kept on a local or shared disk;"
-            " give a folder's path or a file:///path URL"
+            f"storage: the scheme {scheme[1]!r} is none that studies are kept by; give a folder's path, or a"
+            " file:///path, s3://bucket/folder or gs://bucket/folder URL"
         )
     parts = urlsplit(text)
     if parts.netloc not in ("", "localhost") or not parts.path:

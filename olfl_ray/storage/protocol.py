@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import BinaryIO, Protocol, runtime_checkable
 
 __all__ = ["TEMPORARY", "Storage", "check_key"]
 
 TEMPORARY = ".tmp-"
 """First characters of the names of temporary files, which no key may use."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @runtime_checkable
@@ -50,12 +53,13 @@ def check_key(key: str) -> str:
     """The key itself, if it is a relative POSIX path that stays inside its storage.
 
     Raises:
-        ValueError: It is empty or absolute, has an empty part, `.`, `..`, a NUL, or a temporary file's name.
+        ValueError: It is empty or absolute, has an empty part, `.`, `..`, a control character such as NUL, or a
+            temporary file's name.
     """
     for part in key.split("/"):
-        if part in ("", ".", "..") or part.startswith(TEMPORARY) or "\0" in part:
+        if part in ("", ".", "..") or part.startswith(TEMPORARY) or _CONTROL.search(part):
             raise ValueError(
-                f"key {key!r}: a key is a relative path of non-empty parts without `.`, `..`, NUL and a"
-                f" leading `{TEMPORARY}`, but one part is {part!r}"
+                f"key {key!r}: a key is a relative path of non-empty parts without `.`, `..`, control characters"
+                f" and a leading `{TEMPORARY}`, but one part is {part!r}"
             )
     return key

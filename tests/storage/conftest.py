@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support.object_store import BUCKET, point_at, s3_server
 
 import olfl_ray.errors
 from olfl_ray.storage import Storage, open_storage
@@ -16,10 +18,26 @@ from olfl_ray.storage import Storage, open_storage
 Spawn = Callable[..., subprocess.Popen[str]]
 
 
-@pytest.fixture(params=["path", "file-url"])
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A server that speaks S3."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def s3_place(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an unused folder there; the environment names the server."""
+    point_at(monkeypatch, s3_endpoint)
+    return f"s3://{BUCKET}/a study's place/{secrets.token_hex(4)}"
+
+
+@pytest.fixture(params=["path", "file-url", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """One empty storage of each kind; a new implementation joins the contract suite by a line here."""
     root = tmp_path / "a study's place"
+    if request.param == "s3":
+        return open_storage(request.getfixturevalue("s3_place"))
     return open_storage({"path": root, "file-url": root.as_uri()}[request.param])
 
 
@@ -29,13 +47,13 @@ def spawn() -> Iterator[Spawn]:
     children: list[subprocess.Popen[str]] = []
     package = str(Path(olfl_ray.errors.__file__).parents[1])
 
-    def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    def start(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         child = subprocess.Popen(
             [sys.executable, "-c", script, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": package},
+            env=os.environ | {"PYTHONPATH": package} | (env or {}),
         )
         children.append(child)
         return child

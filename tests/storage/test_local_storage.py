@@ -122,9 +122,7 @@ def test_opening_makes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize(
-    "url", ["s3://bucket/olfl", "gs://bucket/olfl", "http://x/y", "", "  ", "file://host/x", "file://"]
-)
+@pytest.mark.parametrize("url", ["http://x/y", "hdfs://bucket/olfl", "", "  ", "file://host/x", "file://"])
 def test_place_that_is_not_a_folder_is_refused(url: str) -> None:
     with pytest.raises(SetupError, match=r"storage: .*path"):
         open_storage(url)

@@ -11,7 +11,18 @@ import pytest
 
 from olfl_ray.storage import Storage, open_storage
 
-BAD_KEYS = ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "./a", "a/.tmp-1", "a\0b"]
+BAD_KEYS = ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "./a", "a/.tmp-1", "a\0b", "a\nb"]
+ODD_KEYS = ["an arm/0", "50%/%2e%2e/x", "a#b?c&d=+", "[x]*{y}~^|", "back\\slash", "naïve/損失"]
+
+RACER = """
+import sys
+from olfl_ray.storage import open_storage
+storage = open_storage(sys.argv[1])
+storage.keys()
+print("ready", flush=True)
+sys.stdin.readline()
+print(*(race for race in range(20) if storage.create(f"races/{race}", b"{}")), flush=True)
+"""
 
 
 def test_storage_fulfils_the_protocol(storage: Storage) -> None:
@@ -68,6 +79,24 @@ def test_of_many_creators_at_once_exactly_one_wins(storage: Storage) -> None:
         thread.join()
     assert sorted(race for race, _ in won) == list(range(20))
     assert all(storage.read(f"races/{race}") == f"{number}".encode() for race, number in won)
+
+
+def test_of_many_processes_with_equal_bytes_exactly_one_wins(spawn, storage: Storage) -> None:
+    racers = [spawn(RACER, storage.url) for _ in range(8)]
+    assert {racer.stdout.readline() for racer in racers} == {"ready\n"}
+    for racer in racers:
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    won = [int(race) for racer in racers for race in racer.stdout.readline().split()]
+    assert sorted(won) == list(range(20))
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_odd_names_are_kept_as_they_are(storage: Storage, key: str) -> None:
+    assert storage.create(key, b"1")
+    assert (storage.keys(), storage.read(key), storage.exists(key)) == ([key], b"1", True)
+    storage.delete(key)
+    assert storage.keys() == []
 
 
 def test_absent_object_is_not_found(storage: Storage) -> None:

@@ -1,0 +1,80 @@
+"""What an object store's refusal means, and what a person can do about it."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["reason_and_move"]
+
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+
+_BY_CODE = {
+    "AccessDenied": "denied",
+    "Forbidden": "denied",
+    "AuthorizationHeaderMalformed": "region",
+    "ExpiredToken": "credentials",
+    "ExpiredTokenException": "credentials",
+    "IllegalLocationConstraintException": "region",
+    "InvalidAccessKeyId": "credentials",
+    "InvalidToken": "credentials",
+    "NoSuchBucket": "bucket",
+    "PermanentRedirect": "region",
+    "RequestTimeTooSkewed": "clock",
+    "SignatureDoesNotMatch": "credentials",
+    "TokenRefreshRequired": "credentials",
+}
+_BY_WORDS = {  # of an answer without a code; the first that is found counts
+    "169.254.": "none",
+    "latest/api/token": "none",
+    "token request": "none",
+    "401 Unauthorized": "credentials",
+    "403 Forbidden": "denied",
+    "301 Moved Permanently": "region",
+    "error sending request": "silence",
+    "timed out": "silence",
+    "connection": "silence",
+}
+_KEYS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where they are temporary, AWS_SESSION_TOKEN",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+}
+_HOST = {"s3": "Amazon S3", "gs": "Google Cloud Storage"}
+_VARIABLE = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL"}
+
+
+def reason_and_move(answer: str, scheme: str, bucket: str, endpoint: str) -> tuple[str, str]:
+    """Why the store refused, and the next move, in a few words each; never a secret.
+
+    Args:
+        answer: The client's text of the error, with the store's answer in it.
+        scheme: s3 or gs.
+        bucket: Name of the bucket.
+        endpoint: URL from the environment; empty for the cloud's own.
+    """
+    code = found[1] if (found := _CODE.search(answer)) else ""
+    kind = _BY_CODE.get(code) or next((kind for words, kind in _BY_WORDS.items() if words in answer), "")
+    host, keys = endpoint or _HOST[scheme], _KEYS[scheme]
+    told = f": {code}" if code else ""
+    match kind:
+        case "bucket":
+            return f"{host} has no bucket {bucket!r}", "create it, or correct the name"
+        case "credentials":
+            return f"{host} refuses the credentials{told}", f"set {keys} anew"
+        case "none":
+            return "there are no credentials", f"set {keys} in the environment of every process that uses it"
+        case "denied":
+            return (
+                f"{host} denies permission{told}",
+                f"let these credentials list, read, write and delete in bucket {bucket!r}, or set {keys} to others",
+            )
+        case "region":
+            return f"bucket {bucket!r} is in another region{told}", "set AWS_REGION to that of the bucket"
+        case "clock":
+            return f"{host} finds this machine's clock wrong", "set the clock"
+        case "silence":
+            return (
+                f"{host} does not answer",
+                f"check the network and {_VARIABLE[scheme]}, and start again: what was there before is whole",
+            )
+        case _:
+            return code or answer.splitlines()[0][:200], "look after that store, or choose another place"
