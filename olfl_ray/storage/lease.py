@@ -4,6 +4,12 @@ Epoch n is the object `lease/n.json`. Taking the lease is `create` of the next n
 one wins, and epochs never repeat. The holder writes its own object again at every beat, and once more when it
 lets go; it has lost the lease when a later epoch is there. A lease keeps two careful drivers apart; one that
 wakes up late is stopped by the ledger.
+
+What it takes for granted of clocks: the clocks of two machines are never compared, so they may differ by any
+amount. A taker elsewhere looks at the holder's object until it changed or the holder's ttl has passed by the taker's
+own monotonic clock; the two clocks must only run at about the same speed, and a beat (a quarter of the ttl) must
+get through within the ttl. On the holder's own machine the age of the last beat is read off the wall clock that
+wrote it: where that clock is set forward by more than the ttl, a holder that lives can lose the lease, and is fenced.
 """
 
 from __future__ import annotations

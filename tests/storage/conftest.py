@@ -43,17 +43,21 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def spawn() -> Iterator[Spawn]:
-    """Start `python -c script arguments...` with pipes; what is left of it at the end is killed by its id."""
+    """Start `python -c script arguments...` with pipes; what is left of it at the end is killed by its id.
+
+    What `env` sets comes on top of the environment; None takes a variable away.
+    """
     children: list[subprocess.Popen[str]] = []
     package = str(Path(olfl_ray.errors.__file__).parents[1])
 
-    def start(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(script: str, *arguments: str, env: Mapping[str, str | None] | None = None) -> subprocess.Popen[str]:
+        values = os.environ | {"PYTHONPATH": package} | (env or {})
         child = subprocess.Popen(
             [sys.executable, "-c", script, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": package} | (env or {}),
+            env={name: value for name, value in values.items() if value is not None},
         )
         children.append(child)
         return child

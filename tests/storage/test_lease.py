@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -33,9 +34,9 @@ else:
 """
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Storage:
-    return open_storage(tmp_path)
+@pytest.fixture(params=["disk", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    return open_storage(tmp_path if request.param == "disk" else request.getfixturevalue("s3_place"))
 
 
 def say(child, line: str = "") -> str:
@@ -128,6 +129,31 @@ def test_silent_holder_on_another_machine_loses_after_its_own_ttl(spawn, place: 
     with Lease.acquire(place, "me", ttl=1000.0) as lease:
         assert lease.epoch == 2
     assert 0.4 < time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_clocks_of_two_machines_may_differ(place: Storage, hours: float) -> None:
+    now, key = time.time() + hours * 3600, "lease/000000001.json"
+    claim = {"holder": "x", "host": "h", "pid": 1, "place": "another machine", "born": "1", "since": now, "ttl": 0.4}
+    place.write(key, json.dumps(claim | {"beat": now}).encode())
+    stop = threading.Event()
+
+    def beat() -> None:
+        for turn in range(1, 1000):
+            if stop.wait(0.1):
+                return
+            place.write(key, json.dumps(claim | {"beat": now + 0.1 * turn}).encode())
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(StudyError, match="held by x on host h"):
+            Lease.acquire(place, "me")
+    finally:
+        stop.set()
+        thread.join()
+    with Lease.acquire(place, "me") as lease:
+        assert lease.epoch == 2
 
 
 def test_damaged_lease_is_taken_after_a_ttl_of_silence(place: Storage) -> None:

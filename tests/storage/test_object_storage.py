@@ -1,0 +1,266 @@
+"""What is particular to an object store: lost answers, refusals, and what must never be written down."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import socket
+import threading
+import time
+from collections import Counter
+
+import pytest
+from support.object_store import BUCKET, Judge, ask, point_at, relay
+
+from olfl_ray.errors import SetupError
+from olfl_ray.storage import Storage, open_storage
+
+CALLS = {
+    "read": lambda storage: storage.read("a"),
+    "write": lambda storage: storage.write("a", b"1"),
+    "create": lambda storage: storage.create("a", b"1"),
+    "list": lambda storage: storage.keys(),
+    "list a folder": lambda storage: storage.keys("ledger/"),
+    "look for": lambda storage: storage.exists("a"),
+    "delete": lambda storage: storage.delete("a"),
+    "open": lambda storage: storage.open("a"),
+}
+
+REFUSED = """
+import sys, time
+from olfl_ray.errors import SetupError
+from olfl_ray.storage import open_storage
+began = time.monotonic()
+try:
+    storage = open_storage(sys.argv[1])
+    storage.create("a", b"1") if sys.argv[2] == "create" else storage.read("a")
+except SetupError as error:
+    print(round(time.monotonic() - began), error, flush=True)
+"""
+
+FORKER = """
+import os, sys
+from olfl_ray.errors import SetupError
+from olfl_ray.storage import open_storage
+storage = open_storage(sys.argv[1])
+storage.write("a", b"1")
+if os.fork() == 0:
+    try:
+        storage.read("a")
+    except SetupError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+WRITER = """
+import sys
+from olfl_ray.storage import open_storage
+storage = open_storage(sys.argv[1])
+print("ready", flush=True)
+for turn in range(10**9):
+    storage.write("object", b"ab"[turn % 2 : turn % 2 + 1] * 12_000_000)
+    storage.create(f"created/{turn}", b"c" * 100_000)
+"""
+
+
+@pytest.fixture
+def place(s3_place: str) -> Storage:
+    return open_storage(s3_place)
+
+
+def dead_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def lose_first_puts() -> Judge:
+    """Of each key, the first put is done and its answer lost."""
+    puts: Counter[str] = Counter()
+
+    def judge(method: str, path: str) -> int | None:
+        puts[path] += method == "PUT"
+        return 0 if method == "PUT" and puts[path] == 1 else None
+
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("S3://bucket/", "s3://bucket"),
+        ("s3://my.bucket-1/a study/x/", "s3://my.bucket-1/a study/x"),
+        ("gs://some_bucket/olfl", "gs://some_bucket/olfl"),
+    ],
+)
+def test_url_has_one_form(text: str, url: str) -> None:
+    assert open_storage(text).url == url
+    assert open_storage(url).url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://", "s3:///a", "s3://Bucket/a", "s3://b", "s3://bucket/../up", "s3://bucket/a//b", "s3://bucket/a?b=c",
+     "s3://bucket/a#b", "gs://bucket:80/a", "s3://bucket/a\nb"],
+)  # fmt: skip
+def test_url_of_another_form_is_refused(url: str) -> None:
+    with pytest.raises(SetupError, match=r"storage: .* must be (s3|gs)://bucket/folder"):
+        open_storage(url)
+
+
+def test_password_in_a_url_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SetupError, match="holds a user or a password") as in_spec:
+        open_storage("s3://me:hunter2@bucket/a")
+    point_at(monkeypatch, "http://me:hunter2@127.0.0.1:9")
+    with pytest.raises(SetupError, match="AWS_ENDPOINT_URL: the URL holds a user or a password") as in_environment:
+        open_storage("s3://bucket/a").keys()
+    assert "hunter2" not in str(in_spec.value) + str(in_environment.value)
+
+
+def test_storage_that_travels_holds_no_credentials(place: Storage) -> None:
+    place.write("a", b"1")
+    packed = pickle.dumps(place)
+    assert b"not-for-any-log" not in packed
+    assert pickle.loads(packed).read("a") == b"1"
+    assert "not-for-any-log" not in repr(place)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_missing_bucket_is_named(call, s3_place: str, s3_endpoint: str) -> None:
+    with pytest.raises(SetupError, match=rf"{s3_endpoint} has no bucket 'nowhere'\); create it") as caught:
+        call(open_storage("s3://nowhere/olfl"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_refused_credentials_are_named(call, place: Storage, s3_endpoint: str) -> None:
+    ask(s3_endpoint, "POST", "/moto-api/reset-auth", b"0")
+    try:
+        with pytest.raises(SetupError, match=r"refuses the credentials|denies permission") as caught:
+            call(place)
+    finally:
+        ask(s3_endpoint, "POST", "/moto-api/reset-auth", b"inf")
+    assert re.search(r"set AWS_ACCESS_KEY_ID, .* (anew|to others)$", str(caught.value))
+    assert "not-for-any-log" not in str(caught.value)
+
+
+def test_store_that_does_not_answer_is_one_message_within_fifteen_seconds(spawn, s3_place: str) -> None:
+    closed = f"http://127.0.0.1:{dead_port()}"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        silent = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        gone = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None, "AWS_METADATA_ENDPOINT": closed}
+        cases = [
+            ({"AWS_ENDPOINT_URL": closed}, "s3://bucket/a", f"({closed} does not answer); check the network and AWS"),
+            ({"AWS_ENDPOINT_URL": silent}, "s3://bucket/a", f"({silent} does not answer); check the network and AWS"),
+            (
+                {"GOOGLE_BASE_URL": closed, "GOOGLE_SKIP_SIGNATURE": "true"},
+                "gs://bucket/a",
+                f"({closed} does not answer); check the network and GOOGLE_BASE_URL",
+            ),
+            (gone, "s3://bucket/a", "(there are no credentials); set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
+        ]
+        children = [
+            (spawn(REFUSED, url, call, env=env), text) for env, url, text in cases for call in ("create", "read")
+        ]
+        lines = [child.communicate()[0].strip() for child, _ in children]
+    for line, (_, text) in zip(lines, children, strict=True):
+        seconds, _, message = line.partition(" ")
+        assert text in message
+        assert int(seconds) <= 15
+
+
+def test_short_outage_is_waited_out(place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write("a", b"1")
+    port = dead_port()
+    point_at(monkeypatch, f"http://127.0.0.1:{port}")
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(open_storage(place.url).read("a")))
+    reader.start()
+    time.sleep(1.0)
+    with relay(s3_endpoint, port=port):
+        reader.join()
+    assert found == [b"1"]
+
+
+def test_create_whose_answer_was_lost_has_not_lost_against_itself(
+    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with relay(s3_endpoint, lose_first_puts()) as url:
+        point_at(monkeypatch, url)
+        flaky = open_storage(place.url)
+        assert flaky.create("ledger/1.json", b"mine")
+        assert not flaky.create("ledger/1.json", b"mine")
+    point_at(monkeypatch, s3_endpoint)
+    assert place.read("ledger/1.json") == b"mine"
+
+
+def test_create_that_lost_and_whose_answer_was_lost_has_lost_although_the_bytes_are_equal(
+    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert place.create("begun.json", b"{}")
+    place.write("written.json", b"{}")
+    with relay(s3_endpoint, lose_first_puts()) as url:
+        point_at(monkeypatch, url)
+        assert not open_storage(place.url).create("begun.json", b"{}")
+        assert not open_storage(place.url).create("written.json", b"{}")
+
+
+def test_conflict_with_a_put_that_did_nothing_is_no_answer(
+    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def conflict_at_first(method: str, path: str) -> int | None:
+        asked.append(method)
+        return 409 if len(asked) == 1 else None
+
+    with relay(s3_endpoint, conflict_at_first) as url:
+        point_at(monkeypatch, url)
+        assert open_storage(place.url).create("a", b"1")
+    assert asked[:3] == ["PUT", "HEAD", "PUT"]
+
+
+def test_store_that_ignores_the_condition_is_refused(
+    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with relay(s3_endpoint, hide="if-none-match") as url:
+        point_at(monkeypatch, url)
+        with pytest.raises(SetupError, match="overwrites in spite of `If-None-Match"):
+            open_storage(place.url).create("a", b"1")
+
+
+def test_killed_writer_leaves_whole_objects_only(spawn, place: Storage) -> None:
+    for delay in (0.02, 0.11, 0.23):
+        child = spawn(WRITER, place.url)
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(delay)
+        child.kill()
+        child.wait()
+        for key in place.keys():
+            data = place.read(key)
+            assert (len(data), len(set(data))) == (12_000_000 if key == "object" else 100_000, 1)
+
+
+def test_forked_process_is_refused_before_it_hangs(spawn, place: Storage) -> None:
+    (line,) = spawn(FORKER, place.url).communicate(timeout=30)[0].splitlines()
+    assert re.fullmatch(rf"{place.url}/a: this process was forked .* spawn or forkserver", line)
+
+
+def test_folder_keeps_to_itself(s3_place: str) -> None:
+    inner, outer = open_storage(f"{s3_place}/x"), open_storage(s3_place)
+    open_storage(f"{s3_place}/xy").write("b", b"2")
+    inner.write("a", b"1")
+    assert inner.keys() == ["a"]
+    assert outer.keys() == ["x/a", "xy/b"]
+    assert all(key.startswith("a study") for key in open_storage(f"s3://{BUCKET}").keys())
+
+
+def test_opening_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    point_at(monkeypatch, f"http://127.0.0.1:{dead_port()}")
+    began = time.monotonic()
+    assert open_storage("s3://bucket/a").url == "s3://bucket/a"
+    assert time.monotonic() - began < 1
