@@ -35,7 +35,6 @@ class StudyView:
 
     def __init__(self, spec: StudySpec, console: Console) -> None:
         self._spec, self._console = spec, console
-        self._total = sum(arm.trials + spec.confirm.seeds for arm in spec.arms.values())
         self._began = time.monotonic()
         self._ended_here = 0
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
@@ -71,12 +70,16 @@ class StudyView:
 
     def _progress(self, state: StudyState) -> str:
         ended = sum(trial.ended for trial in state.trials.values())
+        total = max(
+            len(state.trials),
+            sum(arm["trials"] + state.spec["confirm"]["seeds"] for arm in state.spec["arms"].values()),
+        )
         seconds = time.monotonic() - self._began
         if not self._ended_here:
-            return f"{ended} of {self._total} trials"
+            return f"{ended} of {total} trials"
         rate = self._ended_here / seconds
-        left = max(0.0, (self._total - ended) / rate)
-        return f"{ended} of {self._total} trials, {60 * rate:.0f} a minute, about {left:.0f} s left"
+        left = max(0.0, (total - ended) / rate)
+        return f"{ended} of {total} trials, {60 * rate:.0f} a minute, about {left:.0f} s left"
 
 
 def status_view(state: StudyState, spec: StudySpec, caption: str = "") -> Table:

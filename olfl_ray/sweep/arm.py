@@ -53,7 +53,9 @@ class ArmSearch:
 
     def replay(self, trials: Iterable[ledger.TrialState], decided: dict[str, list[tuple[int, float]]]) -> None:
         """Rebuild the live search from the ledger; `decided` has each trial's values at decision steps."""
-        self._live = self._study(seed_of(self._spec.seed, self._arm, "sampler"))
+        trials = list(trials)
+        # Seeded anew by how far the search is: the same seed would propose the same points again.
+        self._live = self._study(seed_of(self._spec.seed, self._arm, "sampler", len(trials)))
         self._trials = self._fill(self._live, trials, decided)
 
     def propose(

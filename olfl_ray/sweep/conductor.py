@@ -103,12 +103,13 @@ class Conductor:
             SetupError: The storage refused the worker (a full disk, say): the study can't go on now.
         """
         trial = self.state.trials[message.trial]
-        if trial.ended or message.attempt < trial.attempt:
-            return False
+        if trial.ended or message.attempt < trial.attempt or message.trial not in self._live:
+            return False  # Tune repeats the last word of a trial that was told to stop
         if message.kind == "refused":
             raise SetupError(message.cause)
         if message.kind == "begun":
-            self._begin(trial, message)
+            if message.attempt > trial.attempt:
+                self._begin(trial, message)
         elif message.kind == "commit":
             assert message.commit is not None
             self._commit(message.commit)

@@ -64,6 +64,12 @@ class Session:
             yield from self._go_on()
         except SetupError as error:
             yield self._message("refused", cause=str(error))
+        except torch.OutOfMemoryError as error:
+            yield self._message("out_of_memory", cause=str(error).splitlines()[0])
+        except OlflError as error:
+            yield self._message("failed", cause=str(error))
+        except Exception:
+            yield self._message("failed", cause=traceback.format_exc())
 
     def _claim_attempt(self) -> int:
         attempt = self.assignment.scratch + 1
@@ -87,16 +93,7 @@ class Session:
                 return
         last = point.chain[-1] if point.chain else None
         state = None if point.state is None else state_from_bytes(point.state, given.device)
-        try:
-            yield from self._run(last, state)
-        except torch.OutOfMemoryError as error:
-            yield self._message("out_of_memory", cause=str(error).splitlines()[0])
-        except SetupError:
-            raise
-        except OlflError as error:
-            yield self._message("failed", cause=str(error))
-        except Exception:
-            yield self._message("failed", cause=traceback.format_exc())
+        yield from self._run(last, state)
 
     def _run(self, last: Commit | None, state: TrialState | None) -> Iterator[Message]:
         """Run on from a commit and its state; a message at each new commit."""

@@ -75,3 +75,11 @@ def test_a_search_that_sees_its_results_gets_better(conduct: Conduct) -> None:
 def _error(trial: TrialState) -> float:
     """Least at the learning rate 0.1."""
     return abs(float(trial.params["learner.optimizer.lr"]) - 0.1)
+
+
+def test_a_search_that_goes_on_proposes_new_points(conduct: Conduct) -> None:
+    search = {"parameters": LR, "pruner": "none"}
+    run_to_end(conduct(study(search=search, arms={"online": {"trials": 4}}, confirm={"seeds": 0})), _error)
+    further = conduct(study(search=search, arms={"online": {"trials": 8}}, confirm={"seeds": 0}))
+    run_to_end(further, _error)
+    assert len({trial.params["learner.optimizer.lr"] for trial in further.state.trials.values()}) == 8
