@@ -2,7 +2,8 @@
 
 That every number stays is what fences a driver that wakes up late: the number it takes for the next is there.
 So compaction deletes nothing. It writes the lines of all events so far into one object, which a start reads
-in place of thousands; where that object is damaged, the events themselves are read.
+in place of thousands. Where that object is damaged, the events themselves are read; where one of them is damaged or
+missing, its copy is used if it is whole.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ import json
 import logging
 import secrets
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from olfl_ray.errors import Fenced, LedgerError, StudyError
 from olfl_ray.ledger.codec import Damaged, Unknown, decode, encode, seal, unseal
 from olfl_ray.ledger.events import Event, StudyCreated
-from olfl_ray.ledger.rules import apply
-from olfl_ray.ledger.state import StudyState
+from olfl_ray.ledger.rules import advance
+from olfl_ray.ledger.state import StudyState, TrialState
 from olfl_ray.storage import Storage
 
 __all__ = ["Ledger"]
 
 _FOLDER = "ledger/"
 _COMPACTED = f"{_FOLDER}compacted.jsonl"
+_READERS = 16  # objects read at a time: an object store answers each after some milliseconds
 _log = logging.getLogger(__name__)
 
 
@@ -39,6 +43,8 @@ class Ledger:
         self._writer = secrets.token_hex(4)
         self._lines: list[bytes] = []
         self._events: list[Event] = []
+        self._head: StudyState | None = None  # its trials are the next line's, which grow in place
+        self._trials: dict[str, TrialState] = {}
         self._state: StudyState | None = None
 
     @classmethod
@@ -77,18 +83,15 @@ class Ledger:
         """
         ledger = cls(storage)
         numbers = _numbers(storage)
-        lines = _compacted(storage)
-        last = max(len(lines), *numbers, 0)
+        copies, whole = _compacted(storage)
+        last = max([*copies, *numbers], default=0)
         if last == 0:
             raise StudyError(f"{storage.url}: there is no study here; check the name, or run its spec first")
+        lines = dict(copies) if whole else {}
+        lines |= _read_all(storage, [number for number in range(1, last + 1) if number not in lines])
         for number in range(1, last + 1):
             try:
-                line = lines[number - 1] if number <= len(lines) else storage.read(_key(number))
-                ledger._take(line, decode(line, number))
-            except FileNotFoundError as error:
-                raise _unreadable(storage, number, last, "is missing") from error
-            except Damaged as error:
-                raise _unreadable(storage, number, last, f"is damaged ({error})") from error
+                ledger._take(*_whole(storage, number, last, lines.get(number), copies.get(number)))
             except Unknown as error:
                 raise StudyError(
                     f"{storage.url}/{_key(number)}: event {number} was written by another version of olfl_ray"
@@ -106,7 +109,9 @@ class Ledger:
     @property
     def state(self) -> StudyState:
         """Where the study stands."""
-        assert self._state is not None, "a ledger holds at least its study's creation"
+        assert self._head is not None, "a ledger holds at least its study's creation"
+        if self._state is None:
+            self._state = replace(self._head, trials=self._trials.copy())
         return self._state
 
     def append(self, event: Event) -> None:
@@ -126,7 +131,7 @@ class Ledger:
             as_replayed = decode(line, number)
         except (TypeError, ValueError) as error:
             raise LedgerError(f"{error}, in {event!r}") from error
-        apply(self._state, as_replayed)
+        advance(self._head, as_replayed)
         if not self._storage.create(_key(number), line) and self._storage.read(_key(number)) != line:
             raise Fenced(f"{self._storage.url}: another driver wrote event {number}; this one must stop")
         self._take(line, as_replayed)
@@ -138,7 +143,11 @@ class Ledger:
         self._storage.write(_COMPACTED, seal(head + body))
 
     def _take(self, line: bytes, event: Event) -> None:
-        self._state = apply(self._state, event)
+        head, trial = advance(self._head, event)
+        if trial is not None:
+            self._trials[str(trial.id)] = trial
+        self._head = replace(head, trials=self._trials)
+        self._state = None
         self._lines.append(line)
         self._events.append(event)
 
@@ -153,20 +162,59 @@ def _numbers(storage: Storage) -> list[int]:
     return [int(name.stem) for name in names if name.suffix == ".json" and name.stem.isdecimal()]
 
 
-def _compacted(storage: Storage) -> list[bytes]:
-    """The lines of the compacted object; none where there is no whole one."""
+def _compacted(storage: Storage) -> tuple[dict[int, bytes], bool]:
+    """Number -> line of the whole events in the compacted object, and whether that object is whole."""
     try:
         sealed = storage.read(_COMPACTED)
     except FileNotFoundError:
-        return []
+        return {}, False
     try:
         head, *lines = unseal(sealed).splitlines(keepends=True)
         if json.loads(head)["events"] != len(lines):
             raise Damaged("it does not hold the number of events that it names")
     except Damaged as error:
         _log.warning("%s/%s: %s; the events themselves are read in its place", storage.url, _COMPACTED, error)
-        return []
-    return lines
+        return _salvaged(sealed), False
+    return dict(enumerate(lines, start=1)), True
+
+
+def _salvaged(damaged: bytes) -> dict[int, bytes]:
+    """Number -> line of each line that is whole by its own checksum."""
+    found = {}
+    for line in damaged.splitlines(keepends=True):
+        try:
+            found[int(json.loads(unseal(line))["number"])] = line
+        except (Damaged, KeyError):
+            continue
+    return found
+
+
+def _read_all(storage: Storage, numbers: list[int]) -> dict[int, bytes]:
+    """Number -> bytes of each of these events that is there."""
+
+    def read(number: int) -> bytes | None:
+        try:
+            return storage.read(_key(number))
+        except FileNotFoundError:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = dict(zip(numbers, pool.map(read, numbers), strict=True))
+    return {number: line for number, line in found.items() if line is not None}
+
+
+def _whole(storage: Storage, number: int, last: int, line: bytes | None, copy: bytes | None) -> tuple[bytes, Event]:
+    """An event's line and the event: its own object's, or else the copy's."""
+    problem = "is missing"
+    if line is not None:
+        try:
+            return line, decode(line, number)
+        except Damaged as error:
+            problem = f"is damaged ({error})"
+    if copy in (None, line):
+        raise _unreadable(storage, number, last, problem)
+    _log.warning("%s/%s: event %d %s; its copy in %s is used", storage.url, _key(number), number, problem, _COMPACTED)
+    return copy, decode(copy, number)
 
 
 def _unreadable(storage: Storage, number: int, last: int, problem: str) -> StudyError:

@@ -26,7 +26,7 @@ from olfl_ray.ledger.events import (
 )
 from olfl_ray.ledger.state import StudyState, TrialId, TrialState
 
-__all__ = ["apply"]
+__all__ = ["advance", "apply"]
 
 
 def apply(state: StudyState | None, event: Event) -> StudyState:
@@ -39,37 +39,49 @@ def apply(state: StudyState | None, event: Event) -> StudyState:
     Raises:
         LedgerError: The rules do not allow that event in that state.
     """
+    after, trial = advance(state, event)
+    return after if trial is None else replace(after, trials={**after.trials, str(trial.id): trial})
+
+
+def advance(state: StudyState | None, event: Event) -> tuple[StudyState, TrialState | None]:
+    """What `apply` does, apart from putting the trial among the others: its cost does not grow with their number.
+
+    Returns:
+        The study, its trials as they were; and the trial that the event is about as it is now, if there is one.
+
+    Raises:
+        LedgerError: The rules do not allow that event in that state.
+    """
     if isinstance(event, StudyCreated):
         _require(state is None, "a study is created once", event)
-        return StudyState(
+        created = StudyState(
             name=event.name,
             digest=event.digest,
             spec=event.spec,
             versions=event.versions,
             created_at=event.time,
         )
+        return created, None
     if state is None:
         raise LedgerError(f"a study's first event creates it, but this is {event!r}")
     if isinstance(event, DriverStarted):
         _require(event.epoch > state.epoch, f"the epoch must be greater than {state.epoch}", event)
-        return replace(state, epoch=event.epoch, driving=True)
+        return replace(state, epoch=event.epoch, driving=True), None
     if isinstance(event, DriverStopped):
         _require(state.driving, "no driver is running", event)
         _require(event.epoch == state.epoch, f"the running driver's epoch is {state.epoch}", event)
-        return replace(state, driving=False)
+        return replace(state, driving=False), None
     if isinstance(event, Revised):
-        return replace(state, spec=event.spec)
+        return replace(state, spec=event.spec), None
     if isinstance(event, Proposed):
-        trial = _propose(state, event)
-    elif isinstance(event, Reopened):
-        trial = _reopen(_proposed(state, event), event)
-    elif isinstance(event, (Began, Committed, Ended, Stopped)):
+        return state, _propose(state, event)
+    if isinstance(event, Reopened):
+        return state, _reopen(_proposed(state, event), event)
+    if isinstance(event, (Began, Committed, Ended, Stopped)):
         before = _proposed(state, event)
         _require(not before.ended, f"the trial is {before.state} already", event)
-        trial = _advance(before, event)
-    else:
-        raise LedgerError(f"no rule for {event!r}")
-    return replace(state, trials={**state.trials, event.trial: trial})
+        return state, _go_on(before, event)
+    raise LedgerError(f"no rule for {event!r}")
 
 
 def _proposed(state: StudyState, event: Began | Committed | Ended | Stopped | Reopened) -> TrialState:
@@ -109,7 +121,7 @@ def _propose(state: StudyState, event: Proposed) -> TrialState:
     return TrialState(id=trial, params=event.params, seeds=tuple(event.seeds), proposed_at=event.time)
 
 
-def _advance(trial: TrialState, event: Began | Committed | Ended | Stopped) -> TrialState:
+def _go_on(trial: TrialState, event: Began | Committed | Ended | Stopped) -> TrialState:
     match event:
         case Began():
             _require(event.attempt > trial.attempt, f"the attempt must be greater than {trial.attempt}", event)
