@@ -1,19 +1,20 @@
-"""Exact one-step meta-gradient by a forward-mode product: no second backward pass through f (METHOD.md)."""
+"""Exact meta-gradient by products along w: no second backward pass through f, no unrolled graph (METHOD.md)."""
 
 # B batch, C outputs
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.func import functional_call
 
 from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Batch, Problem
 from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.unroll import Point, leaves, unroll
 
 __all__ = ["exact"]
 
@@ -27,60 +28,72 @@ def exact(
     lr: float | Tensor,
     train: Sequence[Batch],
     meta: Batch,
+    *,
+    memory: Literal["low", "fast"] = "fast",
 ) -> StepResult:
-    """As `reverse` for one base step, with the same value to rounding.
+    """As `reverse`, with the same value to rounding.
 
-    v = grad L_T at theta'
-    w = (dU/dg)^T v
-    u = J_f(theta; x) w
-    dL_T/dphi = d/dphi < dM_phi/df (y, f(x)), u >
+    Args:
+        problem: As of `reverse`, like all that follow but the last.
+        theta: Parameters before the steps.
+        buffers: Buffers before the steps.
+        opt_state: State of the base optimizer.
+        phi: Parameters of the learned loss.
+        lr: Base learning rate alpha.
+        train: One batch a base step.
+        meta: The batch of the outer objective.
+        memory: low: u = J_f w in forward mode, which computes the activations anew and drops them on the way (9 passes
+            where a plain step takes 3). fast: g is linear in df, so u is the derivative of <g, w> in df: autograd walks
+            the first step's kept backward pass once more (8 passes; the activations' memory about twice).
     """
-    assert problem.learned is not None
-    assert len(train) == 1
-    (x, y), names = train[0], list(theta)
-    before = torch.get_rng_state() if problem.draws_random else None
-
-    # Base step: g = J_f^T dM/df; only the small graph from phi to dM/df is kept.
-    leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
-    phi = {name: value.detach().requires_grad_() for name, value in phi.items()}
-    outputs_BC, live = problem.train_forward(leaves, buffers, x)
-    f_BC = outputs_BC.detach().requires_grad_()
-    learned_loss = functional_call(problem.learned, phi, (f_BC, y))
-    (df_BC,) = torch.autograd.grad(learned_loss, f_BC, create_graph=True)
-    g = dict(zip(names, torch.autograd.grad(outputs_BC, list(leaves.values()), df_BC.detach()), strict=True))
-    with torch.no_grad():
-        theta_next, state = problem.optimizer.update(theta, g, opt_state, lr)
-        task_loss = problem.task_loss(f_BC, y)
-
-    # v = grad L_T at theta'
-    ahead = {name: value.detach().requires_grad_() for name, value in theta_next.items()}
-    meta_loss = problem.task_loss(problem.quiet_forward(ahead, live, meta[0]), meta[1])
-    v = dict(zip(names, torch.autograd.grad(meta_loss, list(ahead.values())), strict=True))
-
-    w = problem.optimizer.pullback(v, lr)
-    if w is None:
-        g = {name: value.requires_grad_() for name, value in g.items()}
-        moved, _ = problem.optimizer.update(theta, g, opt_state, lr)
-        w = dict(zip(names, torch.autograd.grad(list(moved.values()), list(g.values()), list(v.values())), strict=True))
-
-    # u = J_f(theta; x) w, with the train pass's own batch statistics and dropout mask.
-    after = torch.get_rng_state() if before is not None else None
-    if before is not None:
-        torch.set_rng_state(before)
-    with torch.no_grad(), forward_ad.dual_level():
-        dual = {name: forward_ad.make_dual(theta[name], w[name]) for name in names}
-        u_BC = forward_ad.unpack_dual(problem.quiet_forward(dual, buffers, x)).tangent
-    if after is not None:
-        torch.set_rng_state(after)
-
-    # A bias of the last layer does not move the gradient of M_phi: its derivative is 0.
-    phi_grad = torch.autograd.grad((df_BC * u_BC).sum(), list(phi.values()), materialize_grads=True)
-    return StepResult(
-        theta=theta_next,
-        buffers={name: value.detach() for name, value in live.items()},
-        opt_state=state,
-        phi_grad=dict(zip(phi, phi_grad, strict=True)),
-        base_loss=learned_loss.detach(),
-        task_loss=task_loss,
-        meta_loss=meta_loss.detach(),
+    return unroll(
+        problem,
+        theta,
+        buffers,
+        opt_state,
+        phi,
+        lr,
+        train,
+        meta,
+        outputs_along=_forward_mode if memory == "low" else _transposed_twice,
+        gradients_along=_forward_over_reverse,
+        keep_backward=memory == "fast",
     )
+
+
+def _forward_mode(problem: Problem, point: Point, w: Params) -> Tensor:
+    """u = J_f w with the train pass's own batch statistics and dropout mask."""
+    x, _ = point.batch
+    with problem.replay(point.random, x), torch.no_grad(), forward_ad.dual_level():
+        dual = {name: forward_ad.make_dual(point.theta[name], w[name]) for name in point.theta}
+        output_BC, u_BC = forward_ad.unpack_dual(problem.quiet_forward(dual, point.buffers, x))
+    return torch.zeros_like(output_BC) if u_BC is None else u_BC
+
+
+def _transposed_twice(problem: Problem, point: Point, w: Params) -> Tensor:
+    """u = d <g, w> / d df, where g = J_f^T df."""
+    assert point.backward is not None
+    df_BC, g = point.backward
+    reached = [(value, w[name]) for name, value in zip(point.theta, g, strict=True) if value.requires_grad]
+    outputs, seeds = [value for value, _ in reached], [seed for _, seed in reached]
+    (u_BC,) = torch.autograd.grad(outputs, df_BC, seeds, materialize_grads=True)
+    return u_BC
+
+
+def _forward_over_reverse(
+    problem: Problem, phi: Params, point: Point, w: Params
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tangent of grad_(theta, phi) M_phi along (w, 0): H w, and d <g, w> / d phi."""
+    x, y = point.batch
+    theta_leaves, phi_leaves = leaves(point.theta), leaves(phi)
+    inputs = [*theta_leaves.values(), *phi_leaves.values()]
+    with problem.replay(point.random, x), forward_ad.dual_level():
+        dual = {name: forward_ad.make_dual(value, w[name]) for name, value in theta_leaves.items()}
+        loss = problem.learned_loss(phi_leaves, problem.quiet_forward(dual, point.buffers, x), y)
+        grads = torch.autograd.grad(loss, inputs, materialize_grads=True)
+        tangents = [forward_ad.unpack_dual(grad).tangent for grad in grads]
+    found = iter(
+        torch.zeros_like(value) if tangent is None else tangent
+        for value, tangent in zip(inputs, tangents, strict=True)
+    )
+    return {name: next(found) for name in theta_leaves}, {name: next(found) for name in phi_leaves}

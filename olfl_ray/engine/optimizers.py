@@ -65,8 +65,8 @@ class Optimizer(ABC):
             theta' and the state after the step.
         """
 
-    def pullback(self, vector: Params, lr: float | Tensor) -> dict[str, Tensor] | None:
-        """(dU/dg)^T v where it does not depend on g; None where autograd must be asked."""
+    def gradient_factor(self, lr: float | Tensor) -> float | Tensor | None:
+        """c where dtheta'/dg is c times the identity; None where autograd must be asked."""
         return None
 
 
@@ -100,11 +100,10 @@ class Sgd(Optimizer):
             new_params[name] = value - lr * direction
         return new_params, new_state
 
-    def pullback(self, vector: Params, lr: float | Tensor) -> dict[str, Tensor] | None:
+    def gradient_factor(self, lr: float | Tensor) -> float | Tensor | None:
         if self.clip_norm is not None:
             return None
-        factor = -lr * (1 + self.momentum if self.nesterov else 1.0)
-        return {name: factor * value for name, value in vector.items()}
+        return -lr * (1 + self.momentum if self.nesterov else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

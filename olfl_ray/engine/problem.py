@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from olfl_ray.engine.calling import Stateless
 from olfl_ray.engine.optimizers import Optimizer, Params
 
 __all__ = ["Batch", "Problem"]
@@ -39,6 +39,15 @@ class Problem:
     optimizer: Optimizer
     draws_random: bool
 
+    @cached_property
+    def _f(self) -> Stateless:
+        return Stateless(self.module)
+
+    @cached_property
+    def _m(self) -> Stateless:
+        assert self.learned is not None
+        return Stateless(self.learned)
+
     def theta(self) -> dict[str, Tensor]:
         """The module's own trainable parameters, copied."""
         return {name: p.detach().clone() for name, p in self.module.named_parameters() if p.requires_grad}
@@ -47,36 +56,53 @@ class Problem:
         """The module's own buffers, copied."""
         return {name: value.detach().clone() for name, value in self.module.named_buffers()}
 
+    def learned_loss(self, phi: Params, outputs: Tensor, targets: Tensor) -> Tensor:
+        """M_phi(y, f(x)), a scalar."""
+        return self._m(phi, outputs, targets)
+
     def train_forward(self, theta: Params, buffers: Params, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """f_theta(x) in train mode, and the buffers after it."""
         updated = {name: value.clone() for name, value in buffers.items()}
-        return functional_call(self.module, {**theta, **updated}, (x,)), updated
+        return self._f.call_and_collect({**theta, **updated}, x)
 
     def quiet_forward(self, theta: Params, buffers: Params, x: Tensor) -> Tensor:
         """f_theta(x) in train mode with batch statistics of its own; buffers stay as they are."""
-        with _batch_norms_quiet(self.module):
-            output: Tensor = functional_call(self.module, {**theta, **buffers}, (x,))
-        return output
+        copies = {name: value.clone() for name, value in buffers.items()}
+        with self._f.quiet():
+            return self._f({**theta, **copies}, x)
 
     @torch.no_grad()
     def predict(self, theta: Params, buffers: Params, x: Tensor, chunk: int = 2048) -> Tensor:
         """f_theta(x) in evaluation mode, without gradients, in chunks of rows."""
+        tensors = {**theta, **buffers}
         self.module.eval()
         try:
-            parts = [functional_call(self.module, {**theta, **buffers}, (part,)) for part in x.split(chunk)]
+            parts = [self._f(tensors, part) for part in x.split(chunk)]
         finally:
             self.module.train()
         return torch.cat(parts)
 
+    def random_state(self, x: Tensor) -> Tensor | None:
+        """The state that a forward pass on x's device draws from; None where a pass draws nothing."""
+        if not self.draws_random:
+            return None
+        return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
 
-@contextlib.contextmanager
-def _batch_norms_quiet(module: nn.Module) -> Iterator[None]:
-    """Batch norms use the batch's statistics and leave their running ones alone."""
-    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
+    @contextlib.contextmanager
+    def replay(self, state: Tensor | None, x: Tensor) -> Iterator[None]:
+        """Passes inside draw what was drawn after `state`; the random state is put back afterwards."""
+        now = self.random_state(x) if state is not None else None
+        try:
+            _set_random_state(state, x)
+            yield
+        finally:
+            _set_random_state(now, x)
+
+
+def _set_random_state(state: Tensor | None, x: Tensor) -> None:
+    if state is None:
+        return
+    if x.is_cuda:
+        torch.cuda.set_rng_state(state, x.device)
+    else:
+        torch.set_rng_state(state)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Batch, Problem
@@ -47,10 +46,10 @@ def reverse(
     learned_loss = task_loss = torch.zeros(())
     for x, y in train:
         outputs, live = problem.train_forward(current, live, x)
-        learned_loss = functional_call(problem.learned, phi, (outputs, y))
+        learned_loss = problem.learned_loss(phi, outputs, y)
         task_loss = problem.task_loss(outputs.detach(), y)
         names = list(current)
-        grads = torch.autograd.grad(learned_loss, [current[name] for name in names], create_graph=True)
+        grads = torch.autograd.grad(learned_loss, [current[name] for name in names], create_graph=True, materialize_grads=True)
         current, state = problem.optimizer.update(current, dict(zip(names, grads, strict=True)), state, lr)
     meta_loss = problem.task_loss(problem.quiet_forward(current, live, meta[0]), meta[1])
     names = list(phi)

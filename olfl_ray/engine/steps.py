@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from olfl_ray.engine.exact import exact
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd, clip_by_norm, global_norm
@@ -60,8 +59,10 @@ def base_step(problem: Problem, state: LearnerState, batch: Batch, lr: float | T
     x, y = batch
     theta = {name: value.requires_grad_() for name, value in state.theta.items()}
     outputs, buffers = problem.train_forward(theta, state.buffers, x)
-    learned = problem.learned
-    loss = problem.base_loss(outputs, y) if learned is None else functional_call(learned, state.phi, (outputs, y))
+    if problem.learned is None:
+        loss = problem.base_loss(outputs, y)
+    else:
+        loss = problem.learned_loss(state.phi, outputs, y)
     grads = dict(zip(theta, torch.autograd.grad(loss, list(theta.values())), strict=True))
     with torch.no_grad():
         new_theta, opt_state = problem.optimizer.update(theta, grads, state.opt_state, lr)

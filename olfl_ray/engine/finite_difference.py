@@ -1,0 +1,81 @@
+"""Approximate meta-gradient by finite differences along w: one more forward pass, and one backward a further step."""
+
+# B batch, C outputs
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from olfl_ray.engine.optimizers import Params, global_norm
+from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.unroll import Point, leaves, unroll
+
+__all__ = ["finite_difference"]
+
+
+def finite_difference(
+    problem: Problem,
+    theta: Params,
+    buffers: Params,
+    opt_state: Params,
+    phi: Params,
+    lr: float | Tensor,
+    train: Sequence[Batch],
+    meta: Batch,
+) -> StepResult:
+    """Arguments as of `reverse`; the gradient of phi is approximate.
+
+    u = (f(theta + h w) - f(theta)) / h with h |w| = sqrt(machine epsilon) |theta|: half of the digits in a smooth
+    network, fewer where a ReLU or a maximum changes its branch on the way. With more steps than one, differences of
+    gradients stand for the Hessian's products.
+    """
+    return unroll(
+        problem,
+        theta,
+        buffers,
+        opt_state,
+        phi,
+        lr,
+        train,
+        meta,
+        outputs_along=_outputs,
+        gradients_along=_gradients,
+        keep_backward=False,
+    )
+
+
+def _shifted(theta: Params, w: Params) -> tuple[dict[str, Tensor], Tensor]:
+    """theta + h w, and h."""
+    info = torch.finfo(next(iter(theta.values())).dtype)
+    h = info.eps**0.5 * global_norm(theta) / global_norm(w).clamp(min=info.tiny**0.5)
+    return {name: value + h * w[name] for name, value in theta.items()}, h
+
+
+@torch.no_grad()
+def _outputs(problem: Problem, point: Point, w: Params) -> Tensor:
+    x, _ = point.batch
+    shifted, h = _shifted(point.theta, w)
+    with problem.replay(point.random, x):
+        moved_BC = problem.quiet_forward(shifted, point.buffers, x)
+    assert point.outputs_BC is not None
+    return (moved_BC - point.outputs_BC) / h
+
+
+def _gradients(problem: Problem, phi: Params, point: Point, w: Params) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    shifted, h = _shifted(point.theta, w)
+    here, there = (_gradient(problem, phi, point, theta) for theta in (point.theta, shifted))
+    slopes = [(b - a) / h for a, b in zip(here, there, strict=True)]
+    found = iter(slopes)
+    return {name: next(found) for name in point.theta}, {name: next(found) for name in phi}
+
+
+def _gradient(problem: Problem, phi: Params, point: Point, theta: Params) -> tuple[Tensor, ...]:
+    x, y = point.batch
+    theta, phi = leaves(theta), leaves(phi)
+    with problem.replay(point.random, x):
+        loss = problem.learned_loss(phi, problem.quiet_forward(theta, point.buffers, x), y)
+    return torch.autograd.grad(loss, [*theta.values(), *phi.values()], materialize_grads=True)

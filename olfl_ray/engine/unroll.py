@@ -1,0 +1,186 @@
+"""Base steps forward, then their adjoint backward: d L_T / d phi with theta, g and the optimizer's state kept a step."""
+
+# B batch, C outputs
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from olfl_ray.engine.optimizers import Params
+from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.result import StepResult
+
+__all__ = ["Point", "leaves", "unroll"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Where one base step was taken: all that its derivatives need, with no activation of the network.
+
+    Args:
+        theta: Parameters before the step.
+        buffers: Buffers before the step.
+        opt_state: State of the base optimizer before the step.
+        g: grad_theta M_phi.
+        batch: The train batch.
+        random: State that the forward pass drew from, None where it draws nothing.
+        outputs_BC: f_theta(x), kept of the first step alone.
+        df_BC: d M_phi / d f as a function of phi, kept of the first step alone.
+        backward: The first step's g as a function of df, where its graph is kept.
+    """
+
+    theta: Params
+    buffers: Params
+    opt_state: Params
+    g: Params
+    batch: Batch
+    random: Tensor | None
+    outputs_BC: Tensor | None = None
+    df_BC: Tensor | None = None
+    backward: tuple[Tensor, Sequence[Tensor]] | None = None
+
+
+OutputsAlong = Callable[[Problem, Point, Params], Tensor]
+"""u = J_f(theta; x) w, of shape (B, C)."""
+GradientsAlong = Callable[[Problem, Params, Point, Params], tuple[dict[str, Tensor], dict[str, Tensor]]]
+"""H w, H = the Hessian of M_phi in theta; and d <g, w> / d phi."""
+
+
+def leaves(tensors: Params) -> dict[str, Tensor]:
+    """The same values as leaves of a new graph."""
+    return {name: value.detach().requires_grad_() for name, value in tensors.items()}
+
+
+def unroll(
+    problem: Problem,
+    theta: Params,
+    buffers: Params,
+    opt_state: Params,
+    phi: Params,
+    lr: float | Tensor,
+    train: Sequence[Batch],
+    meta: Batch,
+    *,
+    outputs_along: OutputsAlong,
+    gradients_along: GradientsAlong,
+    keep_backward: bool,
+) -> StepResult:
+    """Arguments and result as of `reverse`; how a derivative along w is taken is the estimator's.
+
+    With lambda and sigma the adjoints of theta and of the optimizer's state, from lambda = grad L_T at the last theta,
+    sigma = 0, a step backward is (the idea: MixFlow-MG, arXiv 2505.00793; one step: METHOD.md)
+
+        w                = (dU/dg)^T (lambda, sigma)
+        dL_T/dphi       += d <g, w> / d phi
+        lambda, sigma    = (dU/d(theta, s))^T (lambda, sigma) + (H w, 0)
+
+    At the first step no lambda is needed, and d <g, w> / d phi = d/dphi < dM_phi/df, u >, u = J_f w: no Hessian there.
+    """
+    phi = leaves(phi)
+    points: list[Point] = []
+    live: Params = buffers
+    learned_loss = task_loss = torch.zeros(())
+    for batch in train:
+        point, live_next, learned_loss = _point(
+            problem, theta, live, opt_state, phi, batch, not points, keep_backward and not points
+        )
+        points.append(point)
+        with torch.no_grad():
+            theta, opt_state = problem.optimizer.update(theta, point.g, opt_state, lr)
+            assert point.outputs_BC is not None
+            task_loss = problem.task_loss(point.outputs_BC, batch[1])
+        if len(points) > 1:
+            points[-1] = replace(point, outputs_BC=None)
+        live = live_next
+    ahead = leaves(theta)
+    meta_loss = problem.task_loss(problem.quiet_forward(ahead, live, meta[0]), meta[1])
+    adjoint: Params = _grad(meta_loss, ahead)
+    phi_grad: dict[str, Tensor] = {}
+    sigma: Params = {}
+    for point in reversed(points[1:]):
+        w, direct, sigma = _through_update(problem, point, lr, adjoint, sigma)
+        curved, along_phi = gradients_along(problem, phi, point, w)
+        adjoint = {name: value + curved[name] for name, value in direct.items()}
+        phi_grad = {name: phi_grad[name] + value if phi_grad else value for name, value in along_phi.items()}
+    first, scale = points[0], None
+    if len(points) == 1:
+        scale, w = problem.optimizer.gradient_factor(lr), adjoint
+    if scale is None:
+        w, _, _ = _through_update(problem, first, lr, adjoint, sigma, gradient_only=True)
+    u_BC = outputs_along(problem, first, w)
+    if scale is not None:
+        u_BC = u_BC * scale
+    assert first.df_BC is not None
+    along_phi = _grad(first.df_BC, phi, u_BC)
+    return StepResult(
+        theta=dict(theta),
+        buffers={name: value.detach() for name, value in live.items()},
+        opt_state=dict(opt_state),
+        phi_grad={name: phi_grad[name] + value if phi_grad else value for name, value in along_phi.items()},
+        base_loss=learned_loss.detach(),
+        task_loss=task_loss,
+        meta_loss=meta_loss.detach(),
+    )
+
+
+def _grad(value: Tensor, of: Params, seed: Tensor | None = None) -> dict[str, Tensor]:
+    # Not every parameter need take part: a bias of the loss network's last layer does not move the gradient of M_phi.
+    found = torch.autograd.grad(value, list(of.values()), seed, materialize_grads=True)
+    return dict(zip(of, found, strict=True))
+
+
+def _point(
+    problem: Problem,
+    theta: Params,
+    buffers: Params,
+    opt_state: Params,
+    phi: Params,
+    batch: Batch,
+    keep_df: bool,
+    keep_backward: bool,
+) -> tuple[Point, dict[str, Tensor], Tensor]:
+    """g = J_f^T dM/df, with the small graph from phi to dM/df (first step) and that from df to g (where asked for)."""
+    x, y = batch
+    random, theta_leaves = problem.random_state(x), leaves(theta)
+    outputs_BC, live = problem.train_forward(theta_leaves, buffers, x)
+    f_BC = outputs_BC.detach().requires_grad_()
+    learned_loss = problem.learned_loss(phi, f_BC, y)
+    (df_BC,) = torch.autograd.grad(learned_loss, f_BC, create_graph=keep_df)
+    seed_BC = df_BC.detach().requires_grad_(keep_backward)
+    inputs = list(theta_leaves.values())
+    g = torch.autograd.grad(outputs_BC, inputs, seed_BC, create_graph=keep_backward, materialize_grads=True)
+    point = Point(
+        theta=theta,
+        buffers=buffers,
+        opt_state=opt_state,
+        g={name: value.detach() for name, value in zip(theta, g, strict=True)},
+        batch=batch,
+        random=random,
+        outputs_BC=f_BC.detach(),
+        df_BC=df_BC if keep_df else None,
+        backward=(seed_BC, g) if keep_backward else None,
+    )
+    return point, live, learned_loss
+
+
+def _through_update(
+    problem: Problem, point: Point, lr: float | Tensor, adjoint: Params, sigma: Params, *, gradient_only: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """(dU/dg)^T, (dU/dtheta)^T and (dU/ds)^T of (lambda, sigma): autograd through the optimizer's arithmetic alone."""
+    g = leaves(point.g)
+    theta, state = (point.theta, point.opt_state) if gradient_only else (leaves(point.theta), leaves(point.opt_state))
+    moved, after = problem.optimizer.update(theta, g, state, lr)
+    outputs, seeds = list(moved.values()), [adjoint[name] for name in moved]
+    for name, value in sigma.items():
+        if after[name].requires_grad:
+            outputs.append(after[name])
+            seeds.append(value)
+    groups: list[Mapping[str, Tensor]] = [g] if gradient_only else [g, theta, state]
+    inputs = [value for group in groups for value in group.values()]
+    found = iter(torch.autograd.grad(outputs, inputs, seeds, materialize_grads=True))
+    parts = [{name: next(found) for name in group} for group in groups]
+    return (parts[0], {}, {}) if gradient_only else (parts[0], parts[1], parts[2])
