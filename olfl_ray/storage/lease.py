@@ -30,6 +30,7 @@ from olfl_ray.storage.protocol import Storage
 __all__ = ["Lease"]
 
 _BEATS_PER_TTL = 4
+_LONGEST = 3600.0  # seconds; a claim with a longer ttl is damaged, and nobody waits for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,8 @@ class _Claim:
             claim = cls(**json.loads(data))
             since, beat, ttl = float(claim.since), float(claim.beat), float(claim.ttl)
             datetime.fromtimestamp(since, UTC)
-            return replace(claim, pid=int(claim.pid), since=since, beat=beat, ttl=ttl)
+            sane = 0 < int(claim.pid) < 2**31 and 0 < ttl <= _LONGEST
+            return replace(claim, pid=int(claim.pid), since=since, beat=beat, ttl=ttl) if sane else None
         except (ValueError, TypeError, OverflowError, OSError):
             return None
 
@@ -104,15 +106,15 @@ class Lease:
         Args:
             storage: The study's storage.
             holder: A name for people, shown to whoever is refused.
-            ttl: Seconds without a beat after which this holding may be taken by another.
+            ttl: Seconds without a beat after which this holding may be taken by another; at most 3600.
             above: The new epoch is greater than this. Give the ledger's epoch: it holds even where somebody
                 deleted the lease's objects by hand.
 
         Raises:
             StudyError: Somebody else holds it; names the host, the process and since when.
         """
-        if not ttl > 0:
-            raise ValueError(f"ttl: it must be positive, but is {ttl}")
+        if not 0 < ttl <= _LONGEST:
+            raise ValueError(f"ttl: it must be positive and at most {_LONGEST:.0f} seconds, but is {ttl}")
         latest = _latest(storage)
         if latest and not _is_free(storage, latest, ttl):
             raise _refusal(storage, latest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ from olfl_ray.ledger import (
     StudyCreated,
 )
 from olfl_ray.ledger.codec import encode, seal
-from olfl_ray.storage import Storage
+from olfl_ray.storage import Storage, open_storage
 
 APPENDER = """
 import sys
@@ -189,7 +190,9 @@ def test_compacted_events_are_not_read_again(ledger: Ledger, place: Storage) -> 
     assert Ledger.load(place).state == ledger.state
 
 
-def test_ten_thousand_events_replay_in_two_seconds_after_compaction(ledger: Ledger, place: Storage, tmp_path) -> None:
+def test_ten_thousand_events_replay_in_two_seconds_after_compaction(tmp_path: Path) -> None:
+    place = open_storage(tmp_path)
+    Ledger.create(place, {}, "d", "n", {})
     events: list[Event] = [DriverStarted(epoch=1, host="h", pid=1)]
     for ordinal in range(1000):
         trial = f"arm/{ordinal}"
