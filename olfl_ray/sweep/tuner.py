@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ from olfl_ray.worker.trainable import LossLearning
 __all__ = ["check_resources", "run_trials"]
 
 Assign = Callable[[TrialState], Assignment]
+CLUSTER = "RAY_ADDRESS"
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""Ray takes 127.0.0.1 for the machine's own address, and would speak over the network."""
 MAX_LOSSES = 3
 """Losses of a trial's worker in a row, without a new commit between them, that fail the trial."""
 
@@ -116,20 +120,26 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
 
 
 def check_resources(spec: StudySpec) -> None:
-    """Refuse a study whose trials can never be placed.
+    """Refuse a study whose trials can never be placed. Connects to the cluster that `RAY_ADDRESS` names, if any.
 
     Raises:
-        SetupError: No node can ever satisfy what one trial takes.
+        SetupError: No node can ever satisfy what one trial takes, or the cluster can't be reached.
     """
-    if ray.is_initialized():
-        have = ray.cluster_resources()
+    if CLUSTER in os.environ or ray.is_initialized():
+        started = _start_ray()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if started:
+            ray.shutdown()
     else:  # GPUs are for torch to count, as `trial.check` does
-        have = {"CPU": os.cpu_count() or 1, "GPU": math.inf, "memory": psutil.virtual_memory().total}
-    for name, amount in _wanted(spec).items():
-        if amount > have.get(name, 0):
-            raise SetupError(
-                f"resources.{name.lower()}: a trial takes {amount:g}, but there are {have.get(name, 0):g} here; lower it"
-            )
+        nodes = [{"CPU": os.cpu_count() or 1, "GPU": math.inf, "memory": psutil.virtual_memory().total}]
+    wanted = _wanted(spec)
+    if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+        return
+    for name, amount in wanted.items():
+        most = max((node.get(name, 0) for node in nodes), default=0)
+        if amount > most:
+            raise SetupError(f"resources.{name.lower()}: a trial takes {amount:g}, but no node has more than {most:g}")
+    raise SetupError(f"resources: no node has all that a trial takes together ({wanted}); lower one of them")
 
 
 def _wanted(spec: StudySpec) -> dict[str, float]:
@@ -211,7 +221,11 @@ def _stopping_on_signals(stop: StopRequest) -> Iterator[None]:
 
 
 def _start_ray() -> bool:
-    """Start an embedded Ray on loopback, unless one is there; whether it was started here."""
+    """Start an embedded Ray, or connect to the cluster that `RAY_ADDRESS` names; whether that was done here.
+
+    Raises:
+        SetupError: The cluster can't be reached.
+    """
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one prints a banner even when told to be silent
@@ -219,11 +233,15 @@ def _start_ray() -> bool:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        num_cpus=os.cpu_count(),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _node_ip_address="127.0.0.1",
-    )
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if CLUSTER in os.environ:
+        try:
+            ray.init(**quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise SetupError(
+                f"{CLUSTER}: {os.environ[CLUSTER]!r} can't be reached ({reason}); start the cluster, or unset it"
+            ) from None
+    else:
+        ray.init(num_cpus=os.cpu_count(), include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
     return True

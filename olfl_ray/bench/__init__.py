@@ -1,0 +1,1 @@
+"""Benchmarks against peers, and proofs by force; each writes a document beside its results."""
