@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -64,19 +66,24 @@ def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None) 
     if options:
         raise SpecError(f"task.dataset.{next(iter(options))}", f"{name} has no options; remove it")
     source = SOURCES[name]
-    key = hashlib.sha256(json.dumps([1, name, sorted(source.files.values())]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([2, name, sorted(source.files.values())]).encode()).hexdigest()[:16]
     path = cache / f"{name}-{key}.arrow"
     if not path.exists():
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            _write(path, source.read(root, cache / "downloads"))
+            # Of its own, so that processes that prepare at the same time can't meet, and nothing half done stays.
+            with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache) as folder:
+                whole = Path(folder) / path.name
+                _write(whole, source.read(root, Path(folder)))
+                os.replace(whole, path)
         except OSError as error:
-            raise SetupError(f"{cache}: can't be written ({error.strerror}); choose another --home") from None
+            reason = error.strerror or error
+            raise SetupError(f"{cache}: can't be written ({reason}); make room, or choose another --home") from None
     return _read(name, source.kind, path)
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    """Two columns of bytes, whole or not at all."""
+    """Two columns of bytes in one Arrow file."""
     header = {
         "x": [arrays.x.dtype.str, arrays.x.shape],
         "y": [arrays.y.dtype.str, arrays.y.shape],
@@ -89,10 +96,8 @@ def _write(path: Path, arrays: Arrays) -> None:
         flat = pa.array(np.frombuffer(np.ascontiguousarray(part), np.uint8))
         columns.append(pa.LargeListArray.from_arrays(pa.array([0, len(flat)], pa.int64()), flat))
     batch = pa.record_batch(columns, names=["x", "y"]).replace_schema_metadata({"olfl": json.dumps(header)})
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    with pa.OSFile(str(scratch), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
-    os.replace(scratch, path)
 
 
 def _read(name: str, kind: Any, path: Path) -> Dataset:
@@ -128,40 +133,69 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def _from_user(name: str, options: dict[str, Any]) -> Dataset:
+    """What a user's builder gives, checked; arrays become tensors of the types that training needs."""
     builder = load_builder(name, "task.dataset")
     try:
         given = builder(**options)
     except Exception as error:
         raise SpecError("task.dataset", f"{name!r} raised {type(error).__name__}: {error}; correct it") from error
-    if isinstance(given, Dataset):
-        return given
-    if not isinstance(given, tuple) or len(given) != 2:
+    if not isinstance(given, Dataset) and (not isinstance(given, tuple) or len(given) != 2):
         raise SpecError("task.dataset", f"{name!r} must give a Dataset or (x, y), but gave a {type(given).__name__}")
+    x, y = _user_rows(name, *((given.x, given.y) if isinstance(given, Dataset) else given))
+    kind: Literal["classification", "regression"] = "regression" if y.is_floating_point() else "classification"
+    outputs = int(y.max()) + 1 if kind == "classification" else y.shape[1]
+    if not isinstance(given, Dataset):
+        content = hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
+        return Dataset(
+            name=name, kind=kind, x=x, y=y, test=None, outputs=outputs, fingerprint=content, source=f"builder {name}"
+        )
+    if given.kind != kind or given.outputs < outputs or (kind == "regression" and given.outputs != outputs):
+        raise SpecError(
+            "task.dataset",
+            f"{name!r} gave a Dataset of kind {given.kind} with outputs={given.outputs}, but its y is of kind {kind} "
+            f"with {outputs}; correct them (classes are integers, targets are floats)",
+        )
+    rows = given.test
+    if rows is not None and (
+        rows.dim() != 1 or rows.is_floating_point() or not set(rows.tolist()) <= set(range(len(y))) or _repeats(rows)
+    ):
+        raise SpecError(
+            "task.dataset", f"{name!r}: test must be distinct row numbers from 0 to {len(y) - 1}; correct it"
+        )
+    return replace(given, x=x, y=y)
+
+
+def _repeats(rows: Tensor) -> bool:
+    return len(rows.unique()) < len(rows)
+
+
+def _user_rows(name: str, given_x: Any, given_y: Any) -> tuple[Tensor, Tensor]:
+    """x as uint8 images or float32, y as int64 classes (N,) or float32 targets (N, C).
+
+    Raises:
+        SpecError: They are no such arrays.
+    """
     try:
-        x, y = torch.as_tensor(given[0]), torch.as_tensor(given[1])
+        x, y = (torch.as_tensor(part).detach().cpu() for part in (given_x, given_y))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise SpecError("task.dataset", f"{name!r} gave no arrays: {error}") from None
-    if x.dim() not in (2, 4) or len(x) != len(y) or len(x) == 0 or y.dim() not in (1, 2):
+        raise SpecError("task.dataset", f"{name!r} gave no arrays of numbers: {error}; correct it") from None
+    if x.dim() not in (2, 4) or y.dim() not in (1, 2) or len(x) != len(y) or 0 in (*x.shape, *y.shape):
         raise SpecError(
             "task.dataset",
             f"{name!r} gave x of shape {tuple(x.shape)}, y of shape {tuple(y.shape)}; x must be rows (N, D) or images "
-            "(N, channels, height, width), y classes (N,) or targets (N, C), N the same and above 0",
+            "(N, channels, height, width), y classes (N,) or targets (N, C), N the same, no size 0; reshape them",
         )
+    if x.is_complex() or y.is_complex():
+        raise SpecError("task.dataset", f"{name!r} gave complex numbers ({x.dtype}, {y.dtype}); give real ones")
     classes = not y.is_floating_point()
     x = x if x.dtype == torch.uint8 and x.dim() == 4 else x.to(torch.float32)
     y = y.to(torch.int64) if classes else y.to(torch.float32).reshape(len(y), -1)
     if not torch.isfinite(x).all() or not torch.isfinite(y).all():
-        raise SpecError("task.dataset", f"{name!r} gave NaN or infinity; remove or fill those rows")
+        raise SpecError("task.dataset", f"{name!r} gave NaN or infinity (as float32); remove or fill those rows")
     if classes and (y.dim() != 1 or int(y.min()) < 0):
-        raise SpecError("task.dataset", f"{name!r}: classes must be a vector of numbers from 0; correct y")
-    content = hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
-    return Dataset(
-        name=name,
-        kind="classification" if classes else "regression",
-        x=x,
-        y=y,
-        test=None,
-        outputs=int(y.max()) + 1 if classes else y.shape[1],
-        fingerprint=content,
-        source=name,
-    )
+        raise SpecError(
+            "task.dataset",
+            f"{name!r}: integers in y are classes, a vector of numbers from 0, but its shape is {tuple(y.shape)} and its "
+            f"least {int(y.min())}; correct y, or give floats for regression",
+        )
+    return x, y

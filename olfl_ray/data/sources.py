@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from olfl_ray.errors import DataError
 from olfl_ray.vision import torchvision
 
 __all__ = ["SOURCES", "Arrays", "Source"]
+
+SILENCE_SECONDS = 10.0
+"""A download's server that says nothing for so long is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,24 +74,38 @@ def _found(root: Path | None, files: dict[str, str]) -> list[bytes] | None:
             content = path.read_bytes()
         except OSError as error:
             raise DataError(
-                f"{path}: {error.strerror}; put the file there, or unset OLFL_DATA to download it"
+                f"{path}: {error.strerror}; put the file there, or unset OLFL_DATA to download the data set"
             ) from None
         digest = hashlib.sha256(content).hexdigest()
         if digest != wanted:
             raise DataError(
                 f"{path}: has SHA-256 {digest[:16]}… ({len(content)} bytes), expected {wanted[:16]}…; "
-                "it is truncated or altered, so copy it again"
+                "it is truncated or altered: copy it again, or unset OLFL_DATA to download the data set"
             )
         contents.append(content)
     return contents
 
 
-def _missing(name: str, files: dict[str, str], error: Exception) -> DataError:
-    reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-    return DataError(
-        f"task.dataset: {name} is not here: set OLFL_DATA to a folder with {', '.join(files)}; or run "
-        f"`olfl data prepare {name}` where there is internet (the download failed: {reason})"
-    )
+@contextlib.contextmanager
+def _downloading(name: str, root: Path | None, files: dict[str, str]) -> Iterator[None]:
+    """Whatever goes wrong in a download, a silent server too, is a message that says both ways to the data set.
+
+    Raises:
+        DataError: The download failed.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_SECONDS)
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        here = "is not here" if root is None else f"is not in OLFL_DATA={root}"
+        raise DataError(
+            f"task.dataset: {name} {here}: set OLFL_DATA to a folder with {', '.join(files)}; or run "
+            f"`olfl data prepare {name}` where there is internet (the download failed: {reason})"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _digits(root: Path | None, scratch: Path) -> Arrays:
@@ -116,24 +135,22 @@ def _mnist(root: Path | None, scratch: Path) -> Arrays:
         parts = [_idx(content) for content in found]
         source = str(root)
     else:
-        parts, source = _download("mnist", "MNIST", MNIST, scratch), "torchvision download"
+        parts, source = _download("mnist", "MNIST", root, MNIST, scratch), "torchvision download"
     x = np.concatenate([parts[0], parts[2]])[:, None]
     y = np.concatenate([parts[1], parts[3]]).astype(np.int64)
     return Arrays(x=x, y=y, train_rows=len(parts[1]), source=source)
 
 
-def _download(name: str, kind: str, files: dict[str, str], scratch: Path) -> list[np.ndarray]:
+def _download(name: str, kind: str, root: Path | None, files: dict[str, str], scratch: Path) -> list[np.ndarray]:
     """Train images, train labels, test images, test labels by torchvision."""
     parts = []
-    try:
+    with _downloading(name, root, files):
         torchvision()
         from torchvision import datasets
 
         for train in (True, False):
             dataset = getattr(datasets, kind)(str(scratch), train=train, download=True)
             parts += [np.asarray(dataset.data), np.asarray(dataset.targets)]
-    except Exception as error:
-        raise _missing(name, files, error) from None
     return parts
 
 
@@ -157,26 +174,33 @@ def _cifar10(root: Path | None, scratch: Path) -> Arrays:
         parts: list[Any] = [*_cifar_part(found[0]), *_cifar_part(found[1])]
         source = str(root)
     else:
-        parts, source = _download("cifar10", "CIFAR10", CIFAR10, scratch), "torchvision download"
+        parts, source = _download("cifar10", "CIFAR10", root, CIFAR10, scratch), "torchvision download"
     x = np.ascontiguousarray(np.concatenate([parts[0], parts[2]]).transpose(0, 3, 1, 2))
     return Arrays(x=x, y=np.concatenate([parts[1], parts[3]]).astype(np.int64), train_rows=len(parts[1]), source=source)
 
 
 def _housing(root: Path | None, scratch: Path) -> Arrays:
-    """Median house value, in units of 100,000 dollars, from eight columns as the census file has them."""
+    """Median house value, in units of 100,000 dollars, from the eight features that scikit-learn makes of the census file.
+
+    They are median income, age of the houses, rooms and bedrooms a household, population, people a household, latitude
+    and longitude: the same numbers from the file as from scikit-learn's download.
+    """
     found = _found(root, HOUSING)
     if found is not None:
         rows = np.loadtxt(io.BytesIO(gzip.decompress(found[0])), delimiter=",", dtype=np.float64)
-        x, y, source = rows[:, :8], rows[:, 8:] / 1e5, str(root)
+        longitude, latitude, age, rooms, bedrooms, people, households, income, value = rows.T
+        x = np.stack(
+            [income, age, rooms / households, bedrooms / households, people, people / households, latitude, longitude],
+            1,
+        )
+        y, source = value / 100_000, str(root)
     else:
-        try:
+        with _downloading("california-housing", root, HOUSING):
             from sklearn.datasets import fetch_california_housing
 
             x, y = fetch_california_housing(data_home=str(scratch), return_X_y=True)
-            y, source = y[:, None], "scikit-learn download"
-        except Exception as error:
-            raise _missing("california-housing", HOUSING, error) from None
-    return Arrays(x=x.astype(np.float32), y=y.astype(np.float32), train_rows=None, source=source)
+        source = "scikit-learn download"
+    return Arrays(x=x.astype(np.float32), y=y.astype(np.float32)[:, None], train_rows=None, source=source)
 
 
 SOURCES: dict[str, Source] = {

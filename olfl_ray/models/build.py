@@ -28,9 +28,13 @@ def linear(input_shape: Shape, outputs: int) -> nn.Module:
 
 def mlp(input_shape: Shape, outputs: int, hidden: Sequence[int] = (128,), activation: str = "relu") -> nn.Module:
     """Perceptron with hidden layers."""
-    if activation not in ACTIVATIONS:
-        raise SpecError("task.model.activation", f"{activation!r} is not one of {', '.join(ACTIVATIONS)}; use one")
-    if not all(isinstance(units, int) and not isinstance(units, bool) and units > 0 for units in hidden):
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        close = nearest(str(activation), list(ACTIVATIONS))
+        raise SpecError(
+            "task.model.activation",
+            f"there is no activation {activation!r}{close}; use one of {', '.join(ACTIVATIONS)}",
+        )
+    if not isinstance(hidden, list | tuple) or not all(type(units) is int and units > 0 for units in hidden):
         raise SpecError("task.model.hidden", f"must be a list of whole numbers above 0, but it is {hidden!r}")
     sizes = [math.prod(input_shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
@@ -66,7 +70,7 @@ def lenet5(input_shape: Shape, outputs: int) -> nn.Module:
 def allcnnc(input_shape: Shape, outputs: int, dropout: float = 0.0) -> nn.Module:
     """All-CNN-C (Springenberg et al. 2015): convolutions alone; dropout on the input is 0.4 of that after blocks."""
     channels, _, _ = _image(input_shape, "allcnnc", 16)
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise SpecError("task.model.dropout", f"`0 <= dropout < 1` must hold, but it is {dropout!r}; change it")
     plan = [(96, 3, 1, 1), (96, 3, 1, 1), (96, 3, 2, 1), (192, 3, 1, 1), (192, 3, 1, 1), (192, 3, 2, 1)]
     plan += [(192, 3, 1, 0), (192, 1, 1, 0), (outputs, 1, 1, 0)]
@@ -87,6 +91,7 @@ def resnet18(input_shape: Shape, outputs: int) -> nn.Module:
 
     net: Any = models.resnet18(num_classes=outputs)
     net.conv1 = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's own
     net.maxpool = nn.Identity()
     assert isinstance(net, nn.Module)
     return net

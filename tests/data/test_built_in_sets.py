@@ -1,0 +1,128 @@
+"""The five data sets are those that the literature describes, and stay on disk until their rows are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from olfl_ray import data
+
+SHAPES = {
+    "california-housing": ("regression", 20640, (8,), torch.float32, 1, None),
+    "cifar10": ("classification", 60000, (3, 32, 32), torch.uint8, 10, 10000),
+    "diabetes": ("regression", 442, (10,), torch.float32, 1, None),
+    "digits": ("classification", 1797, (64,), torch.float32, 10, None),
+    "mnist": ("classification", 70000, (1, 28, 28), torch.uint8, 10, 10000),
+}
+CIFAR10_BINARY_MD5 = (
+    "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "5ea93a67294ea407fff1d09f752e9692",
+    "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "53f37980c15c3d472c316c40844f3f0d",
+    "803d5f7f4d78ea53de84dbe85f74fb6d",
+)
+"""The makers' five training batches and the test batch."""
+MNIST_TRAIN_IMAGES_MD5 = "6bbc9ace898e44ae57da46a324031adb"
+"""The makers' train-images-idx3-ubyte, unpacked."""
+
+
+def needs_files(name: str) -> bool:
+    return name not in ("diabetes", "digits")
+
+
+@pytest.fixture(params=sorted(SHAPES))
+def named(request: pytest.FixtureRequest, prepared: Path) -> tuple[str, data.Dataset]:
+    """A name and its data set."""
+    name = request.param
+    root = request.getfixturevalue("olfl_data") if needs_files(name) else None
+    return name, data.load(name, {}, cache=prepared, root=root)
+
+
+def counts(y: Tensor) -> list[int]:
+    return torch.bincount(y).tolist()
+
+
+def test_kind_shape_rows_and_test_set_are_as_described(named: tuple[str, data.Dataset]) -> None:
+    name, found = named
+    kind, rows, shape, dtype, outputs, test = SHAPES[name]
+    assert (found.name, found.kind, found.outputs) == (name, kind, outputs)
+    assert (tuple(found.x.shape), found.x.dtype) == ((rows, *shape), dtype)
+    if kind == "classification":
+        assert (tuple(found.y.shape), found.y.dtype) == ((rows,), torch.int64)
+    else:
+        assert (tuple(found.y.shape), found.y.dtype) == ((rows, 1), torch.float32)
+    assert (None if found.test is None else found.test.tolist()) == (test and list(range(rows - test, rows)))
+    assert (name, kind, rows, shape) in [entry[:4] for entry in data.describe()]
+
+
+def test_second_load_is_equal_and_memory_mapped(named: tuple[str, data.Dataset], prepared: Path) -> None:
+    name, first = named
+    nowhere = prepared / "nowhere"  # prepared already, so the files are not asked for
+    second = data.load(name, {}, cache=prepared, root=nowhere)
+    assert torch.equal(first.x, second.x)
+    assert torch.equal(first.y, second.y)
+    assert (first.fingerprint, first.source) == (second.fingerprint, second.source)
+    for column in (second.x, second.y):
+        assert f"{name}-" in file_mapped_at(column.data_ptr())
+
+
+def file_mapped_at(address: int) -> str:
+    """The file that the kernel has mapped at an address of this process; empty for plain memory."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        start, end = (int(part, 16) for part in fields[0].split("-"))
+        if start <= address < end:
+            return fields[5] if len(fields) > 5 else ""
+    return ""
+
+
+def test_fingerprint_is_of_the_content(named: tuple[str, data.Dataset]) -> None:
+    _, found = named
+    assert found.fingerprint == hashlib.sha256(found.x.numpy().tobytes() + found.y.numpy().tobytes()).hexdigest()
+
+
+def test_mnist_is_the_makers(prepared: Path, olfl_data: Path) -> None:
+    found = data.load("mnist", {}, cache=prepared, root=olfl_data)
+    header = b"".join(number.to_bytes(4, "big") for number in (0x803, 60000, 28, 28))
+    assert hashlib.md5(header + found.x[:60000].numpy().tobytes()).hexdigest() == MNIST_TRAIN_IMAGES_MD5
+    assert counts(found.y[:60000]) == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert counts(found.y[60000:]) == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert found.y[:5].tolist() == [5, 0, 4, 1, 9]
+    assert found.y[60000:60005].tolist() == [7, 2, 1, 0, 4]
+
+
+def test_cifar10_is_the_makers(prepared: Path, olfl_data: Path) -> None:
+    """In their binary form an image is its label, then its red, green and blue planes."""
+    found = data.load("cifar10", {}, cache=prepared, root=olfl_data)
+    rows = torch.cat([found.y.to(torch.uint8)[:, None], found.x.reshape(60000, 3072)], 1).numpy()
+    sums = tuple(hashlib.md5(part.tobytes()).hexdigest() for part in np.split(rows, 6))
+    assert sums == CIFAR10_BINARY_MD5
+
+
+def test_california_housing_is_the_same_from_the_file_as_from_scikit_learn(
+    prepared: Path, olfl_data: Path, tmp_path: Path
+) -> None:
+    """scikit-learn keeps the census file's columns in an order of its own, and makes its features of them at each load."""
+    from sklearn.datasets import fetch_california_housing
+
+    raw = np.loadtxt(olfl_data / "california-housing" / "cal_housing.data.gz", delimiter=",")
+    joblib.dump(raw[:, [8, 7, 2, 3, 4, 5, 6, 1, 0]], tmp_path / "cal_housing_py3.pkz")
+    x, y = fetch_california_housing(data_home=tmp_path, download_if_missing=False, return_X_y=True)
+    found = data.load("california-housing", {}, cache=prepared, root=olfl_data)
+    assert np.array_equal(found.x.numpy(), x.astype(np.float32))
+    assert np.array_equal(found.y.numpy()[:, 0], y.astype(np.float32))
+
+
+def test_bundled_sets_are_scikit_learns(digits: data.Dataset, diabetes: data.Dataset) -> None:
+    assert counts(digits.y) == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert (digits.x.min().item(), digits.x.max().item()) == (0, 16)
+    assert (diabetes.y.min().item(), diabetes.y.max().item()) == (25, 346)
+    assert diabetes.y.mean().item() == pytest.approx(152.1335, abs=1e-3)
+    assert diabetes.x[:, 0].mean().item() == pytest.approx(48.5181, abs=1e-3), "ages in years, not scaled"
