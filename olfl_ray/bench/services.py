@@ -77,11 +77,9 @@ class MlflowServer:
 
 def postgres_programs() -> Path | None:
     """Folder of PostgreSQL's server programs; None where they are not installed."""
-    found = shutil.which("postgres")
-    if found is not None:
-        return Path(found).parent
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return debian[-1] if debian else None
+    on_path = [Path(found).resolve().parent for name in ("postgres", "initdb") if (found := shutil.which(name))]
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in (*on_path, *debian) if (folder / "initdb").exists()), None)
 
 
 @contextmanager
