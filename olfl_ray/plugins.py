@@ -25,7 +25,7 @@ def load_builder(dotted: str, field: str) -> Callable[..., Any]:
     module_name, _, attribute = dotted.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends by sys.exit must not end the study
         raise SpecError(
             field, f"{dotted!r} can't be imported ({type(error).__name__}: {error}); install it or correct the name"
         ) from error

@@ -1,4 +1,4 @@
-"""Without files and without internet: a message with both ways, within seconds. No packet leaves this machine: proxies are on loopback."""
+"""Without files and without internet: a message with both ways, within seconds. All traffic goes to closed doors on loopback."""
 
 from __future__ import annotations
 

@@ -1,0 +1,200 @@
+"""Batches: scalers see train rows alone, crops and flips touch train images alone, errors come back in the target's own units."""
+
+# B batch, N rows
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from olfl_ray import data
+from olfl_ray.errors import SpecError
+from olfl_ray.records import names
+from olfl_ray.spec import TrialConfig, seed_of
+from olfl_ray.trial import Place, run
+
+STEPS = range(4)
+
+
+def split(dataset: data.Dataset) -> data.Splits:
+    return data.split(dataset, study_seed=0, seed=1, test=0.2, meta=0.1, selection=0.1)
+
+
+def batches(dataset: data.Dataset, splits: data.Splits, augment: str = "none", size: int = 16) -> data.TaskData:
+    return data.TaskData(dataset, splits, device="cpu", augment=augment, batch_size=size, seed=5)
+
+
+def images(rows: int = 100, channels: int = 3, height: int = 12, width: int = 9) -> data.Dataset:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (rows, channels, height, width), generator=generator, dtype=torch.uint8)
+    return data.Dataset(
+        name="own",
+        kind="classification",
+        x=x,
+        y=torch.arange(rows) % 4,
+        test=None,
+        outputs=4,
+        fingerprint="",
+        source="",
+    )
+
+
+@pytest.mark.parametrize("name", ["digits", "diabetes", "images"])
+def test_rows_outside_train_do_not_move_a_train_batch(name: str, request: pytest.FixtureRequest) -> None:
+    dataset = images() if name == "images" else request.getfixturevalue(name)
+    splits = split(dataset)
+    x, y = dataset.x.clone(), dataset.y.clone()
+    for part in (splits.test, splits.meta, splits.selection):
+        x[part] = 255 - x[part]
+        if dataset.kind == "regression":
+            y[part] *= 100
+    changed = replace(dataset, x=x, y=y)
+    one, other = batches(dataset, splits), batches(changed, splits)
+    for step in STEPS:
+        for own, moved in zip(one.batch("train", "train", step), other.batch("train", "train", step), strict=True):
+            assert torch.equal(own, moved)
+    assert not torch.equal(one.evaluation("test")[0], other.evaluation("test")[0]), "the change itself is seen"
+
+
+@pytest.mark.parametrize("name", ["digits", "diabetes", "images"])
+def test_train_split_has_mean_0_and_sd_1_and_the_others_its_scale(name: str, request: pytest.FixtureRequest) -> None:
+    dataset = images() if name == "images" else request.getfixturevalue(name)
+    splits = split(dataset)
+    axes = (0, 2, 3) if name == "images" else (0,)
+    raw = dataset.x[splits.train].double()
+    mean, sd = raw.mean(axes, keepdim=True), raw.std(axes, keepdim=True, correction=0)
+    sd[sd == 0] = 1  # a pixel of digits that is never drawn on
+    found = batches(dataset, splits)
+    for part in ("train", "meta", "selection", "test"):
+        wanted = (dataset.x[getattr(splits, part)].double() - mean) / sd
+        assert torch.allclose(found.evaluation(part)[0].double(), wanted, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(found.evaluation("train")[0].mean(axes), torch.zeros(()), atol=1e-4)
+
+
+def test_meta_batches_come_from_the_part_that_is_asked(digits: data.Dataset) -> None:
+    splits = split(digits)
+    found = batches(digits, splits, size=64)
+    rows = {part: {tuple(row.tolist()) for row in found.evaluation(part)[0]} for part in ("train", "meta")}
+    for part in ("train", "meta"):
+        drawn = {tuple(row.tolist()) for step in STEPS for row in found.batch("meta", part, step)[0]}
+        assert drawn <= rows[part]
+
+
+def test_streams_and_seeds_are_independent(digits: data.Dataset) -> None:
+    splits = split(digits)
+    one = batches(digits, splits)
+    other = data.TaskData(digits, splits, device="cpu", augment="none", batch_size=16, seed=6)
+    first = one.batch("train", "train", 0)[0]
+    assert not torch.equal(first, one.batch("meta", "train", 0)[0])
+    assert not torch.equal(first, other.batch("train", "train", 0)[0])
+    assert torch.equal(first, batches(digits, splits).batch("train", "train", 0)[0])
+
+
+def slow_crop_flip(image: Tensor, black: Tensor, top: int, left: int, flip: bool) -> Tensor:
+    """One image, pixel by pixel."""
+    channels, height, width = image.shape
+    result = torch.empty_like(image)
+    for channel in range(channels):
+        for row in range(height):
+            for column in range(width):
+                down, across = row + top - 4, (width - 1 - column if flip else column) + left - 4
+                inside = 0 <= down < height and 0 <= across < width
+                result[channel, row, column] = image[channel, down, across] if inside else black[channel]
+    return result
+
+
+def test_crop_flip_is_a_crop_and_a_flip_of_each_image() -> None:
+    """Each augmented image is found among the 162 that a slow loop makes of its own original."""
+    dataset = images(height=6, width=5)
+    splits = split(dataset)
+    plain, augmented = batches(dataset, splits), batches(dataset, splits, "crop_flip")
+    raw = dataset.x[splits.train].float()
+    mean, sd = raw.mean((0, 2, 3)), raw.std((0, 2, 3), correction=0)
+    black = (0 - mean) / sd
+    seen: set[tuple[int, int, bool]] = set()
+    for step in range(2):
+        x, y = plain.batch("train", "train", step)
+        changed, labels = augmented.batch("train", "train", step)
+        assert torch.equal(y, labels)
+        for original, one in zip(x, changed, strict=True):
+            fits = [
+                (top, left, flip)
+                for top in range(9)
+                for left in range(9)
+                for flip in (False, True)
+                if torch.allclose(slow_crop_flip(original, black, top, left, flip), one, atol=1e-5)
+            ]
+            assert fits
+            seen.update(fits[:1])
+    assert {flip for _, _, flip in seen} == {False, True}
+    assert len(seen) > 20
+
+
+def test_crops_reach_every_place_equally_often() -> None:
+    """One white pixel in the middle tells where a crop was taken: 81 places, each flipped half the time."""
+    dataset = images(rows=40, channels=1, height=17, width=17)
+    x = torch.zeros_like(dataset.x)
+    x[:, :, 8, 8] = 255
+    splits = split(replace(dataset, x=x))
+    found = batches(replace(dataset, x=x), splits, "crop_flip", size=3000)
+    places = found.batch("train", "train", 0)[0].flatten(1).argmax(1)
+    rows, columns = places // 17, places % 17
+    for where in (rows, columns):
+        count = torch.bincount(where, minlength=17)
+        assert count[4:13].sum() == 3000
+        assert ((count[4:13] - 3000 / 9).abs() < 5 * (3000 * (1 / 9) * (8 / 9)) ** 0.5).all()
+
+
+def test_only_train_batches_are_augmented() -> None:
+    dataset = images()
+    splits = split(dataset)
+    plain, augmented = batches(dataset, splits), batches(dataset, splits, "crop_flip")
+    for part in ("train", "meta", "selection", "test"):
+        assert torch.equal(plain.evaluation(part)[0], augmented.evaluation(part)[0])
+    assert torch.equal(plain.batch("meta", "meta", 0)[0], augmented.batch("meta", "meta", 0)[0])
+    assert not torch.equal(plain.batch("train", "train", 0)[0], augmented.batch("train", "train", 0)[0])
+
+
+def test_augmented_batches_depend_on_the_step_alone() -> None:
+    dataset = images()
+    splits = split(dataset)
+    one, other = (batches(dataset, splits, "crop_flip") for _ in range(2))
+    forward = {step: one.batch("train", "train", step)[0] for step in (0, 1, 255, 256, 700)}
+    for step in reversed(forward):
+        assert torch.equal(other.batch("train", "train", step)[0], forward[step])
+
+
+def test_augmenting_rows_is_refused(digits: data.Dataset) -> None:
+    with pytest.raises(SpecError, match=r"task\.augment: crop_flip needs images, but digits has rows; use none"):
+        batches(digits, split(digits), "crop_flip")
+
+
+def test_regression_error_in_original_units_is_that_of_predictions_scaled_back(
+    diabetes: data.Dataset, prepared: Path
+) -> None:
+    """By hand: the trained weights, the raw rows, scalers of the train rows, and the root of the mean squared error."""
+    settings = {
+        "task": {"dataset": "diabetes", "model": "linear", "batch_size": 32},
+        "learner": {"method": "baseline", "steps": 100, "optimizer": {"name": "sgd", "lr": 0.05}},
+        "eval": {"every": 100, "report": "last"},
+        "seeds": [0],
+        "confirming": True,
+    }
+    config = TrialConfig.model_validate(settings)
+    (last,) = run(config, Place(cache=prepared))
+    theta = {name: value.double() for name, value in last.state.replicates[0].learner.theta.items()}
+    weight, bias = theta["1.weight"], theta["1.bias"]
+    x, y = diabetes.x.double(), diabetes.y.double()
+    splits = data.split(diabetes, study_seed=0, seed=seed_of(0, "split"), test=0.2, meta=0.1, selection=0.1)
+    train, held = splits.train, splits.test
+    mean, sd = x[train].mean(0), x[train].std(0, correction=0)
+    center, scale = y[train].mean(), y[train].std(correction=0)
+    predicted = ((x[held] - mean) / sd @ weight.T + bias) * scale + center
+    rmse = (predicted - y[held]).square().mean().sqrt().item()
+    assert last.report[names.TEST_RMSE] == (pytest.approx(rmse, rel=1e-5),)
+    assert last.report[names.TEST_ERROR] == (pytest.approx((rmse / scale.item()) ** 2, rel=1e-5),)
+    assert 40 < rmse < 70, "as the literature has it for a linear model"
