@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 # pip's own configuration decides where torch comes from (the default build has CUDA; PyTorch's CPU index is smaller).
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint setup clean chaos
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, run sweeps/digits.yaml, print the result"
 	@echo "make test   set up, run all checks and tests"
+	@echo "make chaos  set up, kill a sweep at random 48 times and compare (a quarter of an hour, needs PostgreSQL)"
 
 setup: $(STAMP)
 
@@ -31,6 +32,9 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest
+
+chaos: setup
+	$(BIN)/olfl bench chaos
 
 clean:
 	rm -rf $(VENV)

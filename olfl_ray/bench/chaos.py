@@ -20,11 +20,13 @@ import psutil
 from olfl_ray.bench.audit import Audit, audit
 from olfl_ray.bench.services import MlflowServer, postgres
 
-__all__ = ["KINDS", "Backend", "Outcome", "chaos", "chaos_spec"]
+__all__ = ["BACKENDS", "KINDS", "Backend", "Outcome", "chaos", "chaos_spec"]
 
 KINDS = ("driver", "worker", "node", "mlflow")
 """What is killed, by turns."""
 Backend = Literal["sqlite", "postgresql"]
+BACKENDS: tuple[Backend, ...] = ("sqlite", "postgresql")
+"""What may stand behind MLflow."""
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 100 * 2**20}
 LONGEST_WAIT = {"driver": 12.0, "worker": 4.0, "node": 4.0, "mlflow": 4.0}
 """The longest time before a kill, in seconds; a driver needs about eight to start its trials."""

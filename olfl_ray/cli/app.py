@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from olfl_ray.cli.bench import bench_app
 from olfl_ray.errors import StudyError, UserError
 
 __all__ = ["app", "main"]
@@ -30,7 +31,13 @@ sweep_app = typer.Typer(help="Run and look at studies.", no_args_is_help=True)
 trial_app = typer.Typer(help="Run one trial, without Ray and MLflow.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 spec_app = typer.Typer(help="The form of a spec.", no_args_is_help=True)
-for name, group in (("sweep", sweep_app), ("trial", trial_app), ("data", data_app), ("spec", spec_app)):
+for name, group in (
+    ("sweep", sweep_app),
+    ("trial", trial_app),
+    ("data", data_app),
+    ("spec", spec_app),
+    ("bench", bench_app),
+):
     app.add_typer(group, name=name)
 
 Home = Annotated[Path | None, typer.Option("--home", help="Home folder; else OLFL_HOME, else ./.olfl.")]

@@ -1,0 +1,45 @@
+"""`olfl bench ...`: benchmarks and proofs, each of which writes a document."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+__all__ = ["bench_app"]
+
+bench_app = typer.Typer(help="Benchmarks and proofs, each with a document.", no_args_is_help=True)
+out = Console()
+
+
+@bench_app.command("chaos")
+def chaos(
+    kills: Annotated[int, typer.Option(help="Kills for each store behind MLflow.")] = 24,
+    seed: Annotated[int, typer.Option(help="Decides what is killed when.")] = 0,
+    steps: Annotated[int, typer.Option(help="Base steps of a trial.")] = 3000,
+    document: Annotated[Path, typer.Option(help="Where the document is written.")] = Path("benchmarks/chaos/RESULT.md"),
+) -> None:
+    """Kill a sweep's driver, workers, nodes and MLflow server at random, and compare it with one left in peace."""
+    from olfl_ray.bench.chaos import BACKENDS
+    from olfl_ray.bench.chaos import chaos as run_chaos
+    from olfl_ray.bench.chaos_document import document as write
+
+    outcomes = []
+    for backend in BACKENDS:
+        with tempfile.TemporaryDirectory(prefix="olfl-chaos-", ignore_cleanup_errors=True) as scratch:
+            folder = Path(scratch)
+            folder.chmod(0o755)  # PostgreSQL's own user passes through
+            outcome = run_chaos(
+                folder / backend, kills=kills, seed=seed, backend=backend, steps=steps, say=lambda text: out.print(text)
+            )
+        outcomes.append(outcome)
+        out.print(f"{backend}: {outcome.line()}", highlight=False, soft_wrap=True)
+    command = f"olfl bench chaos --kills {kills} --seed {seed} --steps {steps}"
+    document.parent.mkdir(parents=True, exist_ok=True)
+    document.write_text(write(outcomes, command=command, seed=seed), encoding="utf-8")
+    out.print(f"document: {document}", highlight=False, soft_wrap=True)
+    if not all(outcome.holds for outcome in outcomes):
+        raise typer.Exit(1)
