@@ -24,8 +24,8 @@ def document(outcomes: Sequence[Outcome], *, command: str, seed: int, control: S
         seed: Seed of the kills.
         control: Lines of the same scenario without this package.
     """
-    head = ("behind MLflow", "kills", "driver starts", "trials", "commits", "repeated passes", "runs", "duplicates")
-    head += ("lost", "RUNNING", "difference", "seconds")
+    first = ("behind MLflow", "kills", "driver starts", "trials", "commits", "repeated passes", "runs")
+    head = (*first, "duplicates", "lost", "RUNNING", "difference", "seconds")
     rows = [_row(outcome) for outcome in outcomes]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ("---",) * len(head), *rows))
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
