@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from olfl_ray.engine.optimizers import Params
-from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
-from olfl_ray.engine.unroll import Point, leaves, unroll
+from olfl_ray.engine.unroll import Point, unroll
 
 __all__ = ["exact"]
 

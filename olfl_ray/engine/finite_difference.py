@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from olfl_ray.engine.optimizers import Params, global_norm
-from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
-from olfl_ray.engine.unroll import Point, leaves, unroll
+from olfl_ray.engine.unroll import Point, unroll
 
 __all__ = ["finite_difference"]
 

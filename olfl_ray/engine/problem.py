@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from olfl_ray.engine.calling import Stateless
 from olfl_ray.engine.optimizers import Optimizer, Params
 
-__all__ = ["Batch", "Problem"]
+__all__ = ["Batch", "Problem", "leaves"]
 
 Batch = tuple[Tensor, Tensor]
 """Inputs and targets of one batch."""
@@ -60,6 +60,24 @@ class Problem:
         """M_phi(y, f(x)), a scalar."""
         return self._m(phi, outputs, targets)
 
+    def outputs_gradient(
+        self, phi: Params, outputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Callable[[Tensor], dict[str, Tensor]]]:
+        """M_phi, df = dM_phi/df, and the function from u to d <df, u> / d phi; all detached.
+
+        A learned loss may bring these in closed form, as a method of this name that gives the same, or None.
+        """
+        closed = getattr(self.learned, "outputs_gradient", None)
+        found = closed(phi, outputs.detach(), targets) if closed is not None else None
+        if found is not None:
+            loss, df, gradient = found
+            return loss, df, gradient
+        f, phi = outputs.detach().requires_grad_(), leaves(phi)
+        loss = self.learned_loss(phi, f, targets)
+        (df,) = torch.autograd.grad(loss, f, create_graph=True, materialize_grads=True)
+        # Not all of phi need take part: a bias of the last layer does not move the gradient of M_phi.
+        return loss.detach(), df.detach(), lambda u: _grads(df, phi, u)
+
     def train_forward(self, theta: Params, buffers: Params, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """f_theta(x) in train mode, and the buffers after it."""
         updated = {name: value.clone() for name, value in buffers.items()}
@@ -97,6 +115,17 @@ class Problem:
             yield
         finally:
             _set_random_state(now, x)
+
+
+def leaves(tensors: Params) -> dict[str, Tensor]:
+    """The same values as leaves of a new graph."""
+    return {name: value.detach().requires_grad_() for name, value in tensors.items()}
+
+
+def _grads(value: Tensor, of: Params, seed: Tensor) -> dict[str, Tensor]:
+    if not value.requires_grad:
+        return {name: torch.zeros_like(tensor) for name, tensor in of.items()}
+    return dict(zip(of, torch.autograd.grad(value, list(of.values()), seed, materialize_grads=True), strict=True))
 
 
 def _set_random_state(state: Tensor | None, x: Tensor) -> None:

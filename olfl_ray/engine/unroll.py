@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from olfl_ray.engine.optimizers import Params
-from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.seeded import Seeded
 
-__all__ = ["Point", "leaves", "unroll"]
+__all__ = ["Point", "unroll"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Point:
         batch: The train batch.
         random: State that the forward pass drew from, None where it draws nothing.
         outputs_BC: f_theta(x), kept of the first step alone.
-        df_BC: d M_phi / d f as a function of phi, kept of the first step alone.
+        along_phi: From u to d <dM_phi/df, u> / d phi, kept of the first step alone.
         backward: The first step's g as a function of df, where its graph is kept.
     """
 
@@ -40,7 +42,7 @@ class Point:
     batch: Batch
     random: Tensor | None
     outputs_BC: Tensor | None = None
-    df_BC: Tensor | None = None
+    along_phi: Callable[[Tensor], dict[str, Tensor]] | None = None
     backward: tuple[Tensor, Sequence[Tensor]] | None = None
 
 
@@ -48,11 +50,6 @@ OutputsAlong = Callable[[Problem, Point, Params], Tensor]
 """u = J_f(theta; x) w, of shape (B, C)."""
 GradientsAlong = Callable[[Problem, Params, Point, Params], tuple[dict[str, Tensor], dict[str, Tensor]]]
 """H w, H = the Hessian of M_phi in theta; and d <g, w> / d phi."""
-
-
-def leaves(tensors: Params) -> dict[str, Tensor]:
-    """The same values as leaves of a new graph."""
-    return {name: value.detach().requires_grad_() for name, value in tensors.items()}
 
 
 def unroll(
@@ -80,25 +77,23 @@ def unroll(
 
     At the first step no lambda is needed, and d <g, w> / d phi = d/dphi < dM_phi/df, u >, u = J_f w: no Hessian there.
     """
-    phi = leaves(phi)
     points: list[Point] = []
     live: Params = buffers
     learned_loss = task_loss = torch.zeros(())
     for batch in train:
         point, live_next, learned_loss = _point(
-            problem, theta, live, opt_state, phi, batch, not points, keep_backward and not points
+            problem, theta, live, opt_state, phi, batch, keep_backward=keep_backward and not points
         )
-        points.append(point)
         with torch.no_grad():
             theta, opt_state = problem.optimizer.update(theta, point.g, opt_state, lr)
             assert point.outputs_BC is not None
             task_loss = problem.task_loss(point.outputs_BC, batch[1])
-        if len(points) > 1:
-            points[-1] = replace(point, outputs_BC=None)
+        points.append(replace(point, outputs_BC=None, along_phi=None) if points else point)
         live = live_next
     ahead = leaves(theta)
     meta_loss = problem.task_loss(problem.quiet_forward(ahead, live, meta[0]), meta[1])
-    adjoint: Params = _grad(meta_loss, ahead)
+    found = torch.autograd.grad(meta_loss, list(ahead.values()), materialize_grads=True)
+    adjoint: Params = dict(zip(ahead, found, strict=True))
     phi_grad: dict[str, Tensor] = {}
     sigma: Params = {}
     for point in reversed(points[1:]):
@@ -114,8 +109,8 @@ def unroll(
     u_BC = outputs_along(problem, first, w)
     if scale is not None:
         u_BC = u_BC * scale
-    assert first.df_BC is not None
-    along_phi = _grad(first.df_BC, phi, u_BC)
+    assert first.along_phi is not None
+    along_phi = first.along_phi(u_BC)
     return StepResult(
         theta=dict(theta),
         buffers={name: value.detach() for name, value in live.items()},
@@ -127,12 +122,6 @@ def unroll(
     )
 
 
-def _grad(value: Tensor, of: Params, seed: Tensor | None = None) -> dict[str, Tensor]:
-    # Not every parameter need take part: a bias of the loss network's last layer does not move the gradient of M_phi.
-    found = torch.autograd.grad(value, list(of.values()), seed, materialize_grads=True)
-    return dict(zip(of, found, strict=True))
-
-
 def _point(
     problem: Problem,
     theta: Params,
@@ -140,19 +129,18 @@ def _point(
     opt_state: Params,
     phi: Params,
     batch: Batch,
-    keep_df: bool,
+    *,
     keep_backward: bool,
 ) -> tuple[Point, dict[str, Tensor], Tensor]:
-    """g = J_f^T dM/df, with the small graph from phi to dM/df (first step) and that from df to g (where asked for)."""
+    """One base step's g = J_f^T dM/df; the buffers after its forward pass; M_phi."""
     x, y = batch
     random, theta_leaves = problem.random_state(x), leaves(theta)
-    outputs_BC, live = problem.train_forward(theta_leaves, buffers, x)
-    f_BC = outputs_BC.detach().requires_grad_()
-    learned_loss = problem.learned_loss(phi, f_BC, y)
-    (df_BC,) = torch.autograd.grad(learned_loss, f_BC, create_graph=keep_df)
-    seed_BC = df_BC.detach().requires_grad_(keep_backward)
+    with Seeded() if keep_backward else contextlib.nullcontext():
+        outputs_BC, live = problem.train_forward(theta_leaves, buffers, x)
+    learned_loss, df_BC, along_phi = problem.outputs_gradient(phi, outputs_BC, y)
+    df_BC.requires_grad_(keep_backward)
     inputs = list(theta_leaves.values())
-    g = torch.autograd.grad(outputs_BC, inputs, seed_BC, create_graph=keep_backward, materialize_grads=True)
+    g = torch.autograd.grad(outputs_BC, inputs, df_BC, create_graph=keep_backward, materialize_grads=True)
     point = Point(
         theta=theta,
         buffers=buffers,
@@ -160,9 +148,9 @@ def _point(
         g={name: value.detach() for name, value in zip(theta, g, strict=True)},
         batch=batch,
         random=random,
-        outputs_BC=f_BC.detach(),
-        df_BC=df_BC if keep_df else None,
-        backward=(seed_BC, g) if keep_backward else None,
+        outputs_BC=outputs_BC.detach(),
+        along_phi=along_phi,
+        backward=(df_BC, g) if keep_backward else None,
     )
     return point, live, learned_loss
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,6 +32,11 @@ class SmoothLeakyReLU(nn.Module):
         value: Tensor = _Value.apply(z, self.beta, self.gamma)  # type: ignore[no-untyped-call]
         return value
 
+    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
+        """s(z), s'(z), and the function that gives s''(z)."""
+        slope = _slope(z, self.beta, self.gamma)
+        return _value(z, self.beta, self.gamma), slope, lambda: _bend(slope, self.beta, self.gamma)
+
 
 class _Value(torch.autograd.Function):
     """s; its derivative is `_Slope`."""
@@ -39,7 +45,7 @@ class _Value(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor, beta: float, gamma: float) -> Tensor:
-        return F.softplus(z, beta=beta).mul_(1 - gamma).add_(z, alpha=gamma)
+        return _value(z, beta, gamma)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float, float], output: Tensor) -> None:
@@ -85,10 +91,18 @@ class _Slope(torch.autograd.Function):
         return tangent * _bend(slope, ctx.beta, ctx.gamma)
 
 
+def _value(z: Tensor, beta: float, gamma: float) -> Tensor:
+    # (1/beta) log(1 + exp(beta z)) = max(z, 0) + (1/beta) log(1 + exp(-beta |z|)), from operators that are vectorised,
+    # as softplus and log1p are not.
+    bend = z.abs().mul_(-beta).exp_().add_(1).log_()
+    return F.leaky_relu(z, gamma).add_(bend, alpha=(1 - gamma) / beta)
+
+
 def _slope(z: Tensor, beta: float, gamma: float) -> Tensor:
-    return torch.sigmoid(beta * z) * (1 - gamma) + gamma
+    return torch.sigmoid(beta * z).mul_(1 - gamma).add_(gamma)
 
 
 def _bend(slope: Tensor, beta: float, gamma: float) -> Tensor:
     """s'' = beta (s' - gamma) (1 - s') / (1 - gamma); 0 where gamma is 1 and s is the identity."""
-    return (slope - gamma) * (1 - slope) * (beta / (1 - gamma) if gamma < 1 else 0.0)
+    scale = beta / (1 - gamma) if gamma < 1 else 0.0
+    return (slope - gamma).mul_(1 - slope).mul_(scale)

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from olfl_ray.losses.slopes import DERIVATIVES, pair_slopes
 from olfl_ray.spec import LearnedLossSpec
 
 __all__ = ["Kind", "LearnedLoss", "LossNetwork"]
@@ -50,6 +52,12 @@ class LossNetwork(nn.Module):
             layers.append(nn.Softplus())
         self.layers = nn.Sequential(*layers)
 
+    def parts(self) -> tuple[list[int], list[nn.Module | None]]:
+        """Positions of the linear layers in `layers`, and what follows each; None: nothing."""
+        linear = [index for index, layer in enumerate(self.layers) if isinstance(layer, nn.Linear)]
+        after = [self.layers[index + 1] if index + 1 < len(self.layers) else None for index in linear]
+        return linear, after
+
     def forward(self, target: Tensor, output: Tensor) -> Tensor:
         """l_phi, elementwise.
 
@@ -60,8 +68,9 @@ class LossNetwork(nn.Module):
         Returns:
             The loss of each pair, the same shape.
         """
-        value: Tensor = self.layers(torch.stack((target, output), dim=-1))
-        return value.squeeze(-1)
+        pairs_N2 = torch.stack((target.reshape(-1), output.reshape(-1)), dim=1)
+        value: Tensor = self.layers(pairs_N2)
+        return value.reshape(output.shape)
 
 
 class LearnedLoss(nn.Module):
@@ -101,6 +110,51 @@ class LearnedLoss(nn.Module):
         return loss_B.mean()
 
     @torch.no_grad()
+    def outputs_gradient(
+        self, phi: Mapping[str, Tensor], outputs_BC: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Callable[[Tensor], dict[str, Tensor]]] | None:
+        """The loss, its gradient df in the outputs, and the function from u_BC to the gradient of <df, u> in phi.
+
+        Args:
+            phi: Parameters of this module by name, in the place of its own.
+            outputs_BC: As of `forward`.
+            targets: As of `forward`.
+
+        Returns:
+            None where the network has no closed form; autograd gives the same then.
+        """
+        network = self.network
+        if type(network) is not LossNetwork or type(network.layers[1]) not in DERIVATIVES:
+            return None
+        linear, activations = network.parts()
+        prefix = "network.layers"
+        weights = [phi[f"{prefix}.{index}.weight"] for index in linear]
+        biases = [phi.get(f"{prefix}.{index}.bias") for index in linear]
+        if self.kind == "classification":
+            inputs_BC = torch.softmax(outputs_BC, dim=-1)
+            targets = F.one_hot(targets, outputs_BC.shape[-1]).to(outputs_BC.dtype)
+        else:
+            inputs_BC = outputs_BC
+        loss_N, slope_N, along_phi = pair_slopes(
+            weights, biases, activations, targets.reshape(-1), inputs_BC.reshape(-1)
+        )
+        scale = 1 / len(outputs_BC) / (outputs_BC[0].numel() if self.reduction == "mean" else 1)
+        classifies = self.kind == "classification"
+        slope_BC = slope_N.reshape(outputs_BC.shape).mul(scale)
+        df_BC = _through_softmax(inputs_BC, slope_BC) if classifies else slope_BC
+
+        @torch.no_grad()
+        def gradient(u_BC: Tensor) -> dict[str, Tensor]:
+            t_BC = _through_softmax(inputs_BC, u_BC) if classifies else u_BC
+            found = along_phi(t_BC.reshape(-1).mul(scale))
+            grads = {}
+            for index, (weight, bias) in zip(linear, found, strict=True):
+                grads[f"{prefix}.{index}.weight"], grads[f"{prefix}.{index}.bias"] = weight, bias
+            return {name: grads[name] for name in phi}
+
+        return loss_N.sum() * scale, df_BC, gradient
+
+    @torch.no_grad()
     def surface(self, points: int = 41) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The learned loss on a grid, beside the task loss output by output.
 
@@ -117,3 +171,9 @@ class LearnedLoss(nn.Module):
         target_P, output_P = grid[:, 0], grid[:, 1]
         task_P = -target_P * output_P.log() if self.kind == "classification" else (target_P - output_P) ** 2
         return target_P, output_P, self.network(target_P, output_P), task_P
+
+
+def _through_softmax(p_BC: Tensor, vector_BC: Tensor) -> Tensor:
+    """The softmax's Jacobian at p, which is symmetric, times a vector."""
+    weighted_BC = p_BC * vector_BC
+    return weighted_BC.addcmul_(p_BC, weighted_BC.sum(-1, keepdim=True), value=-1)

@@ -1,0 +1,198 @@
+"""Convolution and batch norm whose backward pass is itself differentiable in the arriving gradient, and in that alone."""
+
+# B batch, D channels
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["Seeded"]
+
+
+class Seeded(TorchFunctionMode):
+    """Inside, `conv1d/2d/3d` and `batch_norm` in train mode keep a graph of their backward pass in df alone.
+
+    d <g, w> / d df needs two products a layer. PyTorch's own double backward of a convolution and of a batch norm
+    computes the derivatives in their inputs and weights as well, whoever asks, which doubles the cost. Values are
+    those of the same kernels.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        replaced = REPLACED.get(func)
+        if replaced is not None:
+            return replaced(func, *args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _convolve(
+    func: Callable[..., Tensor],
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    if isinstance(padding, str):
+        return func(input, weight, bias, stride, padding, dilation, groups)
+    sides = weight.dim() - 2
+    if input.dim() != sides + 2:
+        return func(input, weight, bias, stride, padding, dilation, groups)
+    geometry = tuple(
+        (value,) * sides if isinstance(value, int) else tuple(value) * (sides if len(value) == 1 else 1)
+        for value in (stride, padding, dilation)
+    )
+    value: Tensor = _Convolution.apply(input, weight, bias, (*geometry, groups))  # type: ignore[no-untyped-call]
+    return value
+
+
+def _convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+) -> Tensor:
+    stride, padding, dilation, groups = geometry
+    return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = geometry
+        return _convolution(x, weight, bias, geometry)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        found = _ConvolutionBackward.apply(  # type: ignore[no-untyped-call]
+            grad, x.detach(), weight.detach(), ctx.geometry, wanted
+        )
+        return (*found, None)
+
+
+class _ConvolutionBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, geometry: Any, wanted: Any) -> Any:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = geometry
+        ctx.set_materialize_grads(False)
+        stride, padding, dilation, groups = geometry
+        outputs = [grad.shape[1]] if wanted[2] else None
+        return torch.ops.aten.convolution_backward(
+            grad, x, weight, outputs, stride, padding, dilation, False, [0] * len(stride), groups, wanted
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *along: Tensor | None) -> Any:
+        x, weight = ctx.saved_tensors
+        along_x, along_weight, along_bias = along
+        total: Tensor | None = None
+        if along_weight is not None:
+            total = _convolution(x, along_weight, along_bias, ctx.geometry)
+        elif along_bias is not None:
+            raise AssertionError("a bias has a direction but its weight has none")
+        if along_x is not None:
+            moved = _convolution(along_x, weight, None, ctx.geometry)
+            total = moved if total is None else total.add_(moved)
+        return total, None, None, None, None
+
+
+def _normalise(
+    func: Callable[..., Tensor],
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not training or weight is None or bias is None:
+        return func(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    value: Tensor = _BatchNorm.apply(  # type: ignore[no-untyped-call]
+        input, weight, bias, running_mean, running_var, momentum, eps
+    )
+    return value
+
+
+class _BatchNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        value, mean_D, invstd_D = torch.native_batch_norm(
+            x, weight, bias, running_mean, running_var, True, momentum, eps
+        )
+        ctx.save_for_backward(x, weight, mean_D, invstd_D)
+        ctx.eps = eps
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, weight, mean_D, invstd_D = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        found = _BatchNormBackward.apply(  # type: ignore[no-untyped-call]
+            grad, x.detach(), weight.detach(), mean_D, invstd_D, ctx.eps, wanted
+        )
+        return (*found, None, None, None, None)
+
+
+class _BatchNormBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, mean_D: Tensor, invstd_D: Tensor, eps: float, wanted: Any
+    ) -> Any:
+        ctx.save_for_backward(x, weight, mean_D, invstd_D)
+        ctx.eps = eps
+        ctx.set_materialize_grads(False)
+        return _normalised_backward(grad, x, weight, mean_D, invstd_D, eps, wanted)
+
+    @staticmethod
+    def backward(ctx: Any, *along: Tensor | None) -> Any:
+        x, weight_D, mean_D, invstd_D = ctx.saved_tensors
+        along_x, along_weight, along_bias = along
+        total: Tensor | None = None
+        if along_x is not None:  # from df to dx a batch norm's backward pass is symmetric
+            total, _, _ = _normalised_backward(
+                along_x.contiguous(), x, weight_D, mean_D, invstd_D, ctx.eps, (True, False, False)
+            )
+        if along_weight is not None or along_bias is not None:
+            gain_D = torch.zeros_like(weight_D) if along_weight is None else along_weight * invstd_D
+            shift_D = -gain_D * mean_D if along_bias is None else along_bias - gain_D * mean_D
+            shape = (1, -1, *([1] * (x.dim() - 2)))
+            affine = torch.addcmul(shift_D.reshape(shape), x, gain_D.reshape(shape))
+            total = affine if total is None else total.add_(affine)
+        return total, None, None, None, None, None, None
+
+
+def _normalised_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, mean_D: Tensor, invstd_D: Tensor, eps: float, wanted: Any
+) -> Any:
+    return torch.ops.aten.native_batch_norm_backward(
+        grad, x, weight, None, None, mean_D, invstd_D, True, eps, list(wanted)
+    )
+
+
+REPLACED: Mapping[Callable[..., Any], Callable[..., Tensor]] = {
+    torch.conv1d: _convolve,
+    torch.conv2d: _convolve,
+    torch.conv3d: _convolve,
+    F.batch_norm: _normalise,
+}
