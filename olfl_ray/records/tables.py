@@ -66,12 +66,13 @@ def surfaces_to_table(surfaces: Sequence[Surface]) -> pa.Table:
 
 
 def records_from_table(table: pa.Table) -> list[Record]:
-    """The inverse of `records_to_table`, surfaces aside: consecutive rows of one (step, time) are one record."""
+    """The inverse of `records_to_table`, surfaces aside: a record is rows of one (step, time) with each replicate once a metric."""
     records: list[tuple[int, int, dict[str, list[float]]]] = []
     for row in table.to_pylist():
-        if not records or records[-1][:2] != (row["step"], row["time_ms"]):
-            records.append((row["step"], row["time_ms"], {}))
-        records[-1][2].setdefault(row["metric"], []).append(row["value"])
+        step, time_ms, metric = row["step"], row["time_ms"], row["metric"]
+        if not records or records[-1][:2] != (step, time_ms) or row["replicate"] != len(records[-1][2].get(metric, ())):
+            records.append((step, time_ms, {}))
+        records[-1][2].setdefault(metric, []).append(row["value"])
     return [
         Record(step=step, time_ms=time_ms, metrics={name: tuple(values) for name, values in metrics.items()})
         for step, time_ms, metrics in records

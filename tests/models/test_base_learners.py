@@ -1,0 +1,100 @@
+"""Base learners have the sizes that their papers give, and their weights depend on the seed alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from olfl_ray import models
+
+GREY28, GREY32, COLOUR32 = (1, 28, 28), (1, 32, 32), (3, 32, 32)
+SIZES: list[tuple[str, dict[str, Any], tuple[int, ...], int, int]] = [
+    ("linear", {}, (64,), 10, 64 * 10 + 10),
+    ("linear", {}, GREY28, 10, 784 * 10 + 10),
+    ("mlp", {}, (8,), 1, (8 * 128 + 128) + (128 + 1)),
+    ("mlp", {"hidden": []}, (8,), 1, 8 + 1),
+    ("mlp", {"hidden": [1000], "activation": "tanh"}, GREY28, 10, (784 * 1000 + 1000) + (1000 * 10 + 10)),
+    ("mlp", {"hidden": [5, 7]}, (3,), 2, (3 * 5 + 5) + (5 * 7 + 7) + (7 * 2 + 2)),
+    # LeCun et al. 1998: 5x5 convolutions to 6 and 16 maps, then 400-120-84-10
+    ("lenet5", {}, GREY28, 10, 156 + 2_416 + 48_120 + 10_164 + 850),
+    ("lenet5", {}, GREY32, 10, 61_706),
+    ("lenet5", {}, COLOUR32, 10, 61_706 + 2 * 6 * 25),
+    # Springenberg et al. 2015, table 1: about 1.4 million
+    ("allcnnc", {}, COLOUR32, 10, 1_369_738),
+    ("allcnnc", {"dropout": 0.5}, COLOUR32, 10, 1_369_738),
+    ("allcnnc", {}, COLOUR32, 100, 1_369_738 + 90 * 193),
+    # He et al. 2016 with a 3x3 stem: 11.17 million
+    ("resnet18", {}, COLOUR32, 10, 11_173_962),
+    ("resnet18", {}, COLOUR32, 100, 11_173_962 + 90 * 513),
+]
+
+
+def build(name: str, options: dict[str, Any], shape: tuple[int, ...], outputs: int, seed: int = 0) -> nn.Module:
+    return models.build(name, options, input_shape=shape, outputs=outputs, seed=seed)
+
+
+def weights(module: nn.Module) -> torch.Tensor:
+    return torch.cat([value.detach().flatten() for value in module.parameters()])
+
+
+@pytest.mark.parametrize(("name", "options", "shape", "outputs", "size"), SIZES)
+def test_size_and_outputs(name: str, options: dict[str, Any], shape: tuple[int, ...], outputs: int, size: int) -> None:
+    """As many parameters as the paper or a count by hand gives, each with a gradient; a batch gives logits of both signs."""
+    module = build(name, options, shape, outputs)
+    assert len(weights(module)) == size
+    value = module(torch.randn(4, *shape, generator=torch.Generator().manual_seed(1)))
+    assert tuple(value.shape) == (4, outputs)
+    assert outputs == 1 or value.min() < 0 < value.max()
+    value.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_weights_depend_on_the_seed_alone(name: str) -> None:
+    one = weights(build(name, {}, COLOUR32, 10, seed=1))
+    torch.rand(7)
+    assert torch.equal(one, weights(build(name, {}, COLOUR32, 10, seed=1)))
+    assert not torch.equal(one, weights(build(name, {}, COLOUR32, 10, seed=2)))
+
+
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in models.names()), ("allcnnc", {"dropout": 0.5})])
+def test_global_random_state_is_left_alone(name: str, options: dict[str, Any]) -> None:
+    """Dropout draws where the shape is checked; that draw is not seen outside either."""
+    before = torch.get_rng_state()
+    build(name, options, COLOUR32, 10)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_building_leaves_running_statistics_fresh() -> None:
+    """The check of the shape is a forward pass in train mode."""
+    for name, value in build("resnet18", {}, COLOUR32, 10).named_buffers():
+        fresh = torch.ones_like(value) if name.endswith("running_var") else torch.zeros_like(value)
+        assert torch.equal(value, fresh)
+
+
+def test_resnet18_keeps_the_size_of_small_images() -> None:
+    """The stem neither strides nor pools: four stages, three halvings."""
+    sizes: list[tuple[int, ...]] = []
+    module: Any = build("resnet18", {}, COLOUR32, 10)
+    for stage in (module.layer1, module.layer4):
+        stage.register_forward_hook(lambda _module, _inputs, value: sizes.append(tuple(value.shape[1:])))
+    module(torch.zeros(2, *COLOUR32))
+    assert sizes == [(64, 32, 32), (512, 4, 4)]
+
+
+def test_resnet18s_own_stem_is_initialised_as_the_rest() -> None:
+    """Kaiming by fan-out: sd = sqrt(2 / (64 * 3 * 3))."""
+    module: Any = build("resnet18", {}, COLOUR32, 10)
+    assert module.conv1.weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.1)
+
+
+def test_allcnnc_drops_by_0_4_of_the_rate_on_its_input() -> None:
+    """As in the paper, 0.2 on the input where it is 0.5 after the two strided layers."""
+    rates = [
+        part.p for part in build("allcnnc", {"dropout": 0.5}, COLOUR32, 10).modules() if isinstance(part, nn.Dropout)
+    ]
+    assert rates == [pytest.approx(0.2), 0.5, 0.5]
+    assert not [part for part in build("allcnnc", {}, COLOUR32, 10).modules() if isinstance(part, nn.Dropout)]

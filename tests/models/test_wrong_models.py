@@ -1,0 +1,143 @@
+"""A model that does not fit: one message that names the field, the value, and what is near."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from olfl_ray import models
+from olfl_ray.errors import SpecError
+
+IMAGE = (3, 32, 32)
+
+
+def well(input_shape: tuple[int, ...], outputs: int, width: int = 4) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, width), nn.BatchNorm1d(width), nn.Linear(width, outputs))
+
+
+def raises(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    raise ZeroDivisionError("out of ideas")
+
+
+def gives_nothing(input_shape: tuple[int, ...], outputs: int) -> None:
+    return None
+
+
+def one_too_many(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, outputs + 1))
+
+
+def forgets_the_batch(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(0), nn.Linear(2 * 3072, outputs))
+
+
+def other_input(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(100, outputs))
+
+
+class Two(nn.Module):
+    """Gives a pair."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, x
+
+
+def gives_a_pair(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return Two()
+
+
+def asks_for_more(input_shape: tuple[int, ...], outputs: int, depth: int) -> nn.Module:
+    return nn.Identity()
+
+
+not_a_function = 3
+
+
+def build(name: str, options: dict[str, Any], shape: tuple[int, ...] = IMAGE) -> nn.Module:
+    return models.build(name, options, input_shape=shape, outputs=10, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "field", "says"),
+    [
+        (
+            "lenet",
+            {},
+            IMAGE,
+            "task.model.name",
+            r"there is no model 'lenet' \(did you mean 'lenet5'\?\); use one of allcnnc",
+        ),
+        (
+            "zzz",
+            {},
+            IMAGE,
+            "task.model.name",
+            "there is no model 'zzz'; use one of allcnnc, lenet5, linear, mlp, resnet18",
+        ),
+        ("", {}, IMAGE, "task.model.name", "there is no model ''"),
+        (
+            "mlp",
+            {"hiden": [3]},
+            IMAGE,
+            "task.model.hiden",
+            r"no option 'hiden' \(did you mean 'hidden'\?\); it has hidden, act",
+        ),
+        ("linear", {"hidden": [3]}, IMAGE, "task.model.hidden", "linear has no option 'hidden'; it has none"),
+        ("mlp", {"outputs": 3}, IMAGE, "task.model.outputs", "mlp has no option 'outputs'"),
+        ("mlp", {"hidden": 128}, IMAGE, "task.model.hidden", "whole numbers above 0, but it is 128"),
+        ("mlp", {"hidden": "128"}, IMAGE, "task.model.hidden", "but it is '128'"),
+        ("mlp", {"hidden": [0]}, IMAGE, "task.model.hidden", r"but it is \[0\]"),
+        ("mlp", {"hidden": [1.5]}, IMAGE, "task.model.hidden", r"but it is \[1.5\]"),
+        ("mlp", {"hidden": [True]}, IMAGE, "task.model.hidden", r"but it is \[True\]"),
+        (
+            "mlp",
+            {"activation": "rellu"},
+            IMAGE,
+            "task.model.activation",
+            r"'rellu' \(did you mean 'relu'\?\); use one of relu",
+        ),
+        ("mlp", {"activation": ["relu"]}, IMAGE, "task.model.activation", "there is no activation"),
+        ("allcnnc", {"dropout": 1.0}, IMAGE, "task.model.dropout", "`0 <= dropout < 1` must hold, but it is 1.0"),
+        ("allcnnc", {"dropout": float("nan")}, IMAGE, "task.model.dropout", "must hold, but it is nan"),
+        ("allcnnc", {"dropout": "half"}, IMAGE, "task.model.dropout", "must hold, but it is 'half'"),
+        ("allcnnc", {"dropout": False}, IMAGE, "task.model.dropout", "must hold, but it is False"),
+        ("lenet5", {}, (64,), "task.model.name", r"lenet5 takes images of at least 28x28, not rows of shape \(64,\)"),
+        ("lenet5", {}, (1, 8, 8), "task.model.name", "at least 28x28"),
+        ("resnet18", {}, (10,), "task.model.name", "at least 16x16"),
+        ("allcnnc", {}, (3, 15, 32), "task.model.name", "at least 16x16"),
+        ("raises", {}, IMAGE, "task.model", "raised ZeroDivisionError: out of ideas"),
+        ("asks_for_more", {}, IMAGE, "task.model", "raised TypeError: .*'depth'"),
+        ("well", {"widht": 3}, IMAGE, "task.model", "raised TypeError: .*'widht'"),
+        ("gives_nothing", {}, IMAGE, "task.model.name", "gave a NoneType; it must give an nn.Module"),
+        ("one_too_many", {}, IMAGE, "task.model.name", r"must give outputs of shape \(2, 10\), but gave \(2, 11\)"),
+        ("forgets_the_batch", {}, IMAGE, "task.model.name", r"must give outputs of shape \(2, 10\), but gave \(10,\)"),
+        ("gives_a_pair", {}, IMAGE, "task.model.name", r"must give outputs of shape \(2, 10\), but gave tuple"),
+        ("other_input", {}, IMAGE, "task.model.name", r"can't take a batch of shape \(2, 3, 32, 32\): RuntimeError"),
+        ("not_a_function", {}, IMAGE, "task.model.name", "is a int, not a function; name a builder"),
+        ("wel", {}, IMAGE, "task.model.name", r"has no 'wel' \(did you mean 'well'\?\)"),
+    ],
+)
+def test_one_message_names_the_field(
+    name: str, options: dict[str, Any], shape: tuple[int, ...], field: str, says: str
+) -> None:
+    own = name in globals() or name == "wel"
+    with pytest.raises(SpecError) as caught:
+        build(f"{__name__}:{name}" if own else name, options, shape)
+    assert caught.value.field == field
+    assert re.search(says, str(caught.value)), str(caught.value)
+
+
+def test_users_model_takes_its_options_and_its_seed() -> None:
+    name = f"{__name__}:well"
+    one, same, other = (
+        models.build(name, {"width": 6}, input_shape=IMAGE, outputs=10, seed=seed) for seed in (1, 1, 2)
+    )
+    assert sum(value.numel() for value in one.parameters()) == 3073 * 6 + 12 + 70
+    for left, right in zip(one.state_dict().values(), same.state_dict().values(), strict=True):
+        assert torch.equal(left, right)
+    assert not torch.equal(one.state_dict()["1.weight"], other.state_dict()["1.weight"])
+    assert one.state_dict()["2.num_batches_tracked"] == 0
