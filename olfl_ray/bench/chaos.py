@@ -20,7 +20,7 @@ import psutil
 from olfl_ray.bench.audit import Audit, audit
 from olfl_ray.bench.services import MlflowServer, postgres
 
-__all__ = ["BACKENDS", "KINDS", "Backend", "Outcome", "chaos", "chaos_spec"]
+__all__ = ["BACKENDS", "KINDS", "Backend", "Nodes", "Outcome", "Scene", "chaos", "chaos_spec", "stage"]
 
 KINDS = ("driver", "worker", "node", "mlflow")
 """What is killed, by turns."""
@@ -30,6 +30,8 @@ BACKENDS: tuple[Backend, ...] = ("sqlite", "postgresql")
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 100 * 2**20}
 LONGEST_WAIT = {"driver": 12.0, "worker": 4.0, "node": 4.0, "mlflow": 4.0}
 """The longest time before a kill, in seconds; a driver needs about eight to start its trials."""
+TRIAL_PROCESSES = ("ray::ResourceTrainable", "ray::LossLearning", "ray::ImplicitFunc")
+"""How Ray names a process that runs a trial, of a class or of a function."""
 PATIENCE = 900.0
 """Seconds that the sweep may take after the last kill."""
 
@@ -129,23 +131,22 @@ def chaos(
     folder.mkdir(parents=True)
     calm, wild = folder / "calm", folder / "wild"
     with ExitStack() as stack:
-        nodes = stack.enter_context(_two_nodes())
+        nodes, server = stack.enter_context(stage(folder, backend))
         _write_spec(calm, steps, trials)
         say("the undisturbed sweep")
         _finish(_start(calm, nodes.address, None))
-        store = f"sqlite:///{folder / 'mlflow.db'}"
-        if backend == "postgresql":
-            store = stack.enter_context(postgres(folder / "postgres"))
-        server = MlflowServer(store, folder / "mlflow")
-        server.start()
-        stack.callback(server.kill)
         _write_spec(wild, steps, trials)
-        scene = _Scene(wild, nodes, server, random.Random(seed), say)
+
+        def start() -> subprocess.Popen[str]:
+            return _start(wild, nodes.address, server.uri)
+
         began = time.monotonic()
+        scene = Scene(start, nodes, server, random.Random(seed), say)
         stack.callback(scene.end)
         for index in range(kills):
             scene.kill(KINDS[index % len(KINDS)])
-        scene.finish()
+        # A last start finds nothing to do: everything is delivered too.
+        scene.finish(lambda: "nothing to do" in _finish(start()))
         seconds = time.monotonic() - began
         found = audit(calm, wild, server.uri)
     passes, again = (_passes(place) for place in (calm, wild))
@@ -162,21 +163,52 @@ def chaos(
     )
 
 
-class _Scene:
-    """The disturbed sweep: what runs, and what can be killed of it."""
+@contextmanager
+def stage(folder: Path, backend: Backend) -> Iterator[tuple[Nodes, MlflowServer]]:
+    """A cluster and an MLflow server on its store, started; the server's files lie in the folder."""
+    with ExitStack() as stack:
+        nodes = Nodes()
+        stack.callback(nodes.close)
+        store = f"sqlite:///{folder / 'mlflow.db'}"
+        if backend == "postgresql":
+            store = stack.enter_context(postgres(folder / "postgres"))
+        server = MlflowServer(store, folder / "mlflow")
+        server.start()
+        stack.callback(server.kill)
+        yield nodes, server
+
+
+class Scene:
+    """The disturbed work: what runs, and what can be killed of it.
+
+    Args:
+        start: Starts the driver.
+        nodes: Where its trials run.
+        server: Where they are recorded.
+        dice: Decides when a kill comes and which worker or node it hits.
+        say: Told of each kill.
+    """
 
     def __init__(
-        self, home: Path, nodes: _Nodes, server: MlflowServer, dice: random.Random, say: Callable[[str], None]
+        self,
+        start: Callable[[], subprocess.Popen[str]],
+        nodes: Nodes,
+        server: MlflowServer,
+        dice: random.Random,
+        say: Callable[[str], None],
     ) -> None:
-        self._home, self._nodes, self._server, self._dice, self._say = home, nodes, server, dice, say
+        self._begin, self._nodes, self._server, self._dice, self._say = start, nodes, server, dice, say
         self.kills = dict.fromkeys(KINDS, 0)
         self.starts = 0
         self._start()
 
     def kill(self, kind: str) -> None:
-        """Wait a random while, then kill one thing with SIGKILL and put back what a watchdog would."""
-        if self._driver.poll() is not None:
-            self._start()
+        """Wait a random while, then kill one thing with SIGKILL and put back what a watchdog would.
+
+        Raises:
+            RuntimeError: The driver has ended its work, or no trial runs.
+        """
+        self._watch()
         time.sleep(self._dice.uniform(0, LONGEST_WAIT[kind]))
         if self._driver.poll() == 0:
             raise RuntimeError(f"the sweep ended after {sum(self.kills.values())} kills; give it more steps")
@@ -184,7 +216,7 @@ class _Scene:
             self._driver.kill()
             self._driver.wait()
         elif kind == "worker":
-            self._nodes.kill_worker(self._dice)
+            self._nodes.kill_worker(self._dice, self._watch)
         elif kind == "node":
             self._nodes.lose_one(self._dice)
         else:
@@ -193,29 +225,44 @@ class _Scene:
         self.kills[kind] += 1
         self._say(f"kill {sum(self.kills.values())}: {kind}")
 
-    def finish(self) -> None:
-        """Start the driver until it says that nothing is left to do."""
-        end = time.monotonic() + PATIENCE
-        while self._driver.wait(max(1.0, end - time.monotonic())) != 0 or not self._done():
+    def finish(self, done: Callable[[], bool], *, most_starts: int | None = None) -> bool:
+        """Start the driver until it exits 0 and its work is done.
+
+        Args:
+            done: Whether the work is done, after an exit with 0.
+            most_starts: Give up after so many; None: never.
+
+        Returns:
+            Whether it was done.
+
+        Raises:
+            RuntimeError, subprocess.TimeoutExpired: It took too long.
+        """
+        end, most = time.monotonic() + PATIENCE, None if most_starts is None else self.starts + most_starts
+        while self._driver.wait(max(1.0, end - time.monotonic())) != 0 or not done():
             if time.monotonic() > end:
                 raise RuntimeError("the sweep did not end")
+            if self.starts == most:
+                return False
             self._start()
-
-    def _done(self) -> bool:
-        """A last start finds nothing to do: everything is delivered too."""
-        return "nothing to do" in _finish(_start(self._home, self._nodes.address, self._server.uri))
+        return True
 
     def end(self) -> None:
         """Leave no driver behind."""
         self._driver.kill()
         self._driver.wait()
 
+    def _watch(self) -> None:
+        """Start the driver again where it ended."""
+        if self._driver.poll() is not None:
+            self._start()
+
     def _start(self) -> None:
-        self._driver = _start(self._home, self._nodes.address, self._server.uri)
+        self._driver = self._begin()
         self.starts += 1
 
 
-class _Nodes:
+class Nodes:
     """A head without CPUs and two nodes of one CPU."""
 
     def __init__(self) -> None:
@@ -226,14 +273,19 @@ class _Nodes:
         self._nodes = [self._cluster.add_node(**NODE) for _ in range(2)]
         self.address: str = self._cluster.address
 
-    def kill_worker(self, dice: random.Random) -> None:
-        """Kill a process that runs a trial, as soon as there is one."""
+    def kill_worker(self, dice: random.Random, meanwhile: Callable[[], None]) -> None:
+        """Kill a process that runs a trial, as soon as there is one.
+
+        Raises:
+            RuntimeError: There is none for a minute.
+        """
         end = time.monotonic() + 60
         while time.monotonic() < end:
             found = sorted(process.pid for process in _descendants() if _runs_a_trial(process))
             if found:
                 os.kill(dice.choice(found), signal.SIGKILL)
                 return
+            meanwhile()
             time.sleep(0.1)
         raise RuntimeError("no trial ran for a minute")
 
@@ -247,15 +299,6 @@ class _Nodes:
         self._cluster.shutdown()
 
 
-@contextmanager
-def _two_nodes() -> Iterator[_Nodes]:
-    nodes = _Nodes()
-    try:
-        yield nodes
-    finally:
-        nodes.close()
-
-
 def _descendants() -> list[psutil.Process]:
     found: list[psutil.Process] = psutil.Process().children(recursive=True)
     return found
@@ -266,7 +309,7 @@ def _runs_a_trial(process: psutil.Process) -> bool:
         command: Sequence[str] = process.cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return False
-    return bool(command) and command[0].startswith(("ray::ResourceTrainable", "ray::LossLearning"))
+    return bool(command) and command[0].startswith(TRIAL_PROCESSES)
 
 
 def _write_spec(home: Path, steps: int, trials: int) -> None:
