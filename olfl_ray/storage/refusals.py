@@ -15,12 +15,15 @@ _BY_CODE = {
     "ExpiredToken": "credentials",
     "ExpiredTokenException": "credentials",
     "IllegalLocationConstraintException": "region",
+    "InternalError": "busy",
     "InvalidAccessKeyId": "credentials",
     "InvalidToken": "credentials",
     "NoSuchBucket": "bucket",
     "PermanentRedirect": "region",
     "RequestTimeTooSkewed": "clock",
+    "ServiceUnavailable": "busy",
     "SignatureDoesNotMatch": "credentials",
+    "SlowDown": "busy",
     "TokenRefreshRequired": "credentials",
 }
 _BY_WORDS = {  # of an answer without a code; the first that is found counts
@@ -29,7 +32,11 @@ _BY_WORDS = {  # of an answer without a code; the first that is found counts
     "token request": "none",
     "401 Unauthorized": "credentials",
     "403 Forbidden": "denied",
-    "301 Moved Permanently": "region",
+    "redirect without LOCATION": "region",
+    "500 Internal Server Error": "busy",
+    "502 Bad Gateway": "busy",
+    "503 Service Unavailable": "busy",
+    "504 Gateway Timeout": "busy",
     "error sending request": "silence",
     "timed out": "silence",
     "connection": "silence",
@@ -71,6 +78,8 @@ def reason_and_move(answer: str, scheme: str, bucket: str, endpoint: str) -> tup
             return f"bucket {bucket!r} is in another region{told}", "set AWS_REGION to that of the bucket"
         case "clock":
             return f"{host} finds this machine's clock wrong", "set the clock"
+        case "busy":
+            return f"{host} is overloaded or out of order{told}", "start again later: what was there before is whole"
         case "silence":
             return (
                 f"{host} does not answer",

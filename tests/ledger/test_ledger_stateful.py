@@ -172,11 +172,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.note(Stopped(trial=trial), model.state == "running"):
             model.state = "stopped"
 
-    @rule(trial=trials, steps=st.integers(1, 3), state=st.sampled_from(["running", *ENDS]))
-    def live(self, trial: str, steps: int, state: str) -> None:
+    @rule(
+        trial=trials,
+        dropped=st.integers(0, 2),
+        steps=st.integers(1, 3),
+        state=st.sampled_from(["running", *ENDS]),
+    )
+    def live(self, trial: str, dropped: int, steps: int, state: str) -> None:
         """What most trials do: so that what is forbidden is tried in every state, not only in the first."""
         self.propose(trial)
-        self.begin(trial, 1, 0)
+        self.begin(trial, 1, dropped)
         for _ in range(steps):
             self.commit(trial, 1)
         if state != "running":

@@ -14,6 +14,7 @@ from support.object_store import BUCKET, Judge, ask, point_at, relay
 
 from olfl_ray.errors import SetupError
 from olfl_ray.storage import Storage, open_storage
+from olfl_ray.storage.refusals import reason_and_move
 
 CALLS = {
     "read": lambda storage: storage.read("a"),
@@ -171,6 +172,41 @@ def test_store_that_does_not_answer_is_one_message_within_fifteen_seconds(spawn,
         seconds, _, message = line.partition(" ")
         assert text in message
         assert int(seconds) <= 15
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (301, r"bucket 'studies' is in another region\); set AWS_REGION"),
+        (401, r"refuses the credentials\); set AWS_ACCESS_KEY_ID"),
+        (403, r"denies permission\); let these credentials list, read, write and delete in bucket 'studies'"),
+    ],
+)
+def test_answer_without_a_code_is_understood_by_its_status(
+    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, status: int, message: str
+) -> None:
+    with relay(s3_endpoint, lambda method, path: status) as url:
+        point_at(monkeypatch, url)
+        for call in CALLS.values():
+            with pytest.raises(SetupError, match=message):
+                call(open_storage(place.url))
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("SlowDown", "is overloaded or out of order: SlowDown"),
+        ("ExpiredToken", "refuses the credentials: ExpiredToken"),
+        ("RequestTimeTooSkewed", "finds this machine's clock wrong"),
+        ("QuotaExceeded", "QuotaExceeded"),
+    ],
+)
+def test_code_of_an_answer_is_understood(code: str, reason: str) -> None:
+    answer = f"Generic S3 error: status 400\n<Error><Code>{code}</Code><AWSAccessKeyId>AKIAX</AWSAccessKeyId></Error>"
+    told, move = reason_and_move(answer, "s3", "studies", "")
+    assert told in (f"Amazon S3 {reason}", reason)
+    assert move
+    assert "AKIAX" not in told + move
 
 
 def test_short_outage_is_waited_out(place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
