@@ -1,0 +1,163 @@
+"""A trial is a function of its settings: the same again, resumed anywhere, or one replicate at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from olfl_ray.records import names
+from olfl_ray.spec import TrialConfig
+from olfl_ray.trial import Place, Progress, run, state_from_bytes, state_to_bytes
+
+SGD = {"name": "sgd", "lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}
+ADAMW = {"name": "adamw", "lr": 0.005}
+
+
+def normed(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """A user's own model: batch norm, dropout, and a parameter that never moves."""
+    module = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(int(np.prod(input_shape)), 12),
+        nn.BatchNorm1d(12),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(12, outputs),
+    )
+    module[1].bias.requires_grad_(False)
+    return module
+
+
+def small_images(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Images of 16x16, whose class is where they are bright."""
+    x = np.random.default_rng(0).integers(0, 60, (rows, 1, 16, 16), np.uint8)
+    y = np.arange(rows) % 2
+    x[y == 1, :, 8:] += 150
+    return x, y
+
+
+def config(method: str, dataset: str = "digits", **changes: Any) -> TrialConfig:
+    settings: dict[str, Any] = {
+        "task": {"dataset": dataset, "model": {"name": "mlp", "hidden": [16]}, "batch_size": 16},
+        "learner": {"method": method, "steps": 12, "optimizer": {"name": "adam", "lr": 0.01}},
+        "meta": {"init_steps": 8, "eta_online": 1e-3},
+        "eval": {"every": 4},
+        "seeds": [1],
+    }
+    for name, value in changes.items():
+        settings[name] = {**settings.get(name, {}), **value} if isinstance(value, dict) else value
+    return TrialConfig.model_validate(settings)
+
+
+def told(found: list[Progress]) -> list[Any]:
+    """What a trial says, without time and machine."""
+    return [
+        (
+            progress.outcome,
+            dict(progress.report),
+            dict(progress.learned_loss),
+            [
+                (
+                    record.step,
+                    {key: value for key, value in record.metrics.items() if key not in names.VOLATILE},
+                    record.surfaces,
+                )
+                for record in progress.records
+            ],
+        )
+        for progress in found
+    ]
+
+
+def resumes_bit_for_bit(settings: TrialConfig, place: Place) -> list[Progress]:
+    """Cut a trial after each of its records, let its state travel as bytes, and compare what follows."""
+    whole = list(run(settings, place))
+    assert whole[-1].outcome == "finished"
+    last = state_to_bytes(whole[-1].state)
+    for cut in range(len(whole) - 1):
+        torch.rand(3)  # whatever the process has drawn in between
+        rest = list(run(settings, place, state_from_bytes(state_to_bytes(whole[cut].state))))
+        assert told(rest) == told(whole[cut + 1 :])
+        assert state_to_bytes(rest[-1].state) == last
+    return whole
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Prepared data sets, shared."""
+    return Place(cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW])
+@pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
+def test_batch_norm_dropout_and_moments_resume(method: str, optimizer: dict[str, Any], place: Place) -> None:
+    own = {"model": f"{__name__}:normed"}
+    learner = {"method": method, "optimizer": optimizer, "schedule": {"name": "cosine"}}
+    whole = resumes_bit_for_bit(config(method, task=own, learner=learner, meta={"every": 3}), place)
+    state = whole[-1].state.replicates[0]
+    assert state.learner.buffers["2.num_batches_tracked"] == 12, "the train pass alone moves the statistics"
+    assert not torch.equal(state.rng, whole[-2].state.replicates[0].rng), "dropout draws"
+    assert "1.bias" not in state.learner.theta
+
+
+@pytest.mark.parametrize("method", ["offline", "online"])
+def test_augmented_all_cnn_c_with_dropout_resumes(method: str, place: Place) -> None:
+    task = {
+        "dataset": f"{__name__}:small_images",
+        "model": {"name": "allcnnc", "dropout": 0.5},
+        "augment": "crop_flip",
+        "batch_size": 4,
+    }
+    learner = {"method": method, "steps": 3, "optimizer": SGD}
+    resumes_bit_for_bit(
+        config(method, task=task, learner=learner, meta={"init_steps": 2}, eval={"every": 1, "report": "last"}), place
+    )
+
+
+@pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
+def test_regression_resumes_and_reports_original_units(method: str, place: Place) -> None:
+    settings = config(
+        method,
+        "diabetes",
+        seeds=[1, 2],
+        confirming=True,
+        loss={"name": "ml3"},
+        learner={"optimizer": SGD, "method": method},
+    )
+    whole = resumes_bit_for_bit(settings, place)
+    report = whole[-1].report
+    assert set(report) == {
+        f"{part}/{metric}" for part in ("selection", "test") for metric in ("error", "task_loss", "rmse_original_units")
+    }
+    assert all(
+        len(values) == 2 and 30 < values[0] < 200 for values in (report[names.TEST_RMSE], report[names.SELECTION_RMSE])
+    )
+    assert report[names.TEST_ERROR] == pytest.approx(report[names.TEST_TASK_LOSS], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
+def test_same_seed_gives_the_same_trial_and_another_seed_another(method: str, place: Place) -> None:
+    own = {"model": f"{__name__}:normed"}
+    first = told(list(run(config(method, task=own), place)))
+    torch.rand(5)
+    assert told(list(run(config(method, task=own), place))) == first
+    assert told(list(run(config(method, task=own, seeds=[2]), place))) != first
+
+
+@pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
+@pytest.mark.parametrize("dataset", ["digits", "diabetes"])
+def test_replicates_equal_single_runs_of_their_seeds(method: str, dataset: str, place: Place) -> None:
+    seeds = [3, 1, 2]
+    own = {"dataset": dataset, "model": f"{__name__}:normed"}
+    together = list(run(config(method, task=own, seeds=seeds), place))
+    for index, seed in enumerate(seeds):
+        alone = list(run(config(method, task=own, seeds=[seed]), place))
+        assert len(alone) == len(together)
+        for one, all_of_them in zip(alone, together, strict=True):
+            for record, shared in zip(one.records, all_of_them.records, strict=True):
+                for name in record.metrics.keys() - names.VOLATILE:
+                    assert record.metrics[name] == (shared.metrics[name][index],), name
+            assert one.report == {name: (values[index],) for name, values in all_of_them.report.items()}

@@ -1,0 +1,179 @@
+"""Each setting does what it says, and nothing where it does not apply."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from olfl_ray import data
+from olfl_ray.errors import SpecError
+from olfl_ray.losses import loss_from_bytes
+from olfl_ray.records import names
+from olfl_ray.spec import TrialConfig, seed_of
+from olfl_ray.trial import Place, Progress, check, run
+
+METHODS = ["baseline", "offline", "online", "online_lr"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Prepared data sets, shared."""
+    return Place(cache=tmp_path_factory.mktemp("cache"))
+
+
+def config(method: str, dataset: str = "digits", **changes: dict[str, Any]) -> TrialConfig:
+    settings: dict[str, dict[str, Any]] = {
+        "task": {"dataset": dataset, "model": {"name": "mlp", "hidden": [8]}, "batch_size": 16},
+        "learner": {"method": method, "steps": 12, "optimizer": {"name": "sgd", "lr": 0.1}},
+        "meta": {"init_steps": 5, "eta_online": 1e-2},
+        "eval": {"every": 1},
+    }
+    for section, values in changes.items():
+        settings[section] = {**settings.get(section, {}), **values}
+    return TrialConfig.model_validate({**settings, "seeds": [1]})
+
+
+def series(found: list[Progress], name: str) -> list[float]:
+    return [record.metrics[name][0] for progress in found for record in progress.records if name in record.metrics]
+
+
+def phis(found: list[Progress]) -> list[torch.Tensor]:
+    """phi after each base step, as one vector."""
+    return [
+        torch.cat([value.flatten() for value in progress.state.replicates[0].learner.phi.values()])
+        for progress in found
+        if progress.state.step > 0
+    ]
+
+
+def everything(found: list[Progress]) -> list[dict[str, tuple[float, ...]]]:
+    return [
+        {name: values for name, values in record.metrics.items() if name not in names.VOLATILE}
+        for progress in found
+        for record in progress.records
+    ]
+
+
+@pytest.mark.parametrize("method", ["online", "online_lr"])
+def test_phi_moves_every_third_step_only(method: str, place: Place) -> None:
+    found = list(run(config(method, meta={"every": 3}), place))
+    after = phis(found)
+    moved = [step for step in range(2, 13) if not torch.equal(after[step - 1], after[step - 2])]
+    assert moved == [3, 6, 9, 12]
+    steps = [r.step for p in found for r in p.records if names.META_TASK_LOSS in r.metrics]
+    assert steps == [3, 6, 9, 12]
+
+
+@pytest.mark.parametrize("method", ["offline", "online", "online_lr"])
+def test_meta_batches_from_train_never_see_the_meta_split(method: str, place: Place) -> None:
+    """Rows of the meta split made senseless: a trial does not notice, unless its meta batches come from there."""
+
+    def trial(batch: str, spoilt: bool) -> list[dict[str, tuple[float, ...]]]:
+        task = {"dataset": {"name": f"{__name__}:digits_with_a_meta_split", "spoilt": spoilt}}
+        return everything(list(run(config(method, task=task, meta={"batch": batch}), place)))
+
+    assert trial("train", True) == trial("train", False)
+    assert trial("meta", True) != trial("meta", False)
+
+
+def digits_with_a_meta_split(spoilt: bool) -> data.Dataset:
+    """The meta split of replicate 1 is drawn on wrongly: every pixel at its darkest."""
+    x, y = (torch.as_tensor(part) for part in load_digits(return_X_y=True))
+    whole = data.Dataset(
+        name="digits", kind="classification", x=x, y=y, test=None, outputs=10, fingerprint="", source="scikit-learn"
+    )
+    rows = data.split(whole, study_seed=0, seed=seed_of(1, "split"), test=0.2, meta=0.1, selection=0.1).meta
+    if spoilt:
+        x[rows] = 16
+    return whole
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_label_smoothing_is_the_baselines_alone(method: str, place: Place) -> None:
+    plain, smoothed = (
+        list(run(config(method, task={"label_smoothing": smoothing}), place)) for smoothing in (0.0, 0.3)
+    )
+    assert (everything(plain) == everything(smoothed)) == (method != "baseline")
+    assert series(plain, names.TRAIN_TASK_LOSS)[0] == series(smoothed, names.TRAIN_TASK_LOSS)[0], "measured unsmoothed"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factor"),
+    [
+        ({"name": "constant"}, lambda done: 1.0),
+        (
+            {"name": "milestones", "at": [0.25, 0.5], "factor": 0.2},
+            lambda done: 0.2 ** ((done >= 0.25) + (done >= 0.5)),
+        ),
+        ({"name": "cosine", "final": 0.1}, lambda done: 0.1 + 0.45 * (1 + math.cos(math.pi * done))),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_schedule_sets_the_learning_rate_of_each_step(method: str, schedule: Any, factor: Any, place: Place) -> None:
+    found = list(run(config(method, learner={"schedule": schedule}), place))
+    rates = series(found, names.TRAIN_LR)
+    alphas = [float(phi[0]) for phi in phis(found)] if method == "online_lr" else [0.1] * 12
+    assert rates == pytest.approx([alpha * factor(step / 12) for step, alpha in enumerate(alphas)], rel=1e-6)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "diabetes"])
+def test_learned_loss_of_a_finished_trial_is_its_phi(dataset: str, place: Place) -> None:
+    last = list(run(config("online", dataset), place))[-1]
+    loss = loss_from_bytes(
+        last.learned_loss["learned_loss.safetensors"], last.learned_loss["learned_loss.json"], "the trial"
+    )
+    phi = last.state.replicates[0].learner.phi
+    assert loss.kind == ("classification" if dataset == "digits" else "regression")
+    assert dict(loss.named_parameters()).keys() == phi.keys()
+    assert all(torch.equal(value, phi[name]) for name, value in loss.named_parameters())
+    (final,) = (surface for surface in last.records[-1].surfaces if surface.step == 12)
+    assert loss.surface()[2].tolist() == list(final.learned)
+
+
+def saved(found: list[Progress], folder: Path) -> str:
+    folder.mkdir()
+    for name, content in found[-1].learned_loss.items():
+        (folder / name).write_bytes(content)
+    return str(folder)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "diabetes"])
+def test_trial_starts_from_the_learned_loss_of_another(dataset: str, place: Place, tmp_path: Path) -> None:
+    """No initialisation; an offline trial keeps it to the end, an online one goes on from it."""
+    first = list(run(config("online", dataset), place))
+    source = {"from": saved(first, tmp_path / "loss")}
+    kept, learned = (list(run(config(method, dataset, loss=source), place)) for method in ("offline", "online"))
+    start = phis(first)[-1]
+    for found in (kept, learned):
+        assert series(found, names.INIT_TASK_LOSS) == []
+        assert found[0].state.init_steps == 0
+    assert all(torch.equal(phi, start) for phi in phis(kept))
+    assert not torch.equal(phis(learned)[0], start)
+    assert kept[-1].learned_loss == first[-1].learned_loss
+
+
+def test_learned_loss_of_another_kind_or_place_is_refused(place: Place, tmp_path: Path) -> None:
+    source = saved(list(run(config("online"), place)), tmp_path / "loss")
+    with pytest.raises(SpecError, match=r"^loss\.from: .* learned for classification, but the task is regression"):
+        check(config("online", "diabetes", loss={"from": source}), place)
+    with pytest.raises(SpecError, match=r"^loss\.from: .*nowhere"):
+        check(config("online", loss={"from": str(tmp_path / "nowhere")}), place)
+    (tmp_path / "loss" / "learned_loss.safetensors").write_bytes(b"torn")
+    with pytest.raises(SpecError, match=r"^loss\.from: .*is not a learned loss"):
+        check(config("online", loss={"from": source}), place)
+
+
+def test_report_best_is_the_lowest_selection_error_and_last_is_the_last(place: Place) -> None:
+    learner = {"optimizer": {"name": "sgd", "lr": 1.0}, "steps": 30}
+    best, last = (
+        list(run(config("baseline", learner={"method": "baseline", **learner}, eval={"report": report}), place))
+        for report in ("best", "last")
+    )
+    errors = series(best, names.SELECTION_ERROR)
+    assert best[-1].report[names.SELECTION_ERROR] == (min(errors),)
+    assert last[-1].report[names.SELECTION_ERROR] == (errors[-1],)
