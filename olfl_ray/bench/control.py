@@ -1,0 +1,305 @@
+"""The control of the chaos benchmark: the same scene, played to Ray Tune, OptunaSearch and MLflowLoggerCallback alone.
+
+`python -m olfl_ray.bench.control drive FOLDER URI` is one start of its driver, as a watchdog would start it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from olfl_ray.bench.chaos import KINDS, Backend, Scene, chaos_spec, stage
+from olfl_ray.records import names
+from olfl_ray.spec import TrialConfig, parse_spec, trial_config
+from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes
+
+__all__ = ["Found", "control", "drive"]
+
+NAME = "control"
+"""The experiment's name, in Tune and in MLflow."""
+CHECKPOINT_STEPS = 100
+MOST_STARTS = 10
+"""How often the driver is started again after the last kill."""
+ARMS = ("baseline", "online")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was killed, and what the three libraries' own stores held afterwards.
+
+    Args:
+        kills: Number by kind.
+        backend: What stood behind MLflow.
+        starts: Times that the driver was started.
+        seconds: Wall-clock time.
+        finished: Whether the driver came to exit 0.
+        asked: Trials asked for.
+        trials: Trials of the experiment that ended without an error.
+        executions: Times that training of a trial began, at its start or at a checkpoint.
+        passes: Training passes made.
+        repeated: Of these, beyond what an undisturbed run needs to bring each trial to its last step.
+        runs: MLflow runs.
+        extra: Runs beyond one a trial of the experiment.
+        running: Runs still RUNNING.
+        orphans: Runs without a parent.
+        twice: Evaluations delivered to MLflow again, over all runs of a trial.
+        missing: Evaluations of the experiment's trials that no run holds.
+    """
+
+    kills: dict[str, int]
+    backend: Backend
+    starts: int
+    seconds: float
+    finished: bool
+    asked: int
+    trials: int
+    executions: int
+    passes: int
+    repeated: int
+    runs: int
+    extra: int
+    running: int
+    orphans: int
+    twice: int
+    missing: int
+
+    def line(self) -> str:
+        """One line with every figure."""
+        return (
+            f"kills {sum(self.kills.values())}  starts {self.starts}  finished {'yes' if self.finished else 'no'}  "
+            f"trials {self.trials} of {self.asked}  executions {self.executions}  "
+            f"repeated passes {self.repeated} of {self.passes}  runs {self.runs}  beyond one a trial {self.extra}  "
+            f"RUNNING {self.running}  without a parent {self.orphans}  steps twice {self.twice}  "
+            f"steps missing {self.missing}"
+        )
+
+
+def control(
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    backend: Backend,
+    steps: int = 600,
+    trials: int = 16,
+    say: Callable[[str], None] = lambda text: None,
+) -> Found:
+    """Play the chaos benchmark's kills to the three libraries alone, as their documentation joins them.
+
+    Args:
+        folder: Where everything is written; made anew.
+        kills: How many; fewer are played where the driver ends before.
+        seed: Decides what is killed when, as in `chaos`.
+        backend: What stands behind MLflow.
+        steps: Base steps of a trial.
+        trials: Trials asked for.
+        say: Told of each kill, and of an early end.
+    """
+    folder.mkdir(parents=True)
+    with ExitStack() as stack:
+        nodes, server = stack.enter_context(stage(folder, backend))
+        began = time.monotonic()
+
+        def start() -> subprocess.Popen[str]:
+            command = (sys.executable, "-m", "olfl_ray.bench.control", "drive", str(folder), server.uri)
+            sizes = ("--steps", str(steps), "--trials", str(trials))
+            with (folder / "driver.log").open("a") as log:
+                environment = {**os.environ, "RAY_ADDRESS": nodes.address}
+                return subprocess.Popen((*command, *sizes), stdout=log, stderr=log, text=True, env=environment)
+
+        scene = Scene(start, nodes, server, random.Random(seed), say)
+        stack.callback(scene.end)
+        finished = False
+        try:
+            for index in range(kills):
+                scene.kill(KINDS[index % len(KINDS)])
+        except RuntimeError as early:
+            say(str(early))
+        try:
+            finished = scene.finish(lambda: True, most_starts=MOST_STARTS)
+        except (RuntimeError, subprocess.TimeoutExpired) as late:
+            say(str(late))
+        seconds = time.monotonic() - began
+        ended = _ended(folder)
+        recorded = _recorded(server.uri, ended)
+    passes = sum(file.stat().st_size for file in (folder / "passes").iterdir())
+    return Found(
+        kills=scene.kills,
+        backend=backend,
+        starts=scene.starts,
+        seconds=seconds,
+        finished=finished,
+        asked=trials,
+        trials=sum(trial.ended for trial in ended.values()),
+        executions=(folder / "executions").stat().st_size,
+        passes=passes,
+        repeated=passes - _needed(folder, steps, ended),
+        **recorded,
+    )
+
+
+def drive(folder: Path, uri: str, *, steps: int, trials: int) -> bool:
+    """One start of the driver: a new experiment, or Tune's own restore of one that was begun.
+
+    Args:
+        folder: Holds the experiment.
+        uri: MLflow tracking URI.
+        steps: Base steps of a trial.
+        trials: Trials asked for.
+
+    Returns:
+        Whether every trial ended without an error.
+    """
+    from ray import tune
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search import ConcurrencyLimiter
+    from ray.tune.search.optuna import OptunaSearch
+
+    experiment, train = folder / NAME, _trainable(folder, steps)
+    # `can_restore` says yes before there is a state to restore, and the restore then fails: look for the state too.
+    if tune.Tuner.can_restore(str(experiment)) and any(experiment.glob("experiment_state-*.json")):
+        tuner = tune.Tuner.restore(str(experiment), train, resume_unfinished=True, resume_errored=True)
+    else:
+        tuner = tune.Tuner(
+            train,
+            param_space={
+                "arm": tune.choice(ARMS),
+                "lr": tune.loguniform(0.01, 1.0),
+                "eta_online": tune.loguniform(1e-5, 1e-2),
+            },
+            tune_config=tune.TuneConfig(
+                metric=names.SELECTION_ERROR,
+                mode="min",
+                num_samples=trials,
+                search_alg=ConcurrencyLimiter(OptunaSearch(seed=0), max_concurrent=2),
+                scheduler=ASHAScheduler("step", max_t=steps, grace_period=steps // 3, reduction_factor=3),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=NAME,
+                storage_path=str(folder),
+                failure_config=tune.FailureConfig(max_failures=3),
+                callbacks=[MLflowLoggerCallback(tracking_uri=uri, experiment_name=NAME)],
+            ),
+        )
+    return bool(tuner.fit().num_errors == 0)
+
+
+def _trainable(folder: Path, steps: int) -> Callable[[dict[str, Any]], None]:
+    """Trains the settings that Tune gives; goes on from its checkpoint."""
+    from ray import tune
+
+    def train(config: dict[str, Any]) -> None:
+        trial = tune.get_context().get_trial_id()
+        (folder / "passes").mkdir(exist_ok=True)
+        with (folder / "executions").open("a") as beginnings:
+            beginnings.write(".")
+        state, checkpoint = None, tune.get_checkpoint()
+        if checkpoint is not None:
+            with checkpoint.as_directory() as place:
+                state = state_from_bytes(Path(place, "state").read_bytes())
+        for progress in run(_config(config, folder / "passes" / trial, steps), Place(cache=folder / "cache"), state):
+            if not progress.report:
+                continue
+            step = progress.state.step
+            metrics = {
+                name: values[0]
+                for name, values in progress.records[-1].metrics.items()
+                if name.startswith((names.SELECTION_PREFIX, "train/"))
+            }
+            if step % CHECKPOINT_STEPS and progress.outcome is None:
+                tune.report({"step": step, **metrics})
+                continue
+            with tempfile.TemporaryDirectory() as place:
+                Path(place, "state").write_bytes(state_to_bytes(progress.state))
+                tune.report({"step": step, **metrics}, checkpoint=tune.Checkpoint.from_directory(place))
+
+    return train
+
+
+def _config(point: Mapping[str, Any], file: Path, steps: int) -> TrialConfig:
+    """The settings of the chaos benchmark's trials, at a point of its search space."""
+    spec = parse_spec(json.dumps(chaos_spec(file, steps=steps, trials=1)).encode())
+    params = {"learner.optimizer.lr": point["lr"]}
+    if point["arm"] == "online":
+        params["meta.eta_online"] = point["eta_online"]
+    return trial_config(spec, point["arm"], params, seeds=(spec.seed,))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    arm: str
+    step: int
+    ended: bool
+
+
+def _ended(folder: Path) -> dict[str, _Trial]:
+    """The experiment's trials by id, as its last state file has them."""
+    from ray import tune
+
+    if not any((folder / NAME).glob("experiment_state-*.json")):
+        return {}
+    return {
+        trial.trial_id: _Trial(
+            trial.config["arm"], (trial.last_result or {}).get("step", 0), trial.status == "TERMINATED"
+        )
+        for trial in tune.ExperimentAnalysis(str(folder / NAME)).trials
+    }
+
+
+def _needed(folder: Path, steps: int, trials: Mapping[str, _Trial]) -> int:
+    """Training passes that bring each trial to its last step when nothing disturbs it, counted by making them once."""
+    passes: dict[tuple[str, int], int] = {}
+    for arm in ARMS:
+        file = folder / f"undisturbed-{arm}"
+        for progress in run(
+            _config({"arm": arm, "lr": 0.05, "eta_online": 1e-4}, file, steps), Place(cache=folder / "cache")
+        ):
+            passes[arm, progress.state.step] = file.stat().st_size
+    return sum(passes[trial.arm, trial.step] for trial in trials.values() if trial.step)
+
+
+def _recorded(uri: str, trials: Mapping[str, _Trial]) -> dict[str, int]:
+    """What MLflow holds."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(NAME)
+    runs = list(client.search_runs([experiment.experiment_id], max_results=50_000)) if experiment is not None else []
+    owners = [found.data.tags["trial_name"].removeprefix("train_") for found in runs]
+    delivered: Counter[tuple[str, int]] = Counter()
+    for owner, found in zip(owners, runs, strict=True):
+        delivered.update((owner, int(point.value)) for point in client.get_metric_history(found.info.run_id, "step"))
+    wanted = {(name, step) for name, trial in trials.items() for step in range(20, trial.step + 1, 20)}
+    return {
+        "runs": len(runs),
+        "extra": len(runs) - len(trials.keys() & set(owners)),
+        "running": sum(found.info.status == "RUNNING" for found in runs),
+        "orphans": sum("mlflow.parentRunId" not in found.data.tags for found in runs),
+        "twice": sum(count - 1 for count in delivered.values()),
+        "missing": len(wanted - delivered.keys()),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=["drive"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("uri")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--trials", type=int, default=16)
+    asked = parser.parse_args()
+    sys.exit(0 if drive(asked.folder, asked.uri, steps=asked.steps, trials=asked.trials) else 1)
