@@ -19,6 +19,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
 from obstore.store import GCSStore, S3Store
 
 from olfl_ray.errors import SetupError
+from olfl_ray.storage.environment import endpoint
 from olfl_ray.storage.protocol import check_key
 from olfl_ray.storage.refusals import reason_and_move
 
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["ObjectStorage"]
 
 _PLACE = re.compile(r"(s3|gs)://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", re.ASCII | re.DOTALL)
-_ENDPOINT = {
-    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-    "gs": ("GOOGLE_BASE_URL",),
-}
 
 # A dead endpoint costs one connection that is refused for _PATIENCE, or one answer that does not come.
 _PATIENCE = timedelta(seconds=6)
@@ -134,9 +131,8 @@ class ObjectStorage:
 
     @cached_property
     def _store(self) -> S3Store | GCSStore:
-        endpoint = self._endpoint()
         client: ClientConfig = {
-            "allow_http": endpoint.startswith("http://"),
+            "allow_http": endpoint(self._scheme).startswith("http://"),
             "connect_timeout": timedelta(seconds=4),
             "read_timeout": _SILENCE,
             "timeout": timedelta(hours=1),
@@ -150,17 +146,6 @@ class ObjectStorage:
             client_options=client,
             retry_config=_RETRIES,
         )
-
-    def _endpoint(self) -> str:
-        """Where the environment says that the store is; empty for the cloud's own."""
-        name = next((name for name in _ENDPOINT[self._scheme] if os.environ.get(name)), "")
-        endpoint = os.environ.get(name, "")
-        if "@" in endpoint:
-            raise SetupError(
-                f"{name}: the URL holds a user or a password; give the host alone, and credentials by"
-                " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            )
-        return endpoint
 
     def _put_where_none_is(self, key: str, data: bytes, writer: str) -> None:
         obstore.put(self._store, key, data, mode="create", use_multipart=False, attributes={_WRITER: writer})
@@ -181,6 +166,8 @@ class ObjectStorage:
             self._put_where_none_is(key, data, mine)
         except AlreadyExistsError:
             self._condition_kept = True
+        except GenericError:
+            return  # What was created holds; the next `create` asks again.
         else:
             raise SetupError(
                 f"{self.url}: this store overwrites in spite of `If-None-Match: *`, so that two drivers could each"
@@ -211,7 +198,7 @@ class ObjectStorage:
             answer = str(error)
             if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in answer:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place) from None
-            reason, move = reason_and_move(answer, self._scheme, self._bucket, self._endpoint())
+            reason, move = reason_and_move(answer, self._scheme, self._bucket, endpoint(self._scheme))
             raise SetupError(f"{place}: cannot {verb} it ({reason}); {move}") from error
 
 

@@ -27,6 +27,8 @@ _BY_CODE = {
     "TokenRefreshRequired": "credentials",
 }
 _BY_WORDS = {  # of an answer without a code; the first that is found counts
+    "Config error": "setting",
+    "service account file": "setting",
     "169.254.": "none",
     "latest/api/token": "none",
     "token request": "none",
@@ -68,7 +70,8 @@ def reason_and_move(answer: str, scheme: str, bucket: str, endpoint: str) -> tup
         case "credentials":
             return f"{host} refuses the credentials{told}", f"set {keys} anew"
         case "none":
-            return "there are no credentials", f"set {keys} in the environment of every process that uses it"
+            hint = "; `aws configure export-credentials --format env` prints a profile's" if scheme == "s3" else ""
+            return "there are no credentials", f"set {keys} in the environment of every process that uses it{hint}"
         case "denied":
             return (
                 f"{host} denies permission{told}",
@@ -78,6 +81,8 @@ def reason_and_move(answer: str, scheme: str, bucket: str, endpoint: str) -> tup
             return f"bucket {bucket!r} is in another region{told}", "set AWS_REGION to that of the bucket"
         case "clock":
             return f"{host} finds this machine's clock wrong", "set the clock"
+        case "setting":
+            return answer.splitlines()[0][:200], "correct that setting in the environment"
         case "busy":
             return f"{host} is overloaded or out of order{told}", "start again later: what was there before is whole"
         case "silence":

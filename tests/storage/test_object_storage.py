@@ -8,6 +8,8 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.object_store import BUCKET, Judge, ask, point_at, relay
@@ -70,10 +72,13 @@ def place(s3_place: str) -> Storage:
     return open_storage(s3_place)
 
 
-def dead_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+@pytest.fixture
+def closed() -> Iterator[str]:
+    """URL of a port that refuses connections; it is bound, so that nobody else comes to listen there."""
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def lose_first_puts() -> Judge:
@@ -120,6 +125,32 @@ def test_password_in_a_url_is_refused_and_not_repeated(monkeypatch: pytest.Monke
     assert "hunter2" not in str(in_spec.value) + str(in_environment.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", r"AWS_ENDPOINT_URL: '127.0.0.1:9000' must be http://HOST:PORT"),
+        ("AWS_ENDPOINT_URL", "http://a b/", "AWS_ENDPOINT_URL: 'http://a b/' must be"),
+        ("AWS_SESSION_TOKEN", "secret\n", "AWS_SESSION_TOKEN: it holds a space, a line break .*; set it anew"),
+        ("AWS_SECRET_ACCESS_KEY", "secret\n", "AWS_SECRET_ACCESS_KEY: it holds a space, a line break"),
+        ("AWS_REGION", "us east", "AWS_REGION: it holds a space"),
+        ("AWS_SKIP_SIGNATURE", "maybe", r'failed to parse "maybe" as boolean\); correct that setting'),
+    ],
+)
+def test_nonsense_in_the_environment_is_named(
+    place: Storage, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SetupError, match=message) as caught:
+        place.keys()
+    assert "secret\n" not in str(caught.value)
+
+
+def test_key_of_a_service_account_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    with pytest.raises(SetupError, match=rf"{tmp_path}/key.json.*correct that setting"):
+        open_storage("gs://bucket/a").keys()
+
+
 def test_storage_that_travels_holds_no_credentials(place: Storage) -> None:
     place.write("a", b"1")
     packed = pickle.dumps(place)
@@ -147,8 +178,7 @@ def test_refused_credentials_are_named(call, place: Storage, s3_endpoint: str) -
     assert "not-for-any-log" not in str(caught.value)
 
 
-def test_store_that_does_not_answer_is_one_message_within_fifteen_seconds(spawn, s3_place: str) -> None:
-    closed = f"http://127.0.0.1:{dead_port()}"
+def test_store_that_does_not_answer_is_one_message_within_fifteen_seconds(spawn, s3_place: str, closed: str) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -171,7 +201,7 @@ def test_store_that_does_not_answer_is_one_message_within_fifteen_seconds(spawn,
     for line, (_, text) in zip(lines, children, strict=True):
         seconds, _, message = line.partition(" ")
         assert text in message
-        assert int(seconds) <= 15
+        assert int(seconds) <= 15, line
 
 
 @pytest.mark.parametrize(
@@ -209,15 +239,16 @@ def test_code_of_an_answer_is_understood(code: str, reason: str) -> None:
     assert "AKIAX" not in told + move
 
 
-def test_short_outage_is_waited_out(place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_outage_is_waited_out(
+    place: Storage, s3_endpoint: str, closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.write("a", b"1")
-    port = dead_port()
-    point_at(monkeypatch, f"http://127.0.0.1:{port}")
+    point_at(monkeypatch, closed)
     found: list[bytes] = []
     reader = threading.Thread(target=lambda: found.append(open_storage(place.url).read("a")))
     reader.start()
     time.sleep(1.0)
-    with relay(s3_endpoint, port=port):
+    with relay(s3_endpoint, port=int(closed.rpartition(":")[2])):
         reader.join()
     assert found == [b"1"]
 
@@ -295,8 +326,8 @@ def test_folder_keeps_to_itself(s3_place: str) -> None:
     assert all(key.startswith("a study") for key in sorted(open_storage(f"s3://{BUCKET}").keys()))
 
 
-def test_opening_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    point_at(monkeypatch, f"http://127.0.0.1:{dead_port()}")
+def test_opening_asks_nobody(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+    point_at(monkeypatch, closed)
     began = time.monotonic()
     assert open_storage("s3://bucket/a").url == "s3://bucket/a"
     assert time.monotonic() - began < 1

@@ -1,0 +1,49 @@
+"""What the environment says of an object store: its endpoint and credentials, checked for form before they are used."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from olfl_ray.errors import SetupError
+
+__all__ = ["endpoint"]
+
+_ENDPOINT = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
+_PLAIN = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"),
+    "gs": ("GOOGLE_BEARER_TOKEN",),
+}
+_HTTP = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[!-~]*)?", re.ASCII)
+_WORD = re.compile(r"[!-~]*", re.ASCII)
+
+
+def endpoint(scheme: str) -> str:
+    """URL of the server that a scheme's URLs are looked up at; empty for the cloud's own.
+
+    Args:
+        scheme: s3 or gs.
+
+    Raises:
+        SetupError: A variable has a form that no request can carry, or the endpoint holds a password; no value of a
+            credential is repeated.
+    """
+    for name in _PLAIN[scheme]:
+        if not _WORD.fullmatch(os.environ.get(name, "")):
+            raise SetupError(
+                f"{name}: it holds a space, a line break or a sign outside ASCII, which no key has; set it anew"
+                " (the line break at the end of a file is a common cause)"
+            )
+    name = next((name for name in _ENDPOINT[scheme] if os.environ.get(name)), "")
+    url = os.environ.get(name, "")
+    if "@" in url:
+        raise SetupError(
+            f"{name}: the URL holds a user or a password; give the host alone, and credentials by"
+            f" {' and '.join(_PLAIN[scheme][:2])}"
+        )
+    if url and not _HTTP.fullmatch(url):
+        raise SetupError(f"{name}: {url!r} must be http://HOST:PORT or https://HOST:PORT; correct it")
+    return url
