@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from rich import box
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from olfl_ray.analysis import ArmResult
-from olfl_ray.ledger import Ended, Event, StudyState
+from olfl_ray.ledger import Began, Ended, Event, Stopped, StudyState
 from olfl_ray.spec import StudySpec
 
 __all__ = ["LOOK", "StudyView", "final_view", "status_view"]
@@ -51,22 +52,26 @@ class StudyView:
     def watch(self, event: Event, state: StudyState) -> None:
         """Take an event."""
         self._ended_here += isinstance(event, Ended)
+        for line in self._lines(event, state):
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         if self._live is not None:
             self._live.update(status_view(state, self._spec, self._progress(state)))
+
+    def _lines(self, event: Event, state: StudyState) -> Iterator[str]:
+        """What is worth a line that stays; where nothing is live, each end is."""
+        if isinstance(event, Began):
+            for key in event.dropped:
+                yield f"{event.trial}: a file of {key} is damaged; what it holds is done again"
+            if event.attempt > 1:
+                yield f"{event.trial}: goes on from step {state.trials[event.trial].step} (attempt {event.attempt})"
+        elif isinstance(event, Stopped) and event.out_of_memory:
+            yield f"{event.trial}: out of device memory; it is tried once more, alone on the device"
         elif isinstance(event, Ended):
-            value = "" if event.value is None else f" {self._spec.search.metric} {event.value:.4f}"
-            self._console.print(
-                f"{event.trial} {event.state} at step {event.step}{value} ({self._progress(state)})",
-                highlight=False,
-                soft_wrap=True,
-            )
+            if self._live is None:
+                value = "" if event.value is None else f" {self._spec.search.metric} {event.value:.4f}"
+                yield f"{event.trial} {event.state} at step {event.step}{value} ({self._progress(state)})"
             if event.state == "failed" and event.cause:
-                self._console.print(
-                    f"  {event.trial}: {event.cause.strip().splitlines()[-1]}",
-                    style="red",
-                    markup=False,
-                    soft_wrap=True,
-                )
+                yield f"{event.trial}: {event.cause.splitlines()[0]}"
 
     def _progress(self, state: StudyState) -> str:
         ended = sum(trial.ended for trial in state.trials.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 import ray
 from ray import tune
+from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -233,6 +235,9 @@ def _start_ray() -> bool:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # The study's own view says what becomes of a trial; Ray's and Tune's words on lost workers would tear it.
+    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if CLUSTER in os.environ:
         try:
@@ -243,5 +248,5 @@ def _start_ray() -> bool:
                 f"{CLUSTER}: {os.environ[CLUSTER]!r} can't be reached ({reason}); start the cluster, or unset it"
             ) from None
     else:
-        ray.init(num_cpus=os.cpu_count(), include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
+        ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
     return True

@@ -68,8 +68,9 @@ class Session:
             yield self._message("out_of_memory", cause=str(error).splitlines()[0])
         except OlflError as error:
             yield self._message("failed", cause=str(error))
-        except Exception:
-            yield self._message("failed", cause=traceback.format_exc())
+        except Exception as error:
+            first = "".join(traceback.format_exception_only(error)).splitlines()[0]
+            yield self._message("failed", cause=f"{first}\n\n{traceback.format_exc()}")
 
     def _claim_attempt(self) -> int:
         attempt = self.assignment.scratch + 1
