@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from olfl_ray.data.dataset import Dataset, Splits
 from olfl_ray.errors import SpecError
@@ -16,7 +17,10 @@ from olfl_ray.errors import SpecError
 __all__ = ["TaskData"]
 
 BLOCK = 256
+"""Batches whose rows are drawn at once."""
+CHUNK = 1024
 PAD = 4
+PARTS = ("train", "meta", "selection", "test")
 
 
 class TaskData:
@@ -43,11 +47,8 @@ class TaskData:
         self._augment, self._batch_size, self._seed = augment == "crop_flip", batch_size, seed
         self._device = torch.device(device)
         self.input_shape: tuple[int, ...] = tuple(dataset.x.shape[1:])
-        train = dataset.x[splits.train].to(torch.float32)
-        axes = (0, 2, 3) if self._images else (0,)
-        mean = train.mean(axes, keepdim=True)
-        sd = (train - mean).square().mean(axes, keepdim=True).sqrt()
-        sd = torch.where(sd > 1e-7, sd, torch.ones_like(sd))
+        mean, sd = _moments(dataset.x, splits.train)
+        self._mean, self._sd = mean.to(self._device), sd.to(self._device)
         self.target_scale: Tensor | None = None
         y = dataset.y
         if dataset.kind == "regression":
@@ -55,13 +56,8 @@ class TaskData:
             scale = torch.where(scale > 0, scale, torch.ones_like(scale))
             y = (y - center) / scale
             self.target_scale = scale.to(self._device)
-        self._x: dict[str, Tensor] = {}
-        self._y: dict[str, Tensor] = {}
-        for part in ("train", "meta", "selection", "test"):
-            rows = getattr(splits, part)
-            self._x[part] = ((dataset.x[rows].to(torch.float32) - mean) / sd).to(self._device)
-            self._y[part] = y[rows].to(self._device)
-        self._black = ((0 - mean) / sd).to(self._device) if self._images else None
+        self._rows = {part: getattr(splits, part).to(self._device) for part in PARTS}
+        self._x, self._y = dataset.x_on(self._device), y.to(self._device)
         self._blocks: dict[tuple[str, str], tuple[int, Tensor, Tensor]] = {}
 
     def batch(self, stream: str, part: Literal["train", "meta"], step: int) -> tuple[Tensor, Tensor]:
@@ -75,15 +71,20 @@ class TaskData:
         Returns:
             Inputs (B, ...) and targets, (B,) or (B, C), on the device.
         """
-        index_B, change_B = self._draws(stream, part, step)
-        x = self._x[part].index_select(0, index_B)
+        index_B, change_3B = self._draws(stream, part, step)
+        rows_B = self._rows[part].index_select(0, index_B)
+        x = self._x.index_select(0, rows_B)
         if self._augment and part == "train":
-            x = self._crop_flip(x, change_B)
-        return x, self._y[part].index_select(0, index_B)
+            x = _crop_flip(x, change_3B)
+        return self._scaled(x), self._y.index_select(0, rows_B)
 
     def evaluation(self, part: Literal["train", "meta", "selection", "test"]) -> tuple[Tensor, Tensor]:
         """All rows of a split in order, normalised, never augmented."""
-        return self._x[part], self._y[part]
+        rows = self._rows[part]
+        return self._scaled(self._x.index_select(0, rows)), self._y.index_select(0, rows)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return (x.to(torch.float32) - self._mean) / self._sd
 
     def _draws(self, stream: str, part: str, step: int) -> tuple[Tensor, Tensor]:
         """Row numbers (B,) and, for augmentation, random numbers (3, B) of a step."""
@@ -93,22 +94,35 @@ class TaskData:
             text = f"{self._seed}/{stream}/{part}/{block}"
             seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
             generator = torch.Generator().manual_seed(seed)
-            index = torch.randint(len(self._x[part]), (BLOCK, self._batch_size), generator=generator)
+            index = torch.randint(len(self._rows[part]), (BLOCK, self._batch_size), generator=generator)
             change = torch.rand((BLOCK if self._augment else 0, 3, self._batch_size), generator=generator)
             kept = (block, index.to(self._device), change.to(self._device))
             self._blocks[stream, part] = kept
         return kept[1][offset], kept[2][offset] if self._augment else kept[2]
 
-    def _crop_flip(self, x: Tensor, change_3B: Tensor) -> Tensor:
-        """Pad 4 with black, crop at random, flip half of them; on the device, without a loop over rows."""
-        assert self._black is not None
-        rows, channels, height, width = x.shape
-        padded = self._black.expand(rows, channels, height + 2 * PAD, width + 2 * PAD).clone()
-        padded[:, :, PAD:-PAD, PAD:-PAD] = x
-        top, left = ((change_3B[:2] * (2 * PAD + 1)).long()).unbind(0)
-        down = top[:, None] + torch.arange(height, device=x.device)
-        across = left[:, None] + torch.arange(width, device=x.device)
-        across = torch.where(change_3B[2, :, None] < 0.5, across.flip(1), across)
-        batch = torch.arange(rows, device=x.device)[:, None, None, None]
-        channel = torch.arange(channels, device=x.device)[None, :, None, None]
-        return padded[batch, channel, down[:, None, :, None], across[:, None, None, :]]
+
+def _moments(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation a feature, or a channel of images, over some rows; 1 where a feature is constant."""
+    axes = (0, 2, 3) if x.dim() == 4 else (0,)
+    count = len(rows) * (x.shape[2] * x.shape[3] if x.dim() == 4 else 1)
+    mean = square = x.new_zeros((), dtype=torch.float64)
+    for part in rows.split(CHUNK):
+        mean = mean + x[part].to(torch.float64).sum(axes, keepdim=True) / count
+    for part in rows.split(CHUNK):
+        square = square + (x[part].to(torch.float64) - mean).square().sum(axes, keepdim=True) / count
+    sd = square.sqrt()
+    return mean.to(torch.float32), torch.where(sd > 1e-7, sd, torch.ones_like(sd)).to(torch.float32)
+
+
+def _crop_flip(x: Tensor, change_3B: Tensor) -> Tensor:
+    """Pad 4 with black, crop at random, flip half of them; on the device, without a loop over rows.
+
+    Args:
+        x: Images (B, channels, height, width) as the data set has them; black is 0.
+        change_3B: Uniform random numbers: place down, place across, flip below a half.
+    """
+    _, _, height, width = x.shape
+    windows = F.pad(x, (PAD, PAD, PAD, PAD)).unfold(2, height, 1).unfold(3, width, 1)
+    top, left = (change_3B[:2] * (2 * PAD + 1)).long().unbind(0)
+    cropped = windows[torch.arange(len(x), device=x.device), :, top, left]
+    return torch.where(change_3B[2, :, None, None, None] < 0.5, cropped.flip(-1), cropped)

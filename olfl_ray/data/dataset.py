@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -38,11 +38,18 @@ class Dataset:
     outputs: int
     fingerprint: str
     source: str
+    _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def x_on(self, device: torch.device) -> Tensor:
+        """The rows on a device: one copy there for all replicates; on the CPU the rows themselves."""
+        if device not in self._copies:
+            self._copies[device] = self.x.to(device)
+        return self._copies[device]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Row numbers of the four splits, sorted, disjoint (METHOD.md: train, meta-validation, selection, test)."""
+    """Row numbers of the four splits, sorted, disjoint: train is for theta, meta for phi, selection for the search."""
 
     train: Tensor
     meta: Tensor
