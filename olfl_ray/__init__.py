@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from olfl_ray.engine import OnlineLossLearner, meta_gradient
     from olfl_ray.study import load_loss
 
-__all__ = ["load_loss"]
+__all__ = ["OnlineLossLearner", "load_loss", "meta_gradient"]
+
+_ROOMS = {"OnlineLossLearner": "engine", "load_loss": "study", "meta_gradient": "engine"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from olfl_ray import study
-
-        return getattr(study, name)
+    if name in _ROOMS:
+        return getattr(import_module(f"olfl_ray.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,15 +1,18 @@
 """Base step, meta-gradient estimators, Algorithms 1 and 2; needs torch alone."""
 
+from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.exact import exact
+from olfl_ray.engine.finite_difference import finite_difference
+from olfl_ray.engine.learner import OnlineLossLearner, meta_gradient
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
 from olfl_ray.engine.problem import Batch, Problem
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.reverse import reverse
 from olfl_ray.engine.steps import (
+    Estimator,
     LearnerState,
     Metrics,
     base_step,
-    choose_estimator,
     init_step,
     meta_optimizer,
     online_lr_step,
@@ -20,8 +23,12 @@ from olfl_ray.engine.steps import (
 __all__ = [
     "Adam",
     "Batch",
+    "Estimator",
+    "EstimatorName",
     "LearnerState",
+    "Memory",
     "Metrics",
+    "OnlineLossLearner",
     "Optimizer",
     "Params",
     "Problem",
@@ -30,7 +37,9 @@ __all__ = [
     "base_step",
     "choose_estimator",
     "exact",
+    "finite_difference",
     "init_step",
+    "meta_gradient",
     "meta_optimizer",
     "online_lr_step",
     "online_step",

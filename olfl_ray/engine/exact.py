@@ -42,9 +42,10 @@ def exact(
         lr: Base learning rate alpha.
         train: One batch a base step.
         meta: The batch of the outer objective.
-        memory: low: u = J_f w in forward mode, which computes the activations anew and drops them on the way (9 passes
-            where a plain step takes 3). fast: g is linear in df, so u is the derivative of <g, w> in df: autograd walks
-            the first step's kept backward pass once more (8 passes; the activations' memory about twice).
+        memory: low: products along w in forward mode, which computes the activations anew and drops them on the way (one
+            step: 9 passes where a plain step takes 3). fast: g is linear in df, so u is the derivative of <g, w> in df:
+            autograd walks the first step's kept backward pass once more (8 passes; the activations' memory about twice);
+            with more steps than one, each is differentiated twice in its turn.
     """
     return unroll(
         problem,
@@ -56,7 +57,7 @@ def exact(
         train,
         meta,
         outputs_along=_forward_mode if memory == "low" else _transposed_twice,
-        gradients_along=_forward_over_reverse,
+        gradients_along=_forward_over_reverse if memory == "low" else _reverse_twice,
         keep_backward=memory == "fast",
     )
 
@@ -93,7 +94,22 @@ def _forward_over_reverse(
         grads = torch.autograd.grad(loss, inputs, materialize_grads=True)
         tangents = [forward_ad.unpack_dual(grad).tangent for grad in grads]
     found = iter(
-        torch.zeros_like(value) if tangent is None else tangent
-        for value, tangent in zip(inputs, tangents, strict=True)
+        torch.zeros_like(value) if tangent is None else tangent for value, tangent in zip(inputs, tangents, strict=True)
     )
+    return {name: next(found) for name in theta_leaves}, {name: next(found) for name in phi_leaves}
+
+
+def _reverse_twice(
+    problem: Problem, phi: Params, point: Point, w: Params
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The gradient of <g, w> in (theta, phi), which is the same."""
+    x, y = point.batch
+    theta_leaves, phi_leaves = leaves(point.theta), leaves(phi)
+    with problem.replay(point.random, x):
+        loss = problem.learned_loss(phi_leaves, problem.quiet_forward(theta_leaves, point.buffers, x), y)
+    g = torch.autograd.grad(loss, list(theta_leaves.values()), create_graph=True, materialize_grads=True)
+    reached = [(value, w[name]) for name, value in zip(theta_leaves, g, strict=True) if value.requires_grad]
+    outputs, seeds = [value for value, _ in reached], [seed for _, seed in reached]
+    inputs = [*theta_leaves.values(), *phi_leaves.values()]
+    found = iter(torch.autograd.grad(outputs, inputs, seeds, materialize_grads=True))
     return {name: next(found) for name in theta_leaves}, {name: next(found) for name in phi_leaves}

@@ -17,6 +17,8 @@ Params = Mapping[str, Tensor]
 
 def _root(squares: Tensor) -> Tensor:
     """Square root whose derivative at 0 is defined as 0, not infinity (dead ReLUs give g = 0 exactly)."""
+    if not torch.is_grad_enabled():
+        return squares.sqrt()
     positive = squares > 0
     return torch.where(positive, squares, torch.ones_like(squares)).sqrt() * positive
 
@@ -38,6 +40,11 @@ def clip_by_norm(grads: Params, limit: float | None) -> Params:
         return grads
     scale = (limit / (global_norm(grads) + 1e-6)).clamp(max=1.0)
     return {name: grad * scale for name, grad in grads.items()}
+
+
+def _moved(value: Tensor, direction: Tensor, lr: float | Tensor) -> Tensor:
+    """value - lr direction, in one pass over memory where lr is a number."""
+    return value - lr * direction if isinstance(lr, Tensor) else value.sub(direction, alpha=lr)
 
 
 class Optimizer(ABC):
@@ -92,12 +99,12 @@ class Sgd(Optimizer):
         for name, value in params.items():
             direction = grads[name]
             if self.weight_decay:
-                direction = direction + self.weight_decay * value
+                direction = direction.add(value, alpha=self.weight_decay)
             if self.momentum:
-                velocity = self.momentum * state[name] + direction
+                velocity = direction.add(state[name], alpha=self.momentum)
                 new_state[name] = velocity
-                direction = direction + self.momentum * velocity if self.nesterov else velocity
-            new_params[name] = value - lr * direction
+                direction = direction.add(velocity, alpha=self.momentum) if self.nesterov else velocity
+            new_params[name] = _moved(value, direction, lr)
         return new_params, new_state
 
     def gradient_factor(self, lr: float | Tensor) -> float | Tensor | None:
@@ -134,11 +141,11 @@ class Adam(Optimizer):
         for name, value in params.items():
             grad = grads[name]
             if self.weight_decay and not self.decoupled:
-                grad = grad + self.weight_decay * value
-            m = self.beta1 * state[f"m.{name}"] + (1 - self.beta1) * grad
-            v = self.beta2 * state[f"v.{name}"] + (1 - self.beta2) * grad * grad
+                grad = grad.add(value, alpha=self.weight_decay)
+            m = (self.beta1 * state[f"m.{name}"]).add(grad, alpha=1 - self.beta1)
+            v = (self.beta2 * state[f"v.{name}"]).addcmul(grad, grad, value=1 - self.beta2)
             new_state[f"m.{name}"], new_state[f"v.{name}"] = m, v
             if self.weight_decay and self.decoupled:
-                value = value - lr * self.weight_decay * value
-            new_params[name] = value - lr * (m * m_scale) / (_root(v * v_scale) + self.eps)
+                value = value * (1 - lr * self.weight_decay)
+            new_params[name] = _moved(value, (m * m_scale) / (_root(v * v_scale) + self.eps), lr)
         return new_params, new_state

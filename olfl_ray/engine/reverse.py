@@ -49,7 +49,9 @@ def reverse(
         learned_loss = problem.learned_loss(phi, outputs, y)
         task_loss = problem.task_loss(outputs.detach(), y)
         names = list(current)
-        grads = torch.autograd.grad(learned_loss, [current[name] for name in names], create_graph=True, materialize_grads=True)
+        grads = torch.autograd.grad(
+            learned_loss, [current[name] for name in names], create_graph=True, materialize_grads=True
+        )
         current, state = problem.optimizer.update(current, dict(zip(names, grads, strict=True)), state, lr)
     meta_loss = problem.task_loss(problem.quiet_forward(current, live, meta[0]), meta[1])
     names = list(phi)

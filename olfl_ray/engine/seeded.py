@@ -56,7 +56,10 @@ def _convolve(
 
 
 def _convolution(
-    x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int],
 ) -> Tensor:
     stride, padding, dilation, groups = geometry
     return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from olfl_ray.engine.exact import exact
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd, clip_by_norm, global_norm
-from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
-from olfl_ray.engine.reverse import reverse
 
-__all__ = ["LearnerState", "Metrics", "base_step", "choose_estimator", "init_step", "online_lr_step", "online_step"]
+__all__ = ["LearnerState", "Metrics", "base_step", "init_step", "online_lr_step", "online_step"]
 
 Estimator = Callable[..., StepResult]
-ESTIMATORS: Mapping[str, Estimator] = {"exact": exact, "reverse": reverse}
 Metrics = dict[str, Tensor]
 """Scalars of one step, on the device: base_loss, task_loss, and after a meta-update meta_loss, grad_norm."""
 
@@ -42,30 +39,22 @@ class LearnerState:
     meta_state: dict[str, Tensor]
 
 
-def choose_estimator(name: str, inner_steps: int, module: torch.nn.Module) -> Estimator:
-    """The meta-gradient estimator called `name`; auto takes exact for convolutional learners, else reverse.
-
-    Both give the same value to rounding. Reverse over reverse has fewer operations to launch, so it wins where they
-    are small; the forward-mode product wins, in time and memory, where they are convolutions.
-    """
-    if name == "auto":
-        has_convolution = any(isinstance(part, torch.nn.modules.conv._ConvNd) for part in module.modules())
-        name = "exact" if inner_steps == 1 and has_convolution else "reverse"
-    return ESTIMATORS[name]
-
-
 def base_step(problem: Problem, state: LearnerState, batch: Batch, lr: float | Tensor) -> tuple[LearnerState, Metrics]:
     """One ordinary step: theta' = U(theta, grad of M_phi (phi frozen) or of the task loss)."""
     x, y = batch
-    theta = {name: value.requires_grad_() for name, value in state.theta.items()}
+    theta = leaves(state.theta)
     outputs, buffers = problem.train_forward(theta, state.buffers, x)
+    inputs = list(theta.values())
     if problem.learned is None:
         loss = problem.base_loss(outputs, y)
+        found = torch.autograd.grad(loss, inputs, materialize_grads=True)
     else:
-        loss = problem.learned_loss(state.phi, outputs, y)
-    grads = dict(zip(theta, torch.autograd.grad(loss, list(theta.values())), strict=True))
+        loss, df, _ = problem.outputs_gradient(state.phi, outputs, y)
+        found = torch.autograd.grad(outputs, inputs, df, materialize_grads=True)
     with torch.no_grad():
-        new_theta, opt_state = problem.optimizer.update(theta, grads, state.opt_state, lr)
+        new_theta, opt_state = problem.optimizer.update(
+            state.theta, dict(zip(theta, found, strict=True)), state.opt_state, lr
+        )
         task_loss = problem.task_loss(outputs, y)
     detached = {name: value.detach() for name, value in buffers.items()}
     new = replace(state, theta=new_theta, buffers=detached, opt_state=opt_state)
@@ -115,7 +104,8 @@ def online_lr_step(
     theta = {name: value.detach().requires_grad_() for name, value in state.theta.items()}
     outputs, buffers = problem.train_forward(theta, state.buffers, x)
     loss = problem.base_loss(outputs, y)
-    grads = dict(zip(theta, torch.autograd.grad(loss, list(theta.values())), strict=True))
+    found = torch.autograd.grad(loss, list(theta.values()), materialize_grads=True)
+    grads = dict(zip(theta, found, strict=True))
     alpha = state.phi["alpha"].detach().requires_grad_()
     fixed = {name: value.detach() for name, value in theta.items()}
     moved, opt_state = problem.optimizer.update(fixed, grads, state.opt_state, alpha * factor)
@@ -181,8 +171,8 @@ def _lr_gradient(
     for x, y in train:
         outputs, live = problem.train_forward(current, live, x)
         loss = problem.base_loss(outputs, y)
-        grads = torch.autograd.grad(loss, list(current.values()), create_graph=len(train) > 1)
-        current, state = problem.optimizer.update(current, dict(zip(current, grads, strict=True)), state, alpha)
+        found = torch.autograd.grad(loss, list(current.values()), create_graph=len(train) > 1, materialize_grads=True)
+        current, state = problem.optimizer.update(current, dict(zip(current, found, strict=True)), state, alpha)
     meta_loss = problem.task_loss(problem.quiet_forward(current, live, meta[0]), meta[1])
     (grad,) = torch.autograd.grad(meta_loss, [alpha])
     return meta_loss.detach(), {"alpha": grad}

@@ -96,14 +96,15 @@ def unroll(
     adjoint: Params = dict(zip(ahead, found, strict=True))
     phi_grad: dict[str, Tensor] = {}
     sigma: Params = {}
+    w: Params
     for point in reversed(points[1:]):
         w, direct, sigma = _through_update(problem, point, lr, adjoint, sigma)
         curved, along_phi = gradients_along(problem, phi, point, w)
         adjoint = {name: value + curved[name] for name, value in direct.items()}
         phi_grad = {name: phi_grad[name] + value if phi_grad else value for name, value in along_phi.items()}
-    first, scale = points[0], None
-    if len(points) == 1:
-        scale, w = problem.optimizer.gradient_factor(lr), adjoint
+    first = points[0]
+    scale = problem.optimizer.gradient_factor(lr) if len(points) == 1 else None
+    w = adjoint
     if scale is None:
         w, _, _ = _through_update(problem, first, lr, adjoint, sigma, gradient_only=True)
     u_BC = outputs_along(problem, first, w)

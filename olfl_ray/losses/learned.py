@@ -127,9 +127,9 @@ class LearnedLoss(nn.Module):
         if type(network) is not LossNetwork or type(network.layers[1]) not in DERIVATIVES:
             return None
         linear, activations = network.parts()
-        prefix = "network.layers"
-        weights = [phi[f"{prefix}.{index}.weight"] for index in linear]
-        biases = [phi.get(f"{prefix}.{index}.bias") for index in linear]
+        prefix, tensors = "network.layers", {**dict(self.named_parameters()), **phi}
+        weights = [tensors[f"{prefix}.{index}.weight"] for index in linear]
+        biases = [tensors.get(f"{prefix}.{index}.bias") for index in linear]
         if self.kind == "classification":
             inputs_BC = torch.softmax(outputs_BC, dim=-1)
             targets = F.one_hot(targets, outputs_BC.shape[-1]).to(outputs_BC.dtype)

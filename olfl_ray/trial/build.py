@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray import data, models
-from olfl_ray.engine import Adam, LearnerState, Optimizer, Problem, Sgd, meta_optimizer
-from olfl_ray.engine.steps import Estimator, choose_estimator
+from olfl_ray.engine import Adam, Estimator, LearnerState, Optimizer, Problem, Sgd, choose_estimator, meta_optimizer
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.losses import LearnedLoss, build_loss, task_loss
 from olfl_ray.spec import TrialConfig, seed_of
@@ -92,8 +91,6 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         draws_random=False,
     )
     problem = replace(problem, draws_random=_draws_random(problem, batches))
-    if config.meta.estimator == "exact" and config.meta.inner_steps > 1:
-        raise SpecError("meta.estimator", "exact needs meta.inner_steps=1; use auto or reverse")
     theta, meta = problem.theta(), meta_optimizer(config.meta.optimizer)
     if not theta:
         raise SpecError("task.model", f"{task.model.name!r} has no parameters that require a gradient; give it some")
@@ -114,7 +111,13 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         data=batches,
         problem=problem,
         learned=learned,
-        estimator=choose_estimator(config.meta.estimator, config.meta.inner_steps, module),
+        estimator=choose_estimator(
+            config.meta.estimator,
+            config.meta.memory,
+            config.meta.inner_steps,
+            problem,
+            batches.batch("probe", "train", 0),
+        ),
         meta_optimizer=meta,
         start=start,
     )

@@ -1,0 +1,213 @@
+"""The engine in a training loop of your own: `OnlineLossLearner`, and `meta_gradient` as a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
+from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.steps import LearnerState, Metrics, meta_optimizer, online_step
+from olfl_ray.errors import SpecError
+
+__all__ = ["OnlineLossLearner", "meta_gradient"]
+
+TaskLoss = Callable[[Tensor, Tensor], Tensor]
+PLAIN: Mapping[type[torch.optim.Optimizer], Mapping[str, Any]] = {
+    torch.optim.SGD: {"dampening": 0, "maximize": False},
+    torch.optim.Adam: {"amsgrad": False, "maximize": False},
+    torch.optim.AdamW: {"amsgrad": False, "maximize": False},
+}
+"""torch's optimizers that have a counterpart here -> the options that it lacks, at the values that mean their absence."""
+
+
+class OnlineLossLearner:
+    """Algorithm 2 around any module: each step moves the module on the learned loss, then the learned loss itself.
+
+    The module's parameters and buffers and the learned loss's parameters are updated in place; the optimizers' states
+    are kept in here.
+
+    Args:
+        module: Base learner f. It is put in train mode at each step.
+        optimizer: `Sgd` or `Adam` of this package with `lr`, or a `torch.optim.SGD`, `Adam` or `AdamW` over the module's
+            trainable parameters. The latter is never stepped: its settings are read once and its learning rate at each
+            step, so that torch's schedulers work.
+        learned_loss: M_phi, called with (outputs, targets); gives a scalar.
+        task_loss: L_T, called with (outputs, targets); gives a scalar.
+        lr: Base learning rate alpha; only beside this package's own optimizers.
+        eta: Meta learning rate.
+        meta: Meta-optimizer, on phi.
+        meta_clip_norm: Largest norm of the meta-gradient; None: no clipping.
+        estimator: auto, exact, reverse, or finite_difference.
+        memory: Of exact: low, fast or auto.
+
+    Raises:
+        SpecError: An optimizer or an option without a counterpart here; parameters that are not the module's.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: Optimizer | torch.optim.Optimizer,
+        learned_loss: nn.Module,
+        task_loss: TaskLoss,
+        *,
+        lr: float | None = None,
+        eta: float = 1e-5,
+        meta: Literal["adam", "sgd"] = "adam",
+        meta_clip_norm: float | None = None,
+        estimator: EstimatorName = "auto",
+        memory: Memory = "auto",
+    ) -> None:
+        self._optimizer, self._lr = _optimizer(module, optimizer, lr)
+        self._problem = _problem(module, self._optimizer, learned_loss, task_loss)
+        self._meta_optimizer, self._meta_clip_norm, self.eta = meta_optimizer(meta), meta_clip_norm, eta
+        self._choice: tuple[EstimatorName, Memory] = (estimator, memory)
+        self._estimator: Callable[..., StepResult] | None = None
+        self._theta = {name: value for name, value in module.named_parameters() if value.requires_grad}
+        self._phi = {name: value for name, value in learned_loss.named_parameters() if value.requires_grad}
+        self._opt_state = self._optimizer.init(self._theta)
+        self._meta_state = self._meta_optimizer.init(self._phi)
+
+    def step(self, train_batch: Batch, meta_batch: Batch) -> Metrics:
+        """One step of Algorithm 2.
+
+        Args:
+            train_batch: Inputs and targets that theta moves on.
+            meta_batch: Inputs and targets that phi moves on.
+
+        Returns:
+            Scalars on the device: base_loss, task_loss, meta_loss, grad_norm.
+        """
+        problem = self._problem
+        problem.module.train()
+        if self._estimator is None:
+            self._estimator = choose_estimator(*self._choice, 1, problem, train_batch)
+        buffers = dict(problem.module.named_buffers())
+        before = LearnerState(
+            theta={name: value.detach() for name, value in self._theta.items()},
+            buffers=buffers,
+            opt_state=self._opt_state,
+            phi={name: value.detach() for name, value in self._phi.items()},
+            meta_state=self._meta_state,
+        )
+        after, metrics = online_step(
+            problem,
+            before,
+            train_batch,
+            meta_batch,
+            lr=self._lr(),
+            eta=self.eta,
+            estimator=self._estimator,
+            meta_optimizer=self._meta_optimizer,
+            clip_norm=self._meta_clip_norm,
+        )
+        self._opt_state, self._meta_state = after.opt_state, after.meta_state
+        with torch.no_grad():
+            for own, new in ((self._theta, after.theta), (self._phi, after.phi), (buffers, after.buffers)):
+                for name, value in own.items():
+                    value.copy_(new[name])
+        return metrics
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """The optimizers' states; the module and the learned loss have state_dicts of their own."""
+        return {"optimizer": dict(self._opt_state), "meta_optimizer": dict(self._meta_state)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from a `state_dict`."""
+        self._opt_state, self._meta_state = dict(state["optimizer"]), dict(state["meta_optimizer"])
+
+
+def meta_gradient(
+    module: nn.Module,
+    optimizer: Optimizer | torch.optim.Optimizer,
+    learned_loss: nn.Module,
+    task_loss: TaskLoss,
+    train: Batch | list[Batch],
+    meta: Batch,
+    *,
+    lr: float | None = None,
+    opt_state: Params | None = None,
+    estimator: EstimatorName = "auto",
+    memory: Memory = "auto",
+) -> StepResult:
+    """One base step (or several) and the gradient of L_T after it with respect to phi; nothing is changed.
+
+    Args:
+        module: Base learner at theta, in train mode.
+        optimizer: As of `OnlineLossLearner`.
+        learned_loss: M_phi at phi.
+        task_loss: L_T.
+        train: A batch, or a list of one batch a base step.
+        meta: The batch of L_T.
+        lr: Base learning rate alpha; only beside this package's own optimizers.
+        opt_state: State of the base optimizer, as a `StepResult` gives it; None: before the first step.
+        estimator: As of `OnlineLossLearner`.
+        memory: As of `OnlineLossLearner`.
+
+    Returns:
+        `theta`, `buffers` and `opt_state` after the steps; `phi_grad`; the losses. Random numbers (dropout) are drawn.
+
+    Raises:
+        SpecError: As of `OnlineLossLearner`.
+    """
+    pure, rate = _optimizer(module, optimizer, lr)
+    problem = _problem(module, pure, learned_loss, task_loss)
+    batches = train if isinstance(train, list) else [train]
+    chosen = choose_estimator(estimator, memory, len(batches), problem, batches[0])
+    theta = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
+    phi = {name: value.detach() for name, value in learned_loss.named_parameters() if value.requires_grad}
+    state = pure.init(theta) if opt_state is None else opt_state
+    return chosen(problem, theta, dict(module.named_buffers()), state, phi, rate(), batches, meta)
+
+
+def _problem(module: nn.Module, optimizer: Optimizer, learned: nn.Module, task_loss: TaskLoss) -> Problem:
+    # Whether a user's module draws random numbers is not known; replaying what it drew is right either way.
+    return Problem(
+        module=module,
+        learned=learned,
+        task_loss=task_loss,
+        base_loss=task_loss,
+        optimizer=optimizer,
+        draws_random=True,
+    )
+
+
+def _optimizer(
+    module: nn.Module, given: Optimizer | torch.optim.Optimizer, lr: float | None
+) -> tuple[Optimizer, Callable[[], float]]:
+    """The pure optimizer, and where its learning rate is read."""
+    if isinstance(given, Optimizer):
+        if lr is None:
+            raise SpecError("lr", "is None, but this package's optimizers hold no learning rate; give lr=0.01, say")
+        return given, lambda: lr
+    if lr is not None:
+        raise SpecError("lr", f"is {lr}, but a torch optimizer brings its own; leave lr out")
+    kind = type(given)
+    if kind not in PLAIN:
+        known = ", ".join(one.__name__ for one in PLAIN)
+        raise SpecError("optimizer", f"{kind.__name__} is not one whose update is differentiated here; use {known}")
+    if len(given.param_groups) != 1:
+        raise SpecError("optimizer", f"has {len(given.param_groups)} parameter groups, but must have 1; join them")
+    group = given.param_groups[0]
+    if {id(one) for one in group["params"]} != {id(one) for one in module.parameters() if one.requires_grad}:
+        raise SpecError("optimizer", "must hold all trainable parameters of the module and no others; build it anew")
+    if given.state:
+        raise SpecError("optimizer", "has taken steps already, which would be lost; give one that is new")
+    for option, plain in PLAIN[kind].items():
+        if group[option] != plain:
+            raise SpecError(f"optimizer.{option}", f"is {group[option]!r}, but must be {plain!r}; change it")
+    return _counterpart(kind, group), lambda: float(group["lr"])
+
+
+def _counterpart(kind: type[torch.optim.Optimizer], group: Mapping[str, Any]) -> Optimizer:
+    if kind is torch.optim.SGD:
+        return Sgd(momentum=group["momentum"], nesterov=group["nesterov"], weight_decay=group["weight_decay"])
+    beta1, beta2 = group["betas"]
+    decoupled = kind is torch.optim.AdamW or bool(group.get("decoupled_weight_decay", False))
+    return Adam(beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=group["weight_decay"], decoupled=decoupled)
