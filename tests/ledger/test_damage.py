@@ -134,7 +134,7 @@ def test_damaged_lease_is_taken_or_refused_in_one_message(disk: Storage) -> None
     released = json.loads(disk.read(key))
     for place in ("another machine", released["place"]):
         whole = json.dumps(released | {"released": False, "place": place, "pid": os.getpid()}).encode() + b"\n"
-        for damaged in damages(whole, every=16):
+        for damaged in damages(whole, every=24):
             put(disk, key, damaged)
             began = time.monotonic()
             with contextlib.suppress(StudyError):

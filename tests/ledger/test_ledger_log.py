@@ -14,6 +14,7 @@ from olfl_ray.ledger import (
     Committed,
     DriverStarted,
     DriverStopped,
+    Ended,
     Event,
     Ledger,
     Proposed,
@@ -190,7 +191,7 @@ def test_compacted_events_are_not_read_again(ledger: Ledger, place: Storage) -> 
     assert Ledger.load(place).state == ledger.state
 
 
-def test_ten_thousand_events_replay_in_two_seconds_after_compaction(tmp_path: Path) -> None:
+def test_thousand_finished_trials_replay_in_two_seconds_after_compaction(tmp_path: Path) -> None:
     place = open_storage(tmp_path)
     Ledger.create(place, {}, "d", "n", {})
     events: list[Event] = [DriverStarted(epoch=1, host="h", pid=1)]
@@ -201,8 +202,9 @@ def test_ten_thousand_events_replay_in_two_seconds_after_compaction(tmp_path: Pa
         values = {f"metric/{number}": 0.123456789 for number in range(8)}
         events += [
             Committed(trial=trial, attempt=1, commit=f"trials/{trial}/{step}", step=step, value=0.5, values=values)
-            for step in range(8)
+            for step in range(2)
         ]
+        events.append(Ended(trial=trial, state="finished", step=1, value=0.5, metrics={"m": [0.5] * 3}, cause=None))
     for number, event in enumerate(events, start=2):
         (tmp_path / "ledger" / f"{number:09d}.json").write_bytes(encode(number, "w", event))
     Ledger.load(place).compact()
@@ -210,7 +212,7 @@ def test_ten_thousand_events_replay_in_two_seconds_after_compaction(tmp_path: Pa
     began = time.perf_counter()
     loaded = Ledger.load(place)
     seconds = time.perf_counter() - began
-    assert len(loaded.events) == 10_002
+    assert len(loaded.events) == 5_002
     assert seconds < 2.0
 
 

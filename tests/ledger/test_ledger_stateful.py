@@ -297,7 +297,7 @@ def run(places: Iterator[Storage], examples: int, steps: int) -> None:
 
 
 def test_ledger_on_a_disk_keeps_its_promises_in_any_order(tmp_path: Path) -> None:
-    run((open_storage(tempfile.mkdtemp(dir=tmp_path)) for _ in itertools.count()), examples=50, steps=30)
+    run((open_storage(tempfile.mkdtemp(dir=tmp_path)) for _ in itertools.count()), examples=40, steps=30)
 
 
 def test_ledger_on_an_object_store_keeps_its_promises_in_any_order(s3_place: str) -> None:
