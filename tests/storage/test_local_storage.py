@@ -126,3 +126,8 @@ def test_opening_makes_nothing(tmp_path: Path) -> None:
 def test_place_that_is_not_a_folder_is_refused(url: str) -> None:
     with pytest.raises(SetupError, match=r"storage: .*path"):
         open_storage(url)
+
+
+def test_machine_that_keeps_to_its_disk_loads_no_client_of_an_object_store(spawn, tmp_path: Path) -> None:
+    script = "import sys; from olfl_ray.storage import open_storage; open_storage(sys.argv[1]); print('obstore' in sys.modules)"
+    assert spawn(script, str(tmp_path)).communicate()[0] == "False\n"

@@ -17,6 +17,21 @@ from urllib.parse import urlsplit
 import pytest
 
 BUCKET = "studies"
+
+# moto looks whether an object is there and puts it in two steps, between which another thread may put one; one request
+# at a time makes a conditional put the single step that it is on a real store.
+_SERVER = """
+import threading
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import run_simple
+app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def one_at_a_time(environ, start_response):
+    with turn:
+        return app(environ, start_response)
+
+run_simple("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=MotoRequestHandler)
+"""
 _PER_HOP = ("connection", "content-length", "transfer-encoding", "date", "server")
 
 Judge = Callable[[str, str], "int | None"]
@@ -27,8 +42,7 @@ Judge = Callable[[str, str], "int | None"]
 def s3_server() -> Iterator[str]:
     """URL of a running server with one empty bucket, `studies`; the process is ended by its id."""
     with tempfile.TemporaryFile("w+") as log:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-        child = subprocess.Popen(command, stdout=log, stderr=log)
+        child = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=log, stderr=log)
         try:
             url = _url_in(log, child)
             assert ask(url, "PUT", f"/{BUCKET}") == 200
