@@ -139,7 +139,7 @@ class BudgetSpec(Strict):
     """Wall-clock limits."""
 
     trial_seconds: Annotated[float, Field(gt=0)] | None = None
-    """One trial, in seconds."""
+    """One attempt at a trial, in seconds; over it, the trial has failed, after a commit."""
     study_seconds: Annotated[float, Field(gt=0)] | None = None
     """New trials are started only until then, in seconds."""
 

@@ -92,6 +92,7 @@ class Session:
             yield self._message("commit", commit=told)
             if told.outcome is not None:
                 return
+        self._states = [state_key(commit) for commit in point.chain[-2:]]
         last = point.chain[-1] if point.chain else None
         state = None if point.state is None else state_from_bytes(point.state, given.device)
         yield from self._run(last, state)
@@ -100,7 +101,6 @@ class Session:
         """Run on from a commit and its state; a message at each new commit."""
         position, step = (state.position, state.step) if state is not None else (0, 0)
         parent = None if last is None else last.key
-        self._states = [] if last is None else [state_key(last)]
         pending: list[Record] = []
         began = time.monotonic()
         limit = self.assignment.max_seconds

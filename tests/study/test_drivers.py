@@ -1,0 +1,135 @@
+"""One driver at a time: it is stopped and goes on, the second is refused, a paused one is fenced off, MLflow may be down."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.commands import olfl, start, state_of, wait_until
+
+from olfl_ray.bench.services import MlflowServer
+
+SPEC = {
+    "name": "s",
+    "task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [16]}, "batch_size": 16},
+    "learner": {"method": "baseline", "steps": 60_000},
+    "eval": {"every": 50},
+    "replicates": 1,
+    "search": {"pruner": "none", "parameters": {"learner.optimizer.lr": {"min": 0.001, "max": 0.1}}},
+    "arms": {"baseline": {"trials": 2}},
+    "confirm": {"seeds": 0},
+    "checkpoint": {"every_steps": 1000},
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "spec.yaml").write_text(json.dumps(SPEC))
+    return tmp_path
+
+
+def begun(home: Path, commits: int = 1) -> bool:
+    state = state_of(home, "s")
+    return (
+        state is not None and len(state.trials) == 2 and all(len(t.commits) >= commits for t in state.trials.values())
+    )
+
+
+def short(home: Path) -> list[str]:
+    """Settings that let a study end soon; they affect results, so they are another study's."""
+    return ["--set", "learner.steps=2000", "--name", "short", "--home", str(home)]
+
+
+def test_a_driver_is_stopped_by_a_signal_or_a_command_refuses_a_second_and_goes_on(home: Path) -> None:
+    driver = start("sweep", "run", "spec.yaml", "--home", home, cwd=home, log="first")
+    wait_until(lambda: begun(home))
+    second = olfl("sweep", "resume", "s", "--home", home, cwd=home)
+    assert second.returncode == 2
+    assert f"process {driver.pid}" in second.stderr
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(60) == 130
+    first = state_of(home, "s")
+    assert first is not None
+    assert {trial.state for trial in first.trials.values()} == {"stopped"}
+    assert "go on:" in (home / "first").read_text()
+
+    driver = start("sweep", "resume", "s", "--home", home, cwd=home, log="second")
+    wait_until(lambda: begun(home, len(first.trials["baseline/0"].commits) + 1))
+    stopped = olfl("sweep", "stop", "s", "--home", home, cwd=home)
+    assert stopped.returncode == 0, stopped.stderr
+    assert driver.wait(60) == 130
+    now = state_of(home, "s")
+    assert now is not None
+    for name, trial in now.trials.items():
+        assert trial.commits[: len(first.trials[name].commits)] == first.trials[name].commits
+        assert trial.attempt == 2
+
+
+def test_a_paused_driver_that_wakes_up_after_another_took_over_stops_and_changes_nothing(home: Path) -> None:
+    paused = start("sweep", "run", "spec.yaml", "--home", home, cwd=home, log="paused")
+    wait_until(lambda: begun(home))
+    paused.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(11)  # a lease is lost after ten seconds without a beat
+        driver = start("sweep", "resume", "s", "--home", home, cwd=home, log="other")
+        wait_until(lambda: (state := state_of(home, "s")) is not None and state.epoch == 2)
+        wait_until(lambda: (state := state_of(home, "s")) is not None and state.trials["baseline/0"].attempt > 1)
+    finally:
+        paused.send_signal(signal.SIGCONT)
+    assert paused.wait(90) == 2
+    said = (home / "paused").read_text()
+    assert "another driver took it over" in said
+    assert "Traceback" not in said
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(60) == 130
+    state = state_of(home, "s")
+    assert state is not None
+    assert state.epoch == 2
+
+
+def test_mlflow_may_go_down_after_the_start_and_is_told_at_the_next(home: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    server = MlflowServer(f"sqlite:///{home / 'store.db'}", home / "server")
+    server.start()
+    try:
+        uri = ["--set", f"tracking.uri={server.uri}"]
+        driver = start("sweep", "run", "spec.yaml", *short(home), *uri, cwd=home, log="first")
+        wait_until(lambda: (state := state_of(home, "short")) is not None and state.trials)
+        server.kill()
+        assert driver.wait(200) == 0, (home / "first").read_text()
+        said = (home / "first").read_text()
+        assert "are not in MLflow yet" in said
+        assert "Traceback" not in said
+        server.start()
+        again = olfl("sweep", "resume", "short", "--home", home, cwd=home)
+        assert again.returncode == 0, again.stderr
+        client = MlflowClient(server.uri)
+        runs = client.search_runs([client.get_experiment_by_name("olfl").experiment_id])  # type: ignore[union-attr]
+        assert sorted(run.data.tags["olfl.trial"] for run in runs) == ["baseline/0", "baseline/1", "study"]
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        for run in runs:
+            if run.data.tags["olfl.trial"] != "study":
+                points = client.get_metric_history(run.info.run_id, "selection/error")
+                assert [point.step for point in points] == list(range(50, 2001, 50))
+                assert [dataset.dataset.name for dataset in run.inputs.dataset_inputs] == ["digits"]
+        assert "nothing to do" in olfl("sweep", "resume", "short", "--home", home, cwd=home).stdout
+    finally:
+        server.kill()
+
+
+def test_what_may_change_may_change_and_the_first_other_field_is_named(home: Path) -> None:
+    run = ["sweep", "run", "spec.yaml", *short(home)]
+    assert olfl(*run, cwd=home).returncode == 0
+    more = olfl(*run, "--set", "arms.baseline.trials=3", "--set", "concurrency=1", cwd=home)
+    assert more.returncode == 0, more.stderr
+    state = state_of(home, "short")
+    assert state is not None
+    assert len(state.trials) == 3
+    assert state.spec["arms"]["baseline"]["trials"] == 3
+    other = olfl(*run, "--set", "learner.clip_norm=1.0", cwd=home)
+    assert other.returncode == 2
+    assert "first difference: learner.clip_norm was None, is 1.0" in other.stderr
