@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 # pip's own configuration decides where torch comes from (the default build has CUDA; PyTorch's CPU index is smaller).
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: demo test lint setup clean chaos
+.PHONY: bench demo test lint setup clean chaos
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, run sweeps/digits.yaml, print the result"
 	@echo "make test   set up, run all checks and tests"
+	@echo "make bench  set up, time the online step against its peers; writes benchmarks/engine"
 	@echo "make chaos  set up, kill a sweep at random 48 times and compare (a quarter of an hour, needs PostgreSQL)"
 
 setup: $(STAMP)
@@ -23,6 +24,10 @@ $(STAMP): pyproject.toml requirements.lock
 
 demo: setup
 	$(BIN)/olfl sweep run sweeps/digits.yaml
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
+	$(BIN)/olfl bench engine
 
 lint: setup
 	$(BIN)/ruff check .

@@ -43,3 +43,24 @@ def chaos(
     out.print(f"document: {document}", highlight=False, soft_wrap=True)
     if not all(outcome.holds for outcome in outcomes):
         raise typer.Exit(1)
+
+
+@bench_app.command("engine")
+def engine(
+    quick: Annotated[bool, typer.Option("--quick", help="Small batches, few rounds.")] = False,
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the documents.")] = Path("benchmarks/engine"),
+    network: Annotated[list[str] | None, typer.Option(help="Only this one. May be repeated.")] = None,
+    rows: Annotated[int, typer.Option(min=2, help="Batch size.")] = 128,
+) -> None:
+    """Time the online step against a plain step, higher, TorchOpt and Betty."""
+    from olfl_ray.bench.contestants import NETWORKS
+    from olfl_ray.bench.engine import bench_engine
+
+    document = bench_engine(
+        folder,
+        quick=quick,
+        networks=network or tuple(NETWORKS),
+        rows=rows,
+        say=lambda text: out.print(text, highlight=False, soft_wrap=True),
+    )
+    out.print(f"document: {document}", highlight=False, soft_wrap=True)

@@ -1,0 +1,132 @@
+"""The benchmark's document: Markdown, Parquet and a picture, named by the day."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["write_document"]
+
+LIMIT = 8 / 3
+"""A plain step is 3 passes (forward, and backward twice as dear); base step, meta pass and one product more are 8."""
+SHOWN = ("torch", "higher", "torchopt", "betty-ml")
+
+
+def write_document(
+    out: Path, rows: Sequence[Mapping[str, Any]], profiles: Mapping[str, Sequence[tuple[str, float]]], *, quick: bool
+) -> Path:
+    """Write `engine-DATE.md`, `.parquet` and `.png` into `out`.
+
+    Args:
+        out: Folder; made where it is not there.
+        rows: One measurement each.
+        profiles: Network -> operators and their share of an online step.
+        quick: Whether this was the quick mode; its files are named so.
+
+    Returns:
+        The Markdown file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out.mkdir(parents=True, exist_ok=True)
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    stem = out / f"engine-{'quick-' if quick else ''}{day}"
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), stem.with_suffix(".parquet"))
+    _picture(stem.with_suffix(".png"), rows)
+    lines = [
+        f"# The online step against peers, {day}",
+        "",
+        f"Command: `olfl bench engine{' --quick' if quick else ''}`. One base step on the learned loss (SGD) with its "
+        "meta-gradient and the step of phi (Adam), float32, random data; `plain step` is `torch.optim.SGD` on the "
+        "cross-entropy, of the same network. Contestants take turns in every round; `ratio` is the median over rounds of "
+        "the time over the plain step's in the same round; the spread is half the distance between quartiles. Memory is "
+        "the peak above the resident size before the first step, in a fresh process each. The error is the gradient's "
+        f"relative distance from float64 reverse over reverse, on 8 rows. Arithmetic's limit for the ratio is 8/3 = "
+        f"{LIMIT:.2f}, or less where the first layer weighs much: its input needs no gradient.",
+        "",
+        f"Machine: {_processor()}, {torch.get_num_threads()} threads, {platform.system()} {platform.machine()}; "
+        f"Python {platform.python_version()}; " + ", ".join(f"{name} {_version(name)}" for name in SHOWN) + ".",
+        "Betty does not unroll: its default differentiates implicitly and by differences, which is another quantity, so "
+        "no error stands there.",
+        "",
+        f"![ratio to a plain step]({stem.name}.png)",
+        "",
+    ]
+    for network in dict.fromkeys(row["network"] for row in rows):
+        chosen = [row for row in rows if row["network"] == network]
+        lines += [
+            f"## {network}, batch {chosen[0]['rows']}",
+            "",
+            "| contestant | median ms | spread ms | ratio | memory MB | memory ratio | gradient error |",
+            "|---|---|---|---|---|---|---|",
+            *(_line(row) for row in chosen),
+            "",
+        ]
+        if network in profiles:
+            ratio = next(row["ratio"] for row in chosen if row["contestant"] == "ours: auto")
+            lines += [
+                f"Where the time of `ours: auto` goes; it takes {ratio:.2f} plain steps, {ratio / LIMIT - 1:+.0%} of 8/3:",
+                "",
+                "| operator | share |",
+                "|---|---|",
+                *(f"| `{name}` | {share:.1%} |" for name, share in profiles[network]),
+                "",
+            ]
+    document = stem.with_suffix(".md")
+    document.write_text("\n".join(lines))
+    return document
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    memory = "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.1f}"
+    over = "" if row["memory_ratio"] is None else f"{row['memory_ratio']:.2f}"
+    error = "" if row["error"] is None else f"{row['error']:.1e}"
+    return (
+        f"| {row['contestant']} | {row['median_ms']:.3f} | {row['spread_ms']:.3f} | {row['ratio']:.2f} "
+        f"| {memory} | {over} | {error} |"
+    )
+
+
+def _picture(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    from matplotlib.figure import Figure
+
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    names = [name for name in dict.fromkeys(row["contestant"] for row in rows) if name != "plain step"]
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(names)
+    for place, name in enumerate(names):
+        heights = {row["network"]: row["ratio"] for row in rows if row["contestant"] == name}
+        at = [index + (place - (len(names) - 1) / 2) * width for index, _ in enumerate(networks)]
+        axes.bar(at, [heights[network] for network in networks], width, label=name, color=f"C{place}")
+    axes.axhline(LIMIT, color="gray", linewidth=1, linestyle="--")
+    axes.set_xticks(range(len(networks)), networks)
+    axes.set_ylabel("time over a plain step's")
+    axes.set_yscale("log")
+    axes.set_yticks([1, 2, 3, 4, 6, 8, 12], ["1", "2", "3", "4", "6", "8", "12"])
+    axes.minorticks_off()
+    axes.legend(ncols=2, fontsize="small")
+    figure.savefig(path, dpi=130)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown processor"

@@ -1,0 +1,46 @@
+"""The engine's benchmark runs through with every contestant, and its document and table say the same."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from olfl_ray.bench.contestants import CONTESTANTS, installed
+from olfl_ray.bench.engine import bench_engine, profile
+from olfl_ray.bench.peak import peak_memory
+from olfl_ray.errors import UserError
+
+
+@pytest.mark.filterwarnings("ignore")  # the peers' own
+def test_quick_benchmark_writes_document_table_and_picture(tmp_path: Path) -> None:
+    said: list[str] = []
+    document = bench_engine(tmp_path, quick=True, networks=["linear"], say=said.append)
+    rows = {row["contestant"]: row for row in pq.read_table(document.with_suffix(".parquet")).to_pylist()}
+    assert set(rows) == {name for name in CONTESTANTS if installed(name)}
+    assert {"higher", "TorchOpt"} <= set(rows)
+    assert len(said) == len(rows)
+    assert rows["plain step"]["ratio"] == 1.0
+    for name, row in rows.items():
+        assert row["median_ms"] > 0
+        assert f"| {name} | {row['median_ms']:.3f} |" in document.read_text()
+        if row["error"] is not None:
+            assert row["error"] < (1e-4 if CONTESTANTS[name].exact else 0.5)
+    assert rows["ours: auto"]["error"] is not None
+    assert document.with_suffix(".png").stat().st_size > 1000
+
+
+def test_memory_is_measured_in_a_process_of_its_own() -> None:
+    few, many = (peak_memory("MLP 784-1000-10", rows, "ours: exact, low") for rows in (16, 4096))
+    assert many > few + 4080 * 1000 * 4  # at least the hidden layer of the rows more
+
+
+def test_profile_names_the_operators() -> None:
+    shares = profile("linear", 16)
+    assert any(name.startswith("aten::") for name, _ in shares)
+    assert 0.5 < sum(share for _, share in shares) <= 1.0
+    assert [share for _, share in shares] == sorted((share for _, share in shares), reverse=True)
+
+
+def test_unknown_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^networks: there is no 'VGG'; use some of linear, "):
+        bench_engine(tmp_path, networks=["VGG"])

@@ -1,0 +1,54 @@
+"""Outside judges: `higher` and TorchOpt unroll the same step and find the same meta-gradient."""
+
+import pytest
+import torch
+from support.problems import case, distance
+
+from olfl_ray.engine import exact
+
+LEARNERS = ["mlp with dead units", "lenet", "batch norm"]
+
+
+def own_gradient(problem, memory: str):
+    torch.manual_seed(11)
+    found = exact(
+        problem.problem, problem.theta, problem.buffers, problem.state, problem.phi, 0.05, problem.train, problem.meta,
+        memory=memory,
+    )  # fmt: skip
+    return found.phi_grad
+
+
+def gradient(loss: torch.Tensor, learned: torch.nn.Module) -> dict[str, torch.Tensor]:
+    names, values = zip(*learned.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad(loss, values), strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_higher_finds_the_same(memory: str, learner: str, steps: int) -> None:
+    higher = pytest.importorskip("higher")
+    problem = case(learner, "sgd", steps=steps)
+    module, learned = problem.problem.module, problem.problem.learned
+    optimizer = torch.optim.SGD(module.parameters(), 0.05)
+    with higher.innerloop_ctx(module, optimizer, copy_initial_weights=False) as (f, inner):
+        for x, y in problem.train:
+            inner.step(learned(f(x), y))
+        wanted = gradient(problem.problem.task_loss(f(problem.meta[0]), problem.meta[1]), learned)
+    assert distance(own_gradient(problem, memory), wanted) <= 1e-10
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_torchopt_finds_the_same(memory: str, learner: str, steps: int) -> None:
+    torchopt = pytest.importorskip("torchopt")
+    problem = case(learner, "nesterov", steps=steps)
+    problem.state.update({name: torch.zeros_like(value) for name, value in problem.state.items()})
+    module, learned = problem.problem.module, problem.problem.learned
+    optimizer = torchopt.MetaSGD(module, lr=0.05, momentum=0.9, nesterov=True)
+    for x, y in problem.train:
+        optimizer.step(learned(module(x), y))
+    wanted = gradient(problem.problem.task_loss(module(problem.meta[0]), problem.meta[1]), learned)
+    found = own_gradient(problem, memory)
+    assert distance(found, wanted) <= 1e-10

@@ -1,0 +1,150 @@
+"""The engine in a loop of one's own: equal to reverse over reverse written by hand; what can't be had is refused by name."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from olfl_ray import OnlineLossLearner, meta_gradient
+from olfl_ray.engine import Sgd
+from olfl_ray.errors import SpecError
+from olfl_ray.losses import LearnedLoss, LossNetwork, SmoothLeakyReLU
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "own_loop.py"
+
+
+def parts() -> tuple[nn.Module, nn.Module]:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 3)).double()
+    network = LossNetwork((7,), SmoothLeakyReLU(), softplus_output=False, bias=False, init="kaiming_normal")
+    return module, LearnedLoss(network, "classification").double()
+
+
+def batches(count: int) -> list:
+    generator = torch.Generator().manual_seed(4)
+    return [
+        (
+            torch.randn(16, 6, generator=generator, dtype=torch.float64),
+            torch.randint(3, (16,), generator=generator),
+        )
+        for _ in range(count)
+    ]
+
+
+def by_hand(module: nn.Module, learned: nn.Module, pairs: list, lr: float, eta: float) -> None:
+    """Algorithm 2 with momentum 0.9, as a paper's appendix would write it; the module's buffers move in train passes."""
+    names = [name for name, _ in module.named_parameters()]
+    velocity = [torch.zeros_like(value) for value in module.parameters()]
+    meta = torch.optim.Adam(learned.parameters(), eta)
+    for (x, y), (x_meta, y_meta) in pairs:
+        theta = list(module.parameters())
+        g = torch.autograd.grad(learned(module(x), y), theta, create_graph=True)
+        moved_velocity = [0.9 * old + new for old, new in zip(velocity, g, strict=True)]
+        ahead = [value - lr * step for value, step in zip(theta, moved_velocity, strict=True)]
+        copies = {name: value.clone() for name, value in module.named_buffers()}
+        outputs = torch.func.functional_call(module, dict(zip(names, ahead, strict=True)) | copies, (x_meta,))
+        meta.zero_grad()
+        F.cross_entropy(outputs, y_meta).backward()
+        meta.step()
+        with torch.no_grad():
+            for value, new in zip(theta, ahead, strict=True):
+                value.copy_(new)
+        velocity = [value.detach() for value in moved_velocity]
+
+
+def test_learner_equals_reverse_over_reverse_written_by_hand() -> None:
+    data = batches(10)
+    pairs = list(zip(data[:5], data[5:], strict=True))
+    module, learned = parts()
+    by_hand(module, learned, pairs, 0.1, 1e-2)
+    ours, our_loss = parts()
+    learner = OnlineLossLearner(
+        ours, torch.optim.SGD(ours.parameters(), 0.1, momentum=0.9), our_loss, F.cross_entropy, eta=1e-2
+    )
+    for train, meta in pairs:
+        metrics = learner.step(train, meta)
+    assert metrics.keys() == {"base_loss", "task_loss", "meta_loss", "grad_norm"}
+    for one, other in ((ours, module), (our_loss, learned)):
+        for name, value in other.state_dict().items():
+            torch.testing.assert_close(one.state_dict()[name], value, rtol=1e-9, atol=1e-11)
+
+
+def test_learner_follows_the_scheduler_of_a_torch_optimizer() -> None:
+    module, learned = parts()
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    learner = OnlineLossLearner(module, optimizer, learned, F.cross_entropy)
+    train, meta = batches(2)
+    optimizer.param_groups[0]["lr"] = 0.0
+    before = [value.clone() for value in module.parameters()]
+    learner.step(train, meta)
+    assert all(torch.equal(value, old) for value, old in zip(module.parameters(), before, strict=True))
+    optimizer.param_groups[0]["lr"] = 0.1
+    learner.step(train, meta)
+    assert not torch.equal(module[0].weight, before[0])
+
+
+def test_learner_goes_on_from_its_state() -> None:
+    data, found = batches(8), []
+    for cut in (False, True):
+        module, learned = parts()
+
+        def make(module=module, learned=learned) -> OnlineLossLearner:
+            return OnlineLossLearner(module, torch.optim.AdamW(module.parameters(), 0.01), learned, F.cross_entropy)
+
+        learner = make()
+        for index in range(4):
+            learner.step(data[2 * index], data[2 * index + 1])
+            if cut:
+                state, learner = learner.state_dict(), make()
+                learner.load_state_dict(state)
+        found.append(torch.cat([value.detach().reshape(-1) for value in module.parameters()]))
+    assert torch.equal(*found)
+
+
+def test_meta_gradient_changes_nothing_and_equals_autograd() -> None:
+    module, learned = parts()
+    train, meta = batches(2)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    found = meta_gradient(module, Sgd(), learned, F.cross_entropy, train, meta, lr=0.1)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(value.grad is None for value in [*module.parameters(), *learned.parameters()])
+    names = [name for name, _ in module.named_parameters()]
+    g = torch.autograd.grad(learned(module(train[0]), train[1]), list(module.parameters()), create_graph=True)
+    ahead = {name: value - 0.1 * step for (name, value), step in zip(module.named_parameters(), g, strict=True)}
+    loss = F.cross_entropy(torch.func.functional_call(module, ahead, (meta[0],)), meta[1])
+    wanted = torch.autograd.grad(loss, list(learned.parameters()))
+    for (name, _), value in zip(learned.named_parameters(), wanted, strict=True):
+        torch.testing.assert_close(found.phi_grad[name], value, rtol=1e-10, atol=1e-14)
+    for name in names:
+        torch.testing.assert_close(found.theta[name], ahead[name].detach(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda p: torch.optim.RMSprop(p),
+            "optimizer: RMSprop is not one whose update is differentiated here; use SGD",
+        ),
+        (lambda p: torch.optim.Adam(p, amsgrad=True), "optimizer.amsgrad: is True, but must be False"),
+        (lambda p: torch.optim.SGD(p, 0.1, 0.9, 0.5), "optimizer.dampening: is 0.5, but must be 0"),
+        (lambda p: torch.optim.SGD(p[:-1], 0.1), "optimizer: must hold all trainable parameters"),
+        (lambda p: torch.optim.SGD([{"params": p[:1]}, {"params": p[1:]}], 0.1), "optimizer: has 2 parameter groups"),
+        (lambda p: Sgd(), "lr: is None"),
+    ],
+)
+def test_optimizer_without_a_counterpart_is_refused_by_name(build, message: str) -> None:
+    module, learned = parts()
+    with pytest.raises(SpecError, match=f"^{message}"):
+        OnlineLossLearner(module, build(list(module.parameters())), learned, F.cross_entropy)
+
+
+def test_example_is_short_and_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(EXAMPLE.read_text().splitlines()) < 30
+    runpy.run_path(str(EXAMPLE))
+    losses = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    assert len(losses) == 4
+    assert losses[-1] < 1.0 < torch.log(torch.tensor(3.0))
