@@ -57,6 +57,7 @@ def bench_engine(
     quick: bool = False,
     networks: Sequence[str] = tuple(NETWORKS),
     rows: int = 128,
+    threads: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Run the benchmark and write its document.
@@ -66,6 +67,7 @@ def bench_engine(
         quick: Small batches, few rounds, no memory and no profile: shows that all runs, measures little.
         networks: Names of `NETWORKS`.
         rows: Batch size, of train and meta batches.
+        threads: Threads of each step; None: as many as torch takes. On a busy machine, 1 is the quieter measure.
         say: Takes a line of progress.
 
     Returns:
@@ -77,12 +79,19 @@ def bench_engine(
     for network in networks:
         if network not in NETWORKS:
             raise UserError(f"networks: there is no {network!r}; use some of {', '.join(NETWORKS)}")
+    command = "olfl bench engine" + (" --quick" if quick else "") + (f" --rows {rows}" if rows != 128 else "")
+    command += f" --threads {threads}" if threads is not None else ""
+    if tuple(networks) != tuple(NETWORKS):
+        command += "".join(f' --network "{network}"' for network in networks)
     rows = min(rows, 16) if quick else rows
+    if threads is not None:
+        torch.set_num_threads(threads)
     found: list[Row] = []
     for network in networks:
         found += _network(network, rows, quick, say)
     profiles = {} if quick else {name: profile(name, rows) for name in networks if name in PROFILED}
-    return write_document(out, [asdict(row) for row in found], profiles, quick=quick)
+    stem = f"engine-{'quick' if quick else f'batch{rows}'}"
+    return write_document(out, stem, [asdict(row) for row in found], profiles, command=command)
 
 
 def _network(network: str, rows: int, quick: bool, say: Callable[[str], None]) -> list[Row]:

@@ -19,15 +19,21 @@ SHOWN = ("torch", "higher", "torchopt", "betty-ml")
 
 
 def write_document(
-    out: Path, rows: Sequence[Mapping[str, Any]], profiles: Mapping[str, Sequence[tuple[str, float]]], *, quick: bool
+    out: Path,
+    stem: str,
+    rows: Sequence[Mapping[str, Any]],
+    profiles: Mapping[str, Sequence[tuple[str, float]]],
+    *,
+    command: str,
 ) -> Path:
-    """Write `engine-DATE.md`, `.parquet` and `.png` into `out`.
+    """Write `STEM-DATE.md`, `.parquet` and `.png` into `out`.
 
     Args:
         out: Folder; made where it is not there.
+        stem: Beginning of the files' names.
         rows: One measurement each.
         profiles: Network -> operators and their share of an online step.
-        quick: Whether this was the quick mode; its files are named so.
+        command: What was run.
 
     Returns:
         The Markdown file.
@@ -37,13 +43,13 @@ def write_document(
 
     out.mkdir(parents=True, exist_ok=True)
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    stem = out / f"engine-{'quick-' if quick else ''}{day}"
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), stem.with_suffix(".parquet"))
-    _picture(stem.with_suffix(".png"), rows)
+    files = out / f"{stem}-{day}"
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), files.with_suffix(".parquet"))
+    _picture(files.with_suffix(".png"), rows)
     lines = [
         f"# The online step against peers, {day}",
         "",
-        f"Command: `olfl bench engine{' --quick' if quick else ''}`. One base step on the learned loss (SGD) with its "
+        f"Command: `{command}`. One base step on the learned loss (SGD) with its "
         "meta-gradient and the step of phi (Adam), float32, random data; `plain step` is `torch.optim.SGD` on the "
         "cross-entropy, of the same network. Contestants take turns in every round; `ratio` is the median over rounds of "
         "the time over the plain step's in the same round; the spread is half the distance between quartiles. Memory is "
@@ -56,7 +62,7 @@ def write_document(
         "Betty does not unroll: its default differentiates implicitly and by differences, which is another quantity, so "
         "no error stands there.",
         "",
-        f"![ratio to a plain step]({stem.name}.png)",
+        f"![ratio to a plain step]({files.name}.png)",
         "",
     ]
     for network in dict.fromkeys(row["network"] for row in rows):
@@ -79,7 +85,7 @@ def write_document(
                 *(f"| `{name}` | {share:.1%} |" for name, share in profiles[network]),
                 "",
             ]
-    document = stem.with_suffix(".md")
+    document = files.with_suffix(".md")
     document.write_text("\n".join(lines))
     return document
 

@@ -51,6 +51,7 @@ def engine(
     folder: Annotated[Path, typer.Option("--out", help="Folder of the documents.")] = Path("benchmarks/engine"),
     network: Annotated[list[str] | None, typer.Option(help="Only this one. May be repeated.")] = None,
     rows: Annotated[int, typer.Option(min=2, help="Batch size.")] = 128,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a step; else torch's own number.")] = None,
 ) -> None:
     """Time the online step against a plain step, higher, TorchOpt and Betty."""
     from olfl_ray.bench.contestants import NETWORKS
@@ -61,6 +62,7 @@ def engine(
         quick=quick,
         networks=network or tuple(NETWORKS),
         rows=rows,
+        threads=threads,
         say=lambda text: out.print(text, highlight=False, soft_wrap=True),
     )
     out.print(f"document: {document}", highlight=False, soft_wrap=True)

@@ -94,7 +94,8 @@ def _forward_over_reverse(
         grads = torch.autograd.grad(loss, inputs, materialize_grads=True)
         tangents = [forward_ad.unpack_dual(grad).tangent for grad in grads]
     found = iter(
-        torch.zeros_like(value) if tangent is None else tangent for value, tangent in zip(inputs, tangents, strict=True)
+        torch.zeros_like(value) if tangent is None else tangent.detach()
+        for value, tangent in zip(inputs, tangents, strict=True)
     )
     return {name: next(found) for name in theta_leaves}, {name: next(found) for name in phi_leaves}
 
