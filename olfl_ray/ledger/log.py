@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from olfl_ray.errors import Fenced, LedgerError, StudyError
+from olfl_ray.errors import Fenced, LedgerError, SetupError, StudyError
 from olfl_ray.ledger.codec import Damaged, Unknown, decode, encode, seal, unseal
 from olfl_ray.ledger.events import Event, StudyCreated
 from olfl_ray.ledger.rules import advance
@@ -28,6 +28,7 @@ __all__ = ["Ledger"]
 
 _FOLDER = "ledger/"
 _COMPACTED = f"{_FOLDER}compacted.jsonl"
+_COMPACT_EVERY = 500
 _READERS = 16  # objects read at a time: an object store answers each after some milliseconds
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Ledger:
         self._writer = secrets.token_hex(4)
         self._lines: list[bytes] = []
         self._events: list[Event] = []
+        self._compacted_at = 0
         self._head: StudyState | None = None  # its trials are the next line's, which grow in place
         self._trials: dict[str, TrialState] = {}
         self._state: StudyState | None = None
@@ -135,6 +137,12 @@ class Ledger:
         if not self._storage.create(_key(number), line) and self._storage.read(_key(number)) != line:
             raise Fenced(f"{self._storage.url}: another driver wrote event {number}; this one must stop")
         self._take(line, as_replayed)
+        if number - self._compacted_at >= max(_COMPACT_EVERY, number // 10):
+            self._compacted_at = number
+            try:
+                self.compact()
+            except SetupError as error:
+                _log.warning("%s; the events themselves hold", error)
 
     def compact(self) -> None:
         """Make the next start fast. Deletes nothing, and may be interrupted or repeated at any time."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
+from olfl_ray.errors import SetupError
 from olfl_ray.storage import Storage
 
 __all__ = ["StopRequest"]
@@ -27,12 +29,14 @@ class StopRequest:
     def make(self) -> None:
         """Ask. Workers commit at their next evaluation and stop; the driver starts nothing more."""
         self._made = True
-        self._storage.create(self._key, b"{}")
+        with contextlib.suppress(SetupError):  # on a full disk the driver itself still stops
+            self._storage.create(self._key, b"{}")
 
     def made(self) -> bool:
         """Whether anyone has asked; what another process asked is seen within half a second."""
         now = time.monotonic()
         if not self._made and now - self._looked >= LOOK_SECONDS:
             self._looked = now
-            self._made = self._storage.exists(self._key)
+            with contextlib.suppress(SetupError):  # a store that is out of reach is asked again
+                self._made = self._storage.exists(self._key)
         return self._made

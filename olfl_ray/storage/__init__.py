@@ -2,7 +2,7 @@
 
 from olfl_ray.storage.lease import Lease
 from olfl_ray.storage.local import LocalStorage
-from olfl_ray.storage.place import open_storage
+from olfl_ray.storage.place import POINTER, open_folder, open_storage
 from olfl_ray.storage.protocol import Storage, check_key
 
-__all__ = ["Lease", "LocalStorage", "Storage", "check_key", "open_storage"]
+__all__ = ["POINTER", "Lease", "LocalStorage", "Storage", "check_key", "open_folder", "open_storage"]

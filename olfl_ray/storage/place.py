@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from olfl_ray.errors import SetupError
 from olfl_ray.storage.local import LocalStorage
 from olfl_ray.storage.protocol import Storage
 
-__all__ = ["open_storage"]
+__all__ = ["POINTER", "open_folder", "open_storage"]
+
+POINTER = "storage.url"
+"""File in a folder that names the storage which stands for it."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -43,3 +47,15 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise SetupError(f"storage: {text!r} must be file:///absolute/path, with three slashes and no host name")
     return LocalStorage(unquote(parts.path))
+
+
+def open_folder(folder: Path) -> Storage:
+    """A folder as a storage, or the one that its pointer names.
+
+    Raises:
+        SetupError: The pointer names no storage.
+    """
+    try:
+        return open_storage((folder / POINTER).read_text().strip())
+    except (FileNotFoundError, NotADirectoryError):
+        return open_storage(folder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olfl_ray.errors import SetupError, StudyError
-from olfl_ray.storage import Storage, open_storage
+from olfl_ray.storage import POINTER, Storage, open_folder, open_storage
 
 __all__ = ["Home"]
 
@@ -70,8 +70,15 @@ class Home:
         return self.study_folder(name) / "report"
 
     def storage(self, name: str) -> Storage:
-        """The storage of a study."""
-        return open_storage(self.study_folder(name))
+        """The storage of a study that was begun here: its folder, or the place that `point_to` noted there."""
+        return open_folder(self.study_folder(name))
+
+    def point_to(self, name: str, storage: Storage) -> None:
+        """Note where a study is kept, if that is not its folder."""
+        folder = self.study_folder(name)
+        if storage.url != open_storage(folder).url:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / POINTER).write_text(storage.url + "\n")
 
     def names(self) -> list[str]:
         """Names of the studies here."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from olfl_ray.analysis import write_report
-from olfl_ray.errors import SetupError, StudyError
+from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger, StopRequest, StudyState
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.storage import Lease, Storage, open_storage
@@ -24,13 +24,11 @@ def storage_of(spec: StudySpec, home: Home) -> Storage:
     """Where a study is kept.
 
     Raises:
-        SetupError: The spec names no local path.
+        SetupError: The spec names no storage of a kind that is known.
     """
     if spec.storage is None:
-        return home.storage(spec.name)
-    if "://" in spec.storage and not spec.storage.startswith("file://"):
-        raise SetupError(f"storage: {spec.storage!r} is not a local path; use a path, or leave it out")
-    return open_storage(Path(spec.storage.removeprefix("file://")) / spec.name)
+        return open_storage(home.study_folder(spec.name))
+    return open_storage(f"{spec.storage.rstrip('/')}/{spec.name}")
 
 
 def spec_in(resolved: Mapping[str, Any], source: str) -> StudySpec:

@@ -175,6 +175,7 @@ def _run(
     if not begun:
         open_store(uri, spec.tracking.experiment, artifacts)
         Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions())
+    home.point_to(spec.name, storage)
     holder = f"olfl on {socket.gethostname()}"
     with Lease.acquire(storage, holder, above=Ledger.load(storage).state.epoch) as lease:
         ledger = Ledger.load(storage)

@@ -7,7 +7,7 @@ from pathlib import Path
 from olfl_ray.errors import DataError, StudyError
 from olfl_ray.ledger import TrialId, read_file, restore_point
 from olfl_ray.losses import LearnedLoss, loss_from_bytes, read_loss
-from olfl_ray.storage import open_storage
+from olfl_ray.storage import open_folder
 
 __all__ = ["find_loss"]
 
@@ -32,7 +32,7 @@ def find_loss(source: str, studies: Path | None) -> LearnedLoss:
     if study not in _names(studies):
         there = ", ".join(_names(studies)) or "none yet"
         raise DataError(f"{source!r}: neither a path nor a trial here; the studies in {studies} are: {there}")
-    storage = open_storage(studies / study)
+    storage = open_folder(studies / study)
     chain = restore_point(storage, trial).chain
     if not chain:
         raise DataError(f"{source!r}: study {study!r} has no trial {trial!r} with results; see its report")
