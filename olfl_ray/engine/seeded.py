@@ -120,7 +120,8 @@ def _normalise(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    if not training or weight is None or bias is None:
+    single = input.numel() == input.shape[1]  # refused by torch's own
+    if not training or weight is None or bias is None or single:
         return func(input, running_mean, running_var, weight, bias, training, momentum, eps)
     value: Tensor = _BatchNorm.apply(  # type: ignore[no-untyped-call]
         input, weight, bias, running_mean, running_var, momentum, eps

@@ -109,6 +109,19 @@ LEARNERS: dict[str, Callable[[], nn.Module]] = {
     "layer and group norm": lambda: nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.GELU(), nn.Flatten(), nn.LayerNorm(144), nn.Linear(144, OUTPUTS)
     ),
+    "one and three dimensions": lambda: nn.Sequential(
+        nn.Flatten(2),
+        nn.Conv1d(1, 2, 3, stride=2, padding="valid"),
+        nn.BatchNorm1d(2),
+        nn.Tanh(),
+        nn.Conv1d(2, 2, 4, padding=1, bias=False),
+        nn.Unflatten(2, (5, 3, 2)),
+        nn.Conv3d(2, 3, (3, 2, 1), dilation=(2, 1, 1)),
+        nn.BatchNorm3d(3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(12, OUTPUTS),
+    ),
     "shared weights": SharedWeights,
     "frozen parameters": frozen,
 }
