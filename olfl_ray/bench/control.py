@@ -29,7 +29,8 @@ __all__ = ["Found", "control", "drive"]
 
 NAME = "control"
 """The experiment's name, in Tune and in MLflow."""
-CHECKPOINT_STEPS = 100
+CHECKPOINT_STEPS, EVALUATION_STEPS = 100, 20
+"""As in the chaos benchmark's spec."""
 MOST_STARTS = 10
 """How often the driver is started again after the last kill."""
 ARMS = ("baseline", "online")
@@ -108,6 +109,7 @@ def control(
         say: Told of each kill, and of an early end.
     """
     folder.mkdir(parents=True)
+    (folder / "executions").touch()
     with ExitStack() as stack:
         nodes, server = stack.enter_context(stage(folder, backend))
         began = time.monotonic()
@@ -134,7 +136,7 @@ def control(
         seconds = time.monotonic() - began
         ended = _ended(folder)
         recorded = _recorded(server.uri, ended)
-    passes = sum(file.stat().st_size for file in (folder / "passes").iterdir())
+    passes = sum(file.stat().st_size for file in folder.glob("passes/*"))
     return Found(
         kills=scene.kills,
         backend=backend,
@@ -169,6 +171,7 @@ def drive(folder: Path, uri: str, *, steps: int, trials: int) -> bool:
     from ray.tune.search.optuna import OptunaSearch
 
     experiment, train = folder / NAME, _trainable(folder, steps)
+    (folder / "passes").mkdir(parents=True, exist_ok=True)
     # `can_restore` says yes before there is a state to restore, and the restore then fails: look for the state too.
     if tune.Tuner.can_restore(str(experiment)) and any(experiment.glob("experiment_state-*.json")):
         tuner = tune.Tuner.restore(str(experiment), train, resume_unfinished=True, resume_errored=True)
@@ -204,7 +207,6 @@ def _trainable(folder: Path, steps: int) -> Callable[[dict[str, Any]], None]:
 
     def train(config: dict[str, Any]) -> None:
         trial = tune.get_context().get_trial_id()
-        (folder / "passes").mkdir(exist_ok=True)
         with (folder / "executions").open("a") as beginnings:
             beginnings.write(".")
         state, checkpoint = None, tune.get_checkpoint()
@@ -283,7 +285,11 @@ def _recorded(uri: str, trials: Mapping[str, _Trial]) -> dict[str, int]:
     delivered: Counter[tuple[str, int]] = Counter()
     for owner, found in zip(owners, runs, strict=True):
         delivered.update((owner, int(point.value)) for point in client.get_metric_history(found.info.run_id, "step"))
-    wanted = {(name, step) for name, trial in trials.items() for step in range(20, trial.step + 1, 20)}
+    wanted = {
+        (name, step)
+        for name, trial in trials.items()
+        for step in range(EVALUATION_STEPS, trial.step + 1, EVALUATION_STEPS)
+    }
     return {
         "runs": len(runs),
         "extra": len(runs) - len(trials.keys() & set(owners)),
