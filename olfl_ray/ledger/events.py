@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 EndState = Literal["finished", "pruned", "diverged", "failed"]
-"""How a trial ends; DESIGN.md's table says what Optuna and MLflow hear of each."""
+"""How a trial ends; the table in docs/design.md says what Optuna and MLflow hear of each."""
 
 _FLOAT = "$float"  # JSON has no NaN and no infinity: {"$float": "nan"} stands for one.
 

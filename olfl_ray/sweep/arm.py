@@ -223,7 +223,7 @@ def _inside(parameter: Parameter, value: Any) -> bool:
 
 
 def _tell(study: optuna.Study, trial: Trial, state: str, value: float | None) -> None:
-    """The table of DESIGN.md: finished is COMPLETE, pruned and diverged are PRUNED, failed is FAIL."""
+    """The table of docs/design.md: finished is COMPLETE, pruned and diverged are PRUNED, failed is FAIL."""
     if state == "finished" and value is not None and math.isfinite(value):
         study.tell(trial, value)
     elif state == "failed":
