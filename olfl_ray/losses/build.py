@@ -28,7 +28,7 @@ def build_loss(spec: LearnedLossSpec, kind: Kind, *, seed: int) -> LearnedLoss:
         SpecError: A user's builder does not give an elementwise module.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
         return LearnedLoss(_network(spec), kind, spec.reduction, spec)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,24 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Replicate:
-    """One replicate's fixed parts; `learned` is the problem's own learned loss."""
+    """One replicate's fixed parts.
+
+    Args:
+        seed: Its seed.
+        data: Its batches.
+        problem: Base learner, losses, optimizer.
+        learned: The problem's own learned loss.
+        rebuild: The base learner with other initial weights, by their seed.
+        estimator: Of the meta-gradient.
+        meta_optimizer: Of phi.
+        start: Its learner before the first step.
+    """
 
     seed: int
     data: data.TaskData
     problem: Problem
     learned: LearnedLoss | None
+    rebuild: Callable[[int], nn.Module]
     estimator: Estimator
     meta_optimizer: Optimizer
     start: LearnerState
@@ -72,13 +86,10 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         batch_size=task.batch_size,
         seed=seed_of(seed, "batches"),
     )
-    module = models.build(
-        task.model.name,
-        task.model.options,
-        input_shape=batches.input_shape,
-        outputs=dataset.outputs,
-        seed=seed_of(seed, "weights"),
+    build = partial(
+        models.build, task.model.name, task.model.options, input_shape=batches.input_shape, outputs=dataset.outputs
     )
+    module = build(seed=seed_of(seed, "weights"))
     module = module.to(place.device).train()
     learned = _learned(config, kind, seed, place)
     smoothing = task.label_smoothing if config.learner.method == "baseline" else 0.0
@@ -111,6 +122,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         data=batches,
         problem=problem,
         learned=learned,
+        rebuild=lambda weights: build(seed=weights, check=False).to(place.device),
         estimator=choose_estimator(
             config.meta.estimator,
             config.meta.memory,
@@ -163,16 +175,6 @@ def _draws_random(problem: Problem, batches: data.TaskData) -> bool:
             problem.task_loss(outputs, y)
         after = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
     return not torch.equal(before, after)
-
-
-def reset_parameters(module: nn.Module, seed: int) -> None:
-    """Draw new initial weights in place: Algorithm 1 starts each round from a fresh theta."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for part in module.modules():
-            reset = getattr(part, "reset_parameters", None)
-            if callable(reset):
-                reset()
 
 
 def check(config: TrialConfig, place: Place) -> None:

@@ -24,7 +24,7 @@ from olfl_ray.engine import (
 from olfl_ray.losses import dump_loss
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial.build import Place, Replicate, build_replicate, reset_parameters
+from olfl_ray.trial.build import Place, Replicate, build_replicate
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
 from olfl_ray.trial.measure import evaluate, surfaces, system
 from olfl_ray.trial.state import Best, ReplicateState, TrialState
@@ -172,10 +172,9 @@ def _init_chunk(
         learner = replace(learner, meta_state=replicate.meta_optimizer.init(learner.phi))
     phi, meta_state = learner.phi, learner.meta_state
     losses: list[Tensor] = []
-    own = {name: value.detach().clone() for name, value in problem.module.state_dict().items()}
     with _random_state(old.rng) as random:
         for index in range(start, end):
-            reset_parameters(problem.module, seed_of(replicate.seed, "reset", index))
+            fresh = replicate.rebuild(seed_of(replicate.seed, "reset", index))
             train = [
                 replicate.data.batch("init_train", "train", index * meta.inner_steps + inner)
                 for inner in range(meta.inner_steps)
@@ -184,8 +183,8 @@ def _init_chunk(
                 problem,
                 phi,
                 meta_state,
-                problem.theta(),
-                problem.buffers(),
+                {name: p.detach() for name, p in fresh.named_parameters() if p.requires_grad},
+                dict(fresh.named_buffers()),
                 train,
                 replicate.data.batch("init_meta", meta.batch, index),
                 lr=config.learner.optimizer.lr,
@@ -195,7 +194,6 @@ def _init_chunk(
                 clip_norm=meta.clip_norm,
             )
             losses.append(loss)
-    problem.module.load_state_dict(own)
     return replace(learner, phi=phi, meta_state=meta_state), random.after, torch.stack(losses).double().mean().item()
 
 
