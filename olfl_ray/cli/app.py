@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from traceback import format_exception_only
 from typing import Annotated, Any
 
 import typer
@@ -194,20 +195,36 @@ def trial_run(
     set_: Sets = None,
     arm: Annotated[str | None, typer.Option(help="Arm whose settings apply; else the first.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="STUDY/ARM/ORDINAL of a sweep's trial.")] = None,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where a failing trial raised.")] = False,
     home: Home = None,
 ) -> None:
     """Run one trial: the code that a sweep's worker runs."""
     from olfl_ray import study
 
     place = study.Home.find(home)
-    config = study.trial_of(spec, overrides=set_ or (), arm=arm, source=from_, home=place)
-    for progress in study.run_trial(config, home=place):
-        for record in progress.records:
-            shown = "  ".join(f"{metric} {record.mean(metric):.5g}" for metric in sorted(record.metrics))
-            out.print(f"step {record.step}  {shown}", highlight=False, soft_wrap=True)
-        if progress.outcome is not None:
-            report = {key: sum(values) / len(values) for key, values in progress.report.items()}
-            out.print(f"{progress.outcome}: {json.dumps(report)}", highlight=False, soft_wrap=True)
+    config, resources = study.trial_of(spec, overrides=set_ or (), arm=arm, source=from_, home=place)
+    progresses = study.run_trial(config, resources, home=place)
+    try:
+        for progress in progresses:
+            _print_progress(progress)
+    except UserError:
+        raise
+    except Exception as error:
+        first = "".join(format_exception_only(error)).splitlines()[0]
+        out.print(f"failed: {first}", highlight=False, soft_wrap=True, markup=False)
+        if traceback:
+            raise
+        out.print("where: the same command with --traceback", highlight=False)
+        raise typer.Exit(1) from None
+
+
+def _print_progress(progress: Any) -> None:
+    for record in progress.records:
+        shown = "  ".join(f"{metric} {record.mean(metric):.5g}" for metric in sorted(record.metrics))
+        out.print(f"step {record.step}  {shown}", highlight=False, soft_wrap=True)
+    if progress.outcome is not None:
+        report = {key: sum(values) / len(values) for key, values in progress.report.items()}
+        out.print(f"{progress.outcome}: {json.dumps(report)}", highlight=False, soft_wrap=True)
 
 
 @data_app.command("list")
@@ -252,8 +269,9 @@ def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopba
 
 def _print_plan(spec: Any) -> None:
     from olfl_ray import study
+    from olfl_ray.spec import spec_as_yaml
 
-    out.print(spec.model_dump_json(indent=2, by_alias=True), highlight=False, soft_wrap=True)
+    out.print(spec_as_yaml(spec), highlight=False, soft_wrap=True, markup=False)
     out.print(f"digest {spec.digest}", highlight=False)
     for arm in spec.arms:
         out.print(f"arm {arm}: {spec.arms[arm].trials} trials over {', '.join(spec.parameters_of(arm)) or 'nothing'}")

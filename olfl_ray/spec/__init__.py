@@ -1,7 +1,7 @@
 """What a study is: its form, its YAML, its digest."""
 
 from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, trial_config
-from olfl_ray.spec.reading import parse_spec, read_spec
+from olfl_ray.spec.reading import parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.sections import (
     EvalSpec,
     LearnedLossSpec,
@@ -11,7 +11,7 @@ from olfl_ray.spec.sections import (
     SplitSpec,
     TaskSpec,
 )
-from olfl_ray.spec.study import ArmSpec, Parameter, StudySpec, TrialConfig
+from olfl_ray.spec.study import ArmSpec, Parameter, Resources, StudySpec, TrialConfig
 
 __all__ = [
     "ArmSpec",
@@ -21,6 +21,7 @@ __all__ = [
     "MetaSpec",
     "NamedBuilder",
     "Parameter",
+    "Resources",
     "SplitSpec",
     "StudySpec",
     "TaskSpec",
@@ -31,5 +32,6 @@ __all__ = [
     "parse_spec",
     "read_spec",
     "seed_of",
+    "spec_as_yaml",
     "trial_config",
 ]

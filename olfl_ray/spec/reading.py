@@ -17,7 +17,7 @@ from olfl_ray.errors import SpecError
 from olfl_ray.spec.points import check_search, plain, set_dotted
 from olfl_ray.spec.study import StudySpec
 
-__all__ = ["parse_spec", "read_spec"]
+__all__ = ["parse_spec", "read_spec", "spec_as_yaml"]
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000
@@ -71,6 +71,15 @@ def parse_spec(
     except SpecError as error:
         raise SpecError(error.field, error.problem, _where(source, node, error.field)) from None
     return spec
+
+
+def spec_as_yaml(spec: StudySpec) -> str:
+    """A resolved spec as the YAML that `read_spec` reads."""
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False  # type: ignore[assignment]
+    yaml.dump(spec.model_dump(mode="json", by_alias=True), text)
+    return text.getvalue()
 
 
 def _field(loc: tuple[Any, ...], data: Any) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 
 from olfl_ray import data
 from olfl_ray.errors import SpecError, StudyError
-from olfl_ray.spec import StudySpec, TrialConfig, read_spec, seed_of, trial_config
+from olfl_ray.spec import Resources, StudySpec, TrialConfig, read_spec, seed_of, trial_config
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import load
 from olfl_ray.sweep import ArmSearch
-from olfl_ray.trial import Place, Progress, check
+from olfl_ray.trial import Place, Progress, check, set_threads
 from olfl_ray.trial import run as run_one
 
 __all__ = ["describe_data", "prepare_data", "run_trial", "sample", "trial_of", "ui_command"]
@@ -21,8 +21,8 @@ __all__ = ["describe_data", "prepare_data", "run_trial", "sample", "trial_of", "
 
 def trial_of(
     spec: Path | None, *, overrides: Sequence[str], arm: str | None, source: str | None, home: Home
-) -> TrialConfig:
-    """A trial's settings: the spec's own values in an arm, or those of a sweep's trial.
+) -> tuple[TrialConfig, Resources]:
+    """A trial's settings, and what it takes: the spec's own values in an arm, or those of a sweep's trial.
 
     Raises:
         UserError: Neither or both are given, or one does not exist.
@@ -35,20 +35,23 @@ def trial_of(
         if arm not in study.arms:
             raise SpecError("--arm", f"there is no arm {arm!r}; there are: {', '.join(study.arms)}")
         seeds = tuple(seed_of(study.seed, "search", replicate) for replicate in range(study.replicates))
-        return trial_config(study, arm, {}, seeds=seeds)
+        return trial_config(study, arm, {}, seeds=seeds), study.resources
     assert source is not None
     name, _, trial = source.partition("/")
     study, ledger, _ = load(name, home)
     if trial not in ledger.state.trials:
         raise StudyError(f"--from: study {name!r} has no trial {trial!r}; see its report for their names")
     found = ledger.state.trials[trial]
-    return trial_config(study, found.id.arm, found.params, seeds=tuple(found.seeds), confirming=found.id.confirming)
+    seeds, confirming = tuple(found.seeds), found.id.confirming
+    return trial_config(study, found.id.arm, found.params, seeds=seeds, confirming=confirming), study.resources
 
 
-def run_trial(config: TrialConfig, *, home: Home, device: str = "cpu") -> Iterator[Progress]:
-    """Run one trial here."""
+def run_trial(config: TrialConfig, resources: Resources, *, home: Home) -> Iterator[Progress]:
+    """Run one trial here, on the device and the threads that a sweep would give it: the results are the same."""
+    device = "cuda" if resources.gpu > 0 else "cpu"
     place = Place(cache=home.cache, data_root=data_root(), studies=home.studies, device=device)
     check(config, place)
+    set_threads(resources.cpu)
     return run_one(config, place)
 
 

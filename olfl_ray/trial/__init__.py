@@ -1,6 +1,6 @@
 """One trial, from settings to records; needs neither Ray nor MLflow nor Optuna."""
 
-from olfl_ray.trial.build import Place, check
+from olfl_ray.trial.build import Place, check, set_threads
 from olfl_ray.trial.run import PhiCache, Progress, run
 from olfl_ray.trial.source import find_loss
 from olfl_ray.trial.state import TrialState, state_from_bytes, state_to_bytes
@@ -13,6 +13,7 @@ __all__ = [
     "check",
     "find_loss",
     "run",
+    "set_threads",
     "state_from_bytes",
     "state_to_bytes",
 ]

@@ -18,7 +18,7 @@ from olfl_ray.losses import LearnedLoss, build_loss, task_loss
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.source import find_loss
 
-__all__ = ["Place", "Replicate", "build_replicate", "check"]
+__all__ = ["Place", "Replicate", "build_replicate", "check", "set_threads"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,3 +198,8 @@ def check(config: TrialConfig, place: Place) -> None:
         raise SpecError(
             "task", f"the model and the task loss do not fit the data: {type(error).__name__}: {error}"
         ) from error
+
+
+def set_threads(count: int) -> None:
+    """Threads of this process; they decide how sums are split, and so the last bits of a result."""
+    torch.set_num_threads(count)

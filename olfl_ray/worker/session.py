@@ -15,7 +15,7 @@ from olfl_ray.ledger import Commit, StopRequest, restore_point, state_key, trial
 from olfl_ray.records import Record, records_to_table, surfaces_to_table, to_parquet
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import Storage, open_storage
-from olfl_ray.trial import Place, Progress, TrialState, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial import Place, Progress, TrialState, run, set_threads, state_from_bytes, state_to_bytes
 from olfl_ray.worker.assignment import Assignment
 from olfl_ray.worker.messages import Kind, Message
 
@@ -55,7 +55,7 @@ class Session:
         self.config = TrialConfig.model_validate_json(assignment.config)
         self._attempt = 0
         self._stop = StopRequest(self.storage, assignment.epoch)
-        torch.set_num_threads(assignment.threads)
+        set_threads(assignment.threads)
 
     def messages(self) -> Iterator[Message]:
         """Begin an attempt, tell again the commits that it goes on from, then each new one; the last says so."""

@@ -65,6 +65,14 @@ def test_dry_run_shows_the_plan_and_starts_nothing(olfl, tmp_path: Path) -> None
     assert not (tmp_path / ".olfl" / "mlflow.db").exists()
 
 
+def test_the_plan_is_a_spec_itself_with_the_same_digest(olfl, tmp_path: Path) -> None:
+    _, out, _ = olfl("sweep", "run", SPEC, "--dry-run")
+    plan, _, rest = out.partition("digest ")
+    (tmp_path / "plan.yaml").write_text(plan)
+    _, again, _ = olfl("sweep", "run", "plan.yaml", "--dry-run")
+    assert again.partition("digest ")[2].splitlines()[0] == rest.splitlines()[0]
+
+
 def test_one_trial_runs_without_ray_and_mlflow(tmp_path: Path) -> None:
     code = (
         "import sys\n"

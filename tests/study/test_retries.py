@@ -85,6 +85,15 @@ def test_an_exception_fails_at_once_with_its_traceback_kept_and_one_line_shown(h
     assert "misbehave" in text
 
 
+def test_a_failed_trial_is_reproduced_without_a_sweep(home: Path, state: StudyState) -> None:
+    again = olfl("trial", "run", "--from", "unruly/raises/0", "--home", home, cwd=home)
+    assert again.returncode == 1
+    assert "failed: ValueError: boom\n" in again.stdout
+    assert "Traceback" not in again.stdout + again.stderr
+    whole = olfl("trial", "run", "--from", "unruly/raises/0", "--home", home, "--traceback", cwd=home)
+    assert "misbehave" in whole.stderr
+
+
 def test_out_of_device_memory_is_tried_once_more_alone(home: Path, state: StudyState) -> None:
     assert attempts(home, "crowded/0") == 2
     assert state.trials["crowded/0"].alone
