@@ -159,7 +159,7 @@ def _result(
 
 
 def _difference(baseline: str, own: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:
-    from scipy import stats
+    from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes two seconds to import
 
     shared = [index for index in own if index in other]
     n = len(shared)
@@ -171,7 +171,7 @@ def _difference(baseline: str, own: Mapping[int, float], other: Mapping[int, flo
         p = 1.0 if mean == 0 else 0.0
         return Difference(baseline=baseline, n=n, mean=mean, sd=0.0, low=mean, high=mean, detectable=0.0, p=p)
     error = sd / math.sqrt(n)
-    t = float(stats.t.ppf(0.975, n - 1))
+    t = float(stdtrit(n - 1, 0.975))
     return Difference(
         baseline=baseline,
         n=n,
@@ -179,8 +179,8 @@ def _difference(baseline: str, own: Mapping[int, float], other: Mapping[int, flo
         sd=sd,
         low=mean - t * error,
         high=mean + t * error,
-        detectable=(t + float(stats.t.ppf(0.8, n - 1))) * error,
-        p=float(2 * stats.t.sf(abs(mean) / error, n - 1)),
+        detectable=(t + float(stdtrit(n - 1, 0.8))) * error,
+        p=float(2 * stdtr(n - 1, -abs(mean) / error)),
     )
 
 

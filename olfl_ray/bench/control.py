@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ CHECKPOINT_STEPS, EVALUATION_STEPS = 100, 20
 MOST_STARTS = 10
 """How often the driver is started again after the last kill."""
 ARMS = ("baseline", "online")
+REPORTED = (names.SELECTION_PREFIX, "train/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ def control(
         backend: What stands behind MLflow.
         steps: Base steps of a trial.
         trials: Trials asked for.
-        say: Told of each kill, and of an early end.
+        say: Told of each kill, and why a driver is given up.
     """
     folder.mkdir(parents=True)
     (folder / "executions").touch()
@@ -124,11 +125,9 @@ def control(
         scene = Scene(start, nodes, server, random.Random(seed), say)
         stack.callback(scene.end)
         finished = False
-        try:
+        with suppress(RuntimeError):  # the driver ended before
             for index in range(kills):
                 scene.kill(KINDS[index % len(KINDS)])
-        except RuntimeError as early:
-            say(str(early))
         try:
             finished = scene.finish(lambda: True, most_starts=MOST_STARTS)
         except (RuntimeError, subprocess.TimeoutExpired) as late:
@@ -167,7 +166,6 @@ def drive(folder: Path, uri: str, *, steps: int, trials: int) -> bool:
     from ray import tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback
     from ray.tune.schedulers import ASHAScheduler
-    from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
     experiment, train = folder / NAME, _trainable(folder, steps)
@@ -187,7 +185,7 @@ def drive(folder: Path, uri: str, *, steps: int, trials: int) -> bool:
                 metric=names.SELECTION_ERROR,
                 mode="min",
                 num_samples=trials,
-                search_alg=ConcurrencyLimiter(OptunaSearch(seed=0), max_concurrent=2),
+                search_alg=tune.search.ConcurrencyLimiter(OptunaSearch(seed=0), max_concurrent=2),
                 scheduler=ASHAScheduler("step", max_t=steps, grace_period=steps // 3, reduction_factor=3),
                 reuse_actors=True,
             ),
@@ -217,17 +215,14 @@ def _trainable(folder: Path, steps: int) -> Callable[[dict[str, Any]], None]:
             if not progress.report:
                 continue
             step = progress.state.step
-            metrics = {
-                name: values[0]
-                for name, values in progress.records[-1].metrics.items()
-                if name.startswith((names.SELECTION_PREFIX, "train/"))
-            }
-            if step % CHECKPOINT_STEPS and progress.outcome is None:
-                tune.report({"step": step, **metrics})
-                continue
+            measured = progress.records[-1].metrics
+            metrics = {name: values[0] for name, values in measured.items() if name.startswith(REPORTED)}
             with tempfile.TemporaryDirectory() as place:
-                Path(place, "state").write_bytes(state_to_bytes(progress.state))
-                tune.report({"step": step, **metrics}, checkpoint=tune.Checkpoint.from_directory(place))
+                kept = None
+                if step % CHECKPOINT_STEPS == 0 or progress.outcome is not None:
+                    Path(place, "state").write_bytes(state_to_bytes(progress.state))
+                    kept = tune.Checkpoint.from_directory(place)
+                tune.report({"step": step, **metrics}, checkpoint=kept)
 
     return train
 
@@ -255,9 +250,7 @@ def _ended(folder: Path) -> dict[str, _Trial]:
     if not any((folder / NAME).glob("experiment_state-*.json")):
         return {}
     return {
-        trial.trial_id: _Trial(
-            trial.config["arm"], (trial.last_result or {}).get("step", 0), trial.status == "TERMINATED"
-        )
+        trial.trial_id: _Trial(trial.config["arm"], trial.last_result.get("step", 0), trial.status == "TERMINATED")
         for trial in tune.ExperimentAnalysis(str(folder / NAME)).trials
     }
 
@@ -267,9 +260,8 @@ def _needed(folder: Path, steps: int, trials: Mapping[str, _Trial]) -> int:
     passes: dict[tuple[str, int], int] = {}
     for arm in ARMS:
         file = folder / f"undisturbed-{arm}"
-        for progress in run(
-            _config({"arm": arm, "lr": 0.05, "eta_online": 1e-4}, file, steps), Place(cache=folder / "cache")
-        ):
+        config = _config({"arm": arm, "lr": 0.05, "eta_online": 1e-4}, file, steps)
+        for progress in run(config, Place(cache=folder / "cache")):
             passes[arm, progress.state.step] = file.stat().st_size
     return sum(passes[trial.arm, trial.step] for trial in trials.values() if trial.step)
 
@@ -285,11 +277,8 @@ def _recorded(uri: str, trials: Mapping[str, _Trial]) -> dict[str, int]:
     delivered: Counter[tuple[str, int]] = Counter()
     for owner, found in zip(owners, runs, strict=True):
         delivered.update((owner, int(point.value)) for point in client.get_metric_history(found.info.run_id, "step"))
-    wanted = {
-        (name, step)
-        for name, trial in trials.items()
-        for step in range(EVALUATION_STEPS, trial.step + 1, EVALUATION_STEPS)
-    }
+    every = EVALUATION_STEPS
+    wanted = {(name, step) for name, trial in trials.items() for step in range(every, trial.step + 1, every)}
     return {
         "runs": len(runs),
         "extra": len(runs) - len(trials.keys() & set(owners)),

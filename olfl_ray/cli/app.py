@@ -93,7 +93,7 @@ def sweep_run(
     out.print(f"study {checked.name} in {place.study_folder(checked.name)}", highlight=False)
     with _study_view(checked) as view:
         result = study.run(checked, home=place, watch=view.watch)
-    _print_result(checked, result, place)
+    _print_result(result, place)
 
 
 @sweep_app.command("resume")
@@ -156,7 +156,7 @@ def _go_on(name: str, home: Path | None, call: Callable[..., Any]) -> None:
     place = study.Home.find(home)
     with _study_view(study.spec_of(name, home=place)) as view:
         result = call(home=place, watch=view.watch)
-    _print_result(study.spec_of(name, home=place), result, place)
+    _print_result(result, place)
 
 
 @sweep_app.command("list")
@@ -279,9 +279,10 @@ def _print_plan(spec: Any) -> None:
             out.print(f"  {arm}/{index}: {json.dumps(params)}", highlight=False, soft_wrap=True)
 
 
-def _print_result(spec: Any, result: Any, place: Any) -> None:
+def _print_result(result: Any, place: Any) -> None:
     from olfl_ray.cli.view import final_view, status_view
 
+    spec = result.spec
     if result.nothing_to_do:
         out.print("nothing to do: the study is finished")
     if not result.finished:

@@ -45,6 +45,7 @@ class StudyResult:
     """What a study came to.
 
     Args:
+        spec: The study as it was run.
         state: Its trials.
         table: One row an arm.
         report: The report's page.
@@ -55,6 +56,7 @@ class StudyResult:
         nothing_to_do: Whether it was finished before.
     """
 
+    spec: StudySpec
     state: StudyState
     table: list[ArmResult]
     report: Path
@@ -166,10 +168,10 @@ def _run(
     uri = spec.tracking.uri or home.tracking_uri
     begun = bool(storage.keys("ledger/"))
     if begun:
-        state = Ledger.load(storage).state
-        _same_digest(spec, state)
-        if not retried and _nothing_to_do(spec, storage, uri):
-            return _result(spec, home, storage, state, uri, nothing_to_do=True)
+        ledger = Ledger.load(storage)
+        _same_digest(spec, ledger.state)
+        if not retried and _nothing_to_do(spec, ledger, storage, uri):
+            return _result(spec, home, storage, ledger.state, uri, nothing_to_do=True)
     check_study(spec, home)
     artifacts = home.artifacts if spec.tracking.uri is None else None
     if not begun:
@@ -233,8 +235,7 @@ def _drive(spec: StudySpec, home: Home, storage: Storage, ledger: Ledger, observ
     return done
 
 
-def _nothing_to_do(spec: StudySpec, storage: Storage, uri: str) -> bool:
-    ledger = Ledger.load(storage)
+def _nothing_to_do(spec: StudySpec, ledger: Ledger, storage: Storage, uri: str) -> bool:
     finished = Conductor(spec, ledger, StopRequest(storage, ledger.state.epoch)).finished
     return finished and not ledger.state.driving and not undelivered(storage, ledger.state, uri)
 
@@ -255,6 +256,7 @@ def _result(
     if not page.exists():
         page = report_of(spec, state, storage, home)
     return StudyResult(
+        spec=spec,
         state=state,
         table=final_table(spec, state),
         report=page,
