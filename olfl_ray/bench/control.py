@@ -29,8 +29,8 @@ __all__ = ["Found", "control", "drive"]
 
 NAME = "control"
 """The experiment's name, in Tune and in MLflow."""
-CHECKPOINT_STEPS, EVALUATION_STEPS = 100, 20
-"""As in the chaos benchmark's spec."""
+CHECKPOINT_STEPS, EVERY = 100, 20
+"""Steps between checkpoints and between evaluations, as in the chaos benchmark's spec."""
 MOST_STARTS = 10
 """How often the driver is started again after the last kill."""
 ARMS = ("baseline", "online")
@@ -277,8 +277,7 @@ def _recorded(uri: str, trials: Mapping[str, _Trial]) -> dict[str, int]:
     delivered: Counter[tuple[str, int]] = Counter()
     for owner, found in zip(owners, runs, strict=True):
         delivered.update((owner, int(point.value)) for point in client.get_metric_history(found.info.run_id, "step"))
-    every = EVALUATION_STEPS
-    wanted = {(name, step) for name, trial in trials.items() for step in range(every, trial.step + 1, every)}
+    wanted = {(name, step) for name, trial in trials.items() for step in range(EVERY, trial.step + 1, EVERY)}
     return {
         "runs": len(runs),
         "extra": len(runs) - len(trials.keys() & set(owners)),
