@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -264,7 +263,7 @@ def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopba
 
     place = study.Home.find(home)
     out.print(f"http://127.0.0.1:{port}", highlight=False)
-    raise typer.Exit(subprocess.run(study.ui_command(place, port), check=False).returncode)
+    raise typer.Exit(study.serve_ui(place, port))
 
 
 def _print_plan(spec: Any) -> None:

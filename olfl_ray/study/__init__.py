@@ -4,7 +4,7 @@ from olfl_ray.study.home import Home
 from olfl_ray.study.look import report, spec_of, status, stop
 from olfl_ray.study.loss import load_loss
 from olfl_ray.study.run import StudyResult, check_study, extend, resume, retry, run
-from olfl_ray.study.single import describe_data, prepare_data, run_trial, sample, trial_of, ui_command
+from olfl_ray.study.single import describe_data, prepare_data, run_trial, sample, serve_ui, trial_of
 
 __all__ = [
     "Home",
@@ -20,9 +20,9 @@ __all__ = [
     "run",
     "run_trial",
     "sample",
+    "serve_ui",
     "spec_of",
     "status",
     "stop",
     "trial_of",
-    "ui_command",
 ]

@@ -1,12 +1,17 @@
 """Each command says what it did, or one sentence about what was wrong, with exit code 2 and nothing started."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+from support.commands import wait_until
 
+from olfl_ray.bench.services import free_port
 from olfl_ray.cli import main
 
 SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
@@ -97,6 +102,7 @@ WRONG = {
     "no such study": (["sweep", "status", "x"], "there is no study 'x'"),
     "a study's name that leads out": (["sweep", "report", "../x"], "is not a name of a study"),
     "no spec and no source": (["trial", "run"], "give either a SPEC or --from"),
+    "a port that can't be": (["ui", "--port", "70000"], "--port: 70000 can't be listened on"),
     "no such arm": (["trial", "run", SPEC, "--arm", "x"], "there is no arm 'x'"),
     "no such data set": (["data", "prepare", "mnst"], "did you mean 'mnist'?"),
     "an override without a value": (["sweep", "run", SPEC, "--set", "seed"], "is not of the form field=value"),
@@ -127,3 +133,24 @@ def test_mistake_is_one_sentence_and_starts_nothing(olfl, kind: str, tmp_path: P
     assert err.startswith("olfl: ")
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.glob(".olfl/studies/*/trials"))
+
+
+def test_ui_serves_mlflow_on_loopback_until_it_is_interrupted(tmp_path: Path) -> None:
+    port = free_port()
+    server = subprocess.Popen([sys.executable, "-m", "olfl_ray.cli", "ui", "--port", str(port)], cwd=tmp_path)
+    try:
+
+        def answers() -> bool:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as ok,
+            ):
+                return bool(ok.status == 200)
+            return False
+
+        wait_until(answers)
+    finally:
+        server.send_signal(signal.SIGINT)
+    assert server.wait(30) == 0
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
