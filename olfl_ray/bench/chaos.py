@@ -28,8 +28,8 @@ Backend = Literal["sqlite", "postgresql"]
 BACKENDS: tuple[Backend, ...] = ("sqlite", "postgresql")
 """What may stand behind MLflow."""
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 100 * 2**20}
-LONGEST_WAIT = {"driver": 12.0, "worker": 4.0, "node": 4.0, "mlflow": 4.0}
-"""The longest time before a kill, in seconds; a driver needs about eight to start its trials."""
+LONGEST_WAIT = 4.0
+"""The longest time from the first training pass since the last kill to the next kill, in seconds."""
 TRIAL_PROCESSES = ("ray::ResourceTrainable", "ray::LossLearning", "ray::ImplicitFunc")
 """How Ray names a process that runs a trial, of a class or of a function."""
 PATIENCE = 900.0
@@ -141,7 +141,7 @@ def chaos(
             return _start(wild, nodes.address, server.uri)
 
         began = time.monotonic()
-        scene = Scene(start, nodes, server, random.Random(seed), say)
+        scene = Scene(start, nodes, server, random.Random(seed), say, lambda: _passes(wild))
         stack.callback(scene.end)
         for index in range(kills):
             scene.kill(KINDS[index % len(KINDS)])
@@ -187,6 +187,7 @@ class Scene:
         server: Where they are recorded.
         dice: Decides when a kill comes and which worker or node it hits.
         say: Told of each kill.
+        work: Training passes so far. A kill waits for one since the last: what begins can lose nothing.
     """
 
     def __init__(
@@ -196,8 +197,10 @@ class Scene:
         server: MlflowServer,
         dice: random.Random,
         say: Callable[[str], None],
+        work: Callable[[], int],
     ) -> None:
-        self._begin, self._nodes, self._server, self._dice, self._say = start, nodes, server, dice, say
+        self._begin, self._nodes, self._server, self._dice = start, nodes, server, dice
+        self._say, self._work = say, work
         self.kills = dict.fromkeys(KINDS, 0)
         self.starts = 0
         self._start()
@@ -209,7 +212,11 @@ class Scene:
             RuntimeError: The driver has ended its work, or no trial runs.
         """
         self._watch()
-        time.sleep(self._dice.uniform(0, LONGEST_WAIT[kind]))
+        before, end = self._work(), time.monotonic() + PATIENCE
+        while self._work() <= before and self._driver.poll() != 0 and time.monotonic() < end:
+            self._watch()
+            time.sleep(0.1)
+        time.sleep(self._dice.uniform(0, LONGEST_WAIT))
         if self._driver.poll() == 0:
             raise RuntimeError(f"the sweep ended after {sum(self.kills.values())} kills; give it more steps")
         if kind == "driver":
@@ -319,7 +326,8 @@ def _write_spec(home: Path, steps: int, trials: int) -> None:
 
 
 def _passes(home: Path) -> int:
-    return (home / "passes").stat().st_size
+    file = home / "passes"
+    return file.stat().st_size if file.exists() else 0
 
 
 def _start(home: Path, address: str, uri: str | None) -> subprocess.Popen[str]:

@@ -122,7 +122,14 @@ def control(
                 environment = {**os.environ, "RAY_ADDRESS": nodes.address}
                 return subprocess.Popen((*command, *sizes), stdout=log, stderr=log, text=True, env=environment)
 
-        scene = Scene(start, nodes, server, random.Random(seed), say)
+        scene = Scene(
+            start,
+            nodes,
+            server,
+            random.Random(seed),
+            say,
+            lambda: sum(f.stat().st_size for f in folder.glob("passes/*")),
+        )
         stack.callback(scene.end)
         finished = False
         with suppress(RuntimeError):  # the driver ended before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,28 +19,37 @@ out = Console()
 def chaos(
     kills: Annotated[int, typer.Option(help="Kills for each store behind MLflow.")] = 24,
     seed: Annotated[int, typer.Option(help="Decides what is killed when.")] = 0,
-    steps: Annotated[int, typer.Option(help="Base steps of a trial.")] = 3000,
+    steps: Annotated[int, typer.Option(help="Base steps of a trial.")] = 2000,
+    control: Annotated[bool, typer.Option(help="The same with Tune, OptunaSearch and MLflowLoggerCallback.")] = True,
     document: Annotated[Path, typer.Option(help="Where the document is written.")] = Path("benchmarks/chaos/RESULT.md"),
 ) -> None:
     """Kill a sweep's driver, workers, nodes and MLflow server at random, and compare it with one left in peace."""
     from olfl_ray.bench.chaos import BACKENDS
     from olfl_ray.bench.chaos import chaos as run_chaos
     from olfl_ray.bench.chaos_document import document as write
+    from olfl_ray.bench.control import control as run_control
 
-    outcomes = []
+    def say(text: str) -> None:
+        out.print(text, highlight=False)
+
+    outcomes, beside = [], []
     for backend in BACKENDS:
         with tempfile.TemporaryDirectory(prefix="olfl-chaos-", ignore_cleanup_errors=True) as scratch:
             folder = Path(scratch)
             folder.chmod(0o755)  # PostgreSQL's own user passes through
-            outcome = run_chaos(
-                folder / backend, kills=kills, seed=seed, backend=backend, steps=steps, say=lambda text: out.print(text)
-            )
-        outcomes.append(outcome)
-        out.print(f"{backend}: {outcome.line()}", highlight=False, soft_wrap=True)
+            scene: dict[str, Any] = {"kills": kills, "seed": seed, "backend": backend, "steps": steps, "say": say}
+            outcome = run_chaos(folder / "olfl", **scene)
+            outcomes.append(outcome)
+            out.print(f"{backend}: {outcome.line()}", highlight=False, soft_wrap=True)
+            if control:
+                beside.append(f"{backend}: {run_control(folder / 'control', **scene).line()}")
+                out.print(f"control, {beside[-1]}", highlight=False, soft_wrap=True)
     command = f"olfl bench chaos --kills {kills} --seed {seed} --steps {steps}"
     document.parent.mkdir(parents=True, exist_ok=True)
-    document.write_text(write(outcomes, command=command, seed=seed), encoding="utf-8")
+    document.write_text(write(outcomes, command=command, seed=seed, control=beside), encoding="utf-8")
     out.print(f"document: {document}", highlight=False, soft_wrap=True)
+    for outcome in outcomes:
+        out.print(f"{outcome.backend}: {outcome.line()}", highlight=False, soft_wrap=True)
     if not all(outcome.holds for outcome in outcomes):
         raise typer.Exit(1)
 
