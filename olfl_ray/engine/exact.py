@@ -1,4 +1,4 @@
-"""Exact meta-gradient by products along w: no second backward pass through f, no unrolled graph (METHOD.md)."""
+"""Exact meta-gradient by products along w: no second backward pass through f, no unrolled graph (docs/method.md)."""
 
 # B batch, C outputs
 

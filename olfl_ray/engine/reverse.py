@@ -24,7 +24,7 @@ def reverse(
     train: Sequence[Batch],
     meta: Batch,
 ) -> StepResult:
-    """Unroll one base step a train batch on M_phi, then d L_T(theta') / d phi by autograd (METHOD.md, Algorithms 1, 2).
+    """Unroll one base step a train batch on M_phi, then d L_T(theta') / d phi by autograd (docs/method.md, Algorithms 1, 2).
 
     Args:
         problem: Base learner, losses and optimizer.

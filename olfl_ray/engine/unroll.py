@@ -69,7 +69,7 @@ def unroll(
     """Arguments and result as of `reverse`; how a derivative along w is taken is the estimator's.
 
     With lambda and sigma the adjoints of theta and of the optimizer's state, from lambda = grad L_T at the last theta,
-    sigma = 0, a step backward is (the idea: MixFlow-MG, arXiv 2505.00793; one step: METHOD.md)
+    sigma = 0, a step backward is (the idea: MixFlow-MG, arXiv 2505.00793; one step: docs/method.md)
 
         w                = (dU/dg)^T (lambda, sigma)
         dL_T/dphi       += d <g, w> / d phi

@@ -1,4 +1,4 @@
-"""Learned losses M_phi(y, f(x)) = reduce_i l_phi(y_i, f(x)_i), mean over the batch (METHOD.md, Symbols)."""
+"""Learned losses M_phi(y, f(x)) = reduce_i l_phi(y_i, f(x)_i), mean over the batch (docs/method.md)."""
 
 # B batch, C outputs, P grid points
 
