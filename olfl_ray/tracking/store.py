@@ -32,7 +32,7 @@ def open_store(uri: str, experiment: str, artifacts: Path | None) -> Any:
             logging.getLogger("alembic").setLevel(logging.WARNING)
             from mlflow.tracking import MlflowClient
 
-            logging.getLogger("mlflow").setLevel(logging.ERROR)
+            logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # the sink says what goes wrong
             client = MlflowClient(tracking_uri=uri)
             if client.get_experiment_by_name(experiment) is None:
                 client.create_experiment(experiment, None if artifacts is None else artifacts.resolve().as_uri())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
+import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from support.commands import olfl, start, state_of, wait_until
+from support.commands import command, olfl, start, state_of, wait_until
 
 from olfl_ray.bench.services import MlflowServer
 
@@ -119,6 +122,31 @@ def test_mlflow_may_go_down_after_the_start_and_is_told_at_the_next(home: Path) 
         assert "nothing to do" in olfl("sweep", "resume", "short", "--home", home, cwd=home).stdout
     finally:
         server.kill()
+
+
+def test_a_full_disk_stops_the_study_with_one_sentence_and_with_room_it_goes_on(home: Path) -> None:
+    run = command("sweep", "run", "spec.yaml", "--home", home)
+    driver = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home)
+    wait_until(lambda: begun(home))
+    processes = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
+    for process in processes:
+        if process.pid == driver.pid or process.cmdline()[:1] == ["ray::ResourceTrainable.train"]:
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+    said, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 2, said
+    assert "cannot write it (File too large)" in said
+    assert "Traceback" not in said
+    before = state_of(home, "s")
+    assert before is not None
+    assert not any(trial.ended for trial in before.trials.values())
+    driver = start("sweep", "resume", "s", "--home", home, cwd=home, log="second")
+    wait_until(lambda: begun(home, 1 + max(len(trial.commits) for trial in before.trials.values())))
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(60) == 130
+    now = state_of(home, "s")
+    assert now is not None
+    for name, trial in before.trials.items():
+        assert now.trials[name].commits[: len(trial.commits)] == trial.commits
 
 
 def test_what_may_change_may_change_and_the_first_other_field_is_named(home: Path) -> None:
