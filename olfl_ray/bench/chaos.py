@@ -171,7 +171,7 @@ def stage(folder: Path, backend: Backend) -> Iterator[tuple[Nodes, MlflowServer]
         stack.callback(nodes.close)
         store = f"sqlite:///{folder / 'mlflow.db'}"
         if backend == "postgresql":
-            store = stack.enter_context(postgres(folder / "postgres"))
+            store = stack.enter_context(postgres())
         server = MlflowServer(store, folder / "mlflow")
         server.start()
         stack.callback(server.kill)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -83,11 +84,8 @@ def postgres_programs() -> Path | None:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL server with an empty database on loopback.
-
-    Args:
-        folder: Its data; made anew. The server refuses root, and then runs as the user `postgres`.
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server with an empty database on loopback; it refuses root, and then runs as the user `postgres`.
 
     Yields:
         The database's SQLAlchemy URI.
@@ -96,25 +94,25 @@ def postgres(folder: Path) -> Iterator[str]:
     if programs is None:
         raise FileNotFoundError("PostgreSQL's server programs are not installed")
     port, user = free_port(), "postgres" if os.geteuid() == 0 else None
-    folder.mkdir(parents=True)
-    if user is not None:
-        os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
-    data, log = folder / "data", folder / "postgres.log"
-    log.touch()
-    initialise = [str(programs / "initdb"), "-D", str(data), "-U", "olfl", "--auth=trust", "--no-sync"]
-    subprocess.run(initialise, check=True, capture_output=True, user=user, cwd=folder)
-    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-p", str(port)]
-    with log.open("ab") as output:
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, *options], stdout=output, stderr=output, user=user, cwd=folder
-        )
-    try:
-        ready = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-U", "olfl", "-d", "postgres"]
-        _wait_for(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0, "PostgreSQL", log)
-        yield f"postgresql+psycopg://olfl@127.0.0.1:{port}/postgres"
-    finally:
-        server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-        server.wait()
+    with tempfile.TemporaryDirectory(prefix="olfl-postgres-") as scratch:  # its user may not see the caller's folders
+        folder = Path(scratch)
+        if user is not None:
+            os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+        data, log = folder / "data", folder / "postgres.log"
+        initialise = [str(programs / "initdb"), "-D", str(data), "-U", "olfl", "--auth=trust", "--no-sync"]
+        subprocess.run(initialise, check=True, capture_output=True, user=user, cwd=folder)
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-p", str(port)]
+        with log.open("ab") as output:
+            server = subprocess.Popen(
+                [programs / "postgres", "-D", data, *options], stdout=output, stderr=output, user=user, cwd=folder
+            )
+        try:
+            ask = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-U", "olfl", "-d", "postgres"]
+            _wait_for(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0, "PostgreSQL", log)
+            yield f"postgresql+psycopg://olfl@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
+            server.wait()
 
 
 def _wait_for(ready: Callable[[], bool], what: str, log: Path) -> None:

@@ -36,7 +36,6 @@ def chaos(
     for backend in BACKENDS:
         with tempfile.TemporaryDirectory(prefix="olfl-chaos-", ignore_cleanup_errors=True) as scratch:
             folder = Path(scratch)
-            folder.chmod(0o755)  # PostgreSQL's own user passes through
             scene: dict[str, Any] = {"kills": kills, "seed": seed, "backend": backend, "steps": steps, "say": say}
             outcome = run_chaos(folder / "olfl", **scene)
             outcomes.append(outcome)

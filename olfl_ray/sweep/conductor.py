@@ -91,7 +91,10 @@ class Conductor:
         if name is None:
             return None
         self._live.add(name)
-        return self.state.trials[name]
+        trial = self.state.trials[name]
+        if not trial.id.confirming:
+            self.search(trial.id.arm)  # rebuilt before anything new is noted: a pruner takes each value once
+        return trial
 
     def hear(self, message: Message) -> bool:
         """Take a worker's word.
@@ -115,8 +118,11 @@ class Conductor:
             self._commit(message.commit)
         elif message.kind == "failed":
             self._fail(trial, message.cause)
-        elif message.kind == "stopped" or not trial.alone:
-            self._lay_aside(trial, out_of_memory=message.kind == "out_of_memory")
+        elif message.kind == "stopped":
+            self.stop.make()  # the worker may see a request before its driver does
+            self._lay_aside(trial)
+        elif not trial.alone:
+            self._lay_aside(trial, out_of_memory=True)
         else:
             self._fail(trial, f"out of device memory, though alone on the device: {message.cause}")
         return message.trial in self._live and not self.stop.made()

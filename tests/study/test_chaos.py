@@ -7,8 +7,6 @@ from olfl_ray.bench.services import postgres_programs
 
 
 def test_a_sweep_under_kills_ends_bit_for_bit_like_one_left_in_peace(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # PostgreSQL's own user passes through
     backend = "postgresql" if postgres_programs() is not None else "sqlite"
     outcome = chaos(tmp_path / "chaos", kills=4, seed=3, backend=backend, steps=300, trials=4)
     assert sum(outcome.kills.values()) == 4

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 from support.conducting import run_to_end, study, tell
 
+from olfl_ray.ledger import StopRequest
 from olfl_ray.spec import seed_of
 from olfl_ray.sweep import Conductor
+from olfl_ray.worker import Message
 
 Conduct = Callable[..., Conductor]
 
@@ -123,3 +125,46 @@ def test_a_study_out_of_time_starts_no_new_search_trial(conduct: Conduct) -> Non
     conductor = conduct(study(budget={"study_seconds": 1e-9}))
     assert conductor.next() is None
     assert conductor.ledger.state.trials == {}
+
+
+def test_a_trial_whose_worker_saw_a_request_to_stop_first_is_not_given_out_again(conduct: Conduct) -> None:
+    conductor = conduct(study())
+    trial = conductor.next()
+    assert trial is not None
+    tell(conductor, trial, 300, 0.3)
+    StopRequest(conductor.ledger._storage, conductor.state.epoch).make()  # another process asks
+    assert not conductor.hear(Message(kind="stopped", trial=str(trial.id), attempt=1))
+    assert conductor.state.trials[str(trial.id)].state == "stopped"
+    assert conductor.next() is None
+
+
+def test_commits_that_the_driver_did_not_hear_of_count_when_they_are_told_again(conduct: Conduct) -> None:
+    pruner = {"name": "asha", "min_steps": 100, "reduction": 3}
+    search = {"parameters": {"learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True}}, "pruner": pruner}
+    arms = {"baseline": {"set": {"learner.method": "baseline"}, "trials": 2}}
+    spec = study(search=search, arms=arms, confirm={"seeds": 0}, concurrency=1)
+    first = conduct(spec)
+    best = first.next()
+    assert best is not None
+    for step, outcome in ((100, None), (300, None), (900, "finished")):
+        tell(first, best, step, 0.1, outcome)
+    worse = first.next()
+    assert worse is not None
+    tell(first, worse, 50, 0.9)
+    second = conduct(spec)  # the first was killed; its worker had come to step 100, where the pruner decides
+    assert second.next() is not None
+    assert not tell(second, worse, 100, 0.9, attempt=2)
+    ended = second.state.trials[str(worse.id)]
+    assert (ended.state, [commit.step for commit in ended.commits]) == ("pruned", [50, 100])
+
+
+def test_damaged_commits_are_dropped_and_their_work_counts_once(conduct: Conduct) -> None:
+    conductor = conduct(study())
+    trial = conductor.next()
+    assert trial is not None
+    for step in (100, 200, 300):
+        tell(conductor, trial, step, 0.3)
+    keys = [commit.commit for commit in conductor.state.trials[str(trial.id)].commits]
+    conductor.hear(Message(kind="begun", trial=str(trial.id), attempt=2, chain=tuple(keys[:1])))
+    now = conductor.state.trials[str(trial.id)]
+    assert ([commit.commit for commit in now.commits], now.step, now.redone) == (keys[:1], 100, True)
