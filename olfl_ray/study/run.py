@@ -26,7 +26,7 @@ from olfl_ray.ledger import (
     TrialState,
     latest_attempt,
 )
-from olfl_ray.spec import StudySpec, trial_config
+from olfl_ray.spec import StudySpec, TrialConfig, trial_config
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import load, report_of, spec_in, storage_of
@@ -226,7 +226,7 @@ def _drive(spec: StudySpec, home: Home, storage: Storage, ledger: Ledger, observ
     epoch = ledger.state.epoch
     conductor = Conductor(spec, ledger, StopRequest(storage, epoch), (observe,))
     if not conductor.finished:
-        run_trials(conductor, lambda trial: _assign(spec, home, storage, epoch, trial))
+        run_trials(conductor, lambda trial: _assign(spec, home, storage, epoch, trial, conductor.config_of(trial)))
     conductor.close()
     done = conductor.finished
     storage.write("importances.json", json.dumps(conductor.importances()).encode())
@@ -276,8 +276,9 @@ def _place(spec: StudySpec, home: Home) -> Place:
     return Place(cache=home.cache, data_root=data_root(), studies=home.studies, device=_device(spec))
 
 
-def _assign(spec: StudySpec, home: Home, storage: Storage, epoch: int, trial: TrialState) -> Assignment:
-    config = trial_config(spec, trial.id.arm, trial.params, seeds=tuple(trial.seeds), confirming=trial.id.confirming)
+def _assign(
+    spec: StudySpec, home: Home, storage: Storage, epoch: int, trial: TrialState, config: TrialConfig
+) -> Assignment:
     root = data_root()
     return Assignment(
         study=storage.url,

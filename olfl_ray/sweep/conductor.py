@@ -21,7 +21,7 @@ from olfl_ray.ledger import (
     StudyState,
     TrialState,
 )
-from olfl_ray.spec import StudySpec, base_values, seed_of
+from olfl_ray.spec import StudySpec, TrialConfig, base_values, seed_of, trial_config
 from olfl_ray.sweep.arm import ArmSearch, decision_steps
 from olfl_ray.worker import Message
 
@@ -70,6 +70,11 @@ class Conductor:
             self._searches[arm] = ArmSearch(self.spec, arm, self.spec.concurrency)
             self._searches[arm].replay(self.state.search_trials(arm), self._decided)
         return self._searches[arm]
+
+    def config_of(self, trial: TrialState) -> TrialConfig:
+        """A trial's settings."""
+        seeds, confirming = tuple(trial.seeds), trial.id.confirming
+        return trial_config(self.spec, trial.id.arm, trial.params, seeds=seeds, confirming=confirming)
 
     def importances(self) -> dict[str, dict[str, float]]:
         """For each arm the importance of each searched field."""
