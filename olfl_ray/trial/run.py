@@ -54,7 +54,7 @@ class Progress:
         state: The state after them, from which `run` goes on.
         report: The evaluation that counts so far (`eval.report`), one value a replicate; empty before the first.
         outcome: finished or diverged at the last one, else None.
-        learned_loss: The first replicate's learned loss as files, name -> bytes, where the trial finished with one.
+        learned_loss: The first replicate's learned loss as files, name -> bytes; empty where none trains theta yet.
     """
 
     records: tuple[Record, ...]
@@ -259,7 +259,7 @@ def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, 
         record = Record(step=end, time_ms=_now_ms(), metrics=metrics, surfaces=grids)
         grids = ()
         learned = replicates[0].learned
-        files = dump_loss(new[0].learner.phi, learned) if outcome == "finished" and learned is not None else {}
+        files = dump_loss(new[0].learner.phi, learned) if learned is not None else {}
         yield Progress(records=(record,), state=state, report=report, outcome=outcome, learned_loss=files)
         if outcome is not None:
             return

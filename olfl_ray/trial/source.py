@@ -37,7 +37,7 @@ def find_loss(source: str, studies: Path | None) -> LearnedLoss:
     if not chain:
         raise DataError(f"{source!r}: study {study!r} has no trial {trial!r} with results; see its report")
     weights, settings = (read_file(storage, chain[-1], f".learned_loss.{suffix}") for suffix in ("safetensors", "json"))
-    if weights is None or settings is None:
+    if weights is None or settings is None or chain[-1].outcome != "finished":
         raise DataError(
             f"{source!r}: that trial left no learned loss; name a finished trial of an online or offline arm"
         )

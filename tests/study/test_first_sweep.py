@@ -55,6 +55,8 @@ def test_mlflow_has_one_parent_and_one_child_a_trial_none_running(home: Path) ->
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "selection/error")]
         assert steps == sorted(set(steps))
         assert steps[0] == 20
+        learned = {file.path for file in client.list_artifacts(run.info.run_id, "learned_loss")}
+        assert bool(learned) == (run.data.tags["olfl.arm"] != "baseline"), run.data.tags["olfl.trial"]
     confirmed = next(run for run in children if run.data.tags["olfl.trial"] == "online/c0")
     assert "test/error" in confirmed.data.metrics
     files = {file.path for file in client.list_artifacts(confirmed.info.run_id, "learned_loss")}
