@@ -14,6 +14,10 @@ __all__ = ["OnlineLossLearner", "load_loss", "meta_gradient"]
 _ROOMS = {"OnlineLossLearner": "engine", "load_loss": "study", "meta_gradient": "engine"}
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return getattr(import_module(f"olfl_ray.{_ROOMS[name]}"), name)

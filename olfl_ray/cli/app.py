@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from traceback import format_exception_only
+from traceback import format_exc, format_exception_only
 from typing import Annotated, Any
 
 import typer
@@ -52,8 +53,19 @@ def main() -> None:
     try:
         app(prog_name="olfl")
     except UserError as error:
-        Console(stderr=True, soft_wrap=True).print(f"olfl: {error}", markup=False, highlight=False)
+        _say(str(error))
         sys.exit(2)
+    except Exception as error:
+        with tempfile.NamedTemporaryFile("w", prefix="olfl-", suffix=".txt", delete=False) as file:
+            file.write(format_exc())
+        _say(f"this is a bug: {type(error).__name__}: {error}; please report it with {file.name}")
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    """One line on standard error, whatever a message quotes."""
+    line = "".join(letter if letter.isprintable() else " " for letter in " ".join(message.split()))
+    Console(stderr=True, soft_wrap=True).print(f"olfl: {line}", markup=False, highlight=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -165,7 +177,11 @@ def sweep_list(home: Home = None) -> None:
 
     place = study.Home.find(home)
     for name in place.names():
-        state = study.status(name, home=place)
+        try:
+            state = study.status(name, home=place)
+        except UserError as error:
+            out.print(f"{name}  {error}", highlight=False, soft_wrap=True, markup=False)
+            continue
         ended = sum(trial.ended for trial in state.trials.values())
         out.print(f"{name}  {ended} of {len(state.trials)} trials ended  {state.digest[:12]}", highlight=False)
 

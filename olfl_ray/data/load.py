@@ -104,13 +104,16 @@ def _read(name: str, kind: Any, path: Path) -> Dataset:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         header = json.loads(table.schema.metadata[b"olfl"])
-        parts = {}
+        parts, check = {}, hashlib.sha256()
         for column in ("x", "y"):
             values = table.column(column).chunk(0).values.to_numpy(zero_copy_only=True)
             dtype, shape = header[column]
+            check.update(values)
             parts[column] = _tensor(values.view(np.dtype(dtype)).reshape(shape))
     except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
         raise DataError(f"{path}: is torn ({str(error).splitlines()[0]}); delete it, it is made anew") from None
+    if check.hexdigest() != header["fingerprint"]:
+        raise DataError(f"{path}: its checksum does not match its content; delete it, it is made anew")
     train_rows = header["train_rows"]
     y = parts["y"]
     return Dataset(
@@ -137,7 +140,7 @@ def _from_user(name: str, options: dict[str, Any]) -> Dataset:
     builder = load_builder(name, "task.dataset")
     try:
         given = builder(**options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError("task.dataset", f"{name!r} raised {type(error).__name__}: {error}; correct it") from error
     if not isinstance(given, Dataset) and (not isinstance(given, tuple) or len(given) != 2):
         raise SpecError("task.dataset", f"{name!r} must give a Dataset or (x, y), but gave a {type(given).__name__}")

@@ -108,7 +108,7 @@ def _try(estimator: Estimator, inner_steps: int, problem: Problem, batch: Batch)
     phi: Params = {name: value.detach() for name, value in problem.learned.named_parameters()}
     state: Mapping[str, Tensor] = problem.optimizer.init(theta)
     with _random_kept(batch[0]):
-        estimator(problem, theta, problem.buffers(), state, phi, 1e-3, [few] * inner_steps, few)
+        estimator(problem, theta, problem.buffers(), state, phi, 1e-3, [few] * min(inner_steps, 2), few)
 
 
 def _random_kept(x: Tensor) -> AbstractContextManager[None]:

@@ -50,7 +50,7 @@ def _user_network(spec: LearnedLossSpec) -> nn.Module:
     builder = load_builder(spec.name, "loss.name")
     try:
         network = builder(**spec.options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(
             "loss.name", f"{spec.name!r} raised {type(error).__name__}: {error}; correct the builder"
         ) from error
@@ -61,7 +61,7 @@ def _user_network(spec: LearnedLossSpec) -> nn.Module:
     probe = torch.zeros(3, 2)
     try:
         value = network(probe, probe)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(
             "loss.name", f"{spec.name!r} can't be called as l_phi(target, output): {type(error).__name__}: {error}"
         ) from error

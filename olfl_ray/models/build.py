@@ -154,7 +154,7 @@ def build(
             module = builder(input_shape=input_shape, outputs=outputs, **options)
         except SpecError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SpecError(
                 "task.model", f"{name!r} raised {type(error).__name__}: {error}; correct its options"
             ) from error

@@ -11,9 +11,10 @@ from olfl_ray.spec.sections import (
     SplitSpec,
     TaskSpec,
 )
-from olfl_ray.spec.study import ArmSpec, Parameter, Resources, StudySpec, TrialConfig
+from olfl_ray.spec.study import NAME, ArmSpec, Parameter, Resources, StudySpec, TrialConfig
 
 __all__ = [
+    "NAME",
     "ArmSpec",
     "EvalSpec",
     "LearnedLossSpec",

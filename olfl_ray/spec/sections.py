@@ -49,7 +49,12 @@ def _as_named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-Ints: TypeAlias = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_as_tuple)]
+PRINTABLE = r"^[^\x00-\x1f]+$"
+"""Text of at least one character, none of them a control character."""
+
+Ints: TypeAlias = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(_as_tuple), Field(min_length=1)
+]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
@@ -101,7 +106,7 @@ class TaskSpec(Strict):
     """Base learner: linear | mlp | lenet5 | allcnnc | resnet18, or `package.module:builder`; options beside the name."""
     loss: Literal["auto", "cross_entropy", "squared_error"] | Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = "auto"
     """Task loss: cross_entropy | squared_error | `package.module:function`; auto: by the data set's kind."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Rows of a train batch and of a meta batch."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing of the cross-entropy that trains theta in a baseline trial (fraction of mass spread)."""
@@ -263,7 +268,7 @@ class LearnedLossSpec(Strict):
     """Initial weights."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over the outputs of the base learner."""
-    from_: Annotated[str | None, Field(alias="from")] = None
+    from_: Annotated[Annotated[str, Field(pattern=PRINTABLE)] | None, Field(alias="from")] = None
     """Start from a learned loss file, or from another trial's (`STUDY/ARM/ORDINAL`), instead of Algorithm 1."""
     options: dict[str, Any] = {}
     """Keyword arguments of a user's builder."""
@@ -280,7 +285,7 @@ class MetaSpec(Strict):
     """Meta learning rate during training (Algorithm 2)."""
     init_steps: Annotated[int, Field(ge=0)] = 1000
     """S_init: meta-updates of the initialisation."""
-    inner_steps: Annotated[int, Field(ge=1)] = 1
+    inner_steps: Annotated[int, Field(ge=1, le=1000)] = 1
     """S_inner: base steps unrolled in each meta-update of the initialisation."""
     every: Annotated[int, Field(ge=1)] = 1
     """A meta-update every so many base steps (Algorithm 2)."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from olfl_ray.spec.sections import EvalSpec, LearnedLossSpec, LearnerSpec, MetaSpec, Strict, TaskSpec
+from olfl_ray.spec.sections import PRINTABLE, EvalSpec, LearnedLossSpec, LearnerSpec, MetaSpec, Strict, TaskSpec
 
 __all__ = [
     "ArmSpec",
@@ -154,9 +154,9 @@ class CheckpointSpec(Strict):
 class TrackingSpec(Strict):
     """Where MLflow keeps the runs."""
 
-    uri: str | None = None
+    uri: Annotated[str, Field(pattern=PRINTABLE)] | None = None
     """MLflow tracking URI; null: SQLite in the home folder."""
-    experiment: Annotated[str, Field(min_length=1)] = "olfl"
+    experiment: Annotated[str, Field(pattern=PRINTABLE)] = "olfl"
     """MLflow experiment."""
 
 
@@ -212,7 +212,7 @@ class StudySpec(Strict):
     """Wall-clock limits."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     """How much work a kill may cost."""
-    storage: str | None = None
+    storage: Annotated[str, Field(pattern=PRINTABLE)] | None = None
     """Where the study is kept; null: the home folder."""
     tracking: TrackingSpec = TrackingSpec()
     """Where MLflow keeps the runs."""

@@ -55,7 +55,11 @@ def open_folder(folder: Path) -> Storage:
     Raises:
         SetupError: The pointer names no storage.
     """
+    pointer = folder / POINTER
     try:
-        return open_storage((folder / POINTER).read_text().strip())
+        return open_storage(pointer.read_text().strip())
     except (FileNotFoundError, NotADirectoryError):
         return open_storage(folder)
+    except (OSError, ValueError, SetupError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SetupError(f"{pointer}: names no storage ({reason}); write the storage's URL into it") from None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from olfl_ray.errors import SetupError, StudyError
+from olfl_ray.spec import NAME
 from olfl_ray.storage import POINTER, Storage, open_folder, open_storage
 
 __all__ = ["Home"]
@@ -61,8 +63,8 @@ class Home:
 
     def study_folder(self, name: str) -> Path:
         """The folder of a study; its name can't lead out of the home folder."""
-        if not name or "/" in name or "\\" in name or name.startswith(".") or ".." in name or "\0" in name:
-            raise StudyError(f"study: {name!r} is not a name of a study; use letters, digits, `_`, `.`, `-`")
+        if not re.fullmatch(NAME, name, re.ASCII) or ".." in name:
+            raise StudyError(f"study: {name!r} is not a name of a study; use at most 64 letters, digits, `_`, `.`, `-`")
         return self.studies / name
 
     def report_folder(self, name: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from olfl_ray.analysis import write_report
-from olfl_ray.errors import StudyError
+from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.ledger import Ledger, StopRequest, StudyState
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.storage import Lease, Storage, open_storage
@@ -28,6 +28,7 @@ def storage_of(spec: StudySpec, home: Home) -> Storage:
     """
     if spec.storage is None:
         return open_storage(home.study_folder(spec.name))
+    open_storage(spec.storage)  # refuses what names no place before the study's name is added
     return open_storage(f"{spec.storage.rstrip('/')}/{spec.name}")
 
 
@@ -47,6 +48,10 @@ def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:
         there = ", ".join(home.names()) or "none yet"
         raise StudyError(f"study: there is no study {name!r} in {home.path}; there are: {there}")
     ledger = Ledger.load(storage)
+    if ledger.state.name != name:
+        raise StudyError(
+            f"study: the folder {name!r} holds the study {ledger.state.name!r}; give the folder that name again"
+        )
     return spec_in(ledger.state.spec, f"study {name}"), ledger, storage
 
 
@@ -69,11 +74,15 @@ def report(name: str, *, home: Home) -> Path:
 def report_of(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:
     """Write the report of a study as it stands and give its page."""
     try:
-        importances: dict[str, dict[str, float]] = json.loads(storage.read("importances.json"))
-    except (FileNotFoundError, ValueError):
+        found = json.loads(storage.read("importances.json"))
+        importances = {str(arm): {str(k): float(v) for k, v in fields.items()} for arm, fields in found.items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
         importances = {}
     out = home.report_folder(spec.name)
-    return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances)
+    try:
+        return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances)
+    except OSError as error:
+        raise SetupError(f"{error.filename or out}: can't be written ({error.strerror}); move it away") from None
 
 
 def stop(name: str, *, home: Home, patience: float = 600.0) -> StudyState:

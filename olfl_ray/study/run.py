@@ -13,7 +13,7 @@ from pathlib import Path
 
 from olfl_ray import data
 from olfl_ray.analysis import ArmResult, final_table
-from olfl_ray.errors import Fenced, StudyError
+from olfl_ray.errors import Fenced, SpecError, StudyError
 from olfl_ray.ledger import (
     DriverStarted,
     DriverStopped,
@@ -26,17 +26,20 @@ from olfl_ray.ledger import (
     TrialState,
     latest_attempt,
 )
+from olfl_ray.records import names
 from olfl_ray.spec import StudySpec, TrialConfig, trial_config
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import load, report_of, spec_in, storage_of
-from olfl_ray.sweep import Conductor, decision_steps
+from olfl_ray.sweep import Conductor, decision_steps, scattered
 from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, undelivered
 from olfl_ray.trial import Place, check
 from olfl_ray.worker import Assignment
 
 __all__ = ["StudyResult", "check_study", "extend", "resume", "retry", "run"]
 
+POINTS, TRIED = 64, 12
+"""Points of each arm's search space whose form is checked before anything starts, and those that are tried on the data."""
 Watcher = Callable[[Event, StudyState], None]
 
 
@@ -79,7 +82,31 @@ def check_study(spec: StudySpec, home: Home) -> None:
     check_resources(spec)
     place = _place(spec, home)
     for arm in spec.arms:
-        check(trial_config(spec, arm, {}, seeds=(spec.seed,)), place)
+        own = trial_config(spec, arm, {}, seeds=(spec.seed,))
+        kind = check(own, place)
+        if kind == "classification" and spec.search.metric == names.SELECTION_RMSE:
+            raise SpecError("search.metric", f"{spec.search.metric} is of regression, but arm {arm} classifies")
+        _check_points(spec, arm, own, place)
+
+
+def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> None:
+    """Check points all over an arm's search space: what fits alone may not fit together."""
+
+    def substance(config: TrialConfig) -> tuple[str, str, str | None]:
+        return config.task.model_dump_json(), config.learner.method, config.loss.from_
+
+    seen = {substance(own)}
+    for params in scattered(spec, arm, POINTS):
+        try:
+            config = trial_config(spec, arm, params, seeds=(spec.seed,))
+            if substance(config) not in seen and len(seen) < TRIED:
+                seen.add(substance(config))
+                check(config, place)
+        except SpecError as error:
+            raise SpecError(
+                error.field,
+                f"{error.problem} (at the point {json.dumps(params)} of arm {arm}'s search space: take it out, by `when` say)",
+            ) from None
 
 
 def run(spec: StudySpec, *, home: Home, watch: Watcher | None = None) -> StudyResult:

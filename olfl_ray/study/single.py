@@ -40,6 +40,8 @@ def trial_of(
         seeds = tuple(seed_of(study.seed, "search", replicate) for replicate in range(study.replicates))
         return trial_config(study, arm, {}, seeds=seeds), study.resources
     assert source is not None
+    if arm is not None or overrides:
+        raise SpecError("--from", "names a trial with all its settings; leave out --arm and --set")
     name, _, trial = source.partition("/")
     study, ledger, _ = load(name, home)
     if trial not in ledger.state.trials:

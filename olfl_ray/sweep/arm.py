@@ -15,7 +15,7 @@ from optuna.trial import Trial, TrialState
 from olfl_ray import ledger
 from olfl_ray.spec import Parameter, StudySpec, active, base_values, get_dotted, seed_of
 
-__all__ = ["ArmSearch", "decision_steps"]
+__all__ = ["ArmSearch", "decision_steps", "scattered"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -33,6 +33,16 @@ def decision_steps(spec: StudySpec, steps: int) -> tuple[int, ...]:
         rungs.append(step)
         step *= pruner.reduction
     return tuple(rungs)
+
+
+def scattered(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
+    """Points all over an arm's search space: every value of each list is among them, if they are enough."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    search, parameters = ArmSearch(spec, arm, 1), spec.parameters_of(arm)
+    listed = [{name: json.dumps(value)} for name, parameter in parameters.items() for value in parameter.values or ()]
+    for fixed in listed[:count]:
+        study.enqueue_trial(fixed)
+    return [search.suggest(study.ask()) for _ in range(count if parameters else 0)]
 
 
 class ArmSearch:
@@ -68,16 +78,27 @@ class ArmSearch:
         else:
             assert self._live is not None
             study = self._live
-        own = {name: get_dotted(self._base, name) for name in active(self._parameters, {}, self._base)}
+        own = self._own()
         if self._spec.search.sampler.name == "grid":
             study.enqueue_trial(_encoded(self._parameters, self._grid(own)[ordinal]))
-        elif ordinal == 0 and all(_inside(self._parameters[name], value) for name, value in own.items()):
+        elif (
+            ordinal == 0
+            and own is not None
+            and all(_inside(self._parameters[name], value) for name, value in own.items())
+        ):
             study.enqueue_trial(_encoded(self._parameters, own))
         trial = study.ask()
         self._trials[ordinal] = trial
-        return self._suggest(trial)
+        return self.suggest(trial)
 
-    def _grid(self, own: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _own(self) -> dict[str, Any] | None:
+        """The spec's own point; None where it leaves a searched field, such as a model's option, to a default."""
+        try:
+            return {name: get_dotted(self._base, name) for name in active(self._parameters, {}, self._base)}
+        except KeyError:
+            return None
+
+    def _grid(self, own: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         """All combinations of values; the spec's own comes first where it is one of them."""
         columns = [parameter.values or () for parameter in self._parameters.values()]
         points = [dict(zip(self._parameters, point, strict=True)) for point in itertools.product(*columns)]
@@ -171,7 +192,7 @@ class ArmSearch:
         for state in trials:
             study.enqueue_trial(_encoded(self._parameters, state.params))
             trial = study.ask()
-            self._suggest(trial)
+            self.suggest(trial)
             for step, value in decided.get(str(state.id), []):
                 trial.report(value, step)
                 trial.should_prune()
@@ -181,8 +202,8 @@ class ArmSearch:
                 known[state.id.ordinal] = trial
         return known
 
-    def _suggest(self, trial: Trial) -> dict[str, Any]:
-        """Fields in an order in which each one's conditions are known before it."""
+    def suggest(self, trial: Trial) -> dict[str, Any]:
+        """A point: fields in an order in which each one's conditions are known before it."""
         params: dict[str, Any] = {}
         waiting = list(self._parameters)
         while True:

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray import data, models
-from olfl_ray.engine import Adam, Estimator, LearnerState, Optimizer, Problem, Sgd, choose_estimator, meta_optimizer
+from olfl_ray.engine import (
+    Adam,
+    Estimator,
+    LearnerState,
+    Optimizer,
+    Problem,
+    Sgd,
+    base_step,
+    choose_estimator,
+    meta_optimizer,
+)
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.losses import LearnedLoss, build_loss, task_loss
 from olfl_ray.spec import TrialConfig, seed_of
@@ -101,7 +111,6 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         optimizer=base_optimizer(config),
         draws_random=False,
     )
-    problem = replace(problem, draws_random=_draws_random(problem, batches))
     theta, meta = problem.theta(), meta_optimizer(config.meta.optimizer)
     if not theta:
         raise SpecError("task.model", f"{task.model.name!r} has no parameters that require a gradient; give it some")
@@ -117,6 +126,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         phi=phi,
         meta_state=meta.init(phi) if phi else {},
     )
+    problem = replace(problem, draws_random=_try_step(problem, start, batches))
     return Replicate(
         seed=seed,
         data=batches,
@@ -165,20 +175,35 @@ def base_optimizer(config: TrialConfig) -> Optimizer:
     )
 
 
-def _draws_random(problem: Problem, batches: data.TaskData) -> bool:
-    """Whether a forward pass in train mode moves the random state (dropout)."""
-    x, y = batches.batch("probe", "train", 0)
+def _try_step(problem: Problem, start: LearnerState, batches: data.TaskData) -> bool:
+    """Take one step that is thrown away; whether it drew random numbers (dropout).
+
+    Raises:
+        SpecError: The model and the losses do not fit the data, or no gradient comes through them.
+    """
+    batch = batches.batch("probe", "train", 0)
+    x = batch[0]
     with torch.random.fork_rng(devices=[x.device.index or 0] if x.is_cuda else []):
         before = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
-        with torch.no_grad():
-            outputs, _ = problem.train_forward(problem.theta(), problem.buffers(), x)
-            problem.task_loss(outputs, y)
+        try:
+            base_step(problem, replace(start, theta={name: p.clone() for name, p in start.theta.items()}), batch, 0.0)
+        except UserError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise SpecError(
+                "task",
+                f"no step can be taken with this model, task loss and learned loss on this data: {type(error).__name__}: "
+                f"{error}; correct the one that was written for another shape, or cuts the gradient",
+            ) from error
         after = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
     return not torch.equal(before, after)
 
 
-def check(config: TrialConfig, place: Place) -> None:
+def check(config: TrialConfig, place: Place) -> str:
     """Check what only a live system can know: names, shapes, data, device, a user's builders.
+
+    Returns:
+        The data set's kind.
 
     Raises:
         UserError: One message that names the field, the value and the next move.
@@ -186,18 +211,8 @@ def check(config: TrialConfig, place: Place) -> None:
     if place.device.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError("resources.gpu: a GPU was asked for, but torch sees none here; set resources.gpu: 0")
     dataset = data.load(config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root)
-    replicate = build_replicate(config, place, dataset, config.seeds[0])
-    x, y = replicate.data.batch("probe", "train", 0)
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            outputs, _ = replicate.problem.train_forward(replicate.start.theta, replicate.start.buffers, x)
-            replicate.problem.task_loss(outputs, y)
-    except UserError:
-        raise
-    except Exception as error:
-        raise SpecError(
-            "task", f"the model and the task loss do not fit the data: {type(error).__name__}: {error}"
-        ) from error
+    build_replicate(config, place, dataset, config.seeds[0])
+    return dataset.kind
 
 
 def set_threads(count: int) -> None:

@@ -13,6 +13,9 @@ from support.commands import wait_until
 
 from olfl_ray.bench.services import free_port
 from olfl_ray.cli import main
+from olfl_ray.ledger import Ledger
+from olfl_ray.spec import read_spec
+from olfl_ray.study import Home
 
 SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
 
@@ -96,6 +99,7 @@ def test_one_trial_runs_without_ray_and_mlflow(tmp_path: Path) -> None:
     assert lines[-1].startswith("finished: {")
 
 
+CLASHING = "{learner.optimizer.name: {values: [adam, sgd]}, learner.optimizer.momentum: {min: 0.0, max: 0.9}}"
 WRONG = {
     "no such file": (["sweep", "run", "nowhere.yaml"], "nowhere.yaml: can't be read"),
     "a folder": (["sweep", "run", "."], "is a folder"),
@@ -108,6 +112,21 @@ WRONG = {
     "an override without a value": (["sweep", "run", SPEC, "--set", "seed"], "is not of the form field=value"),
     "an override of no field": (["sweep", "run", SPEC, "--set", "sead=1"], "there is no such field"),
     "a GPU where there is none": (["sweep", "run", SPEC, "--set", "resources.gpu=1"], "resources.gpu: a GPU was asked"),
+    "a storage without a name": (["sweep", "run", SPEC, "--set", "storage=''"], "storage: String should match"),
+    "a storage without a bucket": (["sweep", "run", SPEC, "--set", "storage=s3://"], "storage: 's3://' must be"),
+    "a metric of another kind of task": (
+        ["sweep", "run", SPEC, "--set", "search.metric=selection/rmse_original_units"],
+        "search.metric: selection/rmse_original_units is of regression",
+    ),
+    "a point of the search space that can't be": (
+        ["sweep", "run", SPEC, "--set", f"search.parameters={CLASHING}"],
+        "at the point {",
+    ),
+    "a model that never saw images": (
+        ["sweep", "run", SPEC, "--set", "search.parameters={task.model: {values: [linear, lenet5]}}"],
+        "lenet5 takes images",
+    ),
+    "a trial that has its settings": (["trial", "run", "--from", "a/b/0", "--arm", "b"], "leave out --arm and --set"),
     "a store that can't be reached": (
         ["sweep", "run", SPEC, "--set", "tracking.uri=http://127.0.0.1:9"],
         "tracking.uri: http://127.0.0.1:9 can't be reached",
@@ -133,6 +152,28 @@ def test_mistake_is_one_sentence_and_starts_nothing(olfl, kind: str, tmp_path: P
     assert err.startswith("olfl: ")
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.glob(".olfl/studies/*/trials"))
+
+
+def test_a_stray_folder_hides_no_study_and_a_renamed_one_is_said_so(olfl, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    spec = read_spec(SPEC)
+    Ledger.create(home.storage("digits"), spec.model_dump(mode="json", by_alias=True), spec.digest, "digits", {})
+    (home.studies / "empty").mkdir()
+    code, out, _ = olfl("sweep", "list", "--home", home.path)
+    assert code == 0
+    assert "digits  0 of 0 trials ended" in out
+    assert "there is no study here" in out
+    (home.studies / "digits").rename(home.studies / "other")
+    code, _, err = olfl("sweep", "resume", "other", "--home", home.path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the folder 'other' holds the study 'digits'" in err
+
+
+def test_an_option_of_a_model_that_the_spec_leaves_out_can_be_searched(olfl) -> None:
+    search = "search.parameters={task.model.activation: {values: [relu, tanh]}}"
+    code, out, err = olfl("sweep", "run", SPEC, "--dry-run", "--set", search)
+    assert code == 0, err
+    assert '"task.model.activation": "tanh"' in out
 
 
 def test_ui_serves_mlflow_on_loopback_until_it_is_interrupted(tmp_path: Path) -> None:
