@@ -38,6 +38,8 @@ _ARMS = pa.schema(
         ("test_values", pa.list_(pa.float64())),
         ("test_mean", pa.float64()),
         ("test_sd", pa.float64()),
+        ("test_rmse_mean", pa.float64()),
+        ("test_rmse_sd", pa.float64()),
         ("n", pa.int64()),
         *((f"difference_{name}", pa.float64()) for name in ("mean", "sd", "low", "high", "detectable", "p")),
         ("difference_n", pa.int64()),
@@ -129,6 +131,9 @@ def _cells(result: ArmResult) -> tuple[str, ...]:
     test = difference = p = detectable = "–"
     if result.test_mean is not None:
         test = _number(result.test_mean) + (f" ± {_number(result.test_sd)}" if result.test_sd is not None else "")
+    if result.test_rmse is not None:
+        mean, sd = result.test_rmse
+        test += f"\n(RMSE {_number(mean)}" + (f" ± {_number(sd)})" if sd is not None else ")")
     if (d := result.difference) is not None:
         difference = f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
         p, detectable = ("< 0.0001" if d.p < 1e-4 else f"{d.p:.4f}"), _number(d.detectable)
@@ -186,6 +191,7 @@ def _arm_row(result: ArmResult) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(result, name, None) for name in _ARMS.names}
     row |= {name: json.dumps(dict(row[name]), default=str) for name in ("trials", "confirming", "best_params")}
     row |= {name: list(row[name]) for name in ("test_seeds", "test_values")}
+    row["test_rmse_mean"], row["test_rmse_sd"] = result.test_rmse or (None, None)
     compared = [name for name in _ARMS.names if name.startswith("difference_")]
     return row | {name: None if d is None else getattr(d, name.removeprefix("difference_")) for name in compared}
 
@@ -267,7 +273,8 @@ def _page(spec: StudySpec, state: StudyState, results: Sequence[ArmResult], figu
 <h2>Each arm's winner on the test split, with fresh seeds</h2>
 <div class="wide"><table><thead><tr>{head}</tr></thead>
 <tbody>{rows}</tbody></table></div>
-<p>Test error: mean ± standard deviation over n confirming seeds. {escape(against)}detectable: the smallest true
+<p>Test error: mean ± standard deviation over n confirming seeds; of a regression, the mean squared error of scaled targets,
+and in brackets its root in the target's own units. {escape(against)}detectable: the smallest true
 difference that this many seeds find with power 0.8 at level 0.05. No correction is made for several arms.</p>
 <h2>Pictures</h2>
 {shown or "<p>No trial has finished yet.</p>"}

@@ -63,6 +63,8 @@ class ArmResult:
         test_values: Test error on each of those seeds.
         test_mean: Their mean; None where there are none.
         test_sd: Their standard deviation; None below two.
+        test_rmse: Mean and standard deviation of the root mean squared error in the target's own units; None for
+            classification, the second None below two seeds.
         difference: Paired comparison with the baseline; None for the baseline itself and below two common seeds.
     """
 
@@ -76,6 +78,7 @@ class ArmResult:
     test_values: tuple[float, ...]
     test_mean: float | None
     test_sd: float | None
+    test_rmse: tuple[float, float | None] | None
     difference: Difference | None
 
     @property
@@ -86,7 +89,7 @@ class ArmResult:
 
 def final_table(spec: StudySpec, state: StudyState) -> list[ArmResult]:
     """One result an arm, in the spec's order."""
-    values = {arm: _test_values(spec, state, arm) for arm in spec.arms}
+    values = {arm: _test_values(spec, state, arm, names.TEST_ERROR) for arm in spec.arms}
     baseline = baseline_arm(spec)
     return [_result(spec, state, arm, values, baseline) for arm in spec.arms]
 
@@ -127,10 +130,10 @@ def _rows(storage: Storage, trial: TrialState, name: str, schema: pa.Schema) -> 
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def _test_values(spec: StudySpec, state: StudyState, arm: str) -> dict[int, float]:
+def _test_values(spec: StudySpec, state: StudyState, arm: str, metric: str) -> dict[int, float]:
     values = {}
     for trial in confirmed(spec, state, arm):
-        replicates = trial.metrics.get(names.TEST_ERROR, [])
+        replicates = trial.metrics.get(metric, [])
         mean = sum(replicates) / len(replicates) if replicates else math.nan
         if math.isfinite(mean):
             values[trial.seeds[0]] = mean
@@ -141,6 +144,7 @@ def _result(
     spec: StudySpec, state: StudyState, arm: str, values: Mapping[str, Mapping[int, float]], baseline: str | None
 ) -> ArmResult:
     own = values[arm]
+    rmse = list(_test_values(spec, state, arm, names.TEST_RMSE).values())
     best = state.best(arm, spec.search.goal)
     trials = [trial for trial in state.trials.values() if trial.id.arm == arm]
     return ArmResult(
@@ -154,6 +158,7 @@ def _result(
         test_values=tuple(own.values()),
         test_mean=_mean(list(own.values())) if own else None,
         test_sd=_sd(list(own.values())) if len(own) > 1 else None,
+        test_rmse=(_mean(rmse), _sd(rmse) if len(rmse) > 1 else None) if rmse else None,
         difference=None if baseline in (None, arm) else _difference(baseline, own, values[baseline]),
     )
 

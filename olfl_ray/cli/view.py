@@ -114,11 +114,14 @@ def final_view(results: list[ArmResult], metric: str) -> Group:
     """One row an arm: its winner, and the paired comparison on fresh seeds; then each winner's settings."""
     table = Table(title="Each arm's winner, on the test split with fresh seeds", **LOOK)
     table.add_column("arm", no_wrap=True)
-    for column in ("selection", "test error", "n", "difference [95 % CI]", "detectable"):
+    regression = any(result.test_rmse is not None for result in results)
+    rmse = ("test RMSE",) if regression else ()
+    for column in ("selection", "test error", *rmse, "n", "difference [95 % CI]", "detectable"):
         table.add_column(column, justify="right")
     settings = Table.grid(padding=(0, 2))
     for result in results:
-        table.add_row(result.arm, *_cells(result))
+        selected, test, *rest = _cells(result)
+        table.add_row(result.arm, selected, test, *((_rmse(result),) if regression else ()), *rest)
         found = (
             f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in result.best_params.items()
@@ -128,10 +131,19 @@ def final_view(results: list[ArmResult], metric: str) -> Group:
         f"selection: {metric} of the best search trial; test error: mean ± sd over n fresh seeds; difference: to the "
         "baseline, paired by seed; detectable: the smallest true difference that n seeds find with power 0.8"
     )
+    if regression:
+        legend += "; errors are mean squares of scaled targets, RMSE is in the target's own units"
     chosen = Text("best settings", style="bold"), settings
     if all(result.n == 0 for result in results):
         return Group(*chosen)
     return Group(table, Text(legend + "\n", style="dim"), *chosen)
+
+
+def _rmse(result: ArmResult) -> str:
+    if result.test_rmse is None:
+        return ""
+    mean, sd = result.test_rmse
+    return f"{mean:.4g}" if sd is None else f"{mean:.4g} ± {sd:.2g}"
 
 
 def _cells(result: ArmResult) -> tuple[str, str, str, str, str]:
