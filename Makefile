@@ -12,7 +12,7 @@ help:
 	@echo "make demo   set up, run sweeps/digits.yaml, print the result"
 	@echo "make test   set up, run all checks and tests"
 	@echo "make bench  set up, time the online step against its peers; writes benchmarks/engine"
-	@echo "make chaos  set up, kill a sweep at random 48 times and compare (a quarter of an hour, needs PostgreSQL)"
+	@echo "make chaos  set up, kill a sweep at random 48 times and compare (half an hour, needs PostgreSQL)"
 
 setup: $(STAMP)
 
