@@ -111,7 +111,7 @@ def sweep_run(
 def sweep_resume(
     name: str,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Try the failed trials again, from their last commits.")
+        bool, typer.Option("--failed", help="Only the trials that failed, from their last commits.")
     ] = False,
     from_scratch: FromScratch = False,
     home: Home = None,
@@ -300,7 +300,7 @@ def _print_result(result: Any, place: Any) -> None:
     spec = result.spec
     if result.nothing_to_do:
         out.print("nothing to do: the study is finished")
-    if not result.finished:
+    if result.stopped:
         out.print("interrupted: what was committed is kept")
     out.print(status_view(result.state, spec))
     out.print()
@@ -321,4 +321,5 @@ def _print_result(result: Any, place: Any) -> None:
         out.print(f"runs:   {spec.tracking.uri}", soft_wrap=True, highlight=False)
     if not result.finished:
         out.print(f"go on:  olfl sweep resume {spec.name} --home {place.path}", soft_wrap=True, highlight=False)
+    if result.stopped:
         raise typer.Exit(INTERRUPTED)

@@ -55,7 +55,8 @@ class StudyResult:
         tracking_uri: Where MLflow keeps the runs.
         undelivered: Trials that MLflow does not have yet; the next start delivers them.
         problem: Why not, in one line.
-        finished: Whether nothing is left to do; else it was interrupted, and the next start goes on.
+        finished: Whether nothing is left to do; else the next start goes on.
+        stopped: Whether it was asked to stop.
         nothing_to_do: Whether it was finished before.
     """
 
@@ -67,6 +68,7 @@ class StudyResult:
     undelivered: int = 0
     problem: str = ""
     finished: bool = True
+    stopped: bool = False
     nothing_to_do: bool = False
 
 
@@ -132,7 +134,7 @@ def resume(
         name: The study.
         home: The home folder.
         watch: As for `run`.
-        failed: Try the failed trials again too, each from its last commit.
+        failed: Run the failed trials again, each from its last commit, and no others.
         from_scratch: Try them from the beginning.
 
     Raises:
@@ -140,7 +142,7 @@ def resume(
     """
     spec, ledger, _ = load(name, home)
     names = [str(trial.id) for trial in ledger.state.trials.values() if trial.state == "failed"] if failed else []
-    return _run(spec, home, watch, names, from_scratch)
+    return _run(spec, home, watch, names, from_scratch, only=names if failed else None)
 
 
 def retry(
@@ -189,7 +191,12 @@ def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None) 
 
 
 def _run(
-    spec: StudySpec, home: Home, watch: Watcher | None, retried: Sequence[str] = (), from_scratch: bool = False
+    spec: StudySpec,
+    home: Home,
+    watch: Watcher | None,
+    retried: Sequence[str] = (),
+    from_scratch: bool = False,
+    only: Sequence[str] | None = None,
 ) -> StudyResult:
     storage = storage_of(spec, home)
     uri = spec.tracking.uri or home.tracking_uri
@@ -223,14 +230,24 @@ def _run(
 
         sink.start(ledger.state)
         try:
-            done = _drive(spec, home, storage, ledger, observe)
+            done, stopped = _drive(spec, home, storage, ledger, observe, only)
         except Fenced:
             raise StudyError(
                 f"study {spec.name!r}: another driver took it over while this one was paused; this one has stopped"
             ) from None
         page = report_of(spec, ledger.state, storage, home)
         missing = sink.close({"report": page.parent}, finished=done)
-    return _result(spec, home, storage, ledger.state, uri, undelivered=missing, problem=sink.problem, finished=done)
+    return _result(
+        spec,
+        home,
+        storage,
+        ledger.state,
+        uri,
+        undelivered=missing,
+        problem=sink.problem,
+        finished=done,
+        stopped=stopped,
+    )
 
 
 def _take_over(
@@ -246,20 +263,28 @@ def _take_over(
         ledger.append(Reopened(trial=name, scratch=scratch))
 
 
-def _drive(spec: StudySpec, home: Home, storage: Storage, ledger: Ledger, observe: Callable[[Event], None]) -> bool:
-    """Run the trials; whether nothing is left to do."""
+def _drive(
+    spec: StudySpec,
+    home: Home,
+    storage: Storage,
+    ledger: Ledger,
+    observe: Callable[[Event], None],
+    only: Sequence[str] | None,
+) -> tuple[bool, bool]:
+    """Run the trials; whether nothing is left to do, and whether it was asked to stop."""
     from olfl_ray.sweep.tuner import run_trials
 
     epoch = ledger.state.epoch
-    conductor = Conductor(spec, ledger, StopRequest(storage, epoch), (observe,))
+    stop = StopRequest(storage, epoch)
+    conductor = Conductor(spec, ledger, stop, (observe,), only)
     if not conductor.finished:
         run_trials(conductor, lambda trial: _assign(spec, home, storage, epoch, trial, conductor.config_of(trial)))
     conductor.close()
-    done = conductor.finished
+    done = Conductor(spec, ledger, stop).finished
     storage.write("importances.json", json.dumps(conductor.importances()).encode())
     ledger.append(DriverStopped(epoch=epoch, reason="finished" if done else "stopped"))
     ledger.compact()
-    return done
+    return done, stop.made()
 
 
 def _nothing_to_do(spec: StudySpec, ledger: Ledger, storage: Storage, uri: str) -> bool:
@@ -277,6 +302,7 @@ def _result(
     undelivered: int = 0,
     problem: str = "",
     finished: bool = True,
+    stopped: bool = False,
     nothing_to_do: bool = False,
 ) -> StudyResult:
     page = home.report_folder(spec.name) / "index.html"
@@ -291,6 +317,7 @@ def _result(
         undelivered=undelivered,
         problem=problem,
         finished=finished,
+        stopped=stopped,
         nothing_to_do=nothing_to_do,
     )
 

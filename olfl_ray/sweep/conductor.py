@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from olfl_ray.errors import SetupError
@@ -40,11 +40,18 @@ class Conductor:
         ledger: Its ledger, already held by this driver.
         stop: Whether this driver was asked to stop.
         observers: Called with each event after it is durable.
+        only: Trials to run and no others; None: all that the study lacks.
     """
 
     def __init__(
-        self, spec: StudySpec, ledger: Ledger, stop: StopRequest, observers: tuple[Observer, ...] = ()
+        self,
+        spec: StudySpec,
+        ledger: Ledger,
+        stop: StopRequest,
+        observers: tuple[Observer, ...] = (),
+        only: Collection[str] | None = None,
     ) -> None:
+        self._only = only
         self.spec, self.ledger, self.stop, self._observers = spec, ledger, stop, observers
         self._live: set[str] = set()
         self._decided: Decided = {}
@@ -83,8 +90,10 @@ class Conductor:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        if self._live or any(not trial.ended for trial in self._trials()):
+        if self._live or any(not trial.ended for trial in self._wanted()):
             return False
+        if self._only is not None:
+            return True
         missing = any(self._missing(arm) > 0 for arm in self.spec.arms)
         return self._out_of_time() or not (missing or any(self._unconfirmed(arm) for arm in self.spec.arms))
 
@@ -152,6 +161,9 @@ class Conductor:
     def _trials(self) -> list[TrialState]:
         return list(self.state.trials.values())
 
+    def _wanted(self) -> list[TrialState]:
+        return [trial for trial in self._trials() if self._only is None or str(trial.id) in self._only]
+
     def _missing(self, arm: str) -> int:
         return self.spec.arms[arm].trials - len(self.state.search_trials(arm))
 
@@ -161,12 +173,12 @@ class Conductor:
 
     def _waiting(self) -> str | None:
         """A trial that was proposed before and has no worker."""
-        names = (str(trial.id) for trial in self._trials() if not trial.ended)
+        names = (str(trial.id) for trial in self._wanted() if not trial.ended)
         return next((name for name in names if name not in self._live), None)
 
     def _propose(self) -> str | None:
         """A new trial: of the search, arms by turns; then of each arm's confirmation."""
-        if self._out_of_time():
+        if self._only is not None or self._out_of_time():
             return None
         for arm in sorted(self.spec.arms, key=lambda name: len(self.state.search_trials(name))):
             trials = self.state.search_trials(arm)

@@ -17,11 +17,11 @@ from olfl_ray.sweep import Conductor
 def conduct(tmp_path: Path) -> Callable[..., Conductor]:
     """A conductor over the ledger in a folder: the first call begins the study there, later ones go on with it."""
 
-    def start(spec: StudySpec, folder: str = "study") -> Conductor:
+    def start(spec: StudySpec, folder: str = "study", only: tuple[str, ...] | None = None) -> Conductor:
         storage = open_storage(tmp_path / folder)
         if not storage.keys("ledger/"):
             Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, {})
         ledger = Ledger.load(storage)
-        return Conductor(spec, ledger, StopRequest(storage, ledger.state.epoch))
+        return Conductor(spec, ledger, StopRequest(storage, ledger.state.epoch), only=only)
 
     return start

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from support.conducting import run_to_end, study, tell
 
-from olfl_ray.ledger import StopRequest
+from olfl_ray.ledger import Reopened, StopRequest
 from olfl_ray.spec import seed_of
 from olfl_ray.sweep import Conductor
 from olfl_ray.worker import Message
@@ -168,3 +168,19 @@ def test_damaged_commits_are_dropped_and_their_work_counts_once(conduct: Conduct
     conductor.hear(Message(kind="begun", trial=str(trial.id), attempt=2, chain=tuple(keys[:1])))
     now = conductor.state.trials[str(trial.id)]
     assert ([commit.commit for commit in now.commits], now.step, now.redone) == (keys[:1], 100, True)
+
+
+def test_only_what_was_asked_for_runs(conduct: Conduct) -> None:
+    spec = study()
+    first = conduct(spec)
+    one, two = first.next(), first.next()
+    assert one is not None
+    assert two is not None
+    tell(first, one, 300, 0.3)
+    tell(first, two, 900, 0.2, "failed")
+    first.ledger.append(Reopened(trial=str(two.id)))
+    second = conduct(spec, only=(str(two.id),))
+    assert run_to_end(second, lambda _: 0.1) == [str(two.id)]
+    assert second.finished
+    assert not second.state.trials[str(one.id)].ended
+    assert not conduct(spec).finished
