@@ -13,7 +13,7 @@ from pathlib import Path
 
 from olfl_ray import data
 from olfl_ray.analysis import ArmResult, final_table
-from olfl_ray.errors import Fenced, SpecError, StudyError
+from olfl_ray.errors import Fenced, StudyError
 from olfl_ray.ledger import (
     DriverStarted,
     DriverStopped,
@@ -26,20 +26,17 @@ from olfl_ray.ledger import (
     TrialState,
     latest_attempt,
 )
-from olfl_ray.records import names
 from olfl_ray.spec import StudySpec, TrialConfig, trial_config
 from olfl_ray.storage import Lease, Storage
+from olfl_ray.study.check import check_study, device_of
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import load, report_of, spec_in, storage_of
-from olfl_ray.sweep import Conductor, decision_steps, scattered
+from olfl_ray.sweep import Conductor, decision_steps
 from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, undelivered
-from olfl_ray.trial import Place, check
 from olfl_ray.worker import Assignment
 
-__all__ = ["StudyResult", "check_study", "extend", "resume", "retry", "run"]
+__all__ = ["StudyResult", "extend", "resume", "retry", "run"]
 
-POINTS, TRIED = 64, 12
-"""Points of each arm's search space whose form is checked before anything starts, and those that are tried on the data."""
 Watcher = Callable[[Event, StudyState], None]
 
 
@@ -70,45 +67,6 @@ class StudyResult:
     finished: bool = True
     stopped: bool = False
     nothing_to_do: bool = False
-
-
-def check_study(spec: StudySpec, home: Home) -> None:
-    """Check the substance of every arm before anything starts.
-
-    Raises:
-        UserError: Names the field, the value and the next move.
-    """
-    from olfl_ray.sweep.tuner import check_resources
-
-    storage_of(spec, home)
-    check_resources(spec)
-    place = _place(spec, home)
-    for arm in spec.arms:
-        own = trial_config(spec, arm, {}, seeds=(spec.seed,))
-        kind = check(own, place)
-        if kind == "classification" and spec.search.metric == names.SELECTION_RMSE:
-            raise SpecError("search.metric", f"{spec.search.metric} is of regression, but arm {arm} classifies")
-        _check_points(spec, arm, own, place)
-
-
-def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> None:
-    """Check points all over an arm's search space: what fits alone may not fit together."""
-
-    def substance(config: TrialConfig) -> tuple[str, str, str | None]:
-        return config.task.model_dump_json(), config.learner.method, config.loss.from_
-
-    seen = {substance(own)}
-    for params in scattered(spec, arm, POINTS):
-        try:
-            config = trial_config(spec, arm, params, seeds=(spec.seed,))
-            if substance(config) not in seen and len(seen) < TRIED:
-                seen.add(substance(config))
-                check(config, place)
-        except SpecError as error:
-            raise SpecError(
-                error.field,
-                f"{error.problem} (at the point {json.dumps(params)} of arm {arm}'s search space: take it out, by `when` say)",
-            ) from None
 
 
 def run(spec: StudySpec, *, home: Home, watch: Watcher | None = None) -> StudyResult:
@@ -322,14 +280,6 @@ def _result(
     )
 
 
-def _device(spec: StudySpec) -> str:
-    return "cuda" if spec.resources.gpu > 0 else "cpu"
-
-
-def _place(spec: StudySpec, home: Home) -> Place:
-    return Place(cache=home.cache, data_root=data_root(), studies=home.studies, device=_device(spec))
-
-
 def _assign(
     spec: StudySpec, home: Home, storage: Storage, epoch: int, trial: TrialState, config: TrialConfig
 ) -> Assignment:
@@ -341,7 +291,7 @@ def _assign(
         cache=str(home.cache),
         data_root=str(root) if root else None,
         studies=str(home.studies),
-        device=_device(spec),
+        device=device_of(spec),
         threads=spec.resources.cpu,
         commit_every=spec.checkpoint.every_steps,
         decide_at=() if trial.id.confirming else decision_steps(spec, config.learner.steps),
