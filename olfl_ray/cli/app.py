@@ -228,8 +228,9 @@ def trial_run(
         first = "".join(format_exception_only(error)).splitlines()[0]
         out.print(f"failed: {first}", highlight=False, soft_wrap=True, markup=False)
         if traceback:
-            raise
-        out.print("where: the same command with --traceback", highlight=False)
+            print(format_exc(), file=sys.stderr)
+        else:
+            out.print("where: the same command with --traceback", highlight=False)
         raise typer.Exit(1) from None
 
 
