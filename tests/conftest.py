@@ -1,12 +1,14 @@
-"""What every test may use: the folder of given data sets; and in CI a skipped test is a failed one."""
+"""What every test may use: the folder of given data sets, an S3 endpoint; and in CI a skipped test is a failed one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import secrets
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from support.object_store import BUCKET, point_at, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +18,20 @@ def olfl_data() -> Path:
     if not found:
         pytest.skip("OLFL_DATA is not set: it names a folder with mnist/, cifar-10/ and california-housing/")
     return Path(found)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A server that speaks S3."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def s3_place(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an unused folder there; the environment names the server."""
+    point_at(monkeypatch, s3_endpoint)
+    return f"s3://{BUCKET}/a study's place/{secrets.token_hex(4)}"
 
 
 @pytest.fixture(autouse=True)

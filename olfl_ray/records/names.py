@@ -38,7 +38,4 @@ METRICS: dict[str, str] = {
 VOLATILE = frozenset({PERF_STEPS_PER_SECOND, SYSTEM_MEMORY_MB, SYSTEM_DEVICE_MEMORY_MB})
 """Metrics that measure the machine, not the method: they differ between two runs of the same trial."""
 
-SEARCHABLE = (SELECTION_ERROR, SELECTION_TASK_LOSS, SELECTION_RMSE)
-"""Metrics that a search may optimise: none of them sees the splits that theta and phi are learned on, nor the test split."""
-
 SELECTION_PREFIX, TEST_PREFIX = "selection/", "test/"

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from support.object_store import BUCKET, point_at, s3_server
 
 import olfl_ray.errors
 from olfl_ray.storage import Storage, open_storage
 
 Spawn = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """A server that speaks S3."""
-    with s3_server() as url:
-        yield url
-
-
-@pytest.fixture
-def s3_place(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URL of an unused folder there; the environment names the server."""
-    point_at(monkeypatch, s3_endpoint)
-    return f"s3://{BUCKET}/a study's place/{secrets.token_hex(4)}"
 
 
 @pytest.fixture(params=["path", "file-url", "s3"])
