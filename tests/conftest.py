@@ -40,6 +40,16 @@ def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OLFL_HOME", raising=False)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For `make test`'s two processes: a module stays in one, so does the cluster, and the longest rooms start first."""
+    tests = Path(__file__).parent
+    for item in items:
+        inside = item.path.relative_to(tests)
+        item.add_marker(pytest.mark.xdist_group("cluster" if inside.parts[0] == "cluster" else inside.as_posix()))
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in ("cluster", "study"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
