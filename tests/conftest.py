@@ -40,13 +40,9 @@ def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OLFL_HOME", raising=False)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For `make test`'s two processes: a module stays in one, so does the cluster, and the longest rooms start first."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest rooms first, so that the two processes of `make test`, which share modules out, end together."""
     tests = Path(__file__).parent
-    for item in items:
-        inside = item.path.relative_to(tests)
-        item.add_marker(pytest.mark.xdist_group("cluster" if inside.parts[0] == "cluster" else inside.as_posix()))
     items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in ("cluster", "study"))
 
 
