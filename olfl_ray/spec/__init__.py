@@ -2,6 +2,7 @@
 
 from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, trial_config
 from olfl_ray.spec.reading import parse_spec, read_spec, spec_as_yaml
+from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (
     EvalSpec,
     LearnedLossSpec,
@@ -11,7 +12,7 @@ from olfl_ray.spec.sections import (
     SplitSpec,
     TaskSpec,
 )
-from olfl_ray.spec.study import NAME, ArmSpec, Parameter, Resources, StudySpec, TrialConfig
+from olfl_ray.spec.study import NAME, ArmSpec, Parameter, Resources, StorageSpec, StudySpec, TrialConfig
 
 __all__ = [
     "NAME",
@@ -24,6 +25,7 @@ __all__ = [
     "Parameter",
     "Resources",
     "SplitSpec",
+    "StorageSpec",
     "StudySpec",
     "TaskSpec",
     "TrialConfig",
@@ -35,4 +37,5 @@ __all__ = [
     "seed_of",
     "spec_as_yaml",
     "trial_config",
+    "without_secrets",
 ]

@@ -15,6 +15,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec.points import check_search, plain, set_dotted
+from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.study import StudySpec
 
 __all__ = ["parse_spec", "read_spec", "spec_as_yaml"]
@@ -54,7 +55,9 @@ def parse_spec(
     for text in overrides:
         field, equals, value = text.partition("=")
         if not equals or not field.strip():
-            raise SpecError("--set", f"{text!r} is not of the form field=value, such as learner.steps=500")
+            raise SpecError(
+                "--set", f"{without_secrets(text)!r} is not of the form field=value, such as learner.steps=500"
+            )
         set_dotted(plain_data, field.strip(), _load(value.encode(), f"--set {field}")[1])
     if name is not None:
         plain_data["name"] = name

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from olfl_ray.spec.secrets import refuse_secrets
 from olfl_ray.spec.sections import PRINTABLE, EvalSpec, LearnedLossSpec, LearnerSpec, MetaSpec, Strict, TaskSpec
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Resources",
     "SamplerSpec",
     "SearchSpec",
+    "StorageSpec",
     "StudySpec",
     "TrialConfig",
 ]
@@ -151,6 +153,19 @@ class CheckpointSpec(Strict):
     """Steps between two commits, rounded up to the next evaluation."""
 
 
+def _as_storage(value: Any) -> Any:
+    return {"url": value} if value is None or isinstance(value, str) else value
+
+
+class StorageSpec(Strict):
+    """Where studies are kept."""
+
+    url: Annotated[str, Field(pattern=PRINTABLE)] | None = None
+    """A folder, `s3://bucket/folder` or `gs://bucket/folder`; null: the home folder."""
+    shared: bool = False
+    """Whether every node of a cluster sees that folder under the same path."""
+
+
 class TrackingSpec(Strict):
     """Where MLflow keeps the runs."""
 
@@ -212,8 +227,8 @@ class StudySpec(Strict):
     """Wall-clock limits."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     """How much work a kill may cost."""
-    storage: Annotated[str, Field(pattern=PRINTABLE)] | None = None
-    """Where the study is kept; null: the home folder."""
+    storage: Annotated[StorageSpec, BeforeValidator(_as_storage)] = StorageSpec()
+    """Where the study is kept; a text is its url."""
     tracking: TrackingSpec = TrackingSpec()
     """Where MLflow keeps the runs."""
 
@@ -222,6 +237,12 @@ class StudySpec(Strict):
     def _no_dots_only(cls, value: str) -> str:
         if ".." in value:
             raise ValueError(f"`..` is not allowed in a name, but name={value!r}; use letters, digits, `_`, `.`, `-`")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, value: Any) -> Any:
+        refuse_secrets(value)
         return value
 
     @model_validator(mode="before")

@@ -26,10 +26,11 @@ def storage_of(spec: StudySpec, home: Home) -> Storage:
     Raises:
         SetupError: The spec names no storage of a kind that is known.
     """
-    if spec.storage is None:
+    url = spec.storage.url
+    if url is None:
         return open_storage(home.study_folder(spec.name))
-    open_storage(spec.storage)  # refuses what names no place before the study's name is added
-    return open_storage(f"{spec.storage.rstrip('/')}/{spec.name}")
+    open_storage(url)  # refuses what names no place before the study's name is added
+    return open_storage(f"{url.rstrip('/')}/{spec.name}")
 
 
 def spec_in(resolved: Mapping[str, Any], source: str) -> StudySpec:
