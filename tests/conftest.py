@@ -8,7 +8,9 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from support.object_store import BUCKET, point_at, s3_server
+from support.object_store import BUCKET, point_at
+
+from olfl_ray.bench.services import s3_server
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +25,7 @@ def olfl_data() -> Path:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """A server that speaks S3."""
-    with s3_server() as url:
+    with s3_server(BUCKET) as url:
         yield url
 
 

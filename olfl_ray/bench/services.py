@@ -1,9 +1,11 @@
-"""Real services on loopback for benchmarks and tests: MLflow servers, PostgreSQL; ended by their process ids."""
+"""Real services on loopback for benchmarks and tests: MLflow servers, PostgreSQL, S3; ended by their process ids."""
 
 from __future__ import annotations
 
+import http.client
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -12,13 +14,34 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
 
-__all__ = ["MlflowServer", "free_port", "postgres", "postgres_programs"]
+from olfl_ray.errors import SetupError
+
+__all__ = ["MlflowServer", "free_port", "postgres", "postgres_programs", "s3_server", "wait_for"]
 
 START_SECONDS = 90.0
+T = TypeVar("T")
+
+# moto looks whether an object is there and puts it in two steps, between which another thread may put one; one request
+# at a time makes a conditional put the single step that it is on a real store.
+_S3_SERVER = """
+import threading
+from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import run_simple
+app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def one_at_a_time(environ, start_response):
+    with turn:
+        return app(environ, start_response)
+
+run_simple("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=MotoRequestHandler)
+"""
 
 
 def free_port() -> int:
@@ -33,11 +56,17 @@ class MlflowServer:
 
     Args:
         store: Its backend store's URI.
-        folder: Its artifacts and log.
+        folder: Its log, and its artifacts if they go nowhere else.
+        artifacts: URL of the place where the server keeps artifacts.
+        environment: What its environment has beside this process's.
     """
 
-    def __init__(self, store: str, folder: Path) -> None:
+    def __init__(
+        self, store: str, folder: Path, artifacts: str = "", environment: Mapping[str, str] | None = None
+    ) -> None:
         self._store, self._folder = store, folder
+        self._artifacts = artifacts or (folder / "artifacts").as_uri()
+        self._environment = {**(environment or {}), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.uri = f"http://127.0.0.1:{self._port}"
@@ -47,19 +76,15 @@ class MlflowServer:
         self._folder.mkdir(parents=True, exist_ok=True)
         command = [
             *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self._store, "--workers", "1"),
-            *("--artifacts-destination", (self._folder / "artifacts").as_uri()),
+            *("--artifacts-destination", self._artifacts),
             *("--host", "127.0.0.1", "--port", str(self._port)),
         ]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                start_new_session=True,
+                command, stdout=log, stderr=log, env={**os.environ, **self._environment}, start_new_session=True
             )
         if wait:
-            _wait_for(self._answers, f"the MLflow server at {self.uri}", self._folder / "server.log")
+            wait_for(self._answers, f"the MLflow server at {self.uri}", self._folder / "server.log", self._process)
 
     def kill(self) -> None:
         """End it and its workers at once, as a lost machine would."""
@@ -92,7 +117,9 @@ def postgres() -> Iterator[str]:
     """
     programs = postgres_programs()
     if programs is None:
-        raise FileNotFoundError("PostgreSQL's server programs are not installed")
+        raise SetupError(
+            "PostgreSQL's server programs are not installed; install them (Debian: apt install postgresql)"
+        )
     port, user = free_port(), "postgres" if os.geteuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="olfl-postgres-") as scratch:  # its user may not see the caller's folders
         folder = Path(scratch)
@@ -108,17 +135,64 @@ def postgres() -> Iterator[str]:
             )
         try:
             ask = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-U", "olfl", "-d", "postgres"]
-            _wait_for(lambda: subprocess.run(ask, capture_output=True, check=False).returncode == 0, "PostgreSQL", log)
+            answers = partial(subprocess.run, ask, capture_output=True, check=False)
+            wait_for(lambda: answers().returncode == 0, "PostgreSQL", log, server)
             yield f"postgresql+psycopg://olfl@127.0.0.1:{port}/postgres"
         finally:
             server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
             server.wait()
 
 
-def _wait_for(ready: Callable[[], bool], what: str, log: Path) -> None:
+@contextmanager
+def s3_server(bucket: str) -> Iterator[str]:
+    """moto's server with one empty bucket on loopback.
+
+    Args:
+        bucket: Its name.
+
+    Yields:
+        The endpoint's URL.
+    """
+    with tempfile.TemporaryDirectory(prefix="olfl-s3-") as scratch:
+        log = Path(scratch) / "server.log"
+        with log.open("ab") as output:
+            server = subprocess.Popen([sys.executable, "-c", _S3_SERVER], stdout=output, stderr=output)
+        try:
+
+            def found() -> re.Match[str] | None:
+                return re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read_text())
+
+            url = wait_for(found, "the S3 server (moto)", log, server)[1]
+            connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+            connection.request("PUT", f"/{bucket}")
+            connection.getresponse().read()
+            connection.close()
+            yield url
+        finally:
+            server.kill()
+            server.wait()
+
+
+def wait_for(ready: Callable[[], T | None], what: str, log: Path, process: subprocess.Popen[bytes]) -> T:
+    """Wait until a process that was started is ready.
+
+    Args:
+        ready: What shows that it is; false or None until then.
+        what: Its name for people.
+        log: Where it writes.
+        process: It.
+
+    Returns:
+        What showed it.
+
+    Raises:
+        SetupError: It ended, or was not ready in time; with the end of its log.
+    """
     end = time.monotonic() + START_SECONDS
-    while not ready():
-        if time.monotonic() > end:
-            tail = log.read_text(errors="replace")[-2000:]
-            raise TimeoutError(f"{what} did not start within {START_SECONDS:g} s; its log ends: {tail}")
-        time.sleep(0.2)
+    while not (shown := ready()):
+        ended = process.poll() is not None
+        if ended or time.monotonic() > end:
+            why = f"ended with code {process.returncode}" if ended else f"was not ready within {START_SECONDS:g} s"
+            raise SetupError(f"{what} {why}; its log ends: {log.read_text(errors='replace')[-1000:]}")
+        time.sleep(0.1)
+    return shown

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from support.commands import olfl
-from support.object_store import BUCKET, point_at, s3_server
+from support.object_store import BUCKET, point_at
+
+from olfl_ray.bench.services import s3_server
 
 SPEC = {
     "name": "far",
@@ -23,7 +25,7 @@ SPEC = {
 
 def test_a_study_on_s3_is_found_by_its_name_and_extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spec.yaml").write_text(json.dumps(SPEC))
-    with s3_server() as url:
+    with s3_server(BUCKET) as url:
         point_at(monkeypatch, url)
         done = olfl("sweep", "run", "spec.yaml", "--home", tmp_path, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr

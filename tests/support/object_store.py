@@ -1,14 +1,9 @@
-"""An S3 endpoint on loopback: moto's server as a process of its own, and a relay that loses what it is told to lose."""
+"""An S3 endpoint for tests: what the environment says of it, and a relay that loses what it is told to lose."""
 
 from __future__ import annotations
 
 import http.client
-import re
-import subprocess
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,38 +13,10 @@ import pytest
 
 BUCKET = "studies"
 
-# moto looks whether an object is there and puts it in two steps, between which another thread may put one; one request
-# at a time makes a conditional put the single step that it is on a real store.
-_SERVER = """
-import threading
-from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from werkzeug.serving import run_simple
-app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
-
-def one_at_a_time(environ, start_response):
-    with turn:
-        return app(environ, start_response)
-
-run_simple("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=MotoRequestHandler)
-"""
 _PER_HOP = ("connection", "content-length", "transfer-encoding", "date", "server")
 
 Judge = Callable[[str, str], "int | None"]
 """Method and path -> None to pass the answer on, 0 to lose it, or a status to answer without asking the store."""
-
-
-@contextmanager
-def s3_server() -> Iterator[str]:
-    """URL of a running server with one empty bucket, `studies`; the process is ended by its id."""
-    with tempfile.TemporaryFile("w+") as log:
-        child = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=log, stderr=log)
-        try:
-            url = _url_in(log, child)
-            assert ask(url, "PUT", f"/{BUCKET}") == 200
-            yield url
-        finally:
-            child.kill()
-            child.wait()
 
 
 def ask(url: str, method: str, path: str, body: bytes = b"") -> int:
@@ -124,14 +91,3 @@ def relay(url: str, judge: Judge = lambda method, path: None, *, hide: str = "",
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def _url_in(log, child: subprocess.Popen[bytes]) -> str:
-    end = time.monotonic() + 60
-    while time.monotonic() < end and child.poll() is None:
-        log.seek(0)
-        if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read()):
-            return found[1]
-        time.sleep(0.05)
-    log.seek(0)
-    raise RuntimeError(f"moto's server did not start: {log.read()}")
