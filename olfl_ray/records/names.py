@@ -4,6 +4,9 @@ INIT_TASK_LOSS = "init/task_loss"
 TRAIN_LEARNED_LOSS = "train/learned_loss"
 TRAIN_TASK_LOSS = "train/task_loss"
 TRAIN_LR = "train/lr"
+TRAIN_GRAD_NORM = "train/grad_norm"
+TRAIN_TASK_GRAD_NORM = "train/task_grad_norm"
+TRAIN_GRAD_COSINE = "train/grad_cosine"
 META_TASK_LOSS = "meta/task_loss"
 META_GRAD_NORM = "meta/grad_norm"
 SELECTION_ERROR = "selection/error"
@@ -21,6 +24,9 @@ METRICS: dict[str, str] = {
     TRAIN_LEARNED_LOSS: "learned loss on the train batches, mean since the last record",
     TRAIN_TASK_LOSS: "task loss on the train batches before each step, mean since the last record",
     TRAIN_LR: "base learning rate of the last step",
+    TRAIN_GRAD_NORM: "Euclidean norm of the gradient that theta follows (of the learned loss, if any), next train batch",
+    TRAIN_TASK_GRAD_NORM: "the same of the task loss's gradient, at the same theta on the same batch",
+    TRAIN_GRAD_COSINE: "cosine of the angle between those two gradients; 0 where one of them vanishes",
     META_TASK_LOSS: "task loss on the meta batches after each step, mean since the last record",
     META_GRAD_NORM: "Euclidean norm of the meta-gradient, mean since the last record",
     SELECTION_ERROR: "selection split: error rate (classification), mean squared error of scaled targets (regression)",

@@ -10,11 +10,12 @@ import psutil
 import torch
 from torch import Tensor
 
-from olfl_ray.engine import LearnerState
+from olfl_ray.engine import Batch, LearnerState
+from olfl_ray.engine.problem import leaves
 from olfl_ray.records import Surface, names
 from olfl_ray.trial.build import Replicate
 
-__all__ = ["evaluate", "surfaces", "system"]
+__all__ = ["evaluate", "gradients", "surfaces", "system"]
 
 
 def evaluate(
@@ -42,6 +43,36 @@ def evaluate(
     assert scale is not None
     values[f"{part}/rmse_original_units"] = (squared * scale.double() ** 2).mean().sqrt().item()
     return values
+
+
+def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict[str, float]:
+    """How the gradient that theta follows stands to the task loss's: a learned loss's implicit learning-rate schedule."""
+    problem, (x, y) = replicate.problem, batch
+    theta = leaves(learner.theta)
+    outputs, _ = problem.train_forward(theta, learner.buffers, x)
+    task_df, df = (
+        torch.autograd.grad(loss(outputs, y), outputs, retain_graph=True)[0]
+        for loss in (problem.task_loss, problem.base_loss)
+    )
+    if problem.learned is not None:
+        _, df, _ = problem.outputs_gradient(learner.phi, outputs, y)
+    task, own = (
+        torch.cat(
+            [
+                part.flatten().double()
+                for part in torch.autograd.grad(
+                    outputs, list(theta.values()), seed, retain_graph=True, materialize_grads=True
+                )
+            ]
+        )
+        for seed in (task_df, df)
+    )
+    norm, task_norm, product = own.norm().item(), task.norm().item(), (own @ task).item()
+    return {
+        names.TRAIN_GRAD_NORM: norm,
+        names.TRAIN_TASK_GRAD_NORM: task_norm,
+        names.TRAIN_GRAD_COSINE: product / (norm * task_norm) if norm * task_norm != 0 else 0.0,
+    }
 
 
 def surfaces(replicates: list[Replicate], learners: Sequence[LearnerState], step: int) -> tuple[Surface, ...]:

@@ -26,7 +26,7 @@ from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.build import Place, Replicate, build_replicate
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
-from olfl_ray.trial.measure import evaluate, surfaces, system
+from olfl_ray.trial.measure import evaluate, gradients, surfaces, system
 from olfl_ray.trial.state import Best, ReplicateState, TrialState
 
 __all__ = ["PhiCache", "Progress", "run"]
@@ -227,7 +227,9 @@ def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, 
             with _random_state(old.rng) as random:
                 learner, means = _chunk(config, replicate, old.learner, start, end)
             now = evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
-            measured.append({**means, **now})
+            with _random_state(random.after):
+                slopes = gradients(replicate, learner, replicate.data.batch("train", "train", end))
+            measured.append({**means, **slopes, **now})
             new.append(replace(old, learner=learner, rng=random.after, best=_best(config, old.best, learner, now, end)))
         seconds = time.perf_counter() - began
         state = replace(state, step=end, replicates=tuple(new))
