@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -55,6 +55,10 @@ class Splits:
     meta: Tensor
     selection: Tensor
     test: Tensor
+
+    def with_meta(self) -> Splits:
+        """The same, with the rows of meta among those of train."""
+        return replace(self, train=torch.cat([self.train, self.meta]).sort().values)
 
 
 def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: float, selection: float) -> Splits:

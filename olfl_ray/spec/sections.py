@@ -15,15 +15,20 @@ __all__ = [
     "AdamSpec",
     "AdamWSpec",
     "EvalSpec",
+    "FixedLoss",
+    "FocalSpec",
+    "LabelSmoothingSpec",
     "LearnedLossSpec",
     "LearnerSpec",
     "MetaSpec",
     "NamedBuilder",
     "OptimizerSpec",
+    "Poly1Spec",
     "ScheduleSpec",
     "SgdSpec",
     "SplitSpec",
     "Strict",
+    "TaskLossSpec",
     "TaskSpec",
 ]
 
@@ -86,6 +91,8 @@ class SplitSpec(Strict):
     """Fraction of the other rows that phi is learned on (meta-validation)."""
     selection: Fraction = 0.1
     """Fraction of the other rows that the search is scored on."""
+    train_with_meta: bool = False
+    """Train theta on the rows of train and of meta (a baseline that sees what learned losses see)."""
 
     @model_validator(mode="after")
     def _leave_something(self) -> SplitSpec:
@@ -103,13 +110,12 @@ class TaskSpec(Strict):
     dataset: Named
     """Built-in data set, or `package.module:builder`; with options: `{name: ..., option: value}`."""
     model: Named = NamedBuilder(name="mlp")
-    """Base learner: linear | mlp | lenet5 | allcnnc | resnet18, or `package.module:builder`; options beside the name."""
+    """Base learner: linear | mlp | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn, or `package.module:builder`;
+    options beside the name."""
     loss: Literal["auto", "cross_entropy", "squared_error"] | Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = "auto"
     """Task loss: cross_entropy | squared_error | `package.module:function`; auto: by the data set's kind."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Rows of a train batch and of a meta batch."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Label smoothing of the cross-entropy that trains theta in a baseline trial (fraction of mass spread)."""
     augment: Literal["none", "crop_flip"] = "none"
     """Augmentation of train batches: crop_flip pads 4, crops, flips (images only)."""
     split: SplitSpec = SplitSpec()
@@ -206,11 +212,53 @@ ScheduleSpec: TypeAlias = Annotated[
 ]
 
 
+class TaskLossSpec(Strict):
+    """The task loss itself."""
+
+    name: Literal["task"] = "task"
+    """task"""
+
+
+class LabelSmoothingSpec(Strict):
+    """Cross-entropy against targets that spread some of their mass over all classes."""
+
+    name: Literal["label_smoothing"]
+    """label_smoothing"""
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Mass that is spread."""
+
+
+class FocalSpec(Strict):
+    """Focal loss -(1 - p)^gamma log p (Lin et al. 2017)."""
+
+    name: Literal["focal"]
+    """focal"""
+    gamma: NonNegative = 2.0
+    """How much the easy rows count less."""
+
+
+class Poly1Spec(Strict):
+    """Poly-1 loss -log p + epsilon (1 - p) (Leng et al. 2022)."""
+
+    name: Literal["poly1"]
+    """poly1"""
+    epsilon: Annotated[float, Field(ge=-1)] = 2.0
+    """Weight added to the cross-entropy's first term in 1 - p."""
+
+
+FixedLoss: TypeAlias = Annotated[
+    TaskLossSpec | LabelSmoothingSpec | FocalSpec | Poly1Spec, Field(discriminator="name"), BeforeValidator(_as_named)
+]
+
+
 class LearnerSpec(Strict):
     """How theta is learned."""
 
     method: Literal["baseline", "offline", "online", "online_lr"] = "online"
     """baseline (task loss) | offline (ML3: phi frozen) | online (AdaLFL) | online_lr (the paper's ablation)."""
+    fixed_loss: FixedLoss = TaskLossSpec()
+    """What trains theta in a baseline trial: task (the task loss) | label_smoothing | focal | poly1, which stand for the
+    cross-entropy. Evaluation and the meta-objective keep the task loss."""
     steps: Annotated[int, Field(ge=1)] = 1500
     """Base steps."""
     optimizer: OptimizerSpec = SgdSpec()

@@ -24,7 +24,7 @@ from olfl_ray.engine import (
     meta_optimizer,
 )
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
-from olfl_ray.losses import LearnedLoss, build_loss, task_loss
+from olfl_ray.losses import LearnedLoss, build_loss, fixed_loss, task_loss
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.source import find_loss
 
@@ -90,7 +90,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     )
     batches = data.TaskData(
         dataset,
-        splits,
+        splits.with_meta() if task.split.train_with_meta else splits,
         device=place.device,
         augment=task.augment,
         batch_size=task.batch_size,
@@ -102,12 +102,14 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     module = build(seed=seed_of(seed, "weights"))
     module = module.to(place.device).train()
     learned = _learned(config, kind, seed, place)
-    smoothing = task.label_smoothing if config.learner.method == "baseline" else 0.0
+    base_loss = task_loss(task.loss, kind)
+    if config.learner.method == "baseline":
+        base_loss = fixed_loss(config.learner.fixed_loss, task.loss, kind)
     problem = Problem(
         module=module,
         learned=learned,
         task_loss=task_loss(task.loss, kind),
-        base_loss=task_loss(task.loss, kind, label_smoothing=smoothing),
+        base_loss=base_loss,
         optimizer=base_optimizer(config),
         draws_random=False,
     )
