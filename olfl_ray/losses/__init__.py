@@ -3,6 +3,7 @@
 from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.build import build_loss
 from olfl_ray.losses.files import dump_loss, loss_from_bytes, read_loss
+from olfl_ray.losses.fixed import fixed_loss, focal, poly1
 from olfl_ray.losses.learned import LearnedLoss, LossNetwork
 from olfl_ray.losses.task import TaskLoss, task_loss
 
@@ -13,7 +14,10 @@ __all__ = [
     "TaskLoss",
     "build_loss",
     "dump_loss",
+    "fixed_loss",
+    "focal",
     "loss_from_bytes",
+    "poly1",
     "read_loss",
     "task_loss",
 ]

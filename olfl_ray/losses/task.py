@@ -1,11 +1,10 @@
-"""Task losses L_T: the meta-objective, and what the baseline trains on."""
+"""Task losses L_T: the meta-objective, what is evaluated, and what a baseline trains on where it has no fixed loss."""
 
 # B batch, C outputs
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,13 +18,12 @@ __all__ = ["TaskLoss", "task_loss"]
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
 
 
-def task_loss(name: str, kind: Kind, *, label_smoothing: float = 0.0) -> TaskLoss:
+def task_loss(name: str, kind: Kind) -> TaskLoss:
     """The function (outputs_BC, targets) -> scalar called `name`.
 
     Args:
         name: auto, cross_entropy, squared_error, or `package.module:function`.
         kind: The data set's kind; a task loss of the other kind is refused.
-        label_smoothing: Mass that the targets of a cross-entropy spread over all classes.
 
     Raises:
         SpecError: The name does not fit the data set.
@@ -35,8 +33,4 @@ def task_loss(name: str, kind: Kind, *, label_smoothing: float = 0.0) -> TaskLos
     wanted = "cross_entropy" if kind == "classification" else "squared_error"
     if name not in ("auto", wanted):
         raise SpecError("task.loss", f"{name} does not fit a {kind} data set; use {wanted} or auto")
-    if wanted == "cross_entropy":
-        return partial(F.cross_entropy, label_smoothing=label_smoothing)
-    if label_smoothing > 0:
-        raise SpecError("task.label_smoothing", f"must be 0 for regression, but it is {label_smoothing}; remove it")
-    return F.mse_loss
+    return F.cross_entropy if kind == "classification" else F.mse_loss

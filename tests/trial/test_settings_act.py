@@ -94,12 +94,24 @@ def digits_with_a_meta_split(spoilt: bool) -> data.Dataset:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_label_smoothing_is_the_baselines_alone(method: str, place: Place) -> None:
-    plain, smoothed = (
-        list(run(config(method, task={"label_smoothing": smoothing}), place)) for smoothing in (0.0, 0.3)
-    )
-    assert (everything(plain) == everything(smoothed)) == (method != "baseline")
-    assert series(plain, names.TRAIN_TASK_LOSS)[0] == series(smoothed, names.TRAIN_TASK_LOSS)[0], "measured unsmoothed"
+def test_a_fixed_loss_is_the_baselines_alone(method: str, place: Place) -> None:
+    plain = list(run(config(method), place))
+    for name in ("label_smoothing", "focal", "poly1"):
+        fixed = list(run(config(method, learner={"fixed_loss": name, "method": method}), place))
+        assert (everything(plain) == everything(fixed)) == (method != "baseline")
+        measured = [series(found, names.TRAIN_TASK_LOSS)[0] for found in (plain, fixed)]
+        assert measured[0] == measured[1], "the task loss is what is measured"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "loss"), [("diabetes", "auto"), ("digits", "torch.nn.functional:multi_margin_loss")]
+)
+def test_a_fixed_loss_stands_for_a_cross_entropy(dataset: str, loss: str, place: Place) -> None:
+    learner = {"method": "baseline", "fixed_loss": {"name": "focal", "gamma": 1.0}}
+    with pytest.raises(
+        SpecError, match=r"^learner\.fixed_loss: focal takes the place of the cross-entropy, but .*task$"
+    ):
+        check(config("baseline", dataset, task={"dataset": dataset, "loss": loss}, learner=learner), place)
 
 
 @pytest.mark.parametrize(
