@@ -84,7 +84,16 @@ class MlflowServer:
                 command, stdout=log, stderr=log, env={**os.environ, **self._environment}, start_new_session=True
             )
         if wait:
-            wait_for(self._answers, f"the MLflow server at {self.uri}", self._folder / "server.log", self._process)
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            SetupError: It ended, or did not answer in time.
+        """
+        assert self._process is not None
+        wait_for(self._answers, f"the MLflow server at {self.uri}", self._folder / "server.log", self._process)
 
     def kill(self) -> None:
         """End it and its workers at once, as a lost machine would."""
