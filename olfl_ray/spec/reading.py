@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,15 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), name: str | None 
     """Read a study's spec from a YAML file.
 
     Args:
-        path: The file.
+        path: The file; `-` is standard input.
         overrides: `a.b=c` texts, the values in YAML.
         name: Replaces the study's name.
 
     Raises:
         SpecError: The file or a field of it breaks a rule.
     """
+    if str(path) == "-":
+        return parse_spec(sys.stdin.buffer.read(), source="standard input", overrides=overrides, name=name)
     try:
         data = Path(path).read_bytes()
     except IsADirectoryError:

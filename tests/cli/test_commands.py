@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from support.commands import wait_until
+from support.commands import command, wait_until
 
 from olfl_ray.bench.services import free_port
 from olfl_ray.cli import main
@@ -79,6 +79,16 @@ def test_the_plan_is_a_spec_itself_with_the_same_digest(olfl, tmp_path: Path) ->
     (tmp_path / "plan.yaml").write_text(plan)
     _, again, _ = olfl("sweep", "run", "plan.yaml", "--dry-run")
     assert again.partition("digest ")[2].splitlines()[0] == rest.splitlines()[0]
+
+
+def test_a_spec_may_come_from_standard_input(tmp_path: Path) -> None:
+    dry = command("sweep", "run", "-", "--dry-run", "--name", "piped")
+    done = subprocess.run(dry, input=SPEC.read_text(), capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "name: piped" in done.stdout
+    done = subprocess.run(dry, input="seed: x", capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("olfl: standard input:1: seed: ")
 
 
 def test_one_trial_runs_without_ray_and_mlflow(tmp_path: Path) -> None:
