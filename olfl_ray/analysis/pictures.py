@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from olfl_ray.analysis.canvas import GRID, INK, colormap, grid, ink, legend, style
+from olfl_ray.analysis.statistics import sd
 from olfl_ray.analysis.tables import confirmed, records_table, surfaces_table
 from olfl_ray.ledger import StudyState, TrialState
 from olfl_ray.records import names
@@ -24,12 +26,6 @@ __all__ = [
     "search_history",
 ]
 
-INK, GRID = "#1b1c1f", "#c9ccd1"
-"""Colours of text and of grid lines; the report replaces them by those of the reader's theme."""
-
-_ARMS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")  # Okabe and Ito.
-_DASHES = ("-", "--", "-.", ":")
-
 
 def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Figure | None:
     """Error on the selection split over steps: mean ± sd over each winner's fresh seeds, else over its replicates."""
@@ -46,18 +42,18 @@ def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Fig
             lines[arm] = {step: list(by_step[step].values()) for step in sorted(by_step)}
     if not lines:
         return None
-    figure, ((axes,),) = _grid(1, 1, width=7, height=4)
+    figure, ((axes,),) = grid(1, 1, width=7, height=4)
     for arm, values in lines.items():
         steps = list(values)
         means = [sum(found) / len(found) for found in values.values()]
-        sds = [_sd(found) for found in values.values()]
-        color, dash = _style(spec, arm)
+        sds = [sd(found) if len(found) > 1 else 0.0 for found in values.values()]
+        color, dash = style(list(spec.arms).index(arm))
         count = max(len(found) for found in values.values())
         axes.plot(steps, means, dash, color=color, label=f"{arm} (n={count})", marker="o" if len(steps) == 1 else None)
         low, high = ([mean + sign * sd for mean, sd in zip(means, sds, strict=True)] for sign in (-1, 1))
         axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
     axes.set(xlabel="base step", ylabel=names.SELECTION_ERROR)
-    _legend(axes)
+    legend(axes)
     return figure
 
 
@@ -82,8 +78,8 @@ def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str)
         for name in ("learned", "task")
     )
     scale = height / task_height if height > 0 and task_height > 0 else 1.0
-    colors, norm = _colormap(), Normalize(0, max(steps[-1], 1))
-    figure, ((*panels,),) = _grid(1, len(targets), width=3.4 * len(targets) + 0.9, height=3.4, sharey=True)
+    colors, norm = colormap(), Normalize(0, max(steps[-1], 1))
+    figure, ((*panels,),) = grid(1, len(targets), width=3.4 * len(targets) + 0.9, height=3.4, sharey=True)
     for axes, target in zip(panels, targets, strict=True):
         for step in steps:
             axes.plot(*_curve(rows, "learned", step, target), color=colors(norm(step)))
@@ -91,9 +87,9 @@ def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str)
         axes.plot(outputs, [scale * value for value in task], "--", color=INK, label=f"task loss × {scale:.3g}")
         axes.set(title=f"target {target:g}", xlabel="output")
     panels[0].set_ylabel("loss, least value at 0")
-    _legend(panels[-1])
+    legend(panels[-1])
     bar = figure.colorbar(ScalarMappable(norm, colors), ax=panels, label="base step", ticks=steps)
-    _ink(bar.ax)
+    ink(bar.ax)
     return figure
 
 
@@ -104,10 +100,14 @@ def importance_bars(spec: StudySpec, importances: Mapping[str, Mapping[str, floa
         return None
     counts = [len(importances[arm]) for arm in arms]
     height = sum(counts) * 0.36 + 0.75 * len(arms) + 0.4
-    figure, rows = _grid(len(arms), 1, width=7, height=height, sharex=True, height_ratios=[n + 0.6 for n in counts])
+    figure, rows = grid(len(arms), 1, width=7, height=height, sharex=True, height_ratios=[n + 0.6 for n in counts])
     for (axes,), arm in zip(rows, arms, strict=True):
         ranked = sorted(importances[arm].items(), key=lambda item: item[1])
-        axes.barh([_plain(name) for name, _ in ranked], [value for _, value in ranked], color=_style(spec, arm)[0])
+        axes.barh(
+            [_plain(name) for name, _ in ranked],
+            [value for _, value in ranked],
+            color=style(list(spec.arms).index(arm))[0],
+        )
         axes.set_title(arm, loc="left")
         axes.grid(visible=False, axis="y")
     rows[-1][0].set(xlabel="importance (share of variance)", xlim=(0, None))
@@ -120,11 +120,11 @@ def search_history(spec: StudySpec, state: StudyState) -> Figure | None:
     searched = {arm: [trial for trial in state.search_trials(arm) if trial.ended] for arm in spec.arms}
     if not any(searched.values()):
         return None
-    figure, ((axes,),) = _grid(1, 1, width=7, height=4)
+    figure, ((axes,),) = grid(1, 1, width=7, height=4)
     marks = {"finished": "o", "pruned": "v", "diverged": "x", "failed": "s"}
     shown = set()
     for arm, trials in searched.items():
-        color, dash = _style(spec, arm)
+        color, dash = style(list(spec.arms).index(arm))
         best: list[tuple[int, float]] = []
         for trial in trials:
             value = trial.value if trial.value is not None and math.isfinite(trial.value) else None
@@ -144,7 +144,7 @@ def search_history(spec: StudySpec, state: StudyState) -> Figure | None:
         axes.plot([], [], marks[name], color=INK, markerfacecolor=face, markersize=5, label=name)
     axes.set(xlabel="search trial", ylabel=spec.search.metric)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    _legend(axes, outside=True)
+    legend(axes, outside=True)
     return figure
 
 
@@ -165,8 +165,8 @@ def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure
     columns.append(
         ([(value - low) / (high - low or 1) for value in values], [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")])
     )
-    figure, ((axes,),) = _grid(1, 1, width=max(5.5, 1.9 * len(columns) + 1), height=3.8)
-    colors, norm = _colormap(), Normalize(low, high if high > low else low + 1)
+    figure, ((axes,),) = grid(1, 1, width=max(5.5, 1.9 * len(columns) + 1), height=3.8)
+    colors, norm = colormap(), Normalize(low, high if high > low else low + 1)
     order = sorted(range(len(trials)), key=lambda k: values[k], reverse=spec.search.goal == "minimize")  # Best on top.
     for k in order:
         line = [places[k] for places, _ in columns]
@@ -189,52 +189,9 @@ def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(ScalarMappable(norm, colors), ax=axes, label=spec.search.metric)
-    _ink(bar.ax)
-    axes.set_title(arm, loc="left", color=_style(spec, arm)[0])
+    ink(bar.ax)
+    axes.set_title(arm, loc="left", color=style(list(spec.arms).index(arm))[0])
     return figure
-
-
-def _grid(rows: int, columns: int, *, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, **options)
-    for axes in panels.flat:
-        _ink(axes)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(visible=True, color=GRID, linewidth=0.6, alpha=0.6)
-        axes.set_axisbelow(True)
-    return figure, panels
-
-
-def _colormap() -> Any:
-    """Viridis without its ends, which vanish on a dark and on a white page."""
-    import matplotlib
-    from matplotlib.colors import ListedColormap
-
-    viridis = matplotlib.colormaps["viridis"]
-    return ListedColormap([viridis(0.2 + 0.68 * k / 255) for k in range(256)])
-
-
-def _ink(axes: Any) -> None:
-    axes.set_facecolor("none")
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    axes.title.set(color=INK, fontsize=10)
-    axes._left_title.set(color=INK, fontsize=10)
-    for spine in axes.spines.values():
-        spine.set_edgecolor(INK)
-
-
-def _legend(axes: Any, *, outside: bool = False) -> None:
-    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if outside else {"loc": "best"}
-    axes.legend(frameon=False, labelcolor=INK, fontsize=8, **place)
-
-
-def _style(spec: StudySpec, arm: str) -> tuple[str, str]:
-    place = list(spec.arms).index(arm)
-    return _ARMS[place % len(_ARMS)], _DASHES[place // len(_ARMS) % len(_DASHES)]
 
 
 def _surface(storage: Storage, trial: TrialState) -> list[dict[str, Any]]:
@@ -283,8 +240,3 @@ def _listed(value: Any) -> Any:
 
 def _plain(text: str) -> str:
     return text.replace("$", r"\$")
-
-
-def _sd(values: Sequence[float]) -> float:
-    mean = sum(values) / len(values)
-    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1)) if len(values) > 1 else 0.0

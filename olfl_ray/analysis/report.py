@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from olfl_ray.analysis import pictures
+from olfl_ray.analysis.canvas import GRID, INK, as_svg
 from olfl_ray.analysis.tables import ArmResult, baseline_arm, final_table, records_table
 from olfl_ray.ledger import StudyState
 from olfl_ray.records import RECORDS, to_parquet
@@ -110,8 +111,8 @@ def write_report(
         path = out / "pictures" / f"{name}.svg"
         path.unlink(missing_ok=True)
         if figure is not None:
-            path.write_text(_svg(figure, "white"), encoding="utf-8")
-            figures.append((_svg(figure, "none"), caption))
+            path.write_text(as_svg(figure), encoding="utf-8")
+            figures.append((as_svg(figure, "none"), caption))
     page = out / "index.html"
     page.write_text(_page(spec, state, results, figures), encoding="utf-8")
     return page
@@ -236,17 +237,6 @@ def _pictures(
         yield f"parallel_{arm}", pictures.parallel_coordinates(spec, state, arm), caption
 
 
-def _svg(figure: Figure, background: str) -> str:
-    import matplotlib
-
-    text = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "olfl"}):
-        figure.savefig(text, format="svg", facecolor=background, metadata=nothing)
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
-
-
 def _page(spec: StudySpec, state: StudyState, results: Sequence[ArmResult], figures: Sequence[tuple[str, str]]) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in HEAD)
     rows = "".join(
@@ -285,4 +275,4 @@ difference that this many seeds find with power 0.8 at level 0.05. No correction
 
 
 def _themed(svg: str) -> str:
-    return svg.replace(pictures.INK, "var(--ink)").replace(pictures.GRID, "var(--grid)")
+    return svg.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")

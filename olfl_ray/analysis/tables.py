@@ -5,47 +5,31 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from olfl_ray.analysis.statistics import Difference, mean, paired, sd
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import StudyState, TrialState, read_commit, read_file
 from olfl_ray.records import RECORDS, SURFACES, from_parquet, names
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage
 
-__all__ = ["ArmResult", "Difference", "baseline_arm", "confirmed", "final_table", "records_table", "surfaces_table"]
+__all__ = [
+    "ArmResult",
+    "baseline_arm",
+    "confirmed",
+    "final_table",
+    "records_table",
+    "surfaces_table",
+    "values_on_test",
+]
 
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """How an arm's test errors differ from the baseline's, seed by seed; below zero the arm errs less.
-
-    Args:
-        baseline: The arm compared with.
-        n: Seeds that both arms finished.
-        mean: Mean difference, arm minus baseline.
-        sd: Standard deviation of the differences.
-        low: Lower end of the 95 % confidence interval of the mean (Student's t).
-        high: Its upper end.
-        detectable: Smallest true difference that such a comparison finds with power 0.8 at level 0.05.
-        p: Two-sided p value of the paired t-test.
-    """
-
-    baseline: str
-    n: int
-    mean: float
-    sd: float
-    low: float
-    high: float
-    detectable: float
-    p: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +73,7 @@ class ArmResult:
 
 def final_table(spec: StudySpec, state: StudyState) -> list[ArmResult]:
     """One result an arm, in the spec's order."""
-    values = {arm: _test_values(spec, state, arm, names.TEST_ERROR) for arm in spec.arms}
+    values = {arm: values_on_test(spec, state, arm, names.TEST_ERROR) for arm in spec.arms}
     baseline = baseline_arm(spec)
     return [_result(spec, state, arm, values, baseline) for arm in spec.arms]
 
@@ -130,13 +114,14 @@ def _rows(storage: Storage, trial: TrialState, name: str, schema: pa.Schema) -> 
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def _test_values(spec: StudySpec, state: StudyState, arm: str, metric: str) -> dict[int, float]:
+def values_on_test(spec: StudySpec, state: StudyState, arm: str, metric: str) -> dict[int, float]:
+    """A metric of the test split by confirming seed; seeds that gave none, or none that is finite, are left out."""
     values = {}
     for trial in confirmed(spec, state, arm):
         replicates = trial.metrics.get(metric, [])
-        mean = sum(replicates) / len(replicates) if replicates else math.nan
-        if math.isfinite(mean):
-            values[trial.seeds[0]] = mean
+        value = mean(replicates) if replicates else math.nan
+        if math.isfinite(value):
+            values[trial.seeds[0]] = value
     return values
 
 
@@ -144,7 +129,7 @@ def _result(
     spec: StudySpec, state: StudyState, arm: str, values: Mapping[str, Mapping[int, float]], baseline: str | None
 ) -> ArmResult:
     own = values[arm]
-    rmse = list(_test_values(spec, state, arm, names.TEST_RMSE).values())
+    rmse = list(values_on_test(spec, state, arm, names.TEST_RMSE).values())
     best = state.best(arm, spec.search.goal)
     trials = [trial for trial in state.trials.values() if trial.id.arm == arm]
     return ArmResult(
@@ -156,43 +141,8 @@ def _result(
         selection_value=None if best is None else best.value,
         test_seeds=tuple(own),
         test_values=tuple(own.values()),
-        test_mean=_mean(list(own.values())) if own else None,
-        test_sd=_sd(list(own.values())) if len(own) > 1 else None,
-        test_rmse=(_mean(rmse), _sd(rmse) if len(rmse) > 1 else None) if rmse else None,
-        difference=None if baseline in (None, arm) else _difference(baseline, own, values[baseline]),
+        test_mean=mean(list(own.values())) if own else None,
+        test_sd=sd(list(own.values())) if len(own) > 1 else None,
+        test_rmse=(mean(rmse), sd(rmse) if len(rmse) > 1 else None) if rmse else None,
+        difference=None if baseline in (None, arm) else paired(baseline, own, values[baseline]),
     )
-
-
-def _difference(baseline: str, own: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:
-    from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes two seconds to import
-
-    shared = [index for index in own if index in other]
-    n = len(shared)
-    if n < 2:
-        return None
-    differences = [own[index] - other[index] for index in shared]
-    mean, sd = _mean(differences), _sd(differences)
-    if sd <= 1e-12 * max(abs(own[index]) + abs(other[index]) for index in shared):
-        p = 1.0 if mean == 0 else 0.0
-        return Difference(baseline=baseline, n=n, mean=mean, sd=0.0, low=mean, high=mean, detectable=0.0, p=p)
-    error = sd / math.sqrt(n)
-    t = float(stdtrit(n - 1, 0.975))
-    return Difference(
-        baseline=baseline,
-        n=n,
-        mean=mean,
-        sd=sd,
-        low=mean - t * error,
-        high=mean + t * error,
-        detectable=(t + float(stdtrit(n - 1, 0.8))) * error,
-        p=float(2 * stdtr(n - 1, -abs(mean) / error)),
-    )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _sd(values: Sequence[float]) -> float:
-    mean = _mean(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
