@@ -1,7 +1,7 @@
 """What a study is: its form, its YAML, its digest."""
 
 from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, trial_config
-from olfl_ray.spec.reading import parse_spec, read_spec, spec_as_yaml
+from olfl_ray.spec.reading import parse_as, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (
     EvalSpec,
@@ -40,6 +40,7 @@ __all__ = [
     "active",
     "base_values",
     "get_dotted",
+    "parse_as",
     "parse_spec",
     "read_spec",
     "seed_of",

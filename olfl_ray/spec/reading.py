@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -19,11 +19,13 @@ from olfl_ray.spec.points import check_search, plain, set_dotted
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.study import StudySpec
 
-__all__ = ["parse_spec", "read_spec", "spec_as_yaml"]
+__all__ = ["parse_as", "parse_spec", "read_spec", "spec_as_yaml"]
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000
 MAX_DEPTH = 50
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_spec(path: str | Path, overrides: Sequence[str] = (), name: str | None = None) -> StudySpec:
@@ -64,19 +66,35 @@ def parse_spec(
         set_dotted(plain_data, field.strip(), _load(value.encode(), f"--set {field}")[1])
     if name is not None:
         plain_data["name"] = name
+    return _checked(StudySpec, plain_data, node, source, check_search)
+
+
+def parse_as(model: type[Model], data: bytes, *, source: str) -> Model:
+    """Parse YAML of another strict kind than a study's (a file of settings, say), with the same errors."""
+    node, plain_data = _load(data, source)
+    return _checked(model, plain_data, node, source)
+
+
+def _checked(
+    model: type[Model],
+    plain_data: Any,
+    node: Node | None,
+    source: str,
+    check: Callable[[Model], None] = lambda _: None,
+) -> Model:
     try:
-        spec = StudySpec.model_validate(plain_data)
-        check_search(spec)
+        found = model.model_validate(plain_data)
+        check(found)
     except ValidationError as error:
         first = error.errors()[0]
         field = _field(first["loc"], plain_data)
         problem = plain(first)
         if first["type"] == "extra_forbidden":
-            problem += _did_you_mean(field)
+            problem += _did_you_mean(model, field)
         raise SpecError(field, problem, _where(source, node, field)) from None
     except SpecError as error:
         raise SpecError(error.field, error.problem, _where(source, node, error.field)) from None
-    return spec
+    return found
 
 
 def spec_as_yaml(spec: StudySpec) -> str:
@@ -107,9 +125,8 @@ def _field(loc: tuple[Any, ...], data: Any) -> str:
     return ".".join(parts)
 
 
-def _did_you_mean(field: str) -> str:
+def _did_you_mean(model: Any, field: str) -> str:
     *path, last = field.split(".")
-    model: Any = StudySpec
     for part in path:
         annotation = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else None
         model = annotation if hasattr(annotation, "model_fields") else None
