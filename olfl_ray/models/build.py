@@ -12,12 +12,15 @@ import torch
 from torch import nn
 
 from olfl_ray.errors import SpecError
+from olfl_ray.models.shapes import Shape, image, rate
+from olfl_ray.models.squeezenet import squeezenet
+from olfl_ray.models.vgg16 import vgg16
+from olfl_ray.models.wrn import wrn
 from olfl_ray.plugins import load_builder, nearest
 from olfl_ray.vision import torchvision
 
 __all__ = ["build", "names"]
 
-Shape = tuple[int, ...]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "elu": nn.ELU}
 
 
@@ -45,7 +48,7 @@ def mlp(input_shape: Shape, outputs: int, hidden: Sequence[int] = (128,), activa
 
 def lenet5(input_shape: Shape, outputs: int) -> nn.Module:
     """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling."""
-    channels, height, width = _image(input_shape, "lenet5", 28)
+    channels, height, width = image(input_shape, "lenet5", 28)
     pad = 2 if height == 28 else 0
 
     def side(size: int) -> int:
@@ -69,9 +72,8 @@ def lenet5(input_shape: Shape, outputs: int) -> nn.Module:
 
 def allcnnc(input_shape: Shape, outputs: int, dropout: float = 0.0) -> nn.Module:
     """All-CNN-C (Springenberg et al. 2015): convolutions alone; dropout on the input is 0.4 of that after blocks."""
-    channels, _, _ = _image(input_shape, "allcnnc", 16)
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise SpecError("task.model.dropout", f"`0 <= dropout < 1` must hold, but it is {dropout!r}; change it")
+    channels, _, _ = image(input_shape, "allcnnc", 16)
+    rate(dropout, "dropout")
     plan = [(96, 3, 1, 1), (96, 3, 1, 1), (96, 3, 2, 1), (192, 3, 1, 1), (192, 3, 1, 1), (192, 3, 2, 1)]
     plan += [(192, 3, 1, 0), (192, 1, 1, 0), (outputs, 1, 1, 0)]
     layers: list[nn.Module] = [nn.Dropout(0.4 * dropout)] if dropout else []
@@ -85,7 +87,7 @@ def allcnnc(input_shape: Shape, outputs: int, dropout: float = 0.0) -> nn.Module
 
 def resnet18(input_shape: Shape, outputs: int) -> nn.Module:
     """torchvision's ResNet-18 with the stem for 32x32 images: 3x3, stride 1, no max pooling."""
-    channels, _, _ = _image(input_shape, "resnet18", 16)
+    channels, _, _ = image(input_shape, "resnet18", 16)
     torchvision()
     from torchvision import models
 
@@ -97,20 +99,15 @@ def resnet18(input_shape: Shape, outputs: int) -> nn.Module:
     return net
 
 
-def _image(shape: Shape, name: str, smallest: int) -> tuple[int, int, int]:
-    if len(shape) != 3 or min(shape[1:]) < smallest:
-        raise SpecError(
-            "task.model.name", f"{name} takes images of at least {smallest}x{smallest}, not rows of shape {shape}"
-        )
-    return shape[0], shape[1], shape[2]
-
-
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "allcnnc": allcnnc,
     "lenet5": lenet5,
     "linear": linear,
     "mlp": mlp,
     "resnet18": resnet18,
+    "squeezenet": squeezenet,
+    "vgg16": vgg16,
+    "wrn": wrn,
 }
 
 

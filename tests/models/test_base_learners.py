@@ -29,6 +29,14 @@ SIZES: list[tuple[str, dict[str, Any], tuple[int, ...], int, int]] = [
     # He et al. 2016 with a 3x3 stem: 11.17 million
     ("resnet18", {}, COLOUR32, 10, 11_173_962),
     ("resnet18", {}, COLOUR32, 100, 11_173_962 + 90 * 513),
+    # Iandola et al. 2016: 1.24 million with 1,000 classes, here 727,626 + 990 * 513
+    ("squeezenet", {}, COLOUR32, 10, 727_626),
+    ("squeezenet", {"dropout": 0.0}, GREY28, 1000, 727_626 - 2 * 64 * 9 + 990 * 513),
+    # Simonyan & Zisserman 2015, configuration D: 14.71 million in the convolutions, 2 * 4,224 in the batch norms
+    ("vgg16", {}, COLOUR32, 10, 14_714_688 + 2 * 4_224 + 513 * 10),
+    # Zagoruyko & Komodakis 2016, table 4: 11.0 million in WRN-16-8, 36.5 million in WRN-28-10
+    ("wrn", {}, COLOUR32, 10, 10_961_370),
+    ("wrn", {"depth": 28, "width": 10, "dropout": 0.3}, COLOUR32, 10, 36_479_194),
 ]
 
 
@@ -68,9 +76,10 @@ def test_global_random_state_is_left_alone(name: str, options: dict[str, Any]) -
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_building_leaves_running_statistics_fresh() -> None:
+@pytest.mark.parametrize("model", ["resnet18", "vgg16", "wrn"])
+def test_building_leaves_running_statistics_fresh(model: str) -> None:
     """The check of the shape is a forward pass in train mode."""
-    for name, value in build("resnet18", {}, COLOUR32, 10).named_buffers():
+    for name, value in build(model, {}, COLOUR32, 10).named_buffers():
         fresh = torch.ones_like(value) if name.endswith("running_var") else torch.zeros_like(value)
         assert torch.equal(value, fresh)
 
@@ -89,6 +98,27 @@ def test_resnet18s_own_stem_is_initialised_as_the_rest() -> None:
     """Kaiming by fan-out: sd = sqrt(2 / (64 * 3 * 3))."""
     module: Any = build("resnet18", {}, COLOUR32, 10)
     assert module.conv1.weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.1)
+
+
+def test_wide_residual_network_halves_the_image_twice_and_drops_inside_its_blocks() -> None:
+    sizes: list[tuple[int, ...]] = []
+    module = build("wrn", {"depth": 22, "width": 1, "dropout": 0.3}, COLOUR32, 10)
+    blocks = [part for part in module if hasattr(part, "conv2")]
+    for block in blocks:
+        block.register_forward_hook(lambda _module, _inputs, value: sizes.append(tuple(value.shape[1:])))
+    module(torch.zeros(2, *COLOUR32))
+    assert sizes == [(16, 32, 32)] * 3 + [(32, 16, 16)] * 3 + [(64, 8, 8)] * 3
+    assert [block.dropout.p for block in blocks] == [0.3] * 9
+
+
+def test_squeezenets_stem_keeps_the_size_and_its_outputs_are_not_cut_off_at_0() -> None:
+    sizes: list[tuple[int, ...]] = []
+    module: Any = build("squeezenet", {}, COLOUR32, 10)
+    module[0][0].register_forward_hook(lambda _module, _inputs, value: sizes.append(tuple(value.shape[1:])))
+    module[2].register_forward_hook(lambda _module, _inputs, value: sizes.append(tuple(value.shape[1:])))
+    module(torch.zeros(2, *COLOUR32))
+    assert sizes == [(64, 32, 32), (10, 4, 4)]
+    assert not isinstance(module[3], nn.ReLU)
 
 
 def test_allcnnc_drops_by_0_4_of_the_rate_on_its_input() -> None:
