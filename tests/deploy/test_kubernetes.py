@@ -1,0 +1,119 @@
+"""Kubernetes takes the manifests, and its pods run without root, without privileges and within bounds of memory.
+
+KubeRay's two kinds have no schema in any package: their pods are checked against Kubernetes' own, their other fields
+against the names in KubeRay's API reference (1.5).
+"""
+
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from support.deployment import CLUSTER, documents, everything, pods
+
+VERSIONS = ["1.31", "1.37"]
+PODS = [pytest.param(spec, id=name) for document in everything() for name, spec in pods(document)]
+KNOWN = {
+    "RayJob": (
+        "activeDeadlineSeconds backoffLimit clusterSelector deletionStrategy entrypoint entrypointNumCpus"
+        " entrypointNumGpus entrypointResources jobId managedBy metadata rayClusterSpec runtimeEnvYAML"
+        " shutdownAfterJobFinishes submissionMode submitterConfig submitterPodTemplate suspend ttlSecondsAfterFinished"
+    ),
+    "RayCluster": (
+        "authOptions autoscalerOptions enableInTreeAutoscaling gcsFaultToleranceOptions headGroupSpec"
+        " headServiceAnnotations managedBy rayVersion suspend workerGroupSpecs"
+    ),
+    "head": "enableIngress headService labels rayStartParams resources serviceType template",
+    "worker": (
+        "groupName idleTimeoutSeconds labels maxReplicas minReplicas numOfHosts rayStartParams replicas resources"
+        " scaleStrategy suspend template"
+    ),
+    "autoscaler": (
+        "env envFrom idleTimeoutSeconds image imagePullPolicy resources securityContext upscalingMode version"
+        " volumeMounts"
+    ),
+}
+
+
+def _named(kind: str, found: dict[str, Any]) -> None:
+    assert set(found) <= set(KNOWN[kind].split()), kind
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_plain_manifests_and_every_pod_follow_the_schema(version) -> None:
+    for document in everything():
+        if document["apiVersion"] != "ray.io/v1":
+            kubernetes_validate.validate(document, version, strict=True)
+        for name, spec in pods(document):
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
+            try:
+                kubernetes_validate.validate(pod, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                pytest.fail(f"{name}: {error}")
+
+
+def test_the_schema_would_refuse_a_field_that_it_does_not_know() -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": [], "tolerationz": []}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="tolerationz"):
+        kubernetes_validate.validate(pod, VERSIONS[-1], strict=True)
+
+
+def test_fields_of_kuberay_are_those_of_its_reference() -> None:
+    found = [document for document in everything() if document["apiVersion"] == "ray.io/v1"]
+    assert {document["kind"] for document in found} == {"RayCluster", "RayJob"}
+    for document in found:
+        _named(document["kind"], document["spec"])
+        cluster = document["spec"].get("rayClusterSpec", document["spec"])
+        _named("RayCluster", cluster)
+        _named("head", cluster["headGroupSpec"])
+        _named("autoscaler", cluster.get("autoscalerOptions", {}))
+        for group in cluster["workerGroupSpecs"]:
+            _named("worker", group)
+            assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def test_ray_asks_for_a_token_and_runs_the_version_that_is_locked() -> None:
+    locked = (CLUSTER.parent / "requirements.lock").read_text()
+    for document in everything():
+        if document["apiVersion"] == "ray.io/v1":
+            cluster = document["spec"].get("rayClusterSpec", document["spec"])
+            assert cluster["authOptions"] == {"mode": "token"}
+            assert f"ray=={cluster['rayVersion']}\n" in locked
+
+
+@pytest.mark.parametrize("spec", PODS)
+def test_a_pod_has_no_root_no_privileges_and_a_bound_on_its_memory(spec) -> None:
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in spec["containers"]:
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert "memory" in container["resources"]["limits"]
+
+
+def test_services_have_probes() -> None:
+    served = [document for document in everything() if document["kind"] in ("Deployment", "StatefulSet")]
+    assert len(served) == 2
+    for document in served:
+        for container in document["spec"]["template"]["spec"]["containers"]:
+            assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+
+
+def test_what_is_named_is_there() -> None:
+    kustomization = documents(CLUSTER / "kuberay" / "kustomization.yaml")[0]
+    for name in kustomization["resources"]:
+        assert (CLUSTER / "kuberay" / name).is_file(), name
+    made = {generated["name"] for generated in kustomization["configMapGenerator"]}
+    accounts = {document["metadata"]["name"] for document in everything() if document["kind"] == "ServiceAccount"}
+    for document in everything():
+        for name, spec in pods(document):
+            assert spec.get("serviceAccountName", "olfl") in accounts, name
+            for container in spec["containers"]:
+                for source in container.get("envFrom", []):
+                    assert source.get("configMapRef", {"name": "olfl"})["name"] in made, name
+
+
+def test_secrets_are_named_and_never_made() -> None:
+    kustomization = documents(CLUSTER / "kuberay" / "kustomization.yaml")[0]
+    assert "secretGenerator" not in kustomization
+    assert not [document for document in everything() if document["kind"] == "Secret"]

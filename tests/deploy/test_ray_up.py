@@ -1,0 +1,45 @@
+"""`ray up` takes the cluster files: Ray's own loader and schema accept them, and nothing listens beyond ssh."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ray.autoscaler._private.util import prepare_config, validate_config
+from support.deployment import RAY_UP, documents
+
+
+@pytest.fixture(params=RAY_UP, ids=lambda path: path.stem)
+def config(request: pytest.FixtureRequest) -> dict[str, Any]:
+    path: Path = request.param
+    return documents(path)[0]
+
+
+def test_ray_accepts_it_as_it_would_before_the_first_call_to_the_cloud(config) -> None:
+    prepared = prepare_config(copy.deepcopy(config))
+    validate_config(prepared)
+    assert prepared["available_node_types"]["head"]["max_workers"] == 0
+
+
+def test_ray_would_refuse_a_field_that_it_does_not_know(config) -> None:
+    config["available_node_types"]["cpu"]["min_worker"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="min_worker"):
+        validate_config(prepare_config(config))
+
+
+def test_workers_are_spot_and_start_from_none(config) -> None:
+    for name, kind in config["available_node_types"].items():
+        if name != config["head_node_type"]:
+            assert "SPOT" in str(kind["node_config"]).upper(), name
+            assert kind["min_workers"] == 0, name
+
+
+def test_nothing_is_opened_and_machines_act_under_a_role_each(config) -> None:
+    assert "IpPermissions" not in config["provider"].get("security_group", {})
+    assert not any("0.0.0.0" in command for command in config["head_start_ray_commands"])
+    roles = {}
+    for name, kind in config["available_node_types"].items():
+        node = kind["node_config"]
+        roles[name] = str(node["IamInstanceProfile"] if "IamInstanceProfile" in node else node["serviceAccounts"])
+    assert roles["head"] != roles["cpu"] == roles["gpu"]
