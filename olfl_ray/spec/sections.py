@@ -318,6 +318,9 @@ class LearnedLossSpec(Strict):
     """Over the outputs of the base learner."""
     from_: Annotated[Annotated[str, Field(pattern=PRINTABLE)] | None, Field(alias="from")] = None
     """Start from a learned loss file, or from another trial's (`STUDY/ARM/ORDINAL`), instead of Algorithm 1."""
+    replay: bool = False
+    """offline, with `from: STUDY/ARM/ORDINAL`: theta is trained on the losses that the trial's commits recorded, each at
+    its part of the training, instead of on the last."""
     options: dict[str, Any] = {}
     """Keyword arguments of a user's builder."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from olfl_ray.engine import (
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.losses import LearnedLoss, build_loss, fixed_loss, task_loss
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial.source import find_loss
+from olfl_ray.trial.source import find_loss, find_sequence
 
 __all__ = ["Place", "Replicate", "build_replicate", "check", "set_threads"]
 
@@ -61,6 +61,7 @@ class Replicate:
         estimator: Of the meta-gradient.
         meta_optimizer: Of phi.
         start: Its learner before the first step.
+        sequence: Recorded phis to train on, each with the part of the training from which it holds; empty: none.
     """
 
     seed: int
@@ -71,6 +72,12 @@ class Replicate:
     estimator: Estimator
     meta_optimizer: Optimizer
     start: LearnerState
+    sequence: Sequence[tuple[float, dict[str, Tensor]]] = ()
+
+    def replayed(self, learner: LearnerState, done: float) -> LearnerState:
+        """The learner with the recorded phi of this part of the training; as it is where none is replayed."""
+        phis = [phi for since, phi in self.sequence if since <= done] or [phi for _, phi in self.sequence[:1]]
+        return replace(learner, phi=phis[-1]) if phis else learner
 
 
 def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int) -> Replicate:
@@ -144,6 +151,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         ),
         meta_optimizer=meta,
         start=start,
+        sequence=_sequence(config, place),
     )
 
 
@@ -159,6 +167,22 @@ def _learned(config: TrialConfig, kind: Any, seed: int, place: Place) -> Learned
             raise SpecError("loss.from", f"{config.loss.from_!r} was learned for {loss.kind}, but the task is {kind}")
         return loss.to(place.device)
     return build_loss(config.loss, kind, seed=seed_of(seed, "phi")).to(place.device)
+
+
+def _sequence(config: TrialConfig, place: Place) -> list[tuple[float, dict[str, Tensor]]]:
+    if not config.loss.replay:
+        return []
+    if config.loss.from_ is None or config.learner.method != "offline":
+        raise SpecError("loss.replay", "needs learner.method: offline and loss.from: STUDY/ARM/ORDINAL; set both")
+    try:
+        found = find_sequence(config.loss.from_, place.studies)
+    except DataError as error:
+        raise SpecError("loss.from", str(error)) from None
+    device, last = place.device, found[-1][0]
+    return [
+        (step / last, {name: value.detach().to(device) for name, value in loss.named_parameters()})
+        for step, loss in found
+    ]
 
 
 def base_optimizer(config: TrialConfig) -> Optimizer:

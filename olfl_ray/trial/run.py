@@ -225,7 +225,7 @@ def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, 
         measured: list[dict[str, float]] = []
         for replicate, old in zip(replicates, state.replicates, strict=True):
             with _random_state(old.rng) as random:
-                learner, means = _chunk(config, replicate, old.learner, start, end)
+                learner, means = _chunk(config, replicate, replicate.replayed(old.learner, start / total), start, end)
             now = evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
             with _random_state(random.after):
                 slopes = gradients(replicate, learner, replicate.data.batch("train", "train", end))

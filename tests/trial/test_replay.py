@@ -1,0 +1,91 @@
+"""A learned loss that another trial recorded over time trains a new base learner, each phi at its part of the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from olfl_ray.errors import SpecError
+from olfl_ray.ledger import Commit, write_commit
+from olfl_ray.spec import TrialConfig
+from olfl_ray.storage import open_storage
+from olfl_ray.trial import Place, Progress, check, run
+
+SOURCE = "source/online/0"
+
+
+def config(method: str, steps: int, **loss: object) -> TrialConfig:
+    settings = {
+        "task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [8]}, "batch_size": 16},
+        "learner": {"method": method, "steps": steps, "optimizer": {"name": "sgd", "lr": 0.1}},
+        "meta": {"init_steps": 5, "eta_online": 1e-2},
+        "eval": {"every": 2},
+        "loss": loss,
+        "seeds": [1],
+    }
+    return TrialConfig.model_validate(settings)
+
+
+def phi(progress: Progress) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in progress.state.replicates[0].learner.phi.values()])
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[int, torch.Tensor]]:
+    """A finished online trial of 12 steps that committed every 4, and its phi after each commit."""
+    folder = tmp_path_factory.mktemp("home")
+    place = Place(cache=folder / "cache", studies=folder / "studies")
+    storage = open_storage(folder / "studies" / "source")
+    kept, parent = {}, None
+    for progress in run(config("online", 12), place):
+        if progress.state.step % 4 == 0 and progress.state.step > 0:
+            commit = Commit(
+                trial="online/0",
+                attempt=1,
+                position=progress.state.position,
+                step=progress.state.step,
+                outcome=progress.outcome,
+                report={},
+                parent=parent,
+            )
+            parent = write_commit(storage, commit, {**progress.learned_loss, "state.safetensors": b""}).key
+            kept[progress.state.step] = phi(progress)
+    assert list(kept) == [4, 8, 12]
+    return place, kept
+
+
+def test_each_phi_holds_at_its_part_of_the_training(recorded: tuple[Place, dict[int, torch.Tensor]]) -> None:
+    place, kept = recorded
+    replayed = list(run(config("offline", 24, **{"from": SOURCE, "replay": True}), place))
+    for progress in replayed:
+        began = progress.state.step - 2
+        assert torch.equal(phi(progress), kept[4 if began < 16 else 8]), (
+            "of twice the steps, from step 16 on the second"
+        )
+    final = list(run(config("offline", 24, **{"from": SOURCE}), place))
+    assert all(torch.equal(phi(progress), kept[12]) for progress in final)
+
+
+@pytest.mark.parametrize(
+    ("method", "loss", "says"),
+    [
+        ("online", {"from": SOURCE, "replay": True}, r"^loss\.replay: needs learner\.method: offline"),
+        ("offline", {"replay": True}, r"^loss\.replay: needs .* loss\.from"),
+        ("offline", {"from": "source/online/3", "replay": True}, r"^loss\.from: .*no trial 'online/3'"),
+    ],
+)
+def test_replay_without_a_recording_is_refused(
+    method: str, loss: dict[str, object], says: str, recorded: tuple[Place, dict[int, torch.Tensor]]
+) -> None:
+    with pytest.raises(SpecError, match=says):
+        check(config(method, 8, **loss), recorded[0])
+
+
+def test_replay_of_a_file_is_refused(recorded: tuple[Place, dict[int, torch.Tensor]], tmp_path: Path) -> None:
+    place, _ = recorded
+    for name, content in list(run(config("online", 12), place))[-1].learned_loss.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SpecError, match=r"^loss\.from: .*a file has one loss alone"):
+        check(config("offline", 8, **{"from": str(tmp_path), "replay": True}), place)
