@@ -18,7 +18,9 @@ def olfl_data() -> Path:
     """The folder that `OLFL_DATA` names."""
     found = os.environ.get("OLFL_DATA")
     if not found:
-        pytest.skip("OLFL_DATA is not set: it names a folder with mnist/, cifar-10/ and california-housing/")
+        pytest.skip(
+            "OLFL_DATA is not set: it names a folder with mnist/, cifar-10/ and the others that the message of a missing data set lists"
+        )
     return Path(found)
 
 
@@ -38,8 +40,9 @@ def s3_place(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test never writes to the home folder of whoever runs it."""
+    """A test never writes to the home folder, or the tracking store, of whoever runs it."""
     monkeypatch.delenv("OLFL_HOME", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

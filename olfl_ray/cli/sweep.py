@@ -184,10 +184,10 @@ def _print_result(result: Any, place: Any) -> None:
             markup=False,
         )
     out.print(f"report: {result.report}", soft_wrap=True, highlight=False)
-    if spec.tracking.uri is None:
+    if result.tracking_uri == place.tracking_uri:
         out.print(f"runs:   olfl ui --home {place.path}", soft_wrap=True, highlight=False)
     else:
-        out.print(f"runs:   {spec.tracking.uri}", soft_wrap=True, highlight=False)
+        out.print(f"runs:   {result.tracking_uri}", soft_wrap=True, highlight=False)
     if not result.finished:
         out.print(f"go on:  olfl sweep resume {spec.name} --home {place.path}", soft_wrap=True, highlight=False)
     if result.stopped:

@@ -170,7 +170,7 @@ class TrackingSpec(Strict):
     """Where MLflow keeps the runs."""
 
     uri: Annotated[str, Field(pattern=PRINTABLE)] | None = None
-    """MLflow tracking URI; null: SQLite in the home folder."""
+    """MLflow tracking URI; null: the environment's MLFLOW_TRACKING_URI, else SQLite in the home folder."""
     experiment: Annotated[str, Field(pattern=PRINTABLE)] = "olfl"
     """MLflow experiment."""
 

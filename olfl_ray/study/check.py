@@ -10,16 +10,27 @@ from olfl_ray.spec import StudySpec, TrialConfig, trial_config
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import storage_of
 from olfl_ray.sweep import scattered
+from olfl_ray.tracking import check_store
 from olfl_ray.trial import Place, check
 
-__all__ = ["check_study", "device_of"]
+__all__ = ["check_study", "check_trials", "device_of"]
 
 POINTS, TRIED = 64, 12
 """Points of each arm's search space whose form is checked before anything starts, and those that are tried on the data."""
 
 
 def check_study(spec: StudySpec, home: Home) -> None:
-    """Check the substance of every arm before anything starts.
+    """Check whatever can be checked before anything starts: every arm on its data, the cluster, the tracking store.
+
+    Raises:
+        UserError: Names the field, the value and the next move.
+    """
+    check_trials(spec, home)
+    check_store(home.tracking_of(spec.tracking.uri), spec.tracking.experiment)
+
+
+def check_trials(spec: StudySpec, home: Home) -> None:
+    """Check the substance of every arm, and that trials can be placed and kept.
 
     Raises:
         UserError: Names the field, the value and the next move.

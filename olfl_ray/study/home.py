@@ -10,6 +10,7 @@ from pathlib import Path
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.spec import NAME
 from olfl_ray.storage import POINTER, Storage, open_folder, open_storage
+from olfl_ray.tracking import FROM_ENVIRONMENT
 
 __all__ = ["Home"]
 
@@ -51,9 +52,13 @@ class Home:
         """The embedded tracking store."""
         return f"sqlite:///{self.path / 'mlflow.db'}"
 
+    def tracking_of(self, given: str | None) -> str:
+        """The tracking store of a study: what its spec gives, else what the environment names, else the embedded one."""
+        return given or os.environ.get(FROM_ENVIRONMENT) or self.tracking_uri
+
     @property
     def artifacts(self) -> Path:
-        """Artifacts of the embedded tracking store."""
+        """Artifacts of a tracking store without a server."""
         return self.path / "artifacts"
 
     @property

@@ -20,7 +20,7 @@ def load_loss(
     Args:
         source: Its file or folder; a sweep's trial, `STUDY/ARM/ORDINAL`; or the id of an MLflow run.
         home: Home folder of the trial or run; None: `OLFL_HOME`, else `./.olfl`.
-        tracking_uri: MLflow store of the run; None: the home folder's own.
+        tracking_uri: MLflow store of the run; None: `MLFLOW_TRACKING_URI`, else the home folder's own.
 
     Raises:
         DataError: There is none.
@@ -31,6 +31,6 @@ def load_loss(
     if re.fullmatch(r"[0-9a-f]{32}", str(source)):
         from olfl_ray.tracking import fetch_learned_loss
 
-        uri = tracking_uri or place.tracking_uri
-        return loss_from_bytes(*fetch_learned_loss(uri, str(source)), f"run {source}")
+        found = fetch_learned_loss(place.tracking_of(tracking_uri), str(source))
+        return loss_from_bytes(*found, f"run {source}")
     return find_loss(str(source), place.studies)

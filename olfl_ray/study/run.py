@@ -26,9 +26,9 @@ from olfl_ray.ledger import (
     TrialState,
     latest_attempt,
 )
-from olfl_ray.spec import StudySpec, TrialConfig, trial_config
+from olfl_ray.spec import StudySpec, TrialConfig, trial_config, without_secrets
 from olfl_ray.storage import Lease, Storage
-from olfl_ray.study.check import check_study, device_of
+from olfl_ray.study.check import check_trials, device_of
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import load, report_of, spec_in, storage_of
 from olfl_ray.sweep import Conductor, decision_steps
@@ -49,7 +49,7 @@ class StudyResult:
         state: Its trials.
         table: One row an arm.
         report: The report's page.
-        tracking_uri: Where MLflow keeps the runs.
+        tracking_uri: Where MLflow keeps the runs, without a password.
         undelivered: Trials that MLflow does not have yet; the next start delivers them.
         problem: Why not, in one line.
         finished: Whether nothing is left to do; else the next start goes on.
@@ -157,17 +157,16 @@ def _run(
     only: Sequence[str] | None = None,
 ) -> StudyResult:
     storage = storage_of(spec, home)
-    uri = spec.tracking.uri or home.tracking_uri
+    uri = home.tracking_of(spec.tracking.uri)
     begun = bool(storage.keys("ledger/"))
     if begun:
         ledger = Ledger.load(storage)
         _same_digest(spec, ledger.state)
         if not retried and _nothing_to_do(spec, ledger, storage, uri):
             return _result(spec, home, storage, ledger.state, uri, nothing_to_do=True)
-    check_study(spec, home)
-    artifacts = home.artifacts if spec.tracking.uri is None else None
+    check_trials(spec, home)
     if not begun:
-        open_store(uri, spec.tracking.experiment, artifacts)
+        open_store(uri, spec.tracking.experiment, home.artifacts)
         Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions())
     home.point_to(spec.name, storage)
     holder = f"olfl on {socket.gethostname()}"
@@ -176,7 +175,7 @@ def _run(
         _take_over(spec, ledger, storage, lease.epoch, retried, from_scratch)
 
         def connect() -> Runs:
-            client = open_store(uri, spec.tracking.experiment, artifacts)
+            client = open_store(uri, spec.tracking.experiment, home.artifacts)
             return Runs(client, spec, storage, _git_commit(), _datasets(spec, home))
 
         sink = Sink(connect, storage, uri)
@@ -271,7 +270,7 @@ def _result(
         state=state,
         table=final_table(spec, state),
         report=page,
-        tracking_uri=uri,
+        tracking_uri=without_secrets(uri),
         undelivered=undelivered,
         problem=problem,
         finished=finished,

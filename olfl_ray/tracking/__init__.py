@@ -3,6 +3,15 @@
 from olfl_ray.tracking.fetch import fetch_learned_loss
 from olfl_ray.tracking.runs import DatasetNote, Runs
 from olfl_ray.tracking.sink import Sink, undelivered
-from olfl_ray.tracking.store import open_store
+from olfl_ray.tracking.store import FROM_ENVIRONMENT, check_store, open_store
 
-__all__ = ["DatasetNote", "Runs", "Sink", "fetch_learned_loss", "open_store", "undelivered"]
+__all__ = [
+    "FROM_ENVIRONMENT",
+    "DatasetNote",
+    "Runs",
+    "Sink",
+    "check_store",
+    "fetch_learned_loss",
+    "open_store",
+    "undelivered",
+]

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from olfl_ray.errors import DataError
+from olfl_ray.spec import without_secrets
 
 __all__ = ["fetch_learned_loss"]
 
@@ -28,7 +29,8 @@ def fetch_learned_loss(uri: str, run: str) -> tuple[bytes, bytes]:
             folder = Path(MlflowClient(uri).download_artifacts(run, "learned_loss", scratch))
             return (folder / "learned_loss.safetensors").read_bytes(), (folder / "learned_loss.json").read_bytes()
         except (MlflowException, OSError) as error:
-            first = str(error).splitlines()[0]
+            first = without_secrets(str(error)).splitlines()[0]
             raise DataError(
-                f"run {run!r} in {uri} has no learned loss ({first}); name a finished run of an online or offline arm"
+                f"run {run!r} in {without_secrets(uri)} has no learned loss ({first}); "
+                "name a finished run of an online or offline arm"
             ) from None

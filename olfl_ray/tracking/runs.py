@@ -19,7 +19,7 @@ __all__ = ["DatasetNote", "Runs"]
 BATCH = 1000
 """Most metrics in one call, MLflow's limit."""
 STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
-STUDY_TAG, TRIAL_TAG = "olfl.study", "olfl.trial"
+STUDY_TAG, TRIAL_TAG, STORAGE_TAG = "olfl.study", "olfl.trial", "olfl.storage"
 DatasetNote = Mapping[str, Any]
 """An arm's data set for MLflow: name, digest (36 characters at most), source, rows."""
 
@@ -47,6 +47,8 @@ class Runs:
         self._runs: dict[str, str] = {}
         self._sent: dict[str, set[str]] = {}
         self._parent = self._find_or_create("study", self._tags("study"), spec.name)
+        # Where the studies are kept: who has a study's name alone finds it by this run.
+        client.set_tag(self._parent, STORAGE_TAG, storage.url.rpartition("/")[0])
         client.log_text(self._parent, spec.model_dump_json(indent=2, by_alias=True), "spec.json")
 
     def deliver(self, trial: TrialState) -> None:

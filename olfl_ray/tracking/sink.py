@@ -10,6 +10,7 @@ from pathlib import Path
 
 from olfl_ray.errors import SetupError
 from olfl_ray.ledger import Event, StudyState, TrialState
+from olfl_ray.spec import without_secrets
 from olfl_ray.storage import Storage
 from olfl_ray.tracking.runs import Runs
 
@@ -32,7 +33,7 @@ def _marks(storage: Storage, uri: str) -> dict[str, float]:
     """When each trial ended whose end was delivered to a store; without them, everything is delivered again."""
     try:
         found = json.loads(storage.read(MARKS))
-        return {str(name): float(ended) for name, ended in found[uri].items()}
+        return {str(name): float(ended) for name, ended in found[without_secrets(uri)].items()}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -134,10 +135,10 @@ class Sink:
     def _write_marks(self) -> None:
         self._marked = time.monotonic()
         try:
-            self._storage.write(MARKS, json.dumps({self._uri: self._marks}).encode())
+            self._storage.write(MARKS, json.dumps({without_secrets(self._uri): self._marks}).encode())
         except SetupError as error:
             self.problem = _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return without_secrets(str(error) or type(error).__name__).splitlines()[0]

@@ -1,44 +1,114 @@
-"""The tracking store: opened once before a study's first trial, and again by whoever delivers to it."""
+"""The tracking store: checked and opened before a study's first trial, and opened again by whoever delivers to it."""
 
 from __future__ import annotations
 
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from olfl_ray.errors import SetupError
+from olfl_ray.spec import without_secrets
 
-__all__ = ["open_store"]
+__all__ = ["FROM_ENVIRONMENT", "check_store", "open_store"]
+
+FROM_ENVIRONMENT = "MLFLOW_TRACKING_URI"
+"""The environment's tracking URI, where the spec has none."""
+_SQL = ("postgresql", "mysql", "mssql", "sqlite")
+_MOVES = {  # by words of the answer; the first that is found counts
+    "Invalid Host header": "start that server with this host's name: `mlflow server --allowed-hosts HOST:PORT,...`",
+    "error code 401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    "error code 403": "ask for permission there, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD anew",
+    "password": "set PGPASSWORD, or name a password file by PGPASSFILE",
+    "No module named": "install that driver (PostgreSQL: pip install 'olfl_ray[postgres]', postgresql+psycopg://...)",
+    "filesystem tracking backend": "name a database, such as sqlite:////FOLDER/mlflow.db, or a server",
+    "no file can be made": "grant yourself access, or name another file",
+    "not a database": "move that file away, or name another",
+}
 
 
-def open_store(uri: str, experiment: str, artifacts: Path | None) -> Any:
+def check_store(uri: str, experiment: str) -> None:
+    """See that a tracking store answers; nothing is made there.
+
+    Args:
+        uri: MLflow tracking URI.
+        experiment: Name of the experiment, which need not be there yet.
+
+    Raises:
+        SetupError: It does not answer.
+    """
+    with _explained(uri):
+        if urlsplit(uri).scheme.partition("+")[0] in _SQL:
+            _check_database(uri)
+        else:
+            _client(uri).get_experiment_by_name(experiment)
+
+
+def open_store(uri: str, experiment: str, artifacts: Path) -> Any:
     """The MLflow client of a tracking store, with the experiment made where it is not there.
 
     Args:
         uri: MLflow tracking URI.
         experiment: Name of the experiment.
-        artifacts: Folder of artifacts for a store without a server, else None.
+        artifacts: Folder of artifacts for a store without a server.
 
     Raises:
-        SetupError: The store can't be reached.
+        SetupError: The store does not answer.
     """
+    with _explained(uri):
+        database = urlsplit(uri).scheme.partition("+")[0] in _SQL
+        if database:
+            _check_database(uri)  # MLflow would try for a minute and a half
+        client = _client(uri)
+        if client.get_experiment_by_name(experiment) is None:
+            client.create_experiment(experiment, artifacts.resolve().as_uri() if database else None)
+        return client
+
+
+def _check_database(uri: str) -> None:
+    """Connect once, and look for a table: a file that is not there yet is not made."""
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    parts = urlsplit(uri)
+    file = Path(unquote(parts.path[1:])).absolute()
+    if parts.scheme.startswith("sqlite") and not file.exists():
+        folder = next(folder for folder in file.parents if folder.exists())
+        if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
+            raise PermissionError(f"{folder}: no file can be made there")
+        return
+    os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
+    engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
+    try:
+        with engine.connect() as connection:
+            engine.dialect.has_table(connection, "experiments")
+    finally:
+        engine.dispose()
+
+
+def _client(uri: str) -> Any:
+    from mlflow.tracking import MlflowClient
+
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # the sink says what goes wrong
+    return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Say what the store answered, and the next move, in one line without a password."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            from mlflow.tracking import MlflowClient
-
-            logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # the sink says what goes wrong
-            client = MlflowClient(tracking_uri=uri)
-            if client.get_experiment_by_name(experiment) is None:
-                client.create_experiment(experiment, None if artifacts is None else artifacts.resolve().as_uri())
-            return client
+            yield
     except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise SetupError(
-            f"tracking.uri: {uri} can't be reached ({reason}); start the server or correct the URI"
-        ) from None
+        said = without_secrets(str(error)).strip() or type(error).__name__
+        reason = said.splitlines()[0][:200]
+        move = next((move for words, move in _MOVES.items() if words in reason), "start the server, or correct the URI")
+        field = FROM_ENVIRONMENT if os.environ.get(FROM_ENVIRONMENT) == uri else "tracking.uri"
+        raise SetupError(without_secrets(f"{field}: {uri} can't be reached ({reason}); {move}")) from None

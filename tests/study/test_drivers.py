@@ -93,14 +93,16 @@ def test_a_paused_driver_that_wakes_up_after_another_took_over_stops_and_changes
     assert state.epoch == 2
 
 
-def test_mlflow_may_go_down_after_the_start_and_is_told_at_the_next(home: Path) -> None:
+def test_mlflow_may_go_down_after_the_start_and_is_told_at_the_next(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow.tracking import MlflowClient
 
     server = MlflowServer(f"sqlite:///{home / 'store.db'}", home / "server")
     server.start()
     try:
-        uri = ["--set", f"tracking.uri={server.uri}"]
-        driver = start("sweep", "run", "spec.yaml", *short(home), *uri, cwd=home, log="first")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("://", "://olfl:hunter2@"))
+        driver = start("sweep", "run", "spec.yaml", *short(home), cwd=home, log="first")
         wait_until(lambda: (state := state_of(home, "short")) is not None and state.trials)
         server.kill()
         assert driver.wait(200) == 0, (home / "first").read_text()
@@ -110,8 +112,11 @@ def test_mlflow_may_go_down_after_the_start_and_is_told_at_the_next(home: Path) 
         server.start()
         again = olfl("sweep", "resume", "short", "--home", home, cwd=home)
         assert again.returncode == 0, again.stderr
+        assert f"runs:   {server.uri.replace('://', '://***@')}" in again.stdout
         client = MlflowClient(server.uri)
         runs = client.search_runs([client.get_experiment_by_name("olfl").experiment_id])  # type: ignore[union-attr]
+        study = next(run for run in runs if run.data.tags["olfl.trial"] == "study")
+        assert study.data.tags["olfl.storage"] == (home / "studies").as_uri()
         assert sorted(run.data.tags["olfl.trial"] for run in runs) == ["baseline/0", "baseline/1", "study"]
         assert {run.info.status for run in runs} == {"FINISHED"}
         for run in runs:
@@ -120,6 +125,8 @@ def test_mlflow_may_go_down_after_the_start_and_is_told_at_the_next(home: Path) 
                 assert [point.step for point in points] == list(range(50, 2001, 50))
                 assert [dataset.dataset.name for dataset in run.inputs.dataset_inputs] == ["digits"]
         assert "nothing to do" in olfl("sweep", "resume", "short", "--home", home, cwd=home).stdout
+        for path in (path for path in home.rglob("*") if path.is_file()):
+            assert b"hunter2" not in path.read_bytes(), path
     finally:
         server.kill()
 

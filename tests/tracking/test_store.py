@@ -1,0 +1,69 @@
+"""A tracking store that can't be used is refused at once, in one line without a password; a check makes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from olfl_ray.errors import SetupError
+from olfl_ray.tracking import check_store, open_store
+
+CLOSED = "127.0.0.1:9"
+WRONG = {
+    f"postgresql+psycopg://olfl@{CLOSED}/x": "start the server, or correct the URI",
+    f"http://{CLOSED}": "start the server, or correct the URI",
+    "sqlite:////dev/null/x.db": "no file can be made there",
+    "mysql+nodriver://olfl@db/x": "nodriver",
+    "file:///nowhere/mlruns": "name a database",
+    "nonsense://x": "nonsense",
+}
+
+
+def check(uri: str, scratch: Path) -> None:
+    check_store(uri, "olfl")
+
+
+def begin(uri: str, scratch: Path) -> None:
+    open_store(uri, "olfl", scratch / "artifacts")
+
+
+@pytest.mark.parametrize("use", [check, begin])
+@pytest.mark.parametrize("uri", WRONG)
+def test_a_store_that_cannot_be_used_is_one_line_at_once(
+    use: Callable[[str, Path], None], uri: str, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(SetupError) as caught:
+        use(uri, tmp_path)
+    assert time.monotonic() - began < 20
+    assert str(caught.value).startswith(f"tracking.uri: {uri} can't be reached (")
+    assert WRONG[uri] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_environment_is_named_where_the_uri_is_its_own_and_its_password_stays_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"postgresql+psycopg://olfl:hunter2@{CLOSED}/x"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(SetupError, match=r"^MLFLOW_TRACKING_URI: postgresql\+psycopg://olfl:\*\*\*@") as caught:
+        check(uri, tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_check_makes_nothing_and_finds_a_file_that_is_no_database(tmp_path: Path) -> None:
+    check(f"sqlite:///{tmp_path}/not/yet/there.db", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "notes.txt").write_text("no database " * 100)
+    with pytest.raises(SetupError, match=r"file is not a database\); move that file away"):
+        check(f"sqlite:///{tmp_path}/notes.txt", tmp_path)
+
+
+def test_artifacts_of_a_database_lie_in_the_given_folder(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    client = open_store(uri, "olfl", tmp_path / "artifacts")
+    check(uri, tmp_path)
+    assert client.get_experiment_by_name("olfl").artifact_location == (tmp_path / "artifacts").as_uri()
