@@ -228,11 +228,12 @@ def _start_ray() -> bool:
     Raises:
         SetupError: The cluster can't be reached.
     """
-    if ray.is_initialized():
-        return False
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one prints a banner even when told to be silent
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # of Tune's state, which is never restored: the ledger is
+    if ray.is_initialized():
+        return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # The study's own view says what becomes of a trial; Ray's and Tune's words on lost workers would tear it.
