@@ -27,7 +27,7 @@ class TaskData:
     """Batches and evaluation sets of one replicate.
 
     Scalers are fitted on its train split alone: mean and standard deviation a feature, or a channel of images;
-    regression targets likewise.
+    regression targets likewise. A missing value (NaN) takes its feature's mean there.
 
     Args:
         dataset: All rows.
@@ -47,7 +47,8 @@ class TaskData:
         self._augment, self._batch_size, self._seed = augment == "crop_flip", batch_size, seed
         self._device = torch.device(device)
         self.input_shape: tuple[int, ...] = tuple(dataset.x.shape[1:])
-        mean, sd = _moments(dataset.x, splits.train)
+        x = _filled(dataset.x, splits.train)
+        mean, sd = _moments(x, splits.train)
         self._mean, self._sd = mean.to(self._device), sd.to(self._device)
         self.target_scale: Tensor | None = None
         y = dataset.y
@@ -57,7 +58,8 @@ class TaskData:
             y = (y - center) / scale
             self.target_scale = scale.to(self._device)
         self._rows = {part: getattr(splits, part).to(self._device) for part in PARTS}
-        self._x, self._y = dataset.x_on(self._device), y.to(self._device)
+        self._x = dataset.x_on(self._device) if x is dataset.x else x.to(self._device)
+        self._y = y.to(self._device)
         self._blocks: dict[tuple[str, str], tuple[int, Tensor, Tensor]] = {}
 
     def batch(self, stream: str, part: Literal["train", "meta"], step: int) -> tuple[Tensor, Tensor]:
@@ -99,6 +101,13 @@ class TaskData:
             kept = (block, index.to(self._device), change.to(self._device))
             self._blocks[stream, part] = kept
         return kept[1][offset], kept[2][offset] if self._augment else kept[2]
+
+
+def _filled(x: Tensor, rows: Tensor) -> Tensor:
+    """Missing values at their feature's mean over some rows; `x` itself where none is missing."""
+    if not x.is_floating_point() or not (missing := x.isnan()).any():
+        return x
+    return torch.where(missing, x[rows].nanmean(0), x)
 
 
 def _moments(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from olfl_ray.data.dataset import Dataset
-from olfl_ray.data.sources import SOURCES, Arrays
+from olfl_ray.data.finding import Arrays
+from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import DataError, SetupError, SpecError
 from olfl_ray.plugins import load_builder, nearest
 
@@ -39,7 +40,7 @@ def describe() -> list[tuple[str, str, int, tuple[int, ...], str]]:
         elif root and all((Path(root) / file).exists() for file in source.files):
             where = root
         else:
-            where = "download, or OLFL_DATA"
+            where = "download, or OLFL_DATA" if source.downloads else "OLFL_DATA"
         found.append((name, source.kind, source.rows, source.shape, where))
     return found
 

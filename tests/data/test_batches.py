@@ -43,6 +43,24 @@ def images(rows: int = 100, channels: int = 3, height: int = 12, width: int = 9)
     )
 
 
+def test_a_missing_value_takes_the_mean_of_its_features_train_rows(diabetes: data.Dataset) -> None:
+    """So it is 0 after scaling, whatever the rows outside train hold."""
+    splits = split(diabetes)
+    x = diabetes.x.clone()
+    gone = (int(splits.train[0]), int(splits.test[0]))
+    x[gone, 3] = torch.nan
+    found = batches(replace(diabetes, x=x), splits)
+    x[splits.test[1:], 3] = 1e6
+    moved = batches(replace(diabetes, x=x), splits)
+    for own in (found, moved):
+        assert own.evaluation("train")[0][0, 3].abs() < 1e-5
+        assert own.evaluation("test")[0][0, 3].abs() < 1e-5
+    assert torch.equal(found.evaluation("train")[0], moved.evaluation("train")[0])
+    rest = x[splits.train[1:], 3]
+    sd = (rest.std(correction=0).square() * (len(rest) / (len(rest) + 1))).sqrt()
+    torch.testing.assert_close(found.evaluation("train")[0][1:, 3], (rest - rest.mean()) / sd)
+
+
 @pytest.mark.parametrize("name", ["digits", "diabetes", "images"])
 def test_rows_outside_train_do_not_move_a_train_batch(name: str, request: pytest.FixtureRequest) -> None:
     dataset = images() if name == "images" else request.getfixturevalue(name)

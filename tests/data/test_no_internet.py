@@ -11,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from olfl_ray import data
-from olfl_ray.data import sources
+from olfl_ray.data import finding
 from olfl_ray.errors import DataError
 
 FIRST_FILES = {
     "mnist": "mnist/train-images-idx3-ubyte.gz",
     "cifar10": "cifar-10/train.parquet",
     "california-housing": "california-housing/cal_housing.data.gz",
+    "cifar100": "cifar-100/train-0-of-5.parquet",
+    "communities-crime": "communities-crime/communities.data",
+    "fashion-mnist": "fashion-mnist/train-images-idx3-ubyte.gz",
+    "svhn": "svhn/train_32x32.mat",
 }
 
 
@@ -74,13 +78,25 @@ def test_message_says_both_ways_within_seconds(name: str, root: str | None, tmp_
 @pytest.mark.filterwarnings("ignore:Retry downloading")
 @pytest.mark.parametrize("name", sorted(FIRST_FILES))
 def test_silent_server_is_given_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(finding, "SILENCE_SECONDS", 0.2)
     before = socket.getdefaulttimeout()
     began = time.monotonic()
     with pytest.raises(DataError, match="timed out"):
         data.load(name, {}, cache=tmp_path, root=None)
     assert time.monotonic() - began < 20
     assert socket.getdefaulttimeout() == before
+
+
+def test_a_part_that_cannot_be_downloaded_says_what_can(
+    tmp_path: Path, refused: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        DataError, match=r"^task\.dataset: cifar100-400 is not here: set OLFL_DATA .* or use cifar100, "
+    ):
+        data.load("cifar100-400", {}, cache=tmp_path, root=None)
+    monkeypatch.delenv("OLFL_DATA", raising=False)
+    where = {entry[0]: entry[-1] for entry in data.describe()}
+    assert (where["cifar100"], where["cifar100-400"]) == ("download, or OLFL_DATA", "OLFL_DATA")
 
 
 def test_bundled_sets_need_neither(tmp_path: Path, refused: None) -> None:

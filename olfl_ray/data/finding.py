@@ -1,0 +1,118 @@
+"""Files of a data set: found under OLFL_DATA and checked, or downloaded; what is read from them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from olfl_ray.errors import DataError
+
+__all__ = ["Arrays", "Files", "Source", "downloading", "fetch", "find"]
+
+SILENCE_SECONDS = 10.0
+"""A download's server that says nothing for so long is given up."""
+
+Files = dict[str, str]
+"""Path under OLFL_DATA -> SHA-256 of the content; MD5 where the makers give that alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """A data set as arrays: `x` (N, ...), `y` (N,) integers or (N, C) floats, number of training rows, where from.
+
+    NaN in x is a missing value.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    train_rows: int | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A built-in data set: its kind, rows, shape, how it is read, its files, and whether it can be downloaded instead."""
+
+    kind: str
+    rows: int
+    shape: tuple[int, ...]
+    read: Callable[[Path | None, Path], Arrays]
+    files: Files
+    downloads: bool = True
+
+
+def find(root: Path | None, files: Files) -> list[bytes] | None:
+    """The files under OLFL_DATA, checked; None where none of them is there.
+
+    Raises:
+        DataError: One is missing, truncated or altered.
+    """
+    if root is None or not any((root / name).exists() for name in files):
+        return None
+    contents = []
+    for name, wanted in files.items():
+        path = root / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{path}: {error.strerror}; put the file there, or unset OLFL_DATA to download the data set"
+            ) from None
+        if (wrong := _difference(content, wanted)) is not None:
+            raise DataError(
+                f"{path}: {wrong}; it is truncated or altered: copy it again, or unset OLFL_DATA to download the data set"
+            )
+        contents.append(content)
+    return contents
+
+
+@contextlib.contextmanager
+def downloading(name: str, root: Path | None, files: Files) -> Iterator[None]:
+    """Whatever goes wrong in a download, a silent server too, is a message that says both ways to the data set.
+
+    Raises:
+        DataError: The download failed.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_SECONDS)
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        here = "is not here" if root is None else f"is not in OLFL_DATA={root}"
+        raise DataError(
+            f"task.dataset: {name} {here}: set OLFL_DATA to a folder with {', '.join(files)}; or run "
+            f"`olfl data prepare {name}` where there is internet (the download failed: {reason})"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def fetch(url: str, wanted: str) -> bytes:
+    """A file from the internet, checked.
+
+    Raises:
+        DataError: It is another one than `wanted` says.
+        OSError: It can't be had.
+    """
+    with urllib.request.urlopen(url) as answer:
+        content: bytes = answer.read()
+    if (wrong := _difference(content, wanted)) is not None:
+        raise DataError(f"{url}: {wrong}")
+    return content
+
+
+def _difference(content: bytes, wanted: str) -> str | None:
+    """How a content's checksum differs; None where it does not."""
+    kind = "MD5" if len(wanted) == 32 else "SHA-256"
+    digest = hashlib.new(kind.replace("-", ""), content, usedforsecurity=False).hexdigest()
+    if digest == wanted:
+        return None
+    return f"has {kind} {digest[:16]}… ({len(content)} bytes), expected {wanted[:16]}…"
