@@ -18,9 +18,7 @@ def olfl_data() -> Path:
     """The folder that `OLFL_DATA` names."""
     found = os.environ.get("OLFL_DATA")
     if not found:
-        pytest.skip(
-            "OLFL_DATA is not set: it names a folder with mnist/, cifar-10/ and the others that the message of a missing data set lists"
-        )
+        pytest.skip("OLFL_DATA is not set: it names a folder with mnist/, cifar-10/ and the other data sets")
     return Path(found)
 
 
