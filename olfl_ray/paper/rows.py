@@ -1,0 +1,113 @@
+"""The rows of the paper's claim: each is a study of methods; its fixed, tuned and short forms are derived here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from olfl_ray.errors import SpecError
+from olfl_ray.plugins import nearest
+from olfl_ray.spec import Strict, StudySpec, parse_as, parse_spec, read_spec
+
+__all__ = ["BASELINE", "METHODS", "OFFLINE", "ONLINE", "PREFIX", "Card", "Scale", "Settings", "read_cards", "study_of"]
+
+Scale: TypeAlias = Literal["full", "short"]
+Settings: TypeAlias = Literal["fixed", "tuned"]
+
+INDEX = "rows.yaml"
+PREFIX = "paper-"
+"""First letters of the names of a row's studies."""
+
+BASELINE, OFFLINE, ONLINE = "baseline", "offline", "online"
+"""The arms that the claim is about."""
+
+METHODS: dict[str, str] = {
+    BASELINE: "task loss",
+    OFFLINE: "offline (ML3)",
+    ONLINE: "online (AdaLFL)",
+    "online_lr": "online learning rate",
+    "label_smoothing": "label smoothing",
+    "focal": "focal loss",
+    "poly1": "Poly-1",
+    "more_data": "task loss, train + meta rows",
+    "same_compute": "task loss, same compute",
+}
+"""What an arm of that name is; an arm of another name is called by it."""
+
+
+class Card(Strict):
+    """What is said of a row beside its study."""
+
+    title: str
+    """Its name in the document: data set and base learner."""
+    short: dict[str, Any] = {}
+    """What `--scale short` changes, merged into the study."""
+    notes: list[str] = []
+    """What was tried, and what a reader must know; printed in the document."""
+
+
+class _Index(Strict):
+    rows: dict[str, Card]
+
+
+def read_cards(folder: Path) -> dict[str, Card]:
+    """The rows of a folder, in the document's order.
+
+    Raises:
+        SpecError: The folder's index can't be read, or breaks a rule.
+    """
+    path = folder / INDEX
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SpecError("--folder", f"{path} can't be read ({error.strerror}); name the folder of the rows") from None
+    return parse_as(_Index, data, source=str(path)).rows
+
+
+def study_of(
+    row: str,
+    *,
+    folder: Path,
+    settings: Settings,
+    scale: Scale,
+    seeds: int = 10,
+    overrides: Sequence[str] = (),
+) -> StudySpec:
+    """The study of a row: `paper-ROW-SETTINGS`, and `-short` after it at that scale.
+
+    Args:
+        row: Name of the row.
+        folder: Folder of the rows.
+        settings: fixed: every arm at the row's own settings, nothing is searched; tuned: as the row's file says, with an
+            equal number of search trials an arm.
+        scale: full, or short as the row's card says.
+        seeds: Fresh seeds on which each arm is reported.
+        overrides: `a.b=c` texts.
+
+    Raises:
+        SpecError: There is no such row, or its spec breaks a rule.
+    """
+    cards = read_cards(folder)
+    if row not in cards:
+        raise SpecError("ROW", f"there is no row {row!r}{nearest(row, list(cards))}; there are: {', '.join(cards)}")
+    path = folder / f"{row}.yaml"
+    data = read_spec(path).model_dump(mode="json", by_alias=True)
+    if scale == "short":
+        data = _merged(data, cards[row].short)
+    if settings == "fixed":
+        data["replicates"], data["search"] = 1, {**data["search"], "parameters": {}, "pruner": {"name": "none"}}
+        data["arms"] = {arm: {**spec, "trials": 1, "parameters": {}} for arm, spec in data["arms"].items()}
+    data["confirm"] = {"seeds": seeds}
+    name = f"{PREFIX}{row}-{settings}" + ("-short" if scale == "short" else "")
+    return parse_spec(json.dumps(data).encode(), source=str(path), overrides=overrides, name=name)
+
+
+def _merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merged key by key; anything else is replaced."""
+    found = dict(data)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = _merged(found[key], value) if both else value
+    return found
