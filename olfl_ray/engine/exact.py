@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.tangents import Tangents
 from olfl_ray.engine.unroll import Point, unroll
 
 __all__ = ["exact"]
@@ -65,7 +66,7 @@ def exact(
 def _forward_mode(problem: Problem, point: Point, w: Params) -> Tensor:
     """u = J_f w with the train pass's own batch statistics and dropout mask."""
     x, _ = point.batch
-    with problem.replay(point.random, x), torch.no_grad(), forward_ad.dual_level():
+    with problem.replay(point.random, x), torch.no_grad(), forward_ad.dual_level(), Tangents():
         dual = {name: forward_ad.make_dual(point.theta[name], w[name]) for name in point.theta}
         output_BC, u_BC = forward_ad.unpack_dual(problem.quiet_forward(dual, point.buffers, x))
     return torch.zeros_like(output_BC) if u_BC is None else u_BC
@@ -74,10 +75,10 @@ def _forward_mode(problem: Problem, point: Point, w: Params) -> Tensor:
 def _transposed_twice(problem: Problem, point: Point, w: Params) -> Tensor:
     """u = d <g, w> / d df, where g = J_f^T df."""
     assert point.backward is not None
-    df_BC, g = point.backward
-    reached = [(value, w[name]) for name, value in zip(point.theta, g, strict=True) if value.requires_grad]
-    outputs, seeds = [value for value, _ in reached], [seed for _, seed in reached]
-    (u_BC,) = torch.autograd.grad(outputs, df_BC, seeds, materialize_grads=True)
+    df_BC, edges = point.backward
+    reached = [(edge, w[name]) for name, edge in zip(point.theta, edges, strict=True) if edge is not None]
+    ends, seeds = [edge for edge, _ in reached], [seed for _, seed in reached]
+    (u_BC,) = torch.autograd.grad(ends, df_BC, seeds, materialize_grads=True)
     return u_BC
 
 

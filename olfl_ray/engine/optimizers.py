@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Adam", "Optimizer", "Params", "Sgd", "clip_by_norm", "global_norm"]
+__all__ = ["Adam", "Optimizer", "Params", "Sgd", "clip_scale", "global_norm"]
 
 Params = Mapping[str, Tensor]
 """Tensors by name: parameters, gradients, or an optimizer's state."""
@@ -29,17 +29,19 @@ def global_norm(tensors: Params) -> Tensor:
     return _root((flat * flat).sum())
 
 
-def clip_by_norm(grads: Params, limit: float | None) -> Params:
-    """Scale the gradient so that its global norm is at most `limit`; None changes no value.
+def clip_scale(norm: Tensor, limit: float) -> Tensor:
+    """The factor that makes a gradient of that norm at most `limit` long."""
+    return (limit / (norm + 1e-6)).clamp(max=1.0)
+
+
+def _taken(grads: dict[str, Tensor], name: str, scale: Tensor | None) -> Tensor:
+    """One gradient out of `grads`, clipped, so that its memory is free once it is used.
 
     What it gives is contiguous: strides would outlive the step in the optimizer's state, and a restored state, which
     is contiguous, would then round differently.
     """
-    grads = {name: grad.contiguous() for name, grad in grads.items()}
-    if limit is None:
-        return grads
-    scale = (limit / (global_norm(grads) + 1e-6)).clamp(max=1.0)
-    return {name: grad * scale for name, grad in grads.items()}
+    grad = grads.pop(name).contiguous()
+    return grad if scale is None else grad * scale
 
 
 def _moved(value: Tensor, direction: Tensor, lr: float | Tensor) -> Tensor:
@@ -58,13 +60,13 @@ class Optimizer(ABC):
 
     @abstractmethod
     def update(
-        self, params: Params, grads: Params, state: Params, lr: float | Tensor
+        self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """One step.
 
         Args:
             params: theta.
-            grads: g, the same names and shapes.
+            grads: g, the same names and shapes. It is emptied on the way: what the caller does not hold is freed.
             state: From `init` or the step before.
             lr: alpha, a number or a scalar tensor.
 
@@ -92,12 +94,12 @@ class Sgd(Optimizer):
         return {name: torch.zeros_like(value) for name, value in params.items()}
 
     def update(
-        self, params: Params, grads: Params, state: Params, lr: float | Tensor
+        self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        grads = clip_by_norm(grads, self.clip_norm)
+        scale = None if self.clip_norm is None else clip_scale(global_norm(grads), self.clip_norm)
         new_params, new_state = {}, {}
         for name, value in params.items():
-            direction = grads[name]
+            direction = _taken(grads, name, scale)
             if self.weight_decay:
                 direction = direction.add(value, alpha=self.weight_decay)
             if self.momentum:
@@ -130,16 +132,16 @@ class Adam(Optimizer):
         return {**state, "t": torch.zeros((), dtype=torch.float64, device=first.device)}
 
     def update(
-        self, params: Params, grads: Params, state: Params, lr: float | Tensor
+        self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        grads = clip_by_norm(grads, self.clip_norm)
+        scale = None if self.clip_norm is None else clip_scale(global_norm(grads), self.clip_norm)
         t = state["t"] + 1
         dtype = next(iter(params.values())).dtype
         m_scale, v_scale = (1 / (1 - self.beta1**t)).to(dtype), (1 / (1 - self.beta2**t)).to(dtype)
         new_params: dict[str, Tensor] = {}
         new_state: dict[str, Tensor] = {"t": t}
         for name, value in params.items():
-            grad = grads[name]
+            grad = _taken(grads, name, scale)
             if self.weight_decay and not self.decoupled:
                 grad = grad.add(value, alpha=self.weight_decay)
             m = (self.beta1 * state[f"m.{name}"]).add(grad, alpha=1 - self.beta1)

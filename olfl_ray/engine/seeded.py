@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Seeded"]
+__all__ = ["Seeded", "convolution", "geometry_of", "normalised_backward"]
+
+Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
+"""Stride, padding and dilation by side, and groups."""
 
 
 class Seeded(TorchFunctionMode):
@@ -42,25 +45,27 @@ def _convolve(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    if isinstance(padding, str):
+    geometry = geometry_of(input, weight, stride, padding, dilation, groups)
+    if geometry is None:
         return func(input, weight, bias, stride, padding, dilation, groups)
-    sides = weight.dim() - 2
-    if input.dim() != sides + 2:
-        return func(input, weight, bias, stride, padding, dilation, groups)
-    geometry = tuple(
-        (value,) * sides if isinstance(value, int) else tuple(value) * (sides if len(value) == 1 else 1)
-        for value in (stride, padding, dilation)
-    )
-    value: Tensor = _Convolution.apply(input, weight, bias, (*geometry, groups))  # type: ignore[no-untyped-call]
+    value: Tensor = _Convolution.apply(input, weight, bias, geometry)  # type: ignore[no-untyped-call]
     return value
 
 
-def _convolution(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    geometry: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int],
-) -> Tensor:
+def geometry_of(x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry | None:
+    """What `torch.convolution` takes for the arguments of `conv1d/2d/3d`; None where it takes no such thing."""
+    sides = weight.dim() - 2
+    if isinstance(padding, str) or x.dim() != sides + 2:
+        return None
+    stride, padding, dilation = (
+        (value,) * sides if isinstance(value, int) else tuple(value) * (sides if len(value) == 1 else 1)
+        for value in (stride, padding, dilation)
+    )
+    return stride, padding, dilation, groups
+
+
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+    """One convolution, of any number of sides."""
     stride, padding, dilation, groups = geometry
     return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
 
@@ -70,7 +75,7 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry = geometry
-        return _convolution(x, weight, bias, geometry)
+        return convolution(x, weight, bias, geometry)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -86,7 +91,7 @@ class _ConvolutionBackward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor, geometry: Any, wanted: Any) -> Any:
         ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
+        ctx.geometry, ctx.shape = geometry, grad.shape
         ctx.set_materialize_grads(False)
         stride, padding, dilation, groups = geometry
         outputs = [grad.shape[1]] if wanted[2] else None
@@ -100,12 +105,12 @@ class _ConvolutionBackward(torch.autograd.Function):
         along_x, along_weight, along_bias = along
         total: Tensor | None = None
         if along_weight is not None:
-            total = _convolution(x, along_weight, along_bias, ctx.geometry)
+            total = convolution(x, along_weight, along_bias, ctx.geometry)
         elif along_bias is not None:
-            raise AssertionError("a bias has a direction but its weight has none")
+            total = along_bias.reshape(1, -1, *([1] * (x.dim() - 2))).expand(ctx.shape)
         if along_x is not None:
-            moved = _convolution(along_x, weight, None, ctx.geometry)
-            total = moved if total is None else total.add_(moved)
+            moved = convolution(along_x, weight, None, ctx.geometry)
+            total = moved if total is None else moved.add_(total)
         return total, None, None, None, None
 
 
@@ -166,7 +171,7 @@ class _BatchNormBackward(torch.autograd.Function):
         ctx.save_for_backward(x, weight, mean_D, invstd_D)
         ctx.eps = eps
         ctx.set_materialize_grads(False)
-        return _normalised_backward(grad, x, weight, mean_D, invstd_D, eps, wanted)
+        return normalised_backward(grad, x, weight, mean_D, invstd_D, eps, wanted)
 
     @staticmethod
     def backward(ctx: Any, *along: Tensor | None) -> Any:
@@ -174,7 +179,7 @@ class _BatchNormBackward(torch.autograd.Function):
         along_x, along_weight, along_bias = along
         total: Tensor | None = None
         if along_x is not None:  # from df to dx a batch norm's backward pass is symmetric
-            total, _, _ = _normalised_backward(
+            total, _, _ = normalised_backward(
                 along_x.contiguous(), x, weight_D, mean_D, invstd_D, ctx.eps, (True, False, False)
             )
         if along_weight is not None or along_bias is not None:
@@ -186,9 +191,10 @@ class _BatchNormBackward(torch.autograd.Function):
         return total, None, None, None, None, None, None
 
 
-def _normalised_backward(
+def normalised_backward(
     grad: Tensor, x: Tensor, weight: Tensor, mean_D: Tensor, invstd_D: Tensor, eps: float, wanted: Any
 ) -> Any:
+    """A batch norm's gradients in its input, gain and shift, those that are wanted."""
     return torch.ops.aten.native_batch_norm_backward(
         grad, x, weight, None, None, mean_D, invstd_D, True, eps, list(wanted)
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd, clip_by_norm, global_norm
+from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd, clip_scale, global_norm
 from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
 
@@ -183,7 +183,10 @@ def _meta_update(
     phi: Params, grads: Params, state: Params, eta: float, optimizer: Optimizer, clip_norm: float | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     norm = global_norm(grads)
-    new_phi, new_state = optimizer.update(phi, clip_by_norm(grads, clip_norm), state, eta)
+    if clip_norm is not None:
+        scale = clip_scale(norm, clip_norm)
+        grads = {name: grad * scale for name, grad in grads.items()}
+    new_phi, new_state = optimizer.update(phi, dict(grads), state, eta)
     return new_phi, new_state, norm
 
 

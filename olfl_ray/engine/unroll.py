@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Batch, Problem, leaves
@@ -27,12 +28,13 @@ class Point:
         theta: Parameters before the step.
         buffers: Buffers before the step.
         opt_state: State of the base optimizer before the step.
-        g: grad_theta M_phi.
+        g: grad_theta M_phi; empty where the update is linear in it and no derivative needs it.
         batch: The train batch.
         random: State that the forward pass drew from, None where it draws nothing.
         outputs_BC: f_theta(x), kept of the first step alone.
-        along_phi: From u to d <dM_phi/df, u> / d phi, kept of the first step alone.
-        backward: The first step's g as a function of df, where its graph is kept.
+        along_phi: From u to d <dM_phi/df, u> / d phi, kept of the first step alone, and only beside its backward pass:
+            what it holds, the loss network's units for every output of the batch, is quickly computed anew.
+        backward: df and, where the graph is kept, the ends of g as a function of it; None: g does not depend on df.
     """
 
     theta: Params
@@ -43,7 +45,7 @@ class Point:
     random: Tensor | None
     outputs_BC: Tensor | None = None
     along_phi: Callable[[Tensor], dict[str, Tensor]] | None = None
-    backward: tuple[Tensor, Sequence[Tensor]] | None = None
+    backward: tuple[Tensor, Sequence[GradientEdge | None]] | None = None
 
 
 OutputsAlong = Callable[[Problem, Point, Params], Tensor]
@@ -78,22 +80,24 @@ def unroll(
     At the first step no lambda is needed, and d <g, w> / d phi = d/dphi < dM_phi/df, u >, u = J_f w: no Hessian there.
     """
     points: list[Point] = []
+    scale = problem.optimizer.gradient_factor(lr) if len(train) == 1 else None
     live: Params = buffers
     learned_loss = task_loss = torch.zeros(())
     for batch in train:
-        point, live_next, learned_loss = _point(
+        point, g, live, learned_loss = _point(
             problem, theta, live, opt_state, phi, batch, keep_backward=keep_backward and not points
         )
+        assert point.outputs_BC is not None
         with torch.no_grad():
-            theta, opt_state = problem.optimizer.update(theta, point.g, opt_state, lr)
-            assert point.outputs_BC is not None
             task_loss = problem.task_loss(point.outputs_BC, batch[1])
-        points.append(replace(point, outputs_BC=None, along_phi=None) if points else point)
-        live = live_next
+            point = replace(point, g=dict(g) if scale is None else {}, outputs_BC=None if points else point.outputs_BC)
+            theta, opt_state = problem.optimizer.update(theta, g, opt_state, lr)
+        points.append(point)
     ahead = leaves(theta)
     meta_loss = problem.task_loss(problem.quiet_forward(ahead, live, meta[0]), meta[1])
     found = torch.autograd.grad(meta_loss, list(ahead.values()), materialize_grads=True)
     adjoint: Params = dict(zip(ahead, found, strict=True))
+    del found
     phi_grad: dict[str, Tensor] = {}
     sigma: Params = {}
     w: Params
@@ -103,15 +107,17 @@ def unroll(
         adjoint = {name: value + curved[name] for name, value in direct.items()}
         phi_grad = {name: phi_grad[name] + value if phi_grad else value for name, value in along_phi.items()}
     first = points[0]
-    scale = problem.optimizer.gradient_factor(lr) if len(points) == 1 else None
     w = adjoint
     if scale is None:
         w, _, _ = _through_update(problem, first, lr, adjoint, sigma, gradient_only=True)
     u_BC = outputs_along(problem, first, w)
     if scale is not None:
         u_BC = u_BC * scale
-    assert first.along_phi is not None
-    along_phi = first.along_phi(u_BC)
+    along = first.along_phi
+    if along is None:
+        assert first.outputs_BC is not None
+        _, _, along = problem.outputs_gradient(phi, first.outputs_BC, first.batch[1])
+    along_phi = along(u_BC)
     return StepResult(
         theta=dict(theta),
         buffers={name: value.detach() for name, value in live.items()},
@@ -132,28 +138,34 @@ def _point(
     batch: Batch,
     *,
     keep_backward: bool,
-) -> tuple[Point, dict[str, Tensor], Tensor]:
-    """One base step's g = J_f^T dM/df; the buffers after its forward pass; M_phi."""
+) -> tuple[Point, dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """Where one base step is taken, still without g; g = J_f^T dM/df; the buffers after the forward pass; M_phi."""
     x, y = batch
     random, theta_leaves = problem.random_state(x), leaves(theta)
     with Seeded() if keep_backward else contextlib.nullcontext():
         outputs_BC, live = problem.train_forward(theta_leaves, buffers, x)
     learned_loss, df_BC, along_phi = problem.outputs_gradient(phi, outputs_BC, y)
-    df_BC.requires_grad_(keep_backward)
+    kept = None
+    if keep_backward:
+        kept = along_phi
+        df_BC.requires_grad_()
+    del along_phi
     inputs = list(theta_leaves.values())
     g = torch.autograd.grad(outputs_BC, inputs, df_BC, create_graph=keep_backward, materialize_grads=True)
     point = Point(
         theta=theta,
         buffers=buffers,
         opt_state=opt_state,
-        g={name: value.detach() for name, value in zip(theta, g, strict=True)},
+        g={},
         batch=batch,
         random=random,
         outputs_BC=outputs_BC.detach(),
-        along_phi=along_phi,
-        backward=(df_BC, g) if keep_backward else None,
+        along_phi=kept,
+        backward=(df_BC, [get_gradient_edge(value) if value.requires_grad else None for value in g])
+        if keep_backward
+        else None,
     )
-    return point, live, learned_loss
+    return point, {name: value.detach() for name, value in zip(theta, g, strict=True)}, live, learned_loss
 
 
 def _through_update(
@@ -162,7 +174,7 @@ def _through_update(
     """(dU/dg)^T, (dU/dtheta)^T and (dU/ds)^T of (lambda, sigma): autograd through the optimizer's arithmetic alone."""
     g = leaves(point.g)
     theta, state = (point.theta, point.opt_state) if gradient_only else (leaves(point.theta), leaves(point.opt_state))
-    moved, after = problem.optimizer.update(theta, g, state, lr)
+    moved, after = problem.optimizer.update(theta, dict(g), state, lr)
     outputs, seeds = list(moved.values()), [adjoint[name] for name in moved]
     for name, value in sigma.items():
         if after[name].requires_grad:

@@ -69,7 +69,7 @@ def frozen() -> nn.Module:
     net = nn.Sequential(
         nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 8), nn.Tanh(), nn.Linear(8, OUTPUTS)
     )
-    net[0].requires_grad_(False)
+    net[0].weight.requires_grad_(False)
     net[3].bias.requires_grad_(False)
     return net
 
