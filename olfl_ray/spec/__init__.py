@@ -14,6 +14,7 @@ from olfl_ray.spec.sections import (
     NamedBuilder,
     Poly1Spec,
     SplitSpec,
+    Strict,
     TaskSpec,
 )
 from olfl_ray.spec.study import NAME, ArmSpec, Parameter, Resources, StorageSpec, StudySpec, TrialConfig
@@ -34,6 +35,7 @@ __all__ = [
     "Resources",
     "SplitSpec",
     "StorageSpec",
+    "Strict",
     "StudySpec",
     "TaskSpec",
     "TrialConfig",

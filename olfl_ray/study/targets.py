@@ -1,0 +1,186 @@
+"""Clusters by name, from a small file of the user's own: where their job server is, and where studies and runs are kept."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from olfl_ray.errors import SetupError
+from olfl_ray.spec import NAME, Strict, parse_as, without_secrets
+
+__all__ = ["Settings", "Target", "Token", "find_target", "read_settings", "settings_file", "token_of"]
+
+SETTINGS, ADDRESS = "OLFL_CONFIG", "RAY_ADDRESS"
+TOKEN, TOKEN_FILE, AUTH_MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"
+"""Ray's own names."""
+_URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[!-~]*)?", re.ASCII)
+
+
+class Target(Strict):
+    """One cluster."""
+
+    address: str
+    """URL of Ray's job server, such as http://head:8265."""
+    storage: str | None = None
+    """Where its studies are kept, for specs that name no storage; it finds them when the cluster is gone, too."""
+    tracking: str | None = None
+    """MLflow tracking URI, for specs that name none."""
+    token_file: str | None = None
+    """File of mode 600 with Ray's token; null: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token."""
+    ca_file: str | None = None
+    """Certificates of the authority that vouches for an https:// address; null: those that requests trusts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, value: Any) -> Any:
+        if isinstance(value, dict) and {"token", "password"} & value.keys():
+            raise ValueError("a token is never written here; name its file by token_file, or set RAY_AUTH_TOKEN")
+        return value
+
+    @field_validator("address", "storage", "tracking")
+    @classmethod
+    def _no_passwords(cls, value: str | None) -> str | None:
+        if value is not None and without_secrets(value) != value:
+            raise ValueError("the URL holds a password or token; take it out, and give it by the environment")
+        return value
+
+    @field_validator("address")
+    @classmethod
+    def _a_url(cls, value: str) -> str:
+        if not _URL.fullmatch(value):
+            raise ValueError(f"{value!r} must be http://HOST:PORT or https://HOST:PORT, Ray's job server; correct it")
+        return value.rstrip("/")
+
+
+class Settings(Strict):
+    """The user's file of settings."""
+
+    default: str | None = None
+    """The target of commands without --address, where RAY_ADDRESS names no job server."""
+    targets: dict[Annotated[str, Field(pattern=NAME)], Target] = Field(default_factory=dict)
+    """Clusters by name."""
+
+    @model_validator(mode="after")
+    def _default_is_there(self) -> Settings:
+        if self.default is not None and self.default not in self.targets:
+            raise ValueError(f"default: there is no target {self.default!r}; there are: {_names(self)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Token:
+    """Ray's token, which no message shows.
+
+    Args:
+        value: The token; empty: none was found.
+        source: Where it is from, for messages.
+    """
+
+    value: str = field(repr=False)
+    source: str = ""
+
+
+def settings_file() -> Path:
+    """`OLFL_CONFIG`, else ~/.config/olfl/config.yaml."""
+    return Path(os.environ.get(SETTINGS) or "~/.config/olfl/config.yaml").expanduser()
+
+
+def read_settings() -> Settings:
+    """The user's settings; empty where there is no file.
+
+    Raises:
+        UserError: The file can't be read or breaks a rule.
+    """
+    path = settings_file()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        if SETTINGS in os.environ:
+            raise SetupError(f"{SETTINGS}: {path} is not there; write it, or unset the variable") from None
+        return Settings()
+    except OSError as error:
+        raise SetupError(f"{path}: can't be read ({error.strerror}); make it a file of your own") from None
+    return parse_as(Settings, data, source=str(path)) if data.strip() else Settings()
+
+
+def find_target(address: str | None = None) -> Target:
+    """The cluster that commands speak to.
+
+    Args:
+        address: URL of Ray's job server, or the name of a target; None: `RAY_ADDRESS` where it is such a URL, else the
+            settings' default.
+
+    Raises:
+        UserError: There is none.
+    """
+    if address is None and os.environ.get(ADDRESS, "").lower().startswith(("http://", "https://")):
+        address = os.environ[ADDRESS]
+    if address is not None and (":" in address or "/" in address or "@" in address):
+        return _of_url(address)
+    settings = read_settings()
+    name = settings.default if address is None else address
+    if name is None:
+        raise SetupError(
+            f"--address: none was given, {ADDRESS} is no http:// URL and {settings_file()} has no default; name the URL of"
+            " Ray's job server, such as http://head:8265, or a target of that file"
+        )
+    if name not in settings.targets:
+        raise SetupError(
+            f"--address: {name!r} is neither a URL (http://HOST:8265) nor a target in {settings_file()}; there are: "
+            f"{_names(settings)}"
+        )
+    return settings.targets[name]
+
+
+def token_of(target: Target) -> Token:
+    """Ray's token for a cluster: the target's file, else `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, ~/.ray/auth_token.
+
+    Raises:
+        SetupError: The file can't be read, is empty, or can be read by other users.
+    """
+    if target.token_file is not None:
+        return _token_in(Path(target.token_file).expanduser())
+    if os.environ.get(AUTH_MODE, "").lower() == "disabled":
+        return Token("")
+    if value := os.environ.get(TOKEN, "").strip():
+        return Token(value, TOKEN)
+    if path := os.environ.get(TOKEN_FILE):
+        return _token_in(Path(path).expanduser())
+    usual = Path("~/.ray/auth_token").expanduser()
+    return _token_in(usual) if usual.exists() else Token("")
+
+
+def _token_in(path: Path) -> Token:
+    try:
+        mode = path.stat().st_mode & 0o777
+        value = path.read_text().strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise SetupError(f"{path}: the token can't be read ({reason}); put Ray's token there, with mode 600") from None
+    if mode & 0o077:
+        raise SetupError(f"{path}: other users can read this token (mode {mode:o}); make it yours: chmod 600 {path}")
+    if not re.fullmatch(r"[!-~]+", value):
+        raise SetupError(f"{path}: holds no token (one word of ASCII); put Ray's token there")
+    return Token(value, str(path))
+
+
+def _of_url(address: str) -> Target:
+    if without_secrets(address) != address or "@" in address:
+        raise SetupError(
+            f"--address: the URL holds a user or a password; take it out, and give Ray's token by {TOKEN_FILE}"
+        )
+    if not _URL.fullmatch(address):
+        raise SetupError(
+            f"--address: {address!r} must be http://HOST:PORT or https://HOST:PORT, Ray's job server (8265 is its usual "
+            "port), or a target's name"
+        )
+    return Target(address=address)
+
+
+def _names(settings: Settings) -> str:
+    return ", ".join(settings.targets) or "none yet"

@@ -1,0 +1,290 @@
+"""Ray's job server as a study sees it: attempts that are submitted, asked about, listened to and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import ray
+import requests
+from ray.dashboard.modules.dashboard_sdk import SubmissionClient
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobSubmissionClient
+
+from olfl_ray.errors import SetupError, StudyError
+
+__all__ = ["Attempt", "JobServer"]
+
+State = Literal["running", "finished", "stopped", "failed"]
+STUDY, DIGEST, STORAGE, TRACKING, SPEC = "olfl.study", "olfl.digest", "olfl.storage", "olfl.tracking", "OLFL_SPEC"
+"""Names under which a job carries what it is about: its metadata, and in its environment the spec."""
+CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 120.0
+STOP_SECONDS = 600
+"""A driver that is asked to stop by the job server has so long to commit, before it is killed."""
+INTERRUPTED, NOT_FOUND = 130, 127
+for noisy in ("ray.dashboard", "ray._private.runtime_env"):
+    logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One driver of a study, as the job server knows it.
+
+    Args:
+        study: The study.
+        number: Of the attempt, from 1.
+        state: Whether it runs (or is about to), or how it ended.
+        exit_code: That of the driver; None while it runs, or where it was killed.
+        message: What the job server says of it.
+        began: When it was submitted, in seconds since 1970.
+        digest: The study's digest.
+        storage: Where its studies are kept; empty: the home folder of the driver's node.
+        tracking: MLflow tracking URI; empty: the cluster's own.
+        spec: The spec that it was submitted with, as JSON; empty where it was submitted by the study's name.
+    """
+
+    study: str
+    number: int
+    state: State
+    exit_code: int | None
+    message: str
+    began: float
+    digest: str
+    storage: str
+    tracking: str
+    spec: str
+
+    @property
+    def id(self) -> str:
+        """The submission id."""
+        return f"olfl-{self.study}-{self.number}"
+
+    @property
+    def live(self) -> bool:
+        """Whether it runs, or is about to."""
+        return self.state == "running"
+
+
+class _Client(JobSubmissionClient):  # type: ignore[misc]
+    """Ray's client, for the address that it is given: Ray's own gives way to RAY_ADDRESS, and waits for ever."""
+
+    def __init__(self, address: str, headers: dict[str, str], verify: str | bool) -> None:
+        SubmissionClient.__init__(self, address, headers=headers, verify=verify)
+
+    def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+        return super()._do_request(method, endpoint, timeout=(CONNECT_SECONDS, ANSWER_SECONDS), **options)
+
+
+class JobServer:
+    """Connected to the job server of a cluster.
+
+    Args:
+        address: Its URL.
+        token: Ray's token; empty: none.
+        token_source: Where the token is from, for messages.
+        ca_file: Certificates of the authority that vouches for an https:// address.
+
+    Raises:
+        SetupError: There is no such server, it speaks another language, or refuses the token.
+    """
+
+    def __init__(self, address: str, *, token: str = "", token_source: str = "", ca_file: Path | None = None) -> None:
+        self.address = address
+        self._token_source = token_source
+        if ca_file is not None and not ca_file.is_file():
+            raise SetupError(f"ca_file: {ca_file} is not there; name the file with the authority's certificates")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = _Client(address, headers, str(ca_file) if ca_file is not None else True)
+        self._check_version()
+
+    def attempts(self, study: str | None = None) -> list[Attempt]:
+        """The attempts that it knows, of a study or of all, by study and number."""
+        jobs = self._ask("list_jobs")
+        found = [attempt for job in jobs if (attempt := _attempt(job)) is not None]
+        return sorted((a for a in found if study in (None, a.study)), key=lambda a: (a.study, a.number))
+
+    def newest(self, study: str) -> Attempt | None:
+        """A study's newest attempt."""
+        return next(reversed(self.attempts(study)), None)
+
+    def look(self, attempt: Attempt) -> Attempt:
+        """The same attempt as it is now."""
+        found = _attempt(self._ask("get_job_info", attempt.id))
+        if found is None:
+            raise StudyError(f"job {attempt.id} at {self.address} is no study's; leave ids olfl-... to olfl")
+        return found
+
+    def start(
+        self,
+        study: str,
+        number: int,
+        entrypoint: str,
+        *,
+        metadata: Mapping[str, str],
+        spec: str = "",
+        working_dir: Path | None = None,
+        py_modules: Sequence[Path] = (),
+    ) -> Attempt | None:
+        """Submit an attempt; None where somebody else has just submitted the one of that number.
+
+        Args:
+            study: The study.
+            number: The attempt's.
+            entrypoint: The driver's command, for the shell of the cluster's node.
+            metadata: Digest, storage and tracking, by the names of this module.
+            spec: The spec as JSON; the command finds it in `OLFL_SPEC`.
+            working_dir: Folder that the driver and the trials start in.
+            py_modules: Packages that they can import.
+
+        Raises:
+            SetupError: A folder is not there or too large, or the server refuses.
+        """
+        environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+        runtime: dict[str, Any] = {"env_vars": environment | ({SPEC: spec} if spec else {})}
+        if working_dir is not None:
+            runtime["working_dir"] = str(working_dir)
+        if py_modules:
+            runtime["py_modules"] = [str(module) for module in py_modules]
+        submission = f"olfl-{study}-{number}"
+        try:
+            self._ask(
+                "submit_job",
+                entrypoint=entrypoint,
+                submission_id=submission,
+                runtime_env=runtime,
+                metadata={STUDY: study, **metadata},
+            )
+        except _Refused:
+            if any(attempt.number == number for attempt in self.attempts(study)):
+                return None
+            raise
+        found = _attempt(self._ask("get_job_info", submission))
+        assert found is not None
+        return found
+
+    def stop(self, attempt: Attempt) -> None:
+        """Have the server send SIGTERM to an attempt's driver; returns at once."""
+        self._ask("stop_job", attempt.id)
+
+    def logs(self, attempt: Attempt) -> str:
+        """All that an attempt's driver has printed."""
+        return str(self._ask("get_job_logs", attempt.id))
+
+    def tail(self, attempt: Attempt) -> Iterator[str]:
+        """What an attempt's driver has printed and prints, piece by piece, until it ends."""
+        loop = asyncio.new_event_loop()
+        pieces = self._client.tail_job_logs(attempt.id)
+        try:
+            while True:
+                try:
+                    piece = loop.run_until_complete(anext(pieces))
+                except StopAsyncIteration:
+                    return
+                except Exception as error:
+                    raise self._explained(error) from None
+                yield piece
+        finally:
+            loop.run_until_complete(pieces.aclose())
+            loop.close()
+
+    def host_names(self) -> list[str]:
+        """Host names of the cluster's nodes."""
+        answer = self._client._do_request("GET", "/nodes?view=hostnamelist")
+        return [str(name) for name in answer.json().get("data", {}).get("hostNameList", [])] if answer.ok else []
+
+    def _check_version(self) -> None:
+        try:
+            answer = self._client._do_request("GET", "/api/version")
+            theirs = str(answer.json()["ray_version"])
+        except (requests.exceptions.JSONDecodeError, KeyError, TypeError):
+            raise SetupError(
+                f"--address: {self.address} answers, but is no job server of Ray; name that of the cluster's dashboard"
+                " (8265 is its usual port)"
+            ) from None
+        except Exception as error:
+            raise self._explained(error) from None
+        if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
+            raise SetupError(
+                f"--address: the cluster at {self.address} runs Ray {theirs}, but here it is {ray.__version__}; install "
+                "the same olfl_ray and Ray on both"
+            )
+
+    def _ask(self, method: str, *args: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._client, method)(*args, **options)
+        except Exception as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: Exception) -> SetupError:
+        """What went wrong with the server, and the next move; never the token."""
+        where = f"--address: {self.address}"
+        reason = _reason(error)
+        if isinstance(error, SetupError):
+            return error
+        if isinstance(error, AuthenticationError):
+            if not self._token_source:
+                return SetupError(
+                    f"{where} asks for a token, and none was found; set RAY_AUTH_TOKEN_PATH to Ray's token file, or "
+                    "token_file in the target"
+                )
+            return SetupError(
+                f"{where} refuses the token of {self._token_source}; put the cluster's own there (`ray get-auth-token`"
+                " on its head shows it)"
+            )
+        if isinstance(error, requests.exceptions.SSLError):
+            if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
+                return SetupError(f"{where} speaks no TLS; write http:// in place of https://")
+            return SetupError(
+                f"{where}: its certificate is not trusted ({reason}); name its authority's in the target's ca_file, or "
+                "correct the host"
+            )
+        if isinstance(error, requests.exceptions.RequestException | OSError) and not isinstance(error, ValueError):
+            tls = "; is it https://?" if urlsplit(self.address).scheme == "http" and "aborted" in str(error) else ""
+            return SetupError(f"{where} can't be reached ({reason}){tls}; start the cluster, or correct the address")
+        if isinstance(error, ValueError):
+            return SetupError(f"--working-dir or --py-module: {reason}; name a folder that is there, of code alone")
+        return _Refused(f"{where} refused ({reason}); see the log of its dashboard")
+
+
+class _Refused(SetupError):
+    """The server answered that it would not."""
+
+
+def _attempt(job: JobDetails) -> Attempt | None:
+    about = job.metadata or {}
+    study, number = about.get(STUDY), str(job.submission_id or "").rpartition("-")[2]
+    if study is None or job.submission_id != f"olfl-{study}-{number}" or not number.isdecimal():
+        return None
+    code, status = job.driver_exit_code, str(getattr(job.status, "value", job.status))
+    states: dict[str, State] = {"SUCCEEDED": "finished", "STOPPED": "stopped", "FAILED": "failed"}
+    return Attempt(
+        study=study,
+        number=int(number),
+        state="stopped" if code == INTERRUPTED else states.get(status, "running"),
+        exit_code=code,
+        message=job.message or "",
+        began=(job.start_time or 0) / 1000,
+        digest=about.get(DIGEST, ""),
+        storage=about.get(STORAGE, ""),
+        tracking=about.get(TRACKING, ""),
+        spec=(job.runtime_env or {}).get("env_vars", {}).get(SPEC, ""),
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The last link of a chain of causes, in a few words."""
+    text = str(error)
+    if found := re.search(r"\[Errno -?\d+\] ([^'\"<>()\[\]]+)", text):
+        return found[1].strip()
+    if found := re.search(r"certificate verify failed: ([^(]+)", text):
+        return found[1].strip()
+    if isinstance(error, requests.exceptions.Timeout):
+        return "no answer in time"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:200]
