@@ -15,6 +15,7 @@ from rich.console import Console
 
 from olfl_ray.cli.bench import bench_app
 from olfl_ray.cli.options import Home, Sets, out
+from olfl_ray.cli.paper import paper_app
 from olfl_ray.cli.sweep import sweep_app
 from olfl_ray.errors import UserError
 
@@ -35,6 +36,7 @@ for name, group in (
     ("data", data_app),
     ("spec", spec_app),
     ("bench", bench_app),
+    ("paper", paper_app),
 ):
     app.add_typer(group, name=name)
 

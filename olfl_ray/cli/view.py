@@ -126,7 +126,7 @@ def final_view(results: list[ArmResult], metric: str) -> Group:
             f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in result.best_params.items()
         )
-        settings.add_row(result.arm, "  ".join(found) or "no trial finished")
+        settings.add_row(result.arm, "  ".join(found) or ("those of the spec" if result.best else "no trial finished"))
     legend = (
         f"selection: {metric} of the best search trial; test error: mean ± sd over n fresh seeds; difference: to the "
         "baseline, paired by seed; detectable: the smallest true difference that n seeds find with power 0.8"

@@ -1,1 +1,18 @@
-"""The rows of the paper."""
+"""The paper's claim, row by row: online beats offline beats the task loss, or not."""
+
+from olfl_ray.paper.results import Method, Result, collect, read_results, write_result
+from olfl_ray.paper.rows import METHODS, Card, read_cards, study_of
+from olfl_ray.paper.run import run_row
+
+__all__ = [
+    "METHODS",
+    "Card",
+    "Method",
+    "Result",
+    "collect",
+    "read_cards",
+    "read_results",
+    "run_row",
+    "study_of",
+    "write_result",
+]

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from pydantic import Field
+
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import nearest
 from olfl_ray.spec import Strict, StudySpec, parse_as, parse_spec, read_spec
@@ -42,9 +44,9 @@ class Card(Strict):
 
     title: str
     """Its name in the document: data set and base learner."""
-    short: dict[str, Any] = {}
+    short: dict[str, Any] = Field(default_factory=dict)
     """What `--scale short` changes, merged into the study."""
-    notes: list[str] = []
+    notes: list[str] = Field(default_factory=list)
     """What was tried, and what a reader must know; printed in the document."""
 
 

@@ -1,0 +1,63 @@
+"""`olfl paper ...`: the paper's claim, row by row."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from olfl_ray.cli.options import Home, Sets, out
+
+__all__ = ["paper_app"]
+
+paper_app = typer.Typer(help="The paper's claim: online beats offline beats the task loss?", no_args_is_help=True)
+Folder = Annotated[Path, typer.Option("--folder", help="Folder of the rows.")]
+FOLDER = Path("sweeps/paper")
+INTERRUPTED = 128 + signal.SIGINT
+
+
+@paper_app.command("run")
+def paper_run(
+    rows: Annotated[list[str] | None, typer.Argument(help="Rows; else all.", metavar="[ROW]...")] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds on which each method is reported.")] = 10,
+    scale: Annotated[Literal["full", "short"], typer.Option(help="short: fewer steps, for CPUs.")] = "full",
+    settings: Annotated[
+        Literal["fixed", "tuned", "both"], typer.Option(help="The recipe's, or those of an equal search a method.")
+    ] = "both",
+    set_: Sets = None,
+    home: Home = None,
+    folder: Folder = FOLDER,
+) -> None:
+    """Run rows, or go on with them; each is one study at fixed and one at tuned settings."""
+    from olfl_ray import paper, study
+    from olfl_ray.cli.view import StudyView, final_view
+
+    specs = [
+        paper.study_of(row, folder=folder, settings=kind, scale=scale, seeds=seeds, overrides=set_ or ())
+        for row in rows or paper.read_cards(folder)
+        for kind in (("fixed", "tuned") if settings == "both" else (settings,))
+    ]
+    place = study.Home.find(home)
+    for spec in specs:
+        out.print(f"study {spec.name} in {place.study_folder(spec.name)}", highlight=False, soft_wrap=True)
+        with StudyView(spec, out) as view:
+            result = paper.run_row(spec, home=place, watch=view.watch)
+        out.print(final_view(result.table, spec.search.metric))
+        if result.stopped:
+            raise typer.Exit(INTERRUPTED)
+    out.print("the document: olfl paper table", highlight=False)
+
+
+@paper_app.command("table")
+def paper_table(
+    docs: Annotated[Path, typer.Option(help="Folder of the document, its pictures and results.")] = Path("docs"),
+    home: Home = None,
+    folder: Folder = FOLDER,
+) -> None:
+    """Write the document from the rows that were run here, and from the results that it has already."""
+    from olfl_ray import paper, study
+
+    page = paper.write_table(docs, folder=folder, home=study.Home.find(home))
+    out.print(f"document: {page}", highlight=False, soft_wrap=True)

@@ -1,0 +1,85 @@
+"""What the paper says of learned losses, measured: convergence, implicit learning rates, implicit label smoothing, time."""
+
+# P grid points
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from olfl_ray.analysis import records_table
+from olfl_ray.ledger import TrialState, read_commit, read_file
+from olfl_ray.losses import LearnedLoss, loss_from_bytes
+from olfl_ray.records import names
+from olfl_ray.storage import Storage
+
+__all__ = ["Curves", "along", "curves_of", "effective_rate", "losses_of", "smoothing", "step_ms", "steps_to_reach"]
+
+Curves = Mapping[str, Mapping[int, float]]
+"""Metric -> base step -> value."""
+
+
+def curves_of(storage: Storage, trial: TrialState) -> Curves:
+    """What a trial recorded, the mean over its replicates."""
+    found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in records_table(storage, trial).to_pylist():
+        found[row["metric"]][row["step"]].append(row["value"])
+    return {
+        metric: {step: math.fsum(values) / len(values) for step, values in sorted(by_step.items())}
+        for metric, by_step in found.items()
+    }
+
+
+def steps_to_reach(curves: Curves, level: float) -> int | None:
+    """Base steps until the error on the selection split is first at most `level`; None: never."""
+    errors = curves.get(names.SELECTION_ERROR, {})
+    return next((step for step, error in errors.items() if error <= level), None)
+
+
+def effective_rate(curves: Curves) -> dict[int, float]:
+    """Learning rate with which the task loss would step as far: lr |grad of what trains theta| / |grad of the task loss|."""
+    rates = curves.get(names.TRAIN_LR, {})
+    own, task = curves.get(names.TRAIN_GRAD_NORM, {}), curves.get(names.TRAIN_TASK_GRAD_NORM, {})
+    return {step: rate * own[step] / task[step] for step, rate in rates.items() if task.get(step, 0.0) > 0}
+
+
+def step_ms(trials: Sequence[Curves]) -> float | None:
+    """Median milliseconds of a base step, with its share of the evaluations; None where nothing was recorded."""
+    rates = [rate for curves in trials for rate in curves.get(names.PERF_STEPS_PER_SECOND, {}).values() if rate > 0]
+    return 1000 / median(rates) if rates else None
+
+
+def losses_of(storage: Storage, trial: TrialState) -> list[tuple[int, LearnedLoss]]:
+    """The learned losses that a trial's commits recorded, each after its number of base steps."""
+    found = []
+    for committed in trial.commits:
+        commit = read_commit(storage, committed.commit)
+        files = [read_file(storage, commit, f".learned_loss.{kind}") for kind in ("safetensors", "json")]
+        if files[0] is not None and files[1] is not None:
+            found.append((commit.step, loss_from_bytes(files[0], files[1], str(trial.id))))
+    return found
+
+
+@torch.no_grad()
+def along(loss: LearnedLoss, classes: int, p_P: Tensor) -> Tensor:
+    """A classifier's loss where the true class has probability p and the others share the rest."""
+    rest_P = (1 - p_P) / (classes - 1)
+    own_P, others_P = loss.network(torch.ones_like(p_P), p_P), loss.network(torch.zeros_like(p_P), rest_P)
+    value_P: Tensor = own_P + (classes - 1) * others_P
+    return value_P / classes if loss.reduction == "mean" else value_P
+
+
+def smoothing(loss: LearnedLoss, classes: int) -> float:
+    """Label smoothing with the same best probability p* of the true class: (1 - p*) C / (C - 1); 0 where p* is 1.
+
+    Cross-entropy with smoothing e is least at p* = 1 - e (C - 1) / C.
+    """
+    # Even in the logit, from chance to where float32 still tells p from 1.
+    p_P = torch.sigmoid(torch.linspace(-math.log(classes - 1), 11.5, 4001, dtype=torch.float64)).to(torch.float32)
+    best = int(along(loss, classes, p_P).argmin())
+    return 0.0 if best == len(p_P) - 1 else (1 - p_P[best].item()) * classes / (classes - 1)

@@ -1,0 +1,151 @@
+"""What a row's study found, as one small file: the document is made of these, whatever machine they come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+from olfl_ray import data, study
+from olfl_ray.analysis import confirmed, values_on_test
+from olfl_ray.ledger import StudyState
+from olfl_ray.paper import phenomena
+from olfl_ray.paper.machine import Machine, machines_of
+from olfl_ray.paper.phenomena import Curves
+from olfl_ray.paper.rows import BASELINE, Scale, Settings
+from olfl_ray.records import names
+from olfl_ray.spec import Strict, StudySpec
+from olfl_ray.storage import Storage
+from olfl_ray.study.home import data_root
+
+__all__ = ["Method", "Result", "collect", "read_results", "write_result"]
+
+
+class Method(Strict):
+    """What an arm of the study came to."""
+
+    arm: str
+    """Name of the arm."""
+    settings: dict[str, Any]
+    """What its search found: field -> value."""
+    trials: dict[str, int]
+    """Search trials by state."""
+    errors: dict[str, float]
+    """Error on the test split by fresh seed."""
+    lost: dict[str, int]
+    """Fresh seeds without an error on the test split, by state."""
+    steps: int
+    """Base steps of a trial."""
+    reached: dict[str, int | None]
+    """By fresh seed: base steps until the baseline's last selection error; null: never, or no baseline there."""
+    step_ms: float | None
+    """Median milliseconds of a base step."""
+    smoothing: list[float]
+    """Implicit label smoothing of the loss that each fresh seed ended with; empty where nothing is learned."""
+    rate: tuple[float, float] | None
+    """Effective learning rate at the first and the last record, geometric mean over fresh seeds."""
+
+
+class Result(Strict):
+    """What a row's study came to."""
+
+    row: str
+    settings: Settings
+    scale: Scale
+    study: str
+    """Name of the study."""
+    digest: str
+    """Digest of what affects its results."""
+    metric: str
+    """Metric of the test split that the methods are compared by."""
+    seeds: int
+    """Fresh seeds that were asked for."""
+    machines: list[Machine]
+    """Machines that drove it."""
+    methods: list[Method]
+    """In the order of the arms."""
+
+    def method(self, arm: str) -> Method | None:
+        """The method of that arm."""
+        return next((one for one in self.methods if one.arm == arm), None)
+
+
+def collect(row: str, settings: Settings, scale: Scale, spec: StudySpec, state: StudyState, home: study.Home) -> Result:
+    """Read what a study here found, as far as it is."""
+    storage = home.storage(spec.name)
+    wanted = spec.task.dataset
+    dataset = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
+    classes = dataset.outputs if dataset.kind == "classification" else None
+    metric = names.TEST_RMSE if classes is None else names.TEST_ERROR
+    curves = {
+        arm: {trial.seeds[0]: phenomena.curves_of(storage, trial) for trial in confirmed(spec, state, arm)}
+        for arm in spec.arms
+    }
+    levels = {
+        seed: errors[max(errors)]
+        for seed, found in curves.get(BASELINE, {}).items()
+        if (errors := found.get(names.SELECTION_ERROR))
+    }
+    return Result(
+        row=row,
+        settings=settings,
+        scale=scale,
+        study=spec.name,
+        digest=spec.digest,
+        metric=metric,
+        seeds=spec.confirm.seeds,
+        machines=machines_of(storage),
+        methods=[_method(spec, state, storage, arm, metric, classes, curves[arm], levels) for arm in spec.arms],
+    )
+
+
+def _method(
+    spec: StudySpec,
+    state: StudyState,
+    storage: Storage,
+    arm: str,
+    metric: str,
+    classes: int | None,
+    curves: dict[int, Curves],
+    levels: dict[int, float],
+) -> Method:
+    best = state.best(arm, spec.search.goal)
+    confirming = state.confirming_trials(arm, spec.search.goal)
+    final = [phenomena.losses_of(storage, trial)[-1:] for trial in confirmed(spec, state, arm)]
+    return Method(
+        arm=arm,
+        settings={} if best is None else dict(best.params),
+        trials=dict(Counter(trial.state for trial in state.search_trials(arm))),
+        errors={str(seed): error for seed, error in values_on_test(spec, state, arm, metric).items()},
+        lost=dict(Counter(trial.state for trial in confirming if trial.state in ("diverged", "failed"))),
+        steps=spec.arms[arm].set.get("learner.steps", spec.learner.steps),
+        reached={
+            str(seed): phenomena.steps_to_reach(found, levels[seed]) if seed in levels else None
+            for seed, found in curves.items()
+        },
+        step_ms=phenomena.step_ms(list(curves.values())),
+        smoothing=[] if classes is None else [phenomena.smoothing(loss, classes) for one in final for _, loss in one],
+        rate=_ends([phenomena.effective_rate(found) for found in curves.values()]),
+    )
+
+
+def _ends(rates: Sequence[dict[int, float]]) -> tuple[float, float] | None:
+    found = [rate for rate in rates if rate]
+    if not found:
+        return None
+    first, last = (geometric_mean([rate[end(rate)] for rate in found]) for end in (min, max))
+    return first, last
+
+
+def write_result(result: Result, folder: Path) -> Path:
+    """Keep a result as `STUDY.json`."""
+    path = folder / f"{result.study}.json"
+    path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read_results(folder: Path) -> list[Result]:
+    """The results kept in a folder."""
+    return [Result.model_validate_json(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
