@@ -24,6 +24,7 @@ __all__ = [
     "TrialConfig",
 ]
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Scalar: TypeAlias = bool | int | float | str | None
 Condition: TypeAlias = dict[str, Scalar]
 Metric = Literal["selection/error", "selection/task_loss", "selection/rmse_original_units"]
@@ -132,9 +133,30 @@ class Resources(Strict):
     cpu: Annotated[int, Field(ge=1)] = 1
     """CPU cores and threads."""
     gpu: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs; a fraction shares one."""
+    """GPUs; a fraction shares one, and is the part of its memory that a trial may fill."""
     memory: Annotated[int, Field(gt=0)] | None = None
     """Bytes of memory that Ray reserves; null: none reserved."""
+    custom: dict[Annotated[str, Field(pattern=NAME)], Annotated[float, Field(gt=0)]] = {}
+    """A cluster's own resources, by the names that its nodes were given."""
+    may_join: bool = False
+    """Whether nodes that can hold a trial may join a cluster later; false: it is refused where none is there."""
+
+    @model_validator(mode="after")
+    def _whole_above_one(self) -> Resources:
+        for name in ("CPU", "GPU", "memory", "object_store_memory"):
+            if name in self.custom:
+                raise ValueError(f"custom: {name} is no resource of the cluster's own; give it by its own field")
+        for name, amount in {
+            "gpu": self.gpu,
+            **{f"custom.{name}": given for name, given in self.custom.items()},
+        }.items():
+            if amount > 1 and amount != int(amount):
+                raise ValueError(
+                    f"{name}: above 1 Ray takes whole numbers alone, but it is {amount}; use {round(amount)}"
+                )
+            if 0 < amount < 1e-4:
+                raise ValueError(f"{name}: Ray takes no less than 0.0001, but it is {amount}; use more")
+        return self
 
 
 class BudgetSpec(Strict):
@@ -189,9 +211,6 @@ class TrialConfig(Strict):
     """One seed a replicate."""
     confirming: bool = False
     """Whether this trial may touch the test split."""
-
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
 class StudySpec(Strict):

@@ -130,7 +130,7 @@ class Lease:
             beat=now,
             ttl=ttl,
         )
-        if not storage.create(_key(epoch), claim.to_bytes()):
+        if not storage.create(Lease.key(epoch), claim.to_bytes()):
             raise _refusal(storage, epoch)
         return cls(storage, epoch, claim)
 
@@ -139,6 +139,11 @@ class Lease:
         """Whether somebody holds the lease; watches a holder on another machine for its `ttl`."""
         latest = _latest(storage)
         return latest > 0 and not _is_free(storage, latest, ttl)
+
+    @staticmethod
+    def key(epoch: int) -> str:
+        """Key of the object that an epoch's holder keeps in the storage."""
+        return f"lease/{epoch:09d}.json"
 
     @property
     def lost(self) -> bool:
@@ -157,7 +162,7 @@ class Lease:
             if self.lost:
                 raise Fenced(f"{self._storage.url}: the lease of epoch {self.epoch} was taken by another driver")
             self._claim = replace(self._claim, beat=time.time())
-            self._storage.write(_key(self.epoch), self._claim.to_bytes())
+            self._storage.write(Lease.key(self.epoch), self._claim.to_bytes())
 
     def release(self) -> None:
         """Let go, so that another can take the lease at once; the second time nothing happens."""
@@ -166,7 +171,7 @@ class Lease:
         with self._turn:
             if not (self._claim.released or self.lost):
                 self._claim = replace(self._claim, released=True)
-                self._storage.write(_key(self.epoch), self._claim.to_bytes())
+                self._storage.write(Lease.key(self.epoch), self._claim.to_bytes())
 
     def __enter__(self) -> Lease:
         return self
@@ -186,10 +191,6 @@ class Lease:
                 return
 
 
-def _key(epoch: int) -> str:
-    return f"lease/{epoch:09d}.json"
-
-
 def _latest(storage: Storage) -> int:
     """Greatest epoch ever taken; 0 where there is none."""
     names = (Path(key).stem for key in storage.keys("lease/"))
@@ -198,7 +199,7 @@ def _latest(storage: Storage) -> int:
 
 def _read(storage: Storage, epoch: int) -> bytes:
     try:
-        return storage.read(_key(epoch))
+        return storage.read(Lease.key(epoch))
     except FileNotFoundError:
         return b""
 

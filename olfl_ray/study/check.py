@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from olfl_ray.errors import SpecError
 from olfl_ray.records import names
 from olfl_ray.spec import StudySpec, TrialConfig, trial_config
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import storage_of
+from olfl_ray.study.reach import check_reach
 from olfl_ray.sweep import scattered
 from olfl_ray.tracking import check_store
 from olfl_ray.trial import Place, check
@@ -20,11 +22,12 @@ POINTS, TRIED = 64, 12
 
 
 def check_study(spec: StudySpec, home: Home) -> None:
-    """Check whatever can be checked before anything starts: every arm on its data, the cluster, the tracking store.
+    """Check whatever can be checked before anything starts: storage, cluster, every arm on its data, tracking store.
 
     Raises:
         UserError: Names the field, the value and the next move.
     """
+    storage_of(spec, home).keys("ledger/")  # a bucket that is not there, say, is refused here
     check_trials(spec, home)
     check_store(home.tracking_of(spec.tracking.uri), spec.tracking.experiment)
 
@@ -35,11 +38,15 @@ def check_trials(spec: StudySpec, home: Home) -> None:
     Raises:
         UserError: Names the field, the value and the next move.
     """
-    from olfl_ray.sweep.tuner import check_resources
+    from olfl_ray.sweep.cluster import check_resources, connected
 
-    storage_of(spec, home)
-    check_resources(spec)
-    place = _place(spec, home)
+    storage = storage_of(spec, home)
+    with connected() as cluster:
+        check_resources(spec.resources, cluster)
+        if cluster is not None:
+            check_reach(spec, home, storage, cluster)
+    # The GPUs of a cluster are the workers'; its head, where the driver runs, may have none.
+    place = replace(_place(spec, home), device="cpu" if cluster is not None else device_of(spec))
     for arm in spec.arms:
         own = trial_config(spec, arm, {}, seeds=(spec.seed,))
         kind = check(own, place)

@@ -27,10 +27,10 @@ from olfl_ray.ledger import (
     latest_attempt,
 )
 from olfl_ray.spec import StudySpec, TrialConfig, trial_config, without_secrets
-from olfl_ray.storage import Lease, Storage
+from olfl_ray.storage import Lease, LocalStorage, Storage
 from olfl_ray.study.check import check_trials, device_of
 from olfl_ray.study.home import Home, data_root
-from olfl_ray.study.look import load, report_of, spec_in, storage_of
+from olfl_ray.study.look import check_same, load, report_of, spec_in, storage_of
 from olfl_ray.sweep import Conductor, decision_steps
 from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, undelivered
 from olfl_ray.worker import Assignment
@@ -75,7 +75,7 @@ def run(spec: StudySpec, *, home: Home, watch: Watcher | None = None) -> StudyRe
     Args:
         spec: The study. Where it was begun before, what affects results must be as it was.
         home: The home folder.
-        watch: Called with each event of the ledger and the state after it.
+        watch: Called with each event of the ledger from this driver's start, and the state after it.
 
     Raises:
         UserError: The spec, this machine or another driver does not allow it; nothing was started.
@@ -161,7 +161,7 @@ def _run(
     begun = bool(storage.keys("ledger/"))
     if begun:
         ledger = Ledger.load(storage)
-        _same_digest(spec, ledger.state)
+        check_same(spec, ledger.state.spec)
         if not retried and _nothing_to_do(spec, ledger, storage, uri):
             return _result(spec, home, storage, ledger.state, uri, nothing_to_do=True)
     check_trials(spec, home)
@@ -172,7 +172,7 @@ def _run(
     holder = f"olfl on {socket.gethostname()}"
     with Lease.acquire(storage, holder, above=Ledger.load(storage).state.epoch) as lease:
         ledger = Ledger.load(storage)
-        _take_over(spec, ledger, storage, lease.epoch, retried, from_scratch)
+        started = _take_over(spec, ledger, storage, lease.epoch, retried, from_scratch)
 
         def connect() -> Runs:
             client = open_store(uri, spec.tracking.experiment, home.artifacts)
@@ -186,6 +186,8 @@ def _run(
                 watch(event, ledger.state)
 
         sink.start(ledger.state)
+        if watch is not None:
+            watch(started, ledger.state)
         try:
             done, stopped = _drive(spec, home, storage, ledger, observe, only)
         except Fenced:
@@ -209,15 +211,17 @@ def _run(
 
 def _take_over(
     spec: StudySpec, ledger: Ledger, storage: Storage, epoch: int, retried: Sequence[str], from_scratch: bool
-) -> None:
+) -> DriverStarted:
     """What a new driver notes before anything else."""
-    ledger.append(DriverStarted(epoch=epoch, host=socket.gethostname(), pid=os.getpid()))
+    started = DriverStarted(epoch=epoch, host=socket.gethostname(), pid=os.getpid())
+    ledger.append(started)
     resolved = spec.model_dump(mode="json", by_alias=True)
     if resolved != dict(ledger.state.spec):
         ledger.append(Revised(spec=resolved))
     for name in retried:
         scratch = latest_attempt(storage, name) if from_scratch else 0
         ledger.append(Reopened(trial=name, scratch=scratch))
+    return started
 
 
 def _drive(
@@ -299,6 +303,8 @@ def _assign(
         noted=tuple(commit.commit for commit in trial.commits),
         scratch=trial.scratch,
         alone=trial.alone,
+        gpu=spec.resources.gpu,
+        witness=Lease.key(epoch) if isinstance(storage, LocalStorage) else "",
     )
 
 
@@ -314,26 +320,6 @@ def _datasets(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:
             "rows": len(found.y),
         }
     return notes
-
-
-def _same_digest(spec: StudySpec, state: StudyState) -> None:
-    if state.digest == spec.digest:
-        return
-    before = spec_in(dict(state.spec), "the study's spec")
-    field = _first_difference(before.digested(), spec.digested())
-    raise StudyError(
-        f"name: a study {spec.name!r} with another spec is there already (first difference: {field}); choose another "
-        "name with --name, or put the field back (only the number of trials, confirm, resources but cpu, budget, "
-        "checkpoint, storage and tracking may change)"
-    )
-
-
-def _first_difference(old: object, new: object, path: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            if old.get(key) != new.get(key):
-                return _first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-    return f"{path} was {old!r}, is {new!r}"
 
 
 def _versions() -> dict[str, str]:

@@ -120,10 +120,10 @@ class Conductor:
             SetupError: The storage refused the worker (a full disk, say): the study can't go on now.
         """
         trial = self.state.trials[message.trial]
+        if message.kind == "refused" and message.trial in self._live:  # perhaps before its attempt had a number
+            raise SetupError(message.cause)
         if trial.ended or message.attempt < trial.attempt or message.trial not in self._live:
             return False  # Tune repeats the last word of a trial that was told to stop
-        if message.kind == "refused":
-            raise SetupError(message.cause)
         if message.kind == "begun":
             if message.attempt > trial.attempt:
                 self._begin(trial, message)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -14,26 +11,21 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import psutil
 import ray
 from ray import tune
-from ray._private.ray_logging import global_worker_stdstream_dispatcher
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from olfl_ray.errors import OlflError, SetupError
+from olfl_ray.errors import OlflError
 from olfl_ray.ledger import StopRequest, TrialState
-from olfl_ray.spec import StudySpec
+from olfl_ray.sweep.cluster import amounts, start_ray
 from olfl_ray.sweep.conductor import Conductor
 from olfl_ray.worker import Assignment, Message
 from olfl_ray.worker.trainable import LossLearning
 
-__all__ = ["check_resources", "run_trials"]
+__all__ = ["run_trials"]
 
 Assign = Callable[[TrialState], Assignment]
-CLUSTER = "RAY_ADDRESS"
-LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-"""Ray takes 127.0.0.1 for the machine's own address, and would speak over the network."""
 MAX_LOSSES = 3
 """Losses of a trial's worker in a row, without a new commit between them, that fail the trial."""
 
@@ -121,35 +113,6 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
             self._ear.hear(trial, result)
 
 
-def check_resources(spec: StudySpec) -> None:
-    """Refuse a study whose trials can never be placed. Connects to the cluster that `RAY_ADDRESS` names, if any.
-
-    Raises:
-        SetupError: No node can ever satisfy what one trial takes, or the cluster can't be reached.
-    """
-    if CLUSTER in os.environ or ray.is_initialized():
-        started = _start_ray()
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if started:
-            ray.shutdown()
-    else:  # GPUs are for torch to count, as `trial.check` does
-        nodes = [{"CPU": os.cpu_count() or 1, "GPU": math.inf, "memory": psutil.virtual_memory().total}]
-    wanted = _wanted(spec)
-    if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
-        return
-    for name, amount in wanted.items():
-        most = max((node.get(name, 0) for node in nodes), default=0)
-        if amount > most:
-            raise SetupError(f"resources.{name.lower()}: a trial takes {amount:g}, but no node has more than {most:g}")
-    raise SetupError(f"resources: no node has all that a trial takes together ({wanted}); lower one of them")
-
-
-def _wanted(spec: StudySpec) -> dict[str, float]:
-    """What one trial takes, by Ray's names."""
-    wanted = {"CPU": float(spec.resources.cpu), "GPU": spec.resources.gpu, "memory": float(spec.resources.memory or 0)}
-    return {name: amount for name, amount in wanted.items() if amount}
-
-
 def run_trials(conductor: Conductor, assign: Assign) -> None:
     """Run the study's trials on Ray until nothing is left or it is asked to stop, by SIGINT and SIGTERM too.
 
@@ -161,14 +124,14 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
         Fenced: Another driver has taken the study over.
         SetupError: The storage refuses to be written (a full disk, say).
     """
-    wanted = _wanted(conductor.spec)
+    wanted = amounts(conductor.spec.resources)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         alone = {"GPU": math.ceil(wanted["GPU"])} if config["alone"] and "GPU" in wanted else {}
         return tune.PlacementGroupFactory([{**wanted, **alone}])
 
     ear = _Ear(conductor)
-    started = _start_ray()
+    started = start_ray()
     try:
         with tempfile.TemporaryDirectory(prefix="olfl-tune-") as scratch, _stopping_on_signals(conductor.stop):
             tuner = tune.Tuner(
@@ -220,34 +183,3 @@ def _stopping_on_signals(stop: StopRequest) -> Iterator[None]:
     finally:
         for name, old in before.items():
             signal.signal(name, old)
-
-
-def _start_ray() -> bool:
-    """Start an embedded Ray, or connect to the cluster that `RAY_ADDRESS` names; whether that was done here.
-
-    Raises:
-        SetupError: The cluster can't be reached.
-    """
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one prints a banner even when told to be silent
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # of Tune's state, which is never restored: the ledger is
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # The study's own view says what becomes of a trial; Ray's and Tune's words on lost workers would tear it.
-    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if CLUSTER in os.environ:
-        try:
-            ray.init(**quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise SetupError(
-                f"{CLUSTER}: {os.environ[CLUSTER]!r} can't be reached ({reason}); start the cluster, or unset it"
-            ) from None
-    else:
-        ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
-    return True

@@ -29,6 +29,8 @@ class Assignment:
         noted: Keys of the commits that the ledger has.
         scratch: Attempts up to this one are left behind.
         alone: Whether the trial has its device for itself.
+        gpu: GPUs that it takes; of a fraction, that part of the memory.
+        witness: Key that the driver has written; a node that does not see it is on another disk. Empty: not looked for.
     """
 
     study: str
@@ -46,6 +48,8 @@ class Assignment:
     noted: tuple[str, ...] = ()
     scratch: int = 0
     alone: bool = False
+    gpu: float = 0.0
+    witness: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As Ray carries it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import torch
 from olfl_ray.errors import OlflError, SetupError
 from olfl_ray.ledger import Commit, StopRequest, restore_point, state_key, trial_folder, write_commit
 from olfl_ray.records import Record, records_to_table, surfaces_to_table, to_parquet
-from olfl_ray.spec import TrialConfig
+from olfl_ray.spec import TrialConfig, without_secrets
 from olfl_ray.storage import Storage, open_storage
 from olfl_ray.trial import Place, Progress, TrialState, run, set_threads, state_from_bytes, state_to_bytes
 from olfl_ray.worker.assignment import Assignment
@@ -60,6 +61,8 @@ class Session:
     def messages(self) -> Iterator[Message]:
         """Begin an attempt, tell again the commits that it goes on from, then each new one; the last says so."""
         try:
+            self._require_witness()
+            _bound_memory(self.assignment)
             self._attempt = self._claim_attempt()
             yield from self._go_on()
         except SetupError as error:
@@ -72,6 +75,14 @@ class Session:
             first = "".join(traceback.format_exception_only(error)).splitlines()[0]
             yield self._message("failed", cause=f"{first}\n\n{traceback.format_exc()}")
 
+    def _require_witness(self) -> None:
+        witness = self.assignment.witness
+        if witness and not self.storage.exists(witness):
+            raise SetupError(
+                f"{self.storage.url}: host {socket.gethostname()} does not see what the driver keeps there; mount that "
+                "folder on every node, or keep the study on an object store (storage: s3://bucket/folder)"
+            )
+
     def _claim_attempt(self) -> int:
         attempt = self.assignment.scratch + 1
         while not self.storage.create(f"{trial_folder(self.assignment.trial)}/attempt-{attempt}/begun.json", b"{}"):
@@ -81,7 +92,7 @@ class Session:
     def _message(
         self, kind: Kind, *, commit: Commit | None = None, chain: tuple[str, ...] = (), cause: str = ""
     ) -> Message:
-        trial, attempt = self.assignment.trial, self._attempt
+        trial, attempt, cause = self.assignment.trial, self._attempt, without_secrets(cause)
         return Message(kind=kind, trial=trial, attempt=attempt, commit=commit, chain=chain, cause=cause)
 
     def _go_on(self) -> Iterator[Message]:
@@ -158,3 +169,10 @@ class Session:
         while len(self._states) > 2:  # the last two are enough to go on from, should the last be damaged
             self.storage.delete(self._states.pop(0))
         return whole
+
+
+def _bound_memory(assignment: Assignment) -> None:
+    """Leave to the other trials of a shared GPU their part of its memory: over its own, a trial is out of memory."""
+    if assignment.device.startswith("cuda") and torch.cuda.is_available():
+        shared = 0 < assignment.gpu < 1 and not assignment.alone
+        torch.cuda.set_per_process_memory_fraction(assignment.gpu if shared else 1.0)

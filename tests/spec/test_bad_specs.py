@@ -30,6 +30,13 @@ BAD = {
     "alias of itself": ("a: &a [*a]", "once its aliases are expanded"),
     "deep": ("[" * 5000, "nested deeper"),
     "twice the same key": ("name: a\nname: b\n", "duplicate key"),
+    "one and a half GPUs": (GOOD.replace("gpu: 0,", "gpu: 1.5,"), "resources: gpu: above 1 Ray takes whole numbers"),
+    "a crumb of a GPU": (GOOD.replace("gpu: 0,", "gpu: 1.0e-6,"), "resources: gpu: Ray takes no less than 0.0001"),
+    "a part of a custom resource": (
+        GOOD.replace("custom: {}", "custom: {x: 2.5}"),
+        "custom.x: above 1 Ray takes whole",
+    ),
+    "GPUs as a custom resource": (GOOD.replace("custom: {}", "custom: {GPU: 1}"), "give it by its own field"),
     "a path as name": (GOOD.replace("name: digits", "name: ../up", 1), "name: String should match"),
 }
 

@@ -52,6 +52,11 @@ def fragile(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     return Fragile(outputs)
 
 
+def far_away() -> None:
+    """A user's data set that does not come."""
+    raise ConnectionError("postgresql://reader:hunter2@db/rows does not answer")
+
+
 class Desk:
     """Makes sessions of one trial on a study's storage."""
 
@@ -234,6 +239,22 @@ def test_builder_that_cannot_be_imported_is_one_line(desk: Desk) -> None:
     assert [message.kind for message in heard] == ["begun", "failed"]
     assert heard[-1].cause.startswith("task.model.name: 'no_such_module:build' can't be imported")
     assert "\n" not in heard[-1].cause
+
+
+def test_a_host_that_does_not_see_what_the_driver_keeps_writes_nothing_and_says_so(desk: Desk) -> None:
+    (said,) = desk.session(witness="lease/000000001.json")
+    assert said.kind == "refused"
+    assert "does not see what the driver keeps there; mount that folder on every node" in said.cause
+    assert desk.storage.keys() == []
+    desk.storage.write("lease/000000001.json", b"{}")
+    assert next(desk.session(witness="lease/000000001.json")).kind == "begun"
+
+
+def test_a_cause_holds_no_password(desk: Desk) -> None:
+    settings = {"task": {**SETTINGS["task"], "dataset": f"{__name__}:far_away"}}
+    (*_, said) = desk.session(settings)
+    assert said.kind == "failed"
+    assert "postgresql://reader:***@db/rows does not answer" in said.cause
 
 
 def test_trial_over_its_budget_commits_and_fails(desk: Desk) -> None:

@@ -1,0 +1,110 @@
+"""On a cluster of several machines, what a study needs is looked for on each of them before anything starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from olfl_ray.errors import SetupError
+from olfl_ray.spec import StudySpec, parse_spec
+from olfl_ray.study import Home, check_study
+
+NODE = {"object_store_memory": 100 * 2**20}
+SPEC: dict[str, Any] = {
+    "name": "wide",
+    "task": {"dataset": "digits", "model": {"name": "linear"}, "batch_size": 16},
+    "learner": {"method": "baseline", "steps": 40},
+    "eval": {"every": 20},
+    "replicates": 1,
+    "search": {"pruner": "none", "parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 0.1}}},
+    "arms": {"baseline": {"trials": 2}},
+    "confirm": {"seeds": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A head without CPUs and two nodes, each with an address of its own as three machines have."""
+    head = {**NODE, "num_cpus": 0, "include_dashboard": False, "node_ip_address": "127.0.0.2"}
+    cluster = Cluster(initialize_head=True, connect=False, head_node_args=head)
+    try:
+        cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3", **NODE)
+        cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4", resources={"scanner": 2}, **NODE)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+@pytest.fixture
+def home(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    return Home.find(tmp_path / "home")
+
+
+def spec(**changes: object) -> StudySpec:
+    return parse_spec(json.dumps({**SPEC, **changes}).encode())
+
+
+def test_a_folder_of_one_machine_is_refused(home: Home) -> None:
+    with pytest.raises(
+        SetupError, match=r"^storage: the cluster has 3 machines \(127\.0\.0\.2, 127\.0\.0\.3, "
+    ) as caught:
+        check_study(spec(), home)
+    assert "s3://bucket/folder" in str(caught.value)
+    assert "shared: true" in str(caught.value)
+    assert not home.studies.exists()
+
+
+def test_a_shared_folder_is_looked_at_from_every_machine(home: Home, tmp_path: Path) -> None:
+    check_study(spec(storage={"url": str(tmp_path / "nfs"), "shared": True}), home)
+    assert list((tmp_path / "nfs").iterdir()) == []
+
+
+def test_a_folder_that_the_others_do_not_see_is_refused_by_their_names(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # /proc/self/cwd leads each process to a folder of its own, as a disk of its own would
+    with pytest.raises(SetupError) as caught:
+        check_study(spec(storage={"url": "/proc/self/cwd/nfs", "shared": True}), home)
+    assert "storage: /proc/self/cwd/nfs is said to be shared, but 2 of the cluster's 2 machines" in str(caught.value)
+    assert "127.0.0.3: it is not there; 127.0.0.4: it is not there" in str(caught.value)
+
+
+def test_the_home_folders_tracking_store_is_refused_unless_the_home_folder_is_shared(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(SetupError, match=r"^tracking\.uri: the cluster has 3 machines.*\(http://HOST:PORT\)"):
+        check_study(spec(storage={"url": str(tmp_path / "nfs"), "shared": True}), home)
+    check_study(spec(storage={"shared": True}), home)
+
+
+@pytest.mark.parametrize(
+    ("resources", "wanted"),
+    [
+        ({"cpu": 2}, "resources.cpu: a trial takes 2 CPU, but no node has more than 1 CPU"),
+        ({"gpu": 0.5}, "resources.gpu: a trial takes 0.5 GPU, but no node has more than 0 GPU"),
+        ({"custom": {"scanner": 3}}, "resources.custom.scanner: a trial takes 3 scanner, but no node has more than 2"),
+        ({"custom": {"tape": 1}}, "resources.custom.tape: a trial takes 1 tape, but no node has more than 0 tape"),
+        ({"memory": 2**50}, "resources.memory: a trial takes 1048576.00 GiB of memory, but no node"),
+    ],
+)
+def test_what_no_node_can_hold_is_refused_with_what_the_cluster_has(
+    home: Home, resources: dict[str, Any], wanted: str
+) -> None:
+    with pytest.raises(SetupError) as caught:
+        check_study(spec(storage={"shared": True}, resources=resources), home)
+    assert str(caught.value).startswith(wanted)
+    for kind in ("1 x 0 CPU, 0 GPU", "1 x 1 CPU, 0 GPU", "2 scanner", "may_join: true"):
+        assert kind in str(caught.value)
+
+
+def test_what_a_node_has_is_enough_and_what_may_join_is_waited_for(home: Home) -> None:
+    check_study(spec(storage={"shared": True}, resources={"custom": {"scanner": 0.5}}), home)
+    check_study(spec(storage={"shared": True}, resources={"cpu": 64, "may_join": True}), home)
