@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.graphed import Graphed, copy_state
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
 from olfl_ray.engine.problem import Batch, Problem
 from olfl_ray.engine.result import StepResult
@@ -45,6 +47,8 @@ class OnlineLossLearner:
         meta_clip_norm: Largest norm of the meta-gradient; None: no clipping.
         estimator: auto, exact, reverse, or finite_difference.
         memory: Of exact: low, fast or auto.
+        graph: On a GPU, capture the step as a CUDA graph, which small networks gain most from. Batches keep their shape
+            then, and the module's and the loss's tensors their place.
 
     Raises:
         SpecError: An optimizer or an option without a counterpart here; parameters that are not the module's.
@@ -63,16 +67,26 @@ class OnlineLossLearner:
         meta_clip_norm: float | None = None,
         estimator: EstimatorName = "auto",
         memory: Memory = "auto",
+        graph: bool = False,
     ) -> None:
         self._optimizer, self._lr = _optimizer(module, optimizer, lr)
         self._problem = _problem(module, self._optimizer, learned_loss, task_loss)
         self._meta_optimizer, self._meta_clip_norm, self.eta = meta_optimizer(meta), meta_clip_norm, eta
+        self._learned = learned_loss
         self._choice: tuple[EstimatorName, Memory] = (estimator, memory)
         self._estimator: Callable[..., StepResult] | None = None
-        self._theta = {name: value for name, value in module.named_parameters() if value.requires_grad}
-        self._phi = {name: value for name, value in learned_loss.named_parameters() if value.requires_grad}
-        self._opt_state = self._optimizer.init(self._theta)
-        self._meta_state = self._meta_optimizer.init(self._phi)
+        theta, buffers, phi = _tensors(module, learned_loss)
+        self._graphed = Graphed(
+            self._once,
+            LearnerState(
+                theta=theta,
+                buffers=buffers,
+                opt_state=self._optimizer.init(theta),
+                phi=phi,
+                meta_state=self._meta_optimizer.init(phi),
+            ),
+            capture=graph,
+        )
 
     def step(self, train_batch: Batch, meta_batch: Batch) -> Metrics:
         """One step of Algorithm 2.
@@ -84,43 +98,41 @@ class OnlineLossLearner:
         Returns:
             Scalars on the device: base_loss, task_loss, meta_loss, grad_norm.
         """
-        problem = self._problem
+        problem, graphed = self._problem, self._graphed
         problem.module.train()
         if self._estimator is None:
             self._estimator = choose_estimator(*self._choice, 1, problem, train_batch)
-        buffers = dict(problem.module.named_buffers())
-        before = LearnerState(
-            theta={name: value.detach() for name, value in self._theta.items()},
-            buffers=buffers,
-            opt_state=self._opt_state,
-            phi={name: value.detach() for name, value in self._phi.items()},
-            meta_state=self._meta_state,
-        )
-        after, metrics = online_step(
-            problem,
-            before,
-            train_batch,
-            meta_batch,
-            lr=self._lr(),
-            eta=self.eta,
+        if not graphed.captured:  # a parameter may have been given other data since
+            theta, buffers, phi = _tensors(problem.module, self._learned)
+            graphed.state = replace(graphed.state, theta=theta, buffers=buffers, phi=phi)
+        return graphed((*train_batch, *meta_batch, self._lr(), self.eta))
+
+    def _once(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
+        x, y, meta_x, meta_y, lr, eta = inputs
+        assert self._estimator is not None
+        return online_step(
+            self._problem,
+            state,
+            (x, y),
+            (meta_x, meta_y),
+            lr=lr,
+            eta=eta,
             estimator=self._estimator,
             meta_optimizer=self._meta_optimizer,
             clip_norm=self._meta_clip_norm,
         )
-        self._opt_state, self._meta_state = after.opt_state, after.meta_state
-        with torch.no_grad():
-            for own, new in ((self._theta, after.theta), (self._phi, after.phi), (buffers, after.buffers)):
-                for name, value in own.items():
-                    value.copy_(new[name])
-        return metrics
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """The optimizers' states; the module and the learned loss have state_dicts of their own."""
-        return {"optimizer": dict(self._opt_state), "meta_optimizer": dict(self._meta_state)}
+        state = self._graphed.state
+        parts = {"optimizer": state.opt_state, "meta_optimizer": state.meta_state}
+        return {part: {name: value.clone() for name, value in tensors.items()} for part, tensors in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on from a `state_dict`."""
-        self._opt_state, self._meta_state = dict(state["optimizer"]), dict(state["meta_optimizer"])
+        own = self._graphed.state
+        given = replace(own, opt_state=dict(state["optimizer"]), meta_state=dict(state["meta_optimizer"]))
+        copy_state(given, own)
 
 
 def meta_gradient(
@@ -160,10 +172,18 @@ def meta_gradient(
     problem = _problem(module, pure, learned_loss, task_loss)
     batches = train if isinstance(train, list) else [train]
     chosen = choose_estimator(estimator, memory, len(batches), problem, batches[0])
-    theta = {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
-    phi = {name: value.detach() for name, value in learned_loss.named_parameters() if value.requires_grad}
+    theta, buffers, phi = _tensors(module, learned_loss)
     state = pure.init(theta) if opt_state is None else opt_state
-    return chosen(problem, theta, dict(module.named_buffers()), state, phi, rate(), batches, meta)
+    return chosen(problem, theta, buffers, state, phi, rate(), batches, meta)
+
+
+def _tensors(module: nn.Module, learned: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+    """theta, buffers and phi: the modules' own tensors, without their graphs."""
+    theta, phi = (
+        {name: value.detach() for name, value in part.named_parameters() if value.requires_grad}
+        for part in (module, learned)
+    )
+    return theta, dict(module.named_buffers()), phi
 
 
 def _problem(module: nn.Module, optimizer: Optimizer, learned: nn.Module, task_loss: TaskLoss) -> Problem:

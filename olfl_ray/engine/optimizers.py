@@ -45,8 +45,8 @@ def _taken(grads: dict[str, Tensor], name: str, scale: Tensor | None) -> Tensor:
 
 
 def _moved(value: Tensor, direction: Tensor, lr: float | Tensor) -> Tensor:
-    """value - lr direction, in one pass over memory where lr is a number."""
-    return value - lr * direction if isinstance(lr, Tensor) else value.sub(direction, alpha=lr)
+    """value - lr direction, in one pass over memory."""
+    return value.addcmul(direction, lr, value=-1) if isinstance(lr, Tensor) else value.sub(direction, alpha=lr)
 
 
 class Optimizer(ABC):

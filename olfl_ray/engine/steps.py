@@ -67,8 +67,8 @@ def online_step(
     train: Batch,
     meta: Batch,
     *,
-    lr: float,
-    eta: float,
+    lr: float | Tensor,
+    eta: float | Tensor,
     estimator: Estimator,
     meta_optimizer: Optimizer,
     clip_norm: float | None,
@@ -94,8 +94,8 @@ def online_lr_step(
     train: Batch,
     meta: Batch,
     *,
-    factor: float,
-    eta: float,
+    factor: float | Tensor,
+    eta: float | Tensor,
     meta_optimizer: Optimizer,
     clip_norm: float | None,
 ) -> tuple[LearnerState, Metrics]:
@@ -134,7 +134,7 @@ def init_step(
     meta: Batch,
     *,
     lr: float | Tensor,
-    eta: float,
+    eta: float | Tensor,
     estimator: Estimator,
     meta_optimizer: Optimizer,
     clip_norm: float | None,
@@ -180,7 +180,7 @@ def _lr_gradient(
 
 @torch.no_grad()
 def _meta_update(
-    phi: Params, grads: Params, state: Params, eta: float, optimizer: Optimizer, clip_norm: float | None
+    phi: Params, grads: Params, state: Params, eta: float | Tensor, optimizer: Optimizer, clip_norm: float | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
     norm = global_norm(grads)
     if clip_norm is not None:

@@ -71,7 +71,8 @@ def _convolve(
                 along_part.add_(part)
     elif shift_along is not None:
         along += shift_along.reshape(-1, *([1] * (x.dim() - 2)))
-    return forward_ad.make_dual(value, along)
+    dual: Tensor = forward_ad.make_dual(value, along)
+    return dual
 
 
 def _normalise(
@@ -102,7 +103,8 @@ def _normalise(
         along.addcmul_(x, slope_D.reshape(shape)).sub_((slope_D * mean_D).reshape(shape))
     if shift_along is not None:
         along += shift_along.reshape(shape)
-    return forward_ad.make_dual(value, along)
+    dual: Tensor = forward_ad.make_dual(value, along)
+    return dual
 
 
 REPLACED: Mapping[Callable[..., Any], Callable[..., Tensor]] = {

@@ -141,7 +141,8 @@ def _point(
 ) -> tuple[Point, dict[str, Tensor], dict[str, Tensor], Tensor]:
     """Where one base step is taken, still without g; g = J_f^T dM/df; the buffers after the forward pass; M_phi."""
     x, y = batch
-    random, theta_leaves = problem.random_state(x), leaves(theta)
+    random = None if keep_backward else problem.random_state(x)  # a kept backward pass is not run through again
+    theta_leaves = leaves(theta)
     with Seeded() if keep_backward else contextlib.nullcontext():
         outputs_BC, live = problem.train_forward(theta_leaves, buffers, x)
     learned_loss, df_BC, along_phi = problem.outputs_gradient(phi, outputs_BC, y)

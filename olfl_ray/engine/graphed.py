@@ -1,0 +1,126 @@
+"""A step over tensors that never move; on a GPU it is captured once and replayed as a CUDA graph."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from olfl_ray.engine.steps import LearnerState, Metrics
+
+__all__ = ["Graphed", "Step", "copy_state"]
+
+Step = Callable[[LearnerState, Sequence[Any]], tuple[LearnerState, Metrics]]
+"""From a state and its inputs (tensors, and numbers that may be scalar tensors as well) to the next state; pure, and
+without a host's look at a value."""
+
+WARM_UP = 3
+"""Steps before a capture, in which libraries make their handles and choose their kernels."""
+
+_log = logging.getLogger(__name__)
+
+
+class Graphed:
+    """`step` with its state in place.
+
+    A captured step takes its inputs and leaves its metrics in tensors that do not move either, so that a call is a few
+    copies and one launch. Where capture is refused (an operator of a user's module that looks at a value, say), one
+    warning says why, and the same code runs operator by operator; so does a batch of another shape.
+
+    Args:
+        step: What is repeated.
+        state: Updated in place by each call; several `Graphed` may share one.
+        capture: Whether to capture at the first call; needs a GPU.
+    """
+
+    def __init__(self, step: Step, state: LearnerState, *, capture: bool) -> None:
+        self._step, self.state, self._wanted = step, state, capture
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Tensor] = []
+        self._names: list[str] = []
+        self._measured = torch.empty(())
+
+    @property
+    def captured(self) -> bool:
+        """Whether a graph is replayed."""
+        return self._graph is not None
+
+    def __call__(self, inputs: Sequence[Tensor | float]) -> Metrics:
+        """One step.
+
+        Args:
+            inputs: Of the step, of the same shapes each time; a number is a scalar on the state's device when captured.
+
+        Returns:
+            Scalars on the device, which later steps leave alone.
+        """
+        if self._wanted:
+            self._wanted = False
+            self._capture(inputs)
+        if self._graph is None or not all(map(_fits, self._inputs, inputs)):
+            return self._once(inputs)
+        for own, value in zip(self._inputs, inputs, strict=True):
+            if isinstance(value, Tensor):
+                own.copy_(value)
+            else:
+                own.fill_(value)
+        self._graph.replay()
+        return dict(zip(self._names, self._measured.clone().unbind(), strict=True))
+
+    def _once(self, inputs: Sequence[Any]) -> Metrics:
+        new, metrics = self._step(self.state, inputs)
+        copy_state(new, self.state)
+        return metrics
+
+    def _capture(self, inputs: Sequence[Tensor | float]) -> None:
+        """Warm-up steps move nothing: the state and the random state are put back; a capture runs nothing."""
+        before = LearnerState(**{part: {k: v.clone() for k, v in own.items()} for part, own in _parts(self.state)})
+        device = next(tensor.device for _, part in _parts(self.state) for tensor in part.values())
+        self._inputs = [
+            value.clone() if isinstance(value, Tensor) else torch.full((), value, device=device) for value in inputs
+        ]
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.random.fork_rng(devices=[device]):
+                aside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+                aside.wait_stream(here)
+                with torch.cuda.stream(aside):
+                    for _ in range(WARM_UP):
+                        self._once(self._inputs)
+                here.wait_stream(aside)
+                copy_state(before, self.state)
+                with torch.cuda.graph(graph):
+                    metrics = self._once(self._inputs)
+                    self._names, self._measured = list(metrics), torch.stack(list(metrics.values()))
+        except RuntimeError as error:
+            torch.cuda.synchronize(device)
+            copy_state(before, self.state)
+            _log.warning("a step can't be captured as a CUDA graph (%s); it runs without", str(error).splitlines()[0])
+        else:
+            self._graph = graph
+
+
+@torch.no_grad()
+def copy_state(source: LearnerState, target: LearnerState) -> None:
+    """Write one state's values into another's tensors, by name."""
+    pairs = [
+        (own, given[name])
+        for (_, mine), (_, given) in zip(_parts(target), _parts(source), strict=True)
+        for name, own in mine.items()
+        if own is not given[name]
+    ]
+    if pairs:
+        torch._foreach_copy_([own for own, _ in pairs], [value for _, value in pairs])
+
+
+def _parts(state: LearnerState) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    for field in fields(state):
+        yield field.name, getattr(state, field.name)
+
+
+def _fits(own: Tensor, value: Tensor | float) -> bool:
+    return not isinstance(value, Tensor) or own.shape == value.shape
