@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from olfl_ray.analysis import ArmResult
-from olfl_ray.ledger import Began, Ended, Event, Stopped, StudyState
+from olfl_ray.ledger import Began, DriverStarted, Ended, Event, Stopped, StudyState
 from olfl_ray.spec import StudySpec
+from olfl_ray.study import STARTED
 
 __all__ = ["LOOK", "StudyView", "final_view", "status_view"]
 
@@ -36,7 +36,7 @@ class StudyView:
 
     def __init__(self, spec: StudySpec, console: Console) -> None:
         self._spec, self._console = spec, console
-        self._began = time.monotonic()
+        self._began = self._now = 0.0
         self._ended_here = 0
         self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
 
@@ -51,6 +51,8 @@ class StudyView:
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Take an event."""
+        self._now = event.time
+        self._began = self._began or event.time
         self._ended_here += isinstance(event, Ended)
         for line in self._lines(event, state):
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -59,7 +61,9 @@ class StudyView:
 
     def _lines(self, event: Event, state: StudyState) -> Iterator[str]:
         """What is worth a line that stays; where nothing is live, each end is."""
-        if isinstance(event, Began):
+        if isinstance(event, DriverStarted) and self._live is None:
+            yield f"{STARTED} on {event.host} (process {event.pid}); {self._progress(state)} ended"
+        elif isinstance(event, Began):
             for key in event.dropped:
                 yield f"{event.trial}: a file of {key} is damaged; what it holds is done again"
             if event.attempt > 1:
@@ -79,8 +83,8 @@ class StudyView:
             len(state.trials),
             sum(arm["trials"] + state.spec["confirm"]["seeds"] for arm in state.spec["arms"].values()),
         )
-        seconds = time.monotonic() - self._began
-        if not self._ended_here:
+        seconds = self._now - self._began
+        if not self._ended_here or seconds <= 0:
             return f"{ended} of {total} trials"
         rate = self._ended_here / seconds
         left = max(0.0, (total - ended) / rate)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -29,6 +29,7 @@ __all__ = ["Ledger"]
 _FOLDER = "ledger/"
 _COMPACTED = f"{_FOLDER}compacted.jsonl"
 _COMPACT_EVERY = 500
+_AHEAD = 64  # most events that are read before it is known whether they are there
 _READERS = 16  # objects read at a time: an object store answers each after some milliseconds
 _log = logging.getLogger(__name__)
 
@@ -76,8 +77,12 @@ class Ledger:
         return ledger
 
     @classmethod
-    def load(cls, storage: Storage) -> Ledger:
+    def load(cls, storage: Storage, upto: int | None = None) -> Ledger:
         """Replay a study's events.
+
+        Args:
+            storage: The study's storage.
+            upto: Only the first so many of them.
 
         Raises:
             StudyError: There is no study, an event is missing or damaged, or a later version wrote it.
@@ -89,6 +94,7 @@ class Ledger:
         last = max([*copies, *numbers], default=0)
         if last == 0:
             raise StudyError(f"{storage.url}: there is no study here; check the name, or run its spec first")
+        last = last if upto is None else min(last, upto)
         lines = dict(copies) if whole else {}
         lines |= _read_all(storage, [number for number in range(1, last + 1) if number not in lines])
         for number in range(1, last + 1):
@@ -115,6 +121,19 @@ class Ledger:
         if self._state is None:
             self._state = replace(self._head, trials=self._trials.copy())
         return self._state
+
+    def news(self) -> Iterator[Event]:
+        """Events that another has noted since, each as this ledger takes it; ends where there is none."""
+        ahead = 1
+        while True:
+            first = len(self._events) + 1
+            lines = _read_all(self._storage, list(range(first, first + ahead)))
+            for number in range(first, first + ahead):
+                if number not in lines:
+                    return
+                self._take(lines[number], decode(lines[number], number))
+                yield self._events[-1]
+            ahead = min(2 * ahead, _AHEAD)
 
     def append(self, event: Event) -> None:
         """Note an event: once this returns, it holds for good.

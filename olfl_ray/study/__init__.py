@@ -2,12 +2,13 @@
 
 from olfl_ray.study.check import check_study
 from olfl_ray.study.home import Home
-from olfl_ray.study.look import report, spec_of, status, stop
+from olfl_ray.study.look import STARTED, report, spec_of, status, stop
 from olfl_ray.study.loss import load_loss
 from olfl_ray.study.run import StudyResult, extend, resume, retry, run
 from olfl_ray.study.single import describe_data, prepare_data, run_trial, sample, serve_ui, trial_of
 
 __all__ = [
+    "STARTED",
     "Home",
     "StudyResult",
     "check_study",

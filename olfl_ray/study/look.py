@@ -15,9 +15,23 @@ from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.storage import Lease, Storage, open_storage
 from olfl_ray.study.home import Home
 
-__all__ = ["load", "report", "report_of", "spec_in", "spec_of", "status", "stop", "storage_of"]
+__all__ = [
+    "STARTED",
+    "check_same",
+    "first_difference",
+    "load",
+    "report",
+    "report_of",
+    "spec_in",
+    "spec_of",
+    "status",
+    "stop",
+    "storage_of",
+]
 
 POLL_SECONDS = 0.5
+STARTED = "driver started"
+"""First words of the line that a driver without a terminal prints once it has taken its study over."""
 
 
 def storage_of(spec: StudySpec, home: Home) -> Storage:
@@ -36,6 +50,35 @@ def storage_of(spec: StudySpec, home: Home) -> Storage:
 def spec_in(resolved: Mapping[str, Any], source: str) -> StudySpec:
     """A spec from the plain values that a ledger keeps."""
     return parse_spec(json.dumps(dict(resolved)).encode(), source=source)
+
+
+def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
+    """Refuse a spec whose results would not be those of the study that was begun under its name.
+
+    Args:
+        spec: The new one.
+        before: The resolved spec that the study was begun with.
+        digest: Its digest.
+
+    Raises:
+        StudyError: Names the first field that differs.
+    """
+    if digest != spec.digest:
+        field = first_difference(spec_in(before, "the study's spec").digested(), spec.digested())
+        raise StudyError(
+            f"name: a study {spec.name!r} with another spec is there already (first difference: {field}); choose another "
+            "name with --name, or put the field back (only the number of trials, confirm, resources but cpu, budget, "
+            "checkpoint, storage and tracking may change)"
+        )
+
+
+def first_difference(old: object, new: object, path: str = "") -> str:
+    """The first field in which two mappings differ, and its values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            if old.get(key) != new.get(key):
+                return first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    return f"{path} was {old!r}, is {new!r}"
 
 
 def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:

@@ -161,7 +161,7 @@ def _run(
     begun = bool(storage.keys("ledger/"))
     if begun:
         ledger = Ledger.load(storage)
-        check_same(spec, ledger.state.spec)
+        check_same(spec, ledger.state.spec, ledger.state.digest)
         if not retried and _nothing_to_do(spec, ledger, storage, uri):
             return _result(spec, home, storage, ledger.state, uri, nothing_to_do=True)
     check_trials(spec, home)
