@@ -15,7 +15,7 @@ import psutil
 
 from olfl_ray.bench.services import MlflowServer, free_port, postgres, postgres_programs, s3_server, wait_for
 
-__all__ = ["BUCKET", "LocalCluster", "Node", "local_cluster"]
+__all__ = ["BUCKET", "LocalCluster", "Node", "kill_tree", "local_cluster"]
 
 BUCKET = "studies"
 """What the S3 endpoint holds: studies, and under `mlflow/` the MLflow server's artifacts."""
@@ -40,14 +40,14 @@ class Node:
     ) -> None:
         self.address = f"127.0.0.{2 + number}"
         self._log = folder / "ray.log"
-        folder.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)
         own = {"OLFL_HOME": str(folder / "home"), "OLFL_CACHE": str(folder / "cache")}
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={self.address}"),
             *(f"--temp-dir={scratch}", f"--object-store-memory={100 * 2**20}", "--include-log-monitor=false"),
             *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0", *options),
         ]
-        with self._log.open("ab") as output:
+        with self._log.open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdout=output, stderr=output, env={**environment, **own}, start_new_session=True
             )
@@ -68,7 +68,7 @@ class Node:
 
     def lose(self) -> None:
         """Kill its raylet, workers and all else that runs there at once, as a lost machine would; twice does no harm."""
-        _kill_tree(self.pid)
+        kill_tree(self.pid)
         self._process.wait()
 
 
@@ -129,6 +129,7 @@ def local_cluster(folder: Path, nodes: int = 2) -> Iterator[LocalCluster]:
     Raises:
         SetupError: A part did not start; with the end of its log.
     """
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     token = folder / "token"
     token.touch(mode=0o600)
@@ -185,7 +186,7 @@ def local_cluster(folder: Path, nodes: int = 2) -> Iterator[LocalCluster]:
         yield cluster
 
 
-def _kill_tree(pid: int) -> None:
+def kill_tree(pid: int) -> None:
     """Kill a process and all that descend from it; they are stopped first, so that none starts another meanwhile."""
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
