@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 __all__ = ["Difference", "holm", "mean", "paired", "sd", "sign_flips"]
+
+Seed = TypeVar("Seed", int, str)
 
 EXACT = 16
 """Up to so many differences all assignments of signs are tried; beyond, so many powers of two at random."""
@@ -37,7 +40,7 @@ class Difference:
     p: float
 
 
-def paired(baseline: str, own: Mapping[int, float], other: Mapping[int, float]) -> Difference | None:
+def paired(baseline: str, own: Mapping[Seed, float], other: Mapping[Seed, float]) -> Difference | None:
     """Compare two arms on the seeds that both have; None below two.
 
     Args:

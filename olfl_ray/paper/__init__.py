@@ -1,5 +1,6 @@
 """The paper's claim, row by row: online beats offline beats the task loss, or not."""
 
+from olfl_ray.paper.document import write_table
 from olfl_ray.paper.results import Method, Result, collect, read_results, write_result
 from olfl_ray.paper.rows import METHODS, Card, read_cards, study_of
 from olfl_ray.paper.run import run_row
@@ -15,4 +16,5 @@ __all__ = [
     "run_row",
     "study_of",
     "write_result",
+    "write_table",
 ]

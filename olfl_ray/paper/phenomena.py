@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import median
 
 import torch
 from torch import Tensor
@@ -49,9 +48,9 @@ def effective_rate(curves: Curves) -> dict[int, float]:
 
 
 def step_ms(trials: Sequence[Curves]) -> float | None:
-    """Median milliseconds of a base step, with its share of the evaluations; None where nothing was recorded."""
-    rates = [rate for curves in trials for rate in curves.get(names.PERF_STEPS_PER_SECOND, {}).values() if rate > 0]
-    return 1000 / median(rates) if rates else None
+    """Milliseconds of a base step in the fastest record, evaluations included; None where nothing was recorded."""
+    rates = [rate for curves in trials for rate in curves.get(names.PERF_STEPS_PER_SECOND, {}).values()]
+    return 1000 / max(rates) if rates else None
 
 
 def losses_of(storage: Storage, trial: TrialState) -> list[tuple[int, LearnedLoss]]:

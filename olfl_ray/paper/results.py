@@ -20,7 +20,7 @@ from olfl_ray.spec import Strict, StudySpec
 from olfl_ray.storage import Storage
 from olfl_ray.study.home import data_root
 
-__all__ = ["Method", "Result", "collect", "read_results", "write_result"]
+__all__ = ["Method", "Result", "classes_of", "collect", "read_results", "write_result"]
 
 
 class Method(Strict):
@@ -41,7 +41,7 @@ class Method(Strict):
     reached: dict[str, int | None]
     """By fresh seed: base steps until the baseline's last selection error; null: never, or no baseline there."""
     step_ms: float | None
-    """Median milliseconds of a base step."""
+    """Milliseconds of a base step in the fastest record."""
     smoothing: list[float]
     """Implicit label smoothing of the loss that each fresh seed ended with; empty where nothing is learned."""
     rate: tuple[float, float] | None
@@ -75,9 +75,7 @@ class Result(Strict):
 def collect(row: str, settings: Settings, scale: Scale, spec: StudySpec, state: StudyState, home: study.Home) -> Result:
     """Read what a study here found, as far as it is."""
     storage = home.storage(spec.name)
-    wanted = spec.task.dataset
-    dataset = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
-    classes = dataset.outputs if dataset.kind == "classification" else None
+    classes = classes_of(spec, home)
     metric = names.TEST_RMSE if classes is None else names.TEST_ERROR
     curves = {
         arm: {trial.seeds[0]: phenomena.curves_of(storage, trial) for trial in confirmed(spec, state, arm)}
@@ -99,6 +97,13 @@ def collect(row: str, settings: Settings, scale: Scale, spec: StudySpec, state: 
         machines=machines_of(storage),
         methods=[_method(spec, state, storage, arm, metric, classes, curves[arm], levels) for arm in spec.arms],
     )
+
+
+def classes_of(spec: StudySpec, home: study.Home) -> int | None:
+    """Number of classes; None: regression."""
+    wanted = spec.task.dataset
+    dataset = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
+    return dataset.outputs if dataset.kind == "classification" else None
 
 
 def _method(

@@ -13,15 +13,23 @@ from olfl_ray.errors import SpecError
 from olfl_ray.plugins import nearest
 from olfl_ray.spec import Strict, StudySpec, parse_as, parse_spec, read_spec
 
-__all__ = ["BASELINE", "METHODS", "OFFLINE", "ONLINE", "PREFIX", "Card", "Scale", "Settings", "read_cards", "study_of"]
+__all__ = [
+    "BASELINE",
+    "METHODS",
+    "OFFLINE",
+    "ONLINE",
+    "Card",
+    "Scale",
+    "Settings",
+    "read_cards",
+    "study_name",
+    "study_of",
+]
 
 Scale: TypeAlias = Literal["full", "short"]
 Settings: TypeAlias = Literal["fixed", "tuned"]
 
 INDEX = "rows.yaml"
-PREFIX = "paper-"
-"""First letters of the names of a row's studies."""
-
 BASELINE, OFFLINE, ONLINE = "baseline", "offline", "online"
 """The arms that the claim is about."""
 
@@ -77,7 +85,7 @@ def study_of(
     seeds: int = 10,
     overrides: Sequence[str] = (),
 ) -> StudySpec:
-    """The study of a row: `paper-ROW-SETTINGS`, and `-short` after it at that scale.
+    """The study of a row.
 
     Args:
         row: Name of the row.
@@ -102,8 +110,13 @@ def study_of(
         data["replicates"], data["search"] = 1, {**data["search"], "parameters": {}, "pruner": {"name": "none"}}
         data["arms"] = {arm: {**spec, "trials": 1, "parameters": {}} for arm, spec in data["arms"].items()}
     data["confirm"] = {"seeds": seeds}
-    name = f"{PREFIX}{row}-{settings}" + ("-short" if scale == "short" else "")
+    name = study_name(row, settings, scale)
     return parse_spec(json.dumps(data).encode(), source=str(path), overrides=overrides, name=name)
+
+
+def study_name(row: str, settings: Settings, scale: Scale) -> str:
+    """`paper-ROW-SETTINGS`, and `-short` after it at that scale."""
+    return f"paper-{row}-{settings}" + ("-short" if scale == "short" else "")
 
 
 def _merged(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,257 @@
+"""docs/paper.md: every row that was run, at which scale, on what machine, with n; and those that were not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import get_args
+
+from olfl_ray import study
+from olfl_ray.analysis import confirmed, mean, sd
+from olfl_ray.analysis.canvas import as_svg
+from olfl_ray.ledger import StudyState
+from olfl_ray.paper import phenomena, pictures
+from olfl_ray.paper.results import Method, Result, classes_of, collect, read_results, write_result
+from olfl_ray.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE, Card, Scale, Settings, read_cards, study_name
+from olfl_ray.paper.verdicts import CLAIM, Comparison, compare, verdict
+from olfl_ray.spec import StudySpec
+
+__all__ = ["write_table"]
+
+Found = Mapping[str, Mapping[str, Comparison]]
+
+HEAD = """# The paper's claim, row by row
+
+The claim: online loss function learning (AdaLFL) consistently outperforms the task loss and offline loss learning (ML3), on
+a diverse range of architectures and data sets. Written by `olfl paper table` from what was run; a row is run again by
+`olfl paper run ROW`. No figure of the paper stands here: only comparisons within one study count.
+"""
+
+METHOD = """## How it is measured
+
+- **A row is a study.** All methods of a row have the same seeds, and of each seed the same split, initial weights and
+  batches (of *train + meta rows* the batches come from more rows). Each is run on n fresh seeds that no search saw; the
+  test split is touched by these runs alone, once each, with the weights of the best evaluation on the selection split.
+- **Fixed** settings are the recipe of `sweeps/paper`; **tuned** ones come from a search on the selection split, with the
+  same number of trials and the same pruning for each method.
+- **Further judges.** *Task loss, train + meta rows*: trained on the rows, too, that learned losses are fitted on. *Task
+  loss, same compute*: as many more steps as online takes longer, initialisation included. *Online learning rate*: a scalar
+  in the learned loss's place.
+- **Statistics.** Mean ± standard deviation; online minus the other method, paired by seed, with Student's 95 % interval and
+  t-test. The t-test, since differences of errors averaged over a test split are near normal, and since a rank test of 10
+  pairs can hardly pass a correction over rows; the exact test by sign flips stands beside it and supposes no distribution.
+  Holm's correction runs over all rows at the same kind of settings: one family for the claim (task loss, offline), one for
+  the further methods. *detectable*: the smallest true difference that n seeds find with power 0.8 at level 0.05.
+- **The claim** holds in a row where online is better than both at level 0.05 after the correction, is contradicted where it
+  is worse than one of them, else it is not shown. Seeds that diverged or failed have no error and are counted; where online
+  lost one, the claim is not shown.
+- **Errors** are error rates; of regressions, root mean squared errors in the target's own units.
+- **Steps to the baseline's error**: median over seeds of the first evaluation whose selection error is at most the task
+  loss's last one with that seed; in brackets, how many seeds got there.
+- **Effective learning rate**: with which the task loss would step as far: the learning rate times the norm of the gradient
+  that theta follows over that of the task loss's; at the first and the last record.
+- **Implicit smoothing**: label smoothing whose loss is least at the same probability of the true class, median over seeds;
+  0: least at 1, as cross-entropy.
+- **Times** are those of each method's fastest record, evaluations included, initialisation not: other work on the machine
+  only slows.
+"""
+
+
+def write_table(docs: Path, *, folder: Path, home: study.Home) -> Path:
+    """Write `paper.md`, its pictures, and one file of results a study; results of studies that are not here are kept.
+
+    Args:
+        docs: Folder of the document.
+        folder: Folder of the rows.
+        home: The home folder.
+
+    Raises:
+        UserError: The rows can't be read, or a study here is damaged.
+    """
+    cards = read_cards(folder)
+    drawn, kept = docs / "pictures", docs / "paper"
+    for place in (drawn, kept):
+        place.mkdir(parents=True, exist_ok=True)
+    here = home.names()
+    order: dict[str, int] = {}
+    for row in cards:
+        for settings in get_args(Settings):
+            for scale in get_args(Scale):
+                name = study_name(row, settings, scale)
+                order[name] = len(order)
+                if name in here:
+                    _gather(row, settings, scale, name, home, drawn, kept)
+    results = sorted((one for one in read_results(kept) if one.study in order), key=lambda one: order[one.study])
+    page = docs / "paper.md"
+    page.write_text("\n".join(_page(cards, results, drawn)), encoding="utf-8")
+    return page
+
+
+def _gather(row: str, settings: Settings, scale: Scale, name: str, home: study.Home, drawn: Path, kept: Path) -> None:
+    """Keep the results of a study here and draw its pictures, if a method has results."""
+    spec, state = study.spec_of(name, home=home), study.status(name, home=home)
+    result = collect(row, settings, scale, spec, state, home)
+    if not any(method.errors for method in result.methods):
+        return
+    write_result(result, kept)
+    for kind, svg in _pictures(spec, state, home):
+        (drawn / f"{name}-{kind}.svg").write_text(svg, encoding="utf-8")
+
+
+def _pictures(spec: StudySpec, state: StudyState, home: study.Home) -> Iterator[tuple[str, str]]:
+    storage = home.storage(spec.name)
+    finished = {arm: confirmed(spec, state, arm) for arm in spec.arms}
+    curves = {arm: [phenomena.curves_of(storage, trial) for trial in trials] for arm, trials in finished.items()}
+    yield "training", as_svg(pictures.training(list(spec.arms), curves))
+    firsts = {arm: finished[arm][0] for arm in (OFFLINE, ONLINE) if finished.get(arm)}
+    losses = pictures.learned_losses(storage, firsts, classes_of(spec, home))
+    if losses is not None:
+        yield "losses", as_svg(losses)
+
+
+def _page(cards: Mapping[str, Card], results: Sequence[Result], drawn: Path) -> Iterator[str]:
+    found = compare(results)
+    yield HEAD
+    for settings in get_args(Settings):
+        own = [result for result in results if result.settings == settings]
+        yield from _summary(settings, cards, own, found, drawn)
+    yield METHOD
+    yield "## Rows\n"
+    for row, card in cards.items():
+        yield f"### {card.title} (`{row}`)\n"
+        yield from (f"- {note}" for note in card.notes)
+        if card.notes:
+            yield ""
+        own = [result for result in results if result.row == row]
+        for result in own:
+            yield from _detail(result, found[result.study], drawn)
+        if not own:
+            yield "Not run.\n"
+
+
+def _summary(
+    settings: str, cards: Mapping[str, Card], results: Sequence[Result], found: Found, drawn: Path
+) -> Iterator[str]:
+    yield f"## {settings.capitalize()} settings\n"
+    verdicts = {result.study: verdict(result, found[result.study]) for result in results}
+    counts = {
+        word: sum(one.startswith(word) for one in verdicts.values()) for word in ("holds", "contradicted", "not shown")
+    }
+    told = ", ".join(f"{word} in {count}" for word, count in counts.items())
+    yield f"Rows run: {len(results)}. The claim: {told}.\n"
+    yield "| row | scale, steps | n | task loss | offline | online | online − task loss | online − offline | claim |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for row, card in cards.items():
+        own = [result for result in results if result.row == row]
+        for result in own:
+            errors = [_error(result.method(arm)) for arm in (BASELINE, OFFLINE, ONLINE)]
+            differences = [_difference(found[result.study].get(arm)) for arm in CLAIM]
+            steps = next((method.steps for method in result.methods if method.arm == ONLINE), 0)
+            scale = f"{result.scale}, {steps:,}"
+            yield _line(card.title, scale, _count(result.method(ONLINE)), *errors, *differences, verdicts[result.study])
+        if not own:
+            yield _line(card.title, "not run", *[""] * 7)
+    yield "\nDifferences with 95 % intervals; p is Holm's.\n"
+    compared = [
+        (f"{cards[result.row].title}{', short' if result.scale == 'short' else ''}", found[result.study][arm])
+        for result in results
+        for arm in CLAIM
+        if arm in found[result.study]
+    ]
+    if compared:
+        name = f"paper-forest-{settings}.svg"
+        (drawn / name).write_text(as_svg(pictures.forest(compared)), encoding="utf-8")
+        yield f"![Paired differences at {settings} settings](pictures/{name})\n"
+
+
+def _detail(result: Result, found: Mapping[str, Comparison], drawn: Path) -> Iterator[str]:
+    errors = {method.arm: mean(list(method.errors.values())) for method in result.methods if method.errors}
+    ranking = " < ".join(METHODS.get(arm, arm) for arm in sorted(errors, key=lambda arm: errors[arm]))
+    trials = max(sum(method.trials.values()) for method in result.methods)
+    search = f"{trials} search trials a method" if result.settings == "tuned" else "nothing searched"
+    yield f"**{result.settings.capitalize()} settings, {result.scale} scale** ({search}; digest {result.digest[:12]}). "
+    yield f"Claim: {verdict(result, found)}. Errors in order: {ranking}.\n"
+    yield "| method | test error | n | online − it | % | p | p, sign flips | p, Holm | detectable |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for method in result.methods:
+        name = METHODS.get(method.arm, method.arm)
+        one = found.get(method.arm)
+        if one is None:
+            yield _line(name, _error(method), _count(method), *[""] * 6)
+            continue
+        interval = f"{one.mean:+.3g} [{one.low:+.3g}, {one.high:+.3g}]"
+        yield _line(
+            name,
+            _error(method),
+            _count(method),
+            interval,
+            f"{100 * one.mean / one.level:+.1f}",
+            *(f"{p:.2g}" for p in (one.p, one.flips, one.holm)),
+            f"{one.detectable:.2g}",
+        )
+    yield "\n| method | base steps | steps to the baseline's error | ms a step | effective learning rate | implicit smoothing |"
+    yield "|---|---|---|---|---|---|"
+    baseline = result.method(BASELINE)
+    for method in result.methods:
+        yield _line(
+            METHODS.get(method.arm, method.arm),
+            f"{method.steps:,}",
+            _reached(method),
+            _time(method, baseline),
+            "" if method.rate is None else f"{method.rate[0]:.2g} → {method.rate[1]:.2g}",
+            f"{median(method.smoothing):.2g}" if method.smoothing else "",
+        )
+    yield ""
+    found_settings = [
+        f"{METHODS.get(method.arm, method.arm)}: "
+        + ", ".join(f"`{field}` {_short(value)}" for field, value in sorted(method.settings.items()))
+        for method in result.methods
+        if method.settings
+    ]
+    if found_settings:
+        yield "Found by the search: " + "; ".join(found_settings) + ".\n"
+    yield f"Machine: {'; '.join(map(str, result.machines)) or 'not noted'}.\n"
+    for kind, text in (("training", "Training"), ("losses", "Learned losses, early and late")):
+        if (drawn / f"{result.study}-{kind}.svg").exists():
+            yield f"![{text}](pictures/{result.study}-{kind}.svg)\n"
+
+
+def _line(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _error(method: Method | None) -> str:
+    if method is None or not method.errors:
+        return "–"
+    values = list(method.errors.values())
+    return f"{mean(values):.4g}" + (f" ± {sd(values):.2g}" if len(values) > 1 else "")
+
+
+def _count(method: Method | None) -> str:
+    if method is None:
+        return "–"
+    lost = ", ".join(f"{count} {state}" for state, count in sorted(method.lost.items()))
+    return f"{len(method.errors)}" + (f" ({lost})" if lost else "")
+
+
+def _difference(one: Comparison | None) -> str:
+    if one is None:
+        return "–"
+    return f"{one.mean:+.3g} [{one.low:+.3g}, {one.high:+.3g}], p {one.holm:.2g}"
+
+
+def _reached(method: Method) -> str:
+    steps = [step for step in method.reached.values() if step is not None]
+    return f"{median(steps):,.0f} ({len(steps)} of {len(method.reached)})" if steps else f"0 of {len(method.reached)}"
+
+
+def _time(method: Method, baseline: Method | None) -> str:
+    if method.step_ms is None:
+        return ""
+    ratio = f" ({method.step_ms / baseline.step_ms:.2g} ×)" if baseline is not None and baseline.step_ms else ""
+    return f"{method.step_ms:.3g}{ratio}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,145 @@
+"""The paper's pictures: a forest of paired differences over rows, and what learned losses do in a row."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from olfl_ray.analysis.canvas import INK, grid, legend, style
+from olfl_ray.ledger import TrialState
+from olfl_ray.losses import LearnedLoss
+from olfl_ray.paper.phenomena import Curves, along, effective_rate, losses_of
+from olfl_ray.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE
+from olfl_ray.paper.verdicts import Comparison
+from olfl_ray.records import names
+from olfl_ray.storage import Storage
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["forest", "learned_losses", "training"]
+
+DRAWN = (BASELINE, OFFLINE, ONLINE, "online_lr")
+"""Arms whose training is drawn."""
+
+
+def forest(comparisons: Sequence[tuple[str, Comparison]]) -> Figure:
+    """Mean paired difference and its 95 % interval, in percent of the other method's error; filled: p below 0.05 by Holm.
+
+    Args:
+        comparisons: Label of the row, and online against another method there.
+    """
+    labels = list(dict.fromkeys(label for label, _ in comparisons))
+    figure, ((axes,),) = grid(1, 1, width=7.5, height=1.2 + 0.42 * len(labels))
+    others = list(dict.fromkeys(found.other for _, found in comparisons))
+    for place, other in enumerate(others):
+        color = style(place)[0]
+        for label, found in comparisons:
+            if found.other != other:
+                continue
+            height = -labels.index(label) - 0.22 * (place - (len(others) - 1) / 2)
+            low, middle, high = (100 * part / found.level for part in (found.low, found.mean, found.high))
+            axes.plot([low, high], [height, height], color=color, linewidth=1.6)
+            face = color if found.holm < 0.05 else "white"
+            axes.plot([middle], [height], "o", color=color, markerfacecolor=face, markersize=6)
+        axes.plot([], [], "o-", color=color, label=f"online − {METHODS.get(other, other)}")
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.set_yticks([-index for index in range(len(labels))], labels)
+    axes.set(
+        xlabel="difference of test errors, % of the other method's; left of 0 online errs less",
+        ylim=(-len(labels) + 0.4, 0.6),
+    )
+    axes.grid(visible=False, axis="y")
+    legend(axes, outside=True)
+    return figure
+
+
+def training(arms: Sequence[str], curves: Mapping[str, Sequence[Curves]]) -> Figure:
+    """Three panels over base steps: error on the selection split, norms of gradients, and the effective learning rate.
+
+    Args:
+        arms: The study's arms, which decide the colours.
+        curves: Arm -> what its fresh seeds recorded.
+    """
+    figure, ((errors, norms, rates),) = grid(1, 3, width=13, height=3.8)
+    for arm in (arm for arm in DRAWN if curves.get(arm)):
+        color, dash = style(list(arms).index(arm))
+        own = {"color": color, "linestyle": dash}
+        _line(errors, [found.get(names.SELECTION_ERROR, {}) for found in curves[arm]], label=METHODS[arm], **own)
+        _line(rates, [effective_rate(found) for found in curves[arm]], **own)
+        if arm != "online_lr":
+            _line(norms, [found.get(names.TRAIN_GRAD_NORM, {}) for found in curves[arm]], **own)
+            task = [found.get(names.TRAIN_TASK_GRAD_NORM, {}) for found in curves[arm]]
+            _line(norms, task, band=False, color=color, linestyle=":", linewidth=1)
+    norms.plot([], [], ":", color=INK, linewidth=1, label="of the task loss, at the same point")
+    errors.set(xlabel="base step", ylabel="error on the selection split", yscale="log")
+    norms.set(xlabel="base step", ylabel="norm of the gradient that theta follows", yscale="log")
+    rates.set(xlabel="base step", ylabel="effective learning rate", yscale="log")
+    legend(errors)
+    legend(norms)
+    return figure
+
+
+def learned_losses(storage: Storage, trials: Mapping[str, TrialState], classes: int | None) -> Figure | None:
+    """A run's learned loss after its first commit and at its end, beside the task loss; marks: where it is least.
+
+    For a classifier over the probability p of the true class, the others sharing the rest; for a regression over the
+    output at target 0. Each line is shifted to 0 at its least and scaled to 1 at the left end (at output 2).
+
+    Args:
+        storage: The study's storage.
+        trials: Arm -> a finished trial of it.
+        classes: Number of classes; None: regression.
+    """
+    panels = [(arm, found) for arm, trial in trials.items() if (found := losses_of(storage, trial))]
+    if not panels:
+        return None
+    figure, ((*axes,),) = grid(1, len(panels), width=4.3 * len(panels), height=3.6, sharey=True)
+    if classes is None:
+        x = torch.linspace(-2, 2, 401)
+        task, end, label = x**2, -1, "output, target 0"
+    else:
+        x = torch.linspace(1 / classes, 0.9995, 801)
+        task, end, label = -x.log(), 0, "probability of the true class"
+    for panel, (arm, found) in zip(axes, panels, strict=True):
+        moments = {f"after step {found[0][0]}": found[0][1], f"after step {found[-1][0]}": found[-1][1]}
+        for place, (moment, loss) in enumerate(moments.items()):
+            values = _shape(along(loss, classes, x) if classes else _at_zero(loss, x), end)
+            (line,) = panel.plot(x, values, color=style(place)[0], label=moment)
+            least = int(values.argmin())
+            panel.plot([x[least]], [values[least]], "o", color=line.get_color(), markersize=5)
+        panel.plot(x, _shape(task, end), "--", color=INK, label="task loss")
+        panel.set(xlabel=label, title=METHODS.get(arm, arm), ylim=(-0.08, 1.4))
+        legend(panel)
+    axes[0].set_ylabel("loss, shifted and scaled")
+    return figure
+
+
+@torch.no_grad()
+def _at_zero(loss: LearnedLoss, x: torch.Tensor) -> torch.Tensor:
+    value: torch.Tensor = loss.network(torch.zeros_like(x), x)
+    return value
+
+
+def _shape(values: torch.Tensor, end: int) -> torch.Tensor:
+    above = values - values.min()
+    return above / above[end] if above[end] > 0 else above
+
+
+def _line(axes: Any, seeds: Sequence[Mapping[int, float]], *, band: bool = True, **look: Any) -> None:
+    """The median over seeds at each step, and a band between the quartiles; logarithmic axes take no zeros."""
+    by_step: dict[int, list[float]] = defaultdict(list)
+    for found in seeds:
+        for step, value in found.items():
+            if value > 0:
+                by_step[step].append(value)
+    steps = sorted(by_step)
+    axes.plot(steps, [median(by_step[step]) for step in steps], **look)
+    if band:
+        ranked = [sorted(by_step[step]) for step in steps]
+        low, high = ([values[round(part * (len(values) - 1))] for values in ranked] for part in (0.25, 0.75))
+        axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0)
