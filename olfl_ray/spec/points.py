@@ -157,6 +157,8 @@ def check_search(spec: StudySpec) -> None:
         parameters = spec.parameters_of(arm)
         if spec.search.sampler.name == "grid":
             _check_grid(arm, spec.arms[arm].trials, parameters)
+        if spec.search.sampler.name == "cmaes":
+            _check_moved(arm, parameters)
         for field, parameter in parameters.items():
             own = field in spec.arms[arm].parameters
             where = f"arms.{arm}.parameters.{field}" if own else f"search.parameters.{field}"
@@ -178,6 +180,20 @@ def _check_grid(arm: str, trials: int, parameters: Mapping[str, Parameter]) -> N
     if trials > points:
         raise SpecError(
             f"arms.{arm}.trials", f"the grid has {points} points, but trials={trials}; ask for at most {points}"
+        )
+
+
+def _check_moved(arm: str, parameters: Mapping[str, Parameter]) -> None:
+    """CMA-ES would leave all of the arm's fields to chance, which is not what was asked for."""
+    moved = [
+        field
+        for field, parameter in parameters.items()
+        if parameter.values is None and not any(other in parameters for other in parameter.when)
+    ]
+    if parameters and not moved:
+        raise SpecError(
+            "search.sampler",
+            f"cmaes moves ranges that are searched in every trial, and arm {arm!r} has none; use tpe, or search one",
         )
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Resources",
     "SamplerSpec",
     "SearchSpec",
+    "StoragePlace",
     "StorageSpec",
     "StudySpec",
     "TrialConfig",
@@ -75,10 +76,14 @@ class Parameter(Strict):
 
 
 class SamplerSpec(Strict):
-    """How the next point is proposed."""
+    """How the next point is proposed.
 
-    name: Literal["tpe", "random", "grid"] = "tpe"
-    """tpe | random | grid (all combinations of `values`)."""
+    gp and cmaes learn from finished trials alone, not from pruned ones; cmaes moves ranges without `when`, gp lists too.
+    Their other fields, like gp's first ten trials, are drawn at random.
+    """
+
+    name: Literal["tpe", "random", "grid", "qmc", "cmaes", "gp"] = "tpe"
+    """tpe | random | grid (all combinations of `values`) | qmc (evenly scattered: Sobol') | cmaes | gp (Gaussian process)."""
 
 
 class PrunerSpec(Strict):
@@ -188,6 +193,10 @@ class StorageSpec(Strict):
     """Whether every node of a cluster sees that folder under the same path."""
 
 
+StoragePlace: TypeAlias = Annotated[StorageSpec, BeforeValidator(_as_storage)]
+"""A storage section; a text is its url."""
+
+
 class TrackingSpec(Strict):
     """Where MLflow keeps the runs."""
 
@@ -246,7 +255,7 @@ class StudySpec(Strict):
     """Wall-clock limits."""
     checkpoint: CheckpointSpec = CheckpointSpec()
     """How much work a kill may cost."""
-    storage: Annotated[StorageSpec, BeforeValidator(_as_storage)] = StorageSpec()
+    storage: StoragePlace = StorageSpec()
     """Where the study is kept; a text is its url."""
     tracking: TrackingSpec = TrackingSpec()
     """Where MLflow keeps the runs."""

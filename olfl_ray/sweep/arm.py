@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import warnings
@@ -14,10 +13,11 @@ from optuna.trial import Trial, TrialState
 
 from olfl_ray import ledger
 from olfl_ray.spec import Parameter, StudySpec, active, base_values, get_dotted, seed_of
+from olfl_ray.sweep.samplers import listed, replaying_sampler, sampler
 
 __all__ = ["ArmSearch", "decision_steps", "scattered"]
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of conditional fields, which the spec explains
 
 
 def decision_steps(spec: StudySpec, steps: int) -> tuple[int, ...]:
@@ -65,28 +65,28 @@ class ArmSearch:
         """Rebuild the live search from the ledger; `decided` has each trial's values at decision steps."""
         trials = list(trials)
         # Seeded anew by how far the search is: the same seed would propose the same points again.
-        self._live = self._study(seed_of(self._spec.seed, self._arm, "sampler", len(trials)))
-        self._trials = self._fill(self._live, trials, decided)
+        seed = seed_of(self._spec.seed, self._arm, "sampler", len(trials))
+        self._live, self._trials = self._study(trials, decided, seed)
 
     def propose(
         self, ordinal: int, trials: Sequence[ledger.TrialState], decided: dict[str, list[tuple[int, float]]]
     ) -> dict[str, Any]:
         """The point of search trial `ordinal`: field -> value. Trial 0 has the spec's own values, where they are in range."""
         if self._spec.search.deterministic:
-            study = self._study(seed_of(self._spec.seed, self._arm, ordinal))
-            self._fill(study, self._visible(ordinal, trials), decided)
+            seed = seed_of(self._spec.seed, self._arm, ordinal)
+            study, _ = self._study(self._visible(ordinal, trials), decided, seed)
         else:
             assert self._live is not None
             study = self._live
-        own = self._own()
-        if self._spec.search.sampler.name == "grid":
-            study.enqueue_trial(_encoded(self._parameters, self._grid(own)[ordinal]))
-        elif (
-            ordinal == 0
-            and own is not None
-            and all(_inside(self._parameters[name], value) for name, value in own.items())
-        ):
-            study.enqueue_trial(_encoded(self._parameters, own))
+        own, name = self._own(), self._spec.search.sampler.name
+        point: Mapping[str, Any] | None
+        if ordinal == 0 and name != "grid" and own is not None and _all_inside(self._parameters, own):
+            point = own
+        else:
+            sequence = seed_of(self._spec.seed, self._arm, "sequence")
+            point = listed(name, self._parameters, own, seed=sequence, ordinal=ordinal)
+        if point is not None:
+            study.enqueue_trial(_encoded(self._parameters, point))
         trial = study.ask()
         self._trials[ordinal] = trial
         return self.suggest(trial)
@@ -97,12 +97,6 @@ class ArmSearch:
             return {name: get_dotted(self._base, name) for name in active(self._parameters, {}, self._base)}
         except KeyError:
             return None
-
-    def _grid(self, own: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-        """All combinations of values; the spec's own comes first where it is one of them."""
-        columns = [parameter.values or () for parameter in self._parameters.values()]
-        points = [dict(zip(self._parameters, point, strict=True)) for point in itertools.product(*columns)]
-        return sorted(points, key=lambda point: point != own)
 
     def should_prune(
         self,
@@ -116,9 +110,8 @@ class ArmSearch:
         if not math.isfinite(value):
             return False
         if self._spec.search.deterministic:
-            study = self._study(0)
             mine = next(trial for trial in trials if trial.id.ordinal == ordinal)
-            known = self._fill(study, [*self._visible(ordinal, trials), mine], decided)
+            _, known = self._study([*self._visible(ordinal, trials), mine], decided, 0)
             trial = known[ordinal]
         else:
             trial = self._trials[ordinal]
@@ -163,31 +156,17 @@ class ArmSearch:
             key=lambda trial: trial.id.ordinal,
         )
 
-    def _study(self, seed: int) -> optuna.Study:
-        search = self._spec.search
-        sampler: optuna.samplers.BaseSampler
-        if search.sampler.name == "random":
-            sampler = optuna.samplers.RandomSampler(seed=seed)
-        else:  # of a grid each point is given, none is sampled
-            sampler = optuna.samplers.TPESampler(seed=seed)
-        pruner: optuna.pruners.BasePruner
-        if search.pruner.name == "asha":
-            pruner = optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=search.pruner.min_steps, reduction_factor=search.pruner.reduction
-            )
-        elif search.pruner.name == "median":
-            pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=search.pruner.min_steps - 1)
-        else:
-            pruner = optuna.pruners.NopPruner()
-        return optuna.create_study(direction=search.goal, sampler=sampler, pruner=pruner)
-
-    def _fill(
+    def _study(
         self,
-        study: optuna.Study,
         trials: Iterable[ledger.TrialState],
         decided: dict[str, list[tuple[int, float]]],
-    ) -> dict[int, Trial]:
-        """Put trials of the ledger into an Optuna study, in their order; gives those still open by ordinal."""
+        seed: int,
+    ) -> tuple[optuna.Study, dict[int, Trial]]:
+        """An Optuna study of trials of the ledger, in their order; and those still open by ordinal."""
+        search = self._spec.search
+        study = optuna.create_study(
+            direction=search.goal, sampler=replaying_sampler(search.sampler.name), pruner=self._pruner()
+        )
         known = {}
         for state in trials:
             study.enqueue_trial(_encoded(self._parameters, state.params))
@@ -200,7 +179,18 @@ class ArmSearch:
                 _tell(study, trial, state.state, state.value)
             else:
                 known[state.id.ordinal] = trial
-        return known
+        study.sampler = sampler(search.sampler.name, seed)
+        return study, known
+
+    def _pruner(self) -> optuna.pruners.BasePruner:
+        pruner = self._spec.search.pruner
+        if pruner.name == "asha":
+            return optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=pruner.min_steps, reduction_factor=pruner.reduction
+            )
+        if pruner.name == "median":
+            return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=pruner.min_steps - 1)
+        return optuna.pruners.NopPruner()
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """A point: fields in an order in which each one's conditions are known before it."""
@@ -233,6 +223,10 @@ def _suggest_one(trial: Trial, name: str, parameter: Parameter) -> Any:
 
 def _encoded(parameters: Mapping[str, Parameter], params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: json.dumps(v) if parameters[name].values is not None else v for name, v in params.items()}
+
+
+def _all_inside(parameters: Mapping[str, Parameter], point: Mapping[str, Any]) -> bool:
+    return all(_inside(parameters[name], value) for name, value in point.items())
 
 
 def _inside(parameter: Parameter, value: Any) -> bool:

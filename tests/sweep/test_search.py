@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from math import log10
 from statistics import median
 
 import pytest
@@ -13,6 +14,7 @@ from olfl_ray.sweep import Conductor
 
 Conduct = Callable[..., Conductor]
 GRID = {"learner.optimizer.lr": {"values": [0.01, 0.05, 0.1]}, "meta.init_steps": {"values": [0, 10]}}
+SAMPLERS = ["tpe", "random", "qmc", "cmaes", "gp"]
 LR = {"learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True}}
 
 
@@ -32,13 +34,15 @@ def test_a_grid_smaller_than_its_trials_is_refused() -> None:
         study(search=search, arms={"online": {"trials": 7}})
 
 
-def test_a_field_is_searched_only_where_its_condition_holds(conduct: Conduct) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_field_is_searched_only_where_its_condition_holds(sampler: str, conduct: Conduct) -> None:
     parameters = {
+        "learner.optimizer.lr": {"min": 0.01, "max": 0.1},
         "loss.activation.name": {"values": ["smooth_leaky_relu", "tanh"]},
         "loss.activation.gamma": {"min": 0.01, "max": 0.3, "when": {"loss.activation.name": "smooth_leaky_relu"}},
     }
-    search = {"parameters": parameters, "pruner": "none", "sampler": "random"}
-    conductor = conduct(study(search=search, arms={"online": {"trials": 12}}, confirm={"seeds": 0}))
+    search = {"parameters": parameters, "pruner": "none", "sampler": sampler}
+    conductor = conduct(study(search=search, arms={"online": {"trials": 13}}, confirm={"seeds": 0}))
     run_to_end(conductor, lambda trial: 0.1)
     points = [trial.params for trial in conductor.ledger.state.trials.values()]
     assert {point["loss.activation.name"] for point in points} == {"smooth_leaky_relu", "tanh"}
@@ -46,8 +50,12 @@ def test_a_field_is_searched_only_where_its_condition_holds(conduct: Conduct) ->
         assert ("loss.activation.gamma" in point) == (point["loss.activation.name"] == "smooth_leaky_relu")
 
 
-def test_deterministic_proposals_depend_neither_on_who_ends_first_nor_on_restarts(conduct: Conduct) -> None:
-    search = {"parameters": LR, "pruner": "none", "deterministic": True}
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_deterministic_proposals_depend_neither_on_who_ends_first_nor_on_restarts(
+    sampler: str, conduct: Conduct
+) -> None:
+    parameters = {**LR, "meta.init_steps": {"values": [0, 10, 20]}}
+    search = {"parameters": parameters, "pruner": "none", "deterministic": True, "sampler": sampler}
     spec = study(search=search, arms={"online": {"trials": 16}}, confirm={"seeds": 0})
     found = {}
     for name, reverse, restarts in (("first", False, False), ("other end first", True, False), ("killed", True, True)):
@@ -58,18 +66,43 @@ def test_deterministic_proposals_depend_neither_on_who_ends_first_nor_on_restart
                 tell(conductor, trial, 900, _error(trial), "finished")
             if restarts:
                 conductor = conduct(spec, name)
-        found[name] = [trial.params["learner.optimizer.lr"] for trial in conductor.ledger.state.trials.values()]
-    assert len(set(found["first"])) == 16
+        found[name] = [trial.params for trial in conductor.ledger.state.trials.values()]
+    assert len({point["learner.optimizer.lr"] for point in found["first"]}) == 16
     assert found["other end first"] == found["first"]
     assert found["killed"] == found["first"]
 
 
-def test_a_search_that_sees_its_results_gets_better(conduct: Conduct) -> None:
-    search = {"parameters": LR, "pruner": "none"}
-    conductor = conduct(study(search=search, arms={"online": {"trials": 40}}, confirm={"seeds": 0}, concurrency=1))
+@pytest.mark.parametrize(("sampler", "trials"), [("tpe", 40), ("cmaes", 40), ("gp", 20)])
+def test_a_search_that_sees_its_results_gets_better(sampler: str, trials: int, conduct: Conduct) -> None:
+    search = {"parameters": LR, "pruner": "none", "sampler": sampler}
+    conductor = conduct(study(search=search, arms={"online": {"trials": trials}}, confirm={"seeds": 0}, concurrency=1))
     run_to_end(conductor, _error)
     values = [trial.value for trial in conductor.ledger.state.trials.values() if trial.value is not None]
-    assert median(values[20:]) < 0.7 * median(values[1:11])  # random search: 0.94
+    assert median(values[trials // 2 :]) < 0.7 * median(values[1:11])  # random search: 0.94
+
+
+def test_qmc_scatters_evenly(conduct: Conduct) -> None:
+    """Of sixteen points of a Sobol' sequence one lies in each sixteenth of the range, and so in each field."""
+    parameters = {
+        "learner.optimizer.lr": {"min": 0.1, "max": 10.0, "log": True},
+        "meta.init_steps": {"min": 1, "max": 16},
+        "loss.output": {"values": ["none", "softplus"]},
+    }
+    search = {"parameters": parameters, "pruner": "none", "sampler": "qmc"}
+    conductor = conduct(study(search=search, arms={"online": {"trials": 16}}, confirm={"seeds": 0}))
+    run_to_end(conductor, lambda trial: 0.1)
+    points = [trial.params for trial in conductor.ledger.state.trials.values()]
+    assert sorted(int(8 * log10(10 * point["learner.optimizer.lr"])) for point in points) == list(range(16))
+    assert sorted(point["meta.init_steps"] for point in points) == list(range(1, 17))
+    assert sorted(point["loss.output"] for point in points) == ["none"] * 8 + ["softplus"] * 8
+
+
+def test_cmaes_without_a_range_to_move_is_refused() -> None:
+    when = {"loss.activation.gamma": {"min": 0.01, "max": 0.3, "when": {"loss.activation.name": "smooth_leaky_relu"}}}
+    names = {"loss.activation.name": {"values": ["smooth_leaky_relu", "tanh"]}}
+    search = {"parameters": {**GRID, **names, **when}, "sampler": "cmaes"}
+    with pytest.raises(SpecError, match=r"search\.sampler: cmaes moves .* arm 'online' has none; use tpe"):
+        study(search=search, arms={"online": {"trials": 7}})
 
 
 def _error(trial: TrialState) -> float:
@@ -77,8 +110,9 @@ def _error(trial: TrialState) -> float:
     return abs(float(trial.params["learner.optimizer.lr"]) - 0.1)
 
 
-def test_a_search_that_goes_on_proposes_new_points(conduct: Conduct) -> None:
-    search = {"parameters": LR, "pruner": "none"}
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_that_goes_on_proposes_new_points(sampler: str, conduct: Conduct) -> None:
+    search = {"parameters": LR, "pruner": "none", "sampler": sampler}
     run_to_end(conduct(study(search=search, arms={"online": {"trials": 4}}, confirm={"seeds": 0})), _error)
     further = conduct(study(search=search, arms={"online": {"trials": 8}}, confirm={"seeds": 0}))
     run_to_end(further, _error)
