@@ -1,0 +1,169 @@
+"""A sweep on a real cluster outlives its nodes and its driver, whoever looks at it and from wherever."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+from mlflow import MlflowClient
+from support.commands import olfl, start, wait_until
+
+from olfl_ray.bench.chaos import TRIAL_PROCESSES
+from olfl_ray.bench.local_cluster import LocalCluster, Node
+from olfl_ray.ledger import Committed, DriverStarted, Event, Ledger
+from olfl_ray.storage import Storage, open_storage
+
+TRIALS = {"baseline/0", "baseline/1", "baseline/c0", "online/0", "online/1", "online/c0"}
+EVALUATIONS = 10
+
+
+def write_spec(folder: Path, name: str, **changes: Any) -> Path:
+    """A small sweep whose base learner sleeps at each evaluation: trials of 3 seconds on any machine."""
+    spec = {
+        "name": name,
+        "task": {
+            "dataset": "digits",
+            "model": {"name": "olfl_ray.bench.sleeping:build", "seconds": 0.3, "file": str(folder / "notes")},
+            "batch_size": 16,
+        },
+        "learner": {"steps": 10 * EVALUATIONS},
+        "meta": {"init_steps": 10},
+        "eval": {"every": 10},
+        "checkpoint": {"every_steps": 10},
+        "replicates": 1,
+        "search": {"pruner": "none", "parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 0.1}}},
+        "arms": {"baseline": {"set": {"learner.method": "baseline"}, "trials": 2}, "online": {"trials": 2}},
+        "confirm": {"seeds": 1},
+        **changes,
+    }
+    path = folder / "spec.yaml"
+    path.write_text(json.dumps(spec))
+    return path
+
+
+def events(storage: Storage) -> tuple[Event, ...]:
+    return Ledger.load(storage).events if storage.keys("ledger/") else ()
+
+
+def trials_at_work(storage: Storage) -> set[str]:
+    """Trials that run and have committed."""
+    if not storage.keys("ledger/"):
+        return set()
+    trials = Ledger.load(storage).state.trials
+    return {name for name, trial in trials.items() if trial.state == "running" and trial.commits}
+
+
+def kill_driver(storage: Storage) -> None:
+    """Kill the newest driver's process, which Ray can't see coming."""
+    os.kill([event.pid for event in events(storage) if isinstance(event, DriverStarted)][-1], signal.SIGKILL)
+
+
+def runs_a_trial(node: Node) -> bool:
+    found = False
+    for process in psutil.Process(node.pid).children(recursive=True):
+        try:
+            found = found or "".join(process.cmdline()[:1]).startswith(TRIAL_PROCESSES)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def commits_since(storage: Storage, number: int) -> int:
+    return sum(isinstance(event, Committed) for event in events(storage)[number:])
+
+
+def check_once(storage: Storage, tracking_uri: str, name: str) -> None:
+    """Every trial is there exactly once, in the ledger and in MLflow, and nothing runs any more."""
+    state = Ledger.load(storage).state
+    assert {name: trial.state for name, trial in state.trials.items()} == dict.fromkeys(TRIALS, "finished")
+    commits = Counter((event.trial, event.step) for event in events(storage) if isinstance(event, Committed))
+    assert max(commits.values()) == 1
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name("olfl")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], f"tags.`olfl.study` = '{name}'")
+    assert sorted(str(run.info.run_name) for run in runs) == sorted([*TRIALS, name])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        if run.info.run_name != name:
+            points = client.get_metric_history(run.info.run_id, "selection/error")
+            assert len({point.step for point in points}) == len(points)
+
+
+def test_a_node_and_the_driver_die_and_every_trial_is_there_once(cluster: LocalCluster, laptop: Path) -> None:
+    storage = open_storage(f"{cluster.storage}/lost/dies")
+    spec = write_spec(laptop, "dies", storage=f"{cluster.storage}/lost")
+    for home in ("first", "second", "third"):
+        (laptop / home).mkdir()
+    submit = ("sweep", "submit", spec, "--address", cluster.address, "--follow")
+
+    follower = start(*submit, cwd=laptop / "first", log="follow.log")
+    try:
+        wait_until(lambda: len(trials_at_work(storage)) == 2)
+        lost = cluster.nodes[max(cluster.nodes)]
+        lost.lose()
+        seen = len(events(storage))
+        joined = cluster.add_node()
+        wait_until(lambda: commits_since(storage, seen) and runs_a_trial(joined))
+        kill_driver(storage)
+        assert follower.wait(60) != 0
+    finally:
+        follower.kill()
+        follower.wait()
+    assert "baseline/0" in (laptop / "first" / "follow.log").read_text()
+
+    done = olfl(*submit, cwd=laptop / "second")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Each arm's winner" in done.stdout
+
+    elsewhere = {"cwd": laptop / "third"}
+    status = olfl("sweep", "status", "dies", "--address", cluster.address, **elsewhere)
+    assert status.returncode == 0, status.stderr
+    assert "study dies" in status.stdout
+    report = olfl("sweep", "report", "dies", "--address", cluster.address, **elsewhere)
+    assert report.returncode == 0, report.stderr
+    page = Path(report.stdout.strip())
+    assert page.is_relative_to(laptop / "third")
+    assert "online/c0" in page.read_text()
+    listed = olfl("sweep", "list", "--address", cluster.address, **elsewhere)
+    assert "dies" in listed.stdout
+    check_once(storage, cluster.tracking_uri, "dies")
+
+
+def test_a_study_in_a_shared_folder_stops_and_goes_on(cluster: LocalCluster, laptop: Path) -> None:
+    folder = laptop / "shared"
+    storage = open_storage(str(folder / "shared"))
+    spec = write_spec(laptop, "shared", storage={"url": str(folder), "shared": True})
+    for home in ("first", "second"):
+        (laptop / home).mkdir()
+
+    submitted = olfl("sweep", "submit", spec, "--address", cluster.address, cwd=laptop / "first")
+    assert submitted.returncode == 0, submitted.stderr
+    wait_until(lambda: trials_at_work(storage))
+    stopped = olfl("sweep", "stop", "shared", "--address", cluster.address, cwd=laptop / "second")
+    assert stopped.returncode == 0, stopped.stderr
+    assert not Ledger.load(storage).state.driving
+
+    resumed = olfl("sweep", "resume", "shared", "--address", cluster.address, "--follow", cwd=laptop / "second")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    check_once(storage, cluster.tracking_uri, "shared")
+
+
+def test_a_missing_bucket_and_a_host_that_mlflow_refuses_are_one_line_each(cluster: LocalCluster, laptop: Path) -> None:
+    port = cluster.tracking_uri.rpartition(":")[2]
+    wrong = {
+        "s3://nobodys-bucket/studies": (cluster.tracking_uri, "nobodys-bucket"),
+        f"{cluster.storage}/refused": (f"http://127.1:{port}", "--allowed-hosts"),  # 127.0.0.1, by another name
+    }
+    for storage, (tracking, word) in wrong.items():
+        spec = write_spec(laptop, "refused", storage=storage, tracking={"uri": tracking})
+        refused = olfl("sweep", "submit", spec, "--address", cluster.address, cwd=laptop)
+        assert refused.returncode == 2, refused.stdout
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith("olfl: ")
+        assert word in line
