@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from olfl_ray.errors import SpecError
 from olfl_ray.losses.activation import SmoothLeakyReLU
@@ -25,14 +25,14 @@ def build_loss(spec: LearnedLossSpec, kind: Kind, *, seed: int) -> LearnedLoss:
         seed: Seed of the initial weights.
 
     Raises:
-        SpecError: A user's builder does not give an elementwise module.
+        SpecError: A user's builder does not give an elementwise module that can be learned.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
-        return LearnedLoss(_network(spec), kind, spec.reduction, spec)
+        return LearnedLoss(_network(spec, kind), kind, spec.reduction, spec)
 
 
-def _network(spec: LearnedLossSpec) -> nn.Module:
+def _network(spec: LearnedLossSpec, kind: Kind) -> nn.Module:
     if spec.name == "mlp":
         return LossNetwork(
             spec.hidden,
@@ -43,7 +43,9 @@ def _network(spec: LearnedLossSpec) -> nn.Module:
         )
     if spec.name == "ml3":
         return LossNetwork((50, 50), nn.ReLU(), softplus_output=True, bias=False, init=spec.init)
-    return _user_network(spec)
+    network = _user_network(spec)
+    _try(spec.name, network, kind)
+    return network
 
 
 def _user_network(spec: LearnedLossSpec) -> nn.Module:
@@ -58,17 +60,61 @@ def _user_network(spec: LearnedLossSpec) -> nn.Module:
         raise SpecError("loss.name", f"{spec.name!r} gave a {type(network).__name__}; it must give an nn.Module")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise SpecError("loss.name", f"{spec.name!r} gave a module without parameters to learn; give it some")
-    probe = torch.zeros(3, 2)
-    try:
-        value = network(probe, probe)
-    except (Exception, SystemExit) as error:
-        raise SpecError(
-            "loss.name", f"{spec.name!r} can't be called as l_phi(target, output): {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(value, torch.Tensor) or value.shape != probe.shape:
-        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-        raise SpecError("loss.name", f"{spec.name!r} must keep the shape (3, 2) of its inputs, but gave {shape}")
     return network
+
+
+def _try(name: str, network: nn.Module, kind: Kind) -> None:
+    """Call a user's network on a few pairs such as training gives it.
+
+    Raises:
+        SpecError: It can't be called, is not elementwise or not finite, or lets no gradient through.
+    """
+
+    def refused(problem: str) -> SpecError:
+        return SpecError("loss.name", f"{name!r} {problem}")
+
+    target_BC, output_BC = torch.randn(3, 2), torch.randn(3, 2)
+    if kind == "classification":
+        target_BC, output_BC = torch.eye(2)[[0, 1, 1]], output_BC.softmax(-1)
+    output_BC.requires_grad_()
+    try:
+        value_BC = network(target_BC, output_BC)
+        each = [network(*pair) for pair in zip(target_BC.reshape(-1, 1), output_BC.reshape(-1, 1), strict=True)]
+    except (Exception, SystemExit) as error:
+        raise refused(f"can't be called as l_phi(target, output): {type(error).__name__}: {error}") from error
+    for value, wanted in [(value_BC, (3, 2)), *((one, (1,)) for one in each)]:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if shape != wanted:
+            raise refused(f"must keep the shape {wanted} of its inputs, but gave {shape}")
+    value_N = value_BC.detach().flatten()
+    if not torch.isfinite(value_N).all():
+        bad = int(torch.isfinite(value_N).logical_not().nonzero()[0])
+        target, output = target_BC.flatten()[bad].item(), output_BC.flatten()[bad].item()
+        raise refused(f"must be finite, but l_phi({target:.3g}, {output:.3g}) is {value_N[bad].item()}; correct it")
+    if not torch.allclose(value_N, torch.cat(each).detach(), rtol=1e-3, atol=1e-5):
+        raise refused("must be elementwise, but a pair's loss changes with the others in its batch; take each alone")
+    try:
+        slope_BC = _slope(value_BC, output_BC)
+        learned = slope_BC is not None and any(
+            _slope(slope_BC, parameter) is not None for parameter in network.parameters() if parameter.requires_grad
+        )
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise refused(f"can't be differentiated twice ({reason}); use operators that can") from error
+    if slope_BC is None:
+        raise refused("has no gradient in the output, its second argument; do not detach, round or compare it")
+    if not torch.isfinite(slope_BC).all():
+        raise refused("must have a finite gradient in the output, its second argument; correct its formula")
+    if not learned:
+        raise refused("has a gradient in the output that no parameter changes, so none can be learned; correct it")
+
+
+def _slope(value: Tensor, of: Tensor) -> Tensor | None:
+    """d sum(value) / d of; None where no way leads from one to the other."""
+    if not value.requires_grad:
+        return None
+    (found,) = torch.autograd.grad(value.sum(), of, create_graph=True, allow_unused=True)
+    return found
 
 
 def _activation(spec: Any) -> nn.Module:

@@ -1,0 +1,105 @@
+"""A user's learned loss that can't be learned: one message that says why, before anything starts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from olfl_ray.errors import SpecError
+from olfl_ray.losses import build_loss
+from olfl_ray.losses.learned import Kind
+from olfl_ray.spec import LearnedLossSpec
+
+
+class Own(nn.Module):
+    """l_phi by name of its formula."""
+
+    def __init__(self, formula: str) -> None:
+        super().__init__()
+        self.w, self.formula = nn.Parameter(torch.tensor(0.7)), formula
+        self.norm = nn.BatchNorm1d(1)
+
+    def forward(self, target: Tensor, output: Tensor) -> Any:
+        return FORMULAS[self.formula](self, target, output)
+
+
+class Once(torch.autograd.Function):
+    """A square whose derivative has none."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return z**2
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (z,) = ctx.saved_tensors
+        return 2 * z * grad
+
+
+FORMULAS: dict[str, Any] = {
+    "square": lambda m, y, f: m.w * (y - f) ** 2,
+    "logarithm": lambda m, y, f: -m.w * (y * torch.log(f) + (1 - y) * torch.log(1 - f)),
+    "detached": lambda m, y, f: m.w * (y - f.detach()) ** 2,
+    "rounded": lambda m, y, f: m.w * (y - (f > 0).float()) ** 2,
+    "without a graph": lambda m, y, f: (m.w * (y - f) ** 2).detach(),
+    "centred": lambda m, y, f: m.w * (y - f + f.mean()) ** 2,
+    "normalised": lambda m, y, f: m.norm((m.w * (y - f)).reshape(-1, 1)).reshape(f.shape),
+    "random": lambda m, y, f: m.w * (y - f + torch.rand_like(f)) ** 2,
+    "nan": lambda m, y, f: m.w * torch.log(y - 2) * f,
+    "steep": lambda m, y, f: m.w * torch.sqrt((f - f.detach()).abs()),
+    "once": lambda m, y, f: Once.apply(m.w * (y - f)),
+    "idle": lambda m, y, f: m.w + (y - f) ** 2,
+    "scalar": lambda m, y, f: (m.w * (y - f) ** 2).mean(),
+    "number": lambda m, y, f: 1.0,
+    "rows alone": lambda m, y, f: m.w * (y - f) ** 2 + 0 * f.shape[1],
+}
+
+
+def own(formula: str) -> nn.Module:
+    return Own(formula)
+
+
+def build(formula: str, kind: Kind) -> None:
+    build_loss(LearnedLossSpec(name=f"{__name__}:own", options={"formula": formula}), kind, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize(
+    ("formula", "says"),
+    [
+        ("detached", "has no gradient in the output, its second argument; do not detach"),
+        ("rounded", "has no gradient in the output"),
+        ("without a graph", "has no gradient in the output"),
+        ("centred", "must be elementwise, but a pair's loss changes with the others in its batch"),
+        ("normalised", "can't be called as l_phi.target, output.: ValueError: Expected more than 1 value"),
+        ("random", "must be elementwise"),
+        ("nan", r"must be finite, but l_phi\(.*, .*\) is nan; correct it"),
+        ("steep", "must have a finite gradient in the output"),
+        ("idle", "has a gradient in the output that no parameter changes"),
+        ("once", "can't be differentiated twice"),
+        ("scalar", r"must keep the shape \(3, 2\) of its inputs, but gave \(\)"),
+        ("number", r"must keep the shape \(3, 2\) of its inputs, but gave float"),
+        ("rows alone", "can't be called as l_phi.target, output.: IndexError"),
+    ],
+)
+def test_one_message_says_why_it_cannot_be_learned(formula: str, says: str, kind: Kind) -> None:
+    with pytest.raises(SpecError) as caught:
+        build(formula, kind)
+    assert caught.value.field == "loss.name"
+    assert re.search(says, str(caught.value)), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_of_probabilities_is_taken_for_classes_and_refused_for_targets() -> None:
+    build("square", "regression")
+    build("square", "classification")
+    build("logarithm", "classification")
+    with pytest.raises(SpecError, match="must be finite, but"):
+        build("logarithm", "regression")
