@@ -8,8 +8,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-__all__ = ["Home", "Sets", "out"]
+__all__ = ["Address", "Follow", "Home", "PyModules", "Sets", "Storage", "WorkingDir", "out"]
 
 Home = Annotated[Path | None, typer.Option("--home", help="Home folder; else OLFL_HOME, else ./.olfl.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=c. May be repeated.")]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="On a cluster: URL of Ray's job server, or a target of the settings file."),
+]
+Storage = Annotated[str | None, typer.Option("--storage", help="Where the study is kept, if nothing else tells.")]
+WorkingDir = Annotated[Path | None, typer.Option("--working-dir", help="Folder that driver and trials start in.")]
+PyModules = Annotated[list[Path] | None, typer.Option("--py-module", help="A package of your own. May be repeated.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Show it live; Ctrl-C leaves it running.")]
 out = Console()

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from olfl_ray.cli.options import Home, Sets, out
+from olfl_ray.cli.cluster import located, logs, print_studies, show, stop_there, submit
+from olfl_ray.cli.options import Address, Follow, Home, PyModules, Sets, Storage, WorkingDir, out
+from olfl_ray.cli.outcome import print_plan, print_result, study_view
 from olfl_ray.errors import StudyError, UserError
 
 __all__ = ["sweep_app"]
 
 sweep_app = typer.Typer(help="Run and look at studies.", no_args_is_help=True)
 FromScratch = Annotated[bool, typer.Option("--from-scratch", help="From the beginning, not from the last commits.")]
-INTERRUPTED = 128 + signal.SIGINT
-
-
-@contextmanager
-def _study_view(spec: Any) -> Iterator[Any]:
-    from olfl_ray.cli.view import StudyView
-
-    with StudyView(spec, out) as view:
-        yield view
+sweep_app.command("submit")(submit)
+sweep_app.command("logs")(logs)
 
 
 @sweep_app.command("run")
@@ -46,12 +38,13 @@ def sweep_run(
     place = study.Home.find(home)
     if dry_run:
         study.check_study(checked, place)
-        _print_plan(checked)
+        print_plan(checked)
         return
-    out.print(f"study {checked.name} in {place.study_folder(checked.name)}", highlight=False)
-    with _study_view(checked) as view:
+    kept = f"{checked.storage.url}/{checked.name}" if checked.storage.url else place.study_folder(checked.name)
+    out.print(f"study {checked.name} in {kept}", highlight=False, soft_wrap=True, markup=False)
+    with study_view(checked) as view:
         result = study.run(checked, home=place, watch=view.watch)
-    _print_result(result, place)
+    print_result(result, place)
 
 
 @sweep_app.command("resume")
@@ -61,6 +54,11 @@ def sweep_resume(
         bool, typer.Option("--failed", help="Only the trials that failed, from their last commits.")
     ] = False,
     from_scratch: FromScratch = False,
+    address: Address = None,
+    storage: Storage = None,
+    working_dir: WorkingDir = None,
+    py_module: PyModules = None,
+    follow: Follow = False,
     home: Home = None,
 ) -> None:
     """Go on with a study by its name."""
@@ -68,6 +66,24 @@ def sweep_resume(
 
     if from_scratch and not failed:
         raise StudyError("--from-scratch: goes with --failed; add it")
+    place = study.Home.find(home)
+    if address is not None:
+        cluster = study.RayCluster.connect(address)
+        submission = study.resume_on(
+            name,
+            cluster=cluster,
+            home=place,
+            failed=failed,
+            from_scratch=from_scratch,
+            storage=storage,
+            working_dir=working_dir,
+            py_modules=py_module or (),
+        )
+        show(submission, cluster, place, follow)
+        return
+    if working_dir is not None or py_module or follow:
+        raise StudyError("--working-dir, --py-module, --follow: go with --address; add it, or leave them out")
+    located(name, place, storage=storage)
     _go_on(name, home, partial(study.resume, name, failed=failed, from_scratch=from_scratch))
 
 
@@ -97,11 +113,15 @@ def sweep_extend(
 
 
 @sweep_app.command("stop")
-def sweep_stop(name: str, home: Home = None) -> None:
+def sweep_stop(name: str, address: Address = None, storage: Storage = None, home: Home = None) -> None:
     """Ask a running study to commit and stop; it can be resumed."""
     from olfl_ray import study
 
     place = study.Home.find(home)
+    if address is not None:
+        stop_there(name, address, storage, place)
+        return
+    located(name, place, storage=storage)
     with out.status(f"{name}: its trials commit at their next evaluation and stop"):
         study.stop(name, home=place)
     out.print(f"stopped; go on with: olfl sweep resume {name}", highlight=False, soft_wrap=True)
@@ -112,16 +132,19 @@ def _go_on(name: str, home: Path | None, call: Callable[..., Any]) -> None:
     from olfl_ray import study
 
     place = study.Home.find(home)
-    with _study_view(study.spec_of(name, home=place)) as view:
+    with study_view(study.spec_of(name, home=place)) as view:
         result = call(home=place, watch=view.watch)
-    _print_result(result, place)
+    print_result(result, place)
 
 
 @sweep_app.command("list")
-def sweep_list(home: Home = None) -> None:
-    """The studies here."""
+def sweep_list(address: Address = None, home: Home = None) -> None:
+    """The studies here, or on a cluster."""
     from olfl_ray import study
 
+    if address is not None:
+        print_studies(address)
+        return
     place = study.Home.find(home)
     for name in place.names():
         try:
@@ -134,61 +157,30 @@ def sweep_list(home: Home = None) -> None:
 
 
 @sweep_app.command("status")
-def sweep_status(name: str, home: Home = None) -> None:
+def sweep_status(name: str, address: Address = None, storage: Storage = None, home: Home = None) -> None:
     """Where a study stands."""
     from olfl_ray import study
     from olfl_ray.cli.view import status_view
 
     place = study.Home.find(home)
-    out.print(status_view(study.status(name, home=place), study.spec_of(name, home=place)))
+    cluster = located(name, place, address, storage)
+    state = study.status(name, home=place)
+    out.print(status_view(state, study.spec_of(name, home=place)))
+    if cluster is not None and (attempt := cluster.server.newest(name)) is not None:
+        out.print(
+            f"attempt {attempt.number} on {cluster.server.address}: {attempt.state}", highlight=False, soft_wrap=True
+        )
+    if state.driving and not study.is_driven(name, home=place):
+        where = f"--address {address}" if address is not None else f"--home {place.path}"
+        out.print("its driver is gone without a word; what was committed is kept")
+        out.print(f"go on:  olfl sweep resume {name} {where}", highlight=False, soft_wrap=True)
 
 
 @sweep_app.command("report")
-def sweep_report(name: str, home: Home = None) -> None:
+def sweep_report(name: str, address: Address = None, storage: Storage = None, home: Home = None) -> None:
     """Write a study's report anew."""
     from olfl_ray import study
 
-    out.print(str(study.report(name, home=study.Home.find(home))), soft_wrap=True, highlight=False)
-
-
-def _print_plan(spec: Any) -> None:
-    from olfl_ray import study
-    from olfl_ray.spec import spec_as_yaml
-
-    out.print(spec_as_yaml(spec), highlight=False, soft_wrap=True, markup=False)
-    out.print(f"digest {spec.digest}", highlight=False)
-    for arm in spec.arms:
-        out.print(f"arm {arm}: {spec.arms[arm].trials} trials over {', '.join(spec.parameters_of(arm)) or 'nothing'}")
-        for index, params in enumerate(study.sample(spec, arm, 3)):
-            out.print(f"  {arm}/{index}: {json.dumps(params)}", highlight=False, soft_wrap=True)
-
-
-def _print_result(result: Any, place: Any) -> None:
-    from olfl_ray.cli.view import final_view, status_view
-
-    spec = result.spec
-    if result.nothing_to_do:
-        out.print("nothing to do: the study is finished")
-    if result.stopped:
-        out.print("interrupted: what was committed is kept")
-    out.print(status_view(result.state, spec))
-    out.print()
-    out.print(final_view(result.table, spec.search.metric))
-    out.print()
-    if result.undelivered:
-        out.print(
-            f"{result.undelivered} trials are not in MLflow yet ({result.problem or 'it is slow'}); "
-            f"`olfl sweep resume {spec.name}` delivers them",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-    out.print(f"report: {result.report}", soft_wrap=True, highlight=False)
-    if result.tracking_uri == place.tracking_uri:
-        out.print(f"runs:   olfl ui --home {place.path}", soft_wrap=True, highlight=False)
-    else:
-        out.print(f"runs:   {result.tracking_uri}", soft_wrap=True, highlight=False)
-    if not result.finished:
-        out.print(f"go on:  olfl sweep resume {spec.name} --home {place.path}", soft_wrap=True, highlight=False)
-    if result.stopped:
-        raise typer.Exit(INTERRUPTED)
+    place = study.Home.find(home)
+    located(name, place, address, storage)
+    out.print(str(study.report(name, home=place)), soft_wrap=True, highlight=False)

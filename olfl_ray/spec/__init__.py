@@ -17,7 +17,7 @@ from olfl_ray.spec.sections import (
     Strict,
     TaskSpec,
 )
-from olfl_ray.spec.study import NAME, ArmSpec, Parameter, Resources, StorageSpec, StudySpec, TrialConfig
+from olfl_ray.spec.study import NAME, ArmSpec, Parameter, Resources, StoragePlace, StorageSpec, StudySpec, TrialConfig
 
 __all__ = [
     "NAME",
@@ -34,6 +34,7 @@ __all__ = [
     "Poly1Spec",
     "Resources",
     "SplitSpec",
+    "StoragePlace",
     "StorageSpec",
     "Strict",
     "StudySpec",

@@ -1,30 +1,49 @@
-"""The public functions: run, resume, extend, retry, stop, status, report, and what goes with them."""
+"""The public functions: run, resume, extend, retry, stop, status, report; the same on a cluster; what goes with them."""
 
 from olfl_ray.study.check import check_study
+from olfl_ray.study.clusters import RayCluster, Unseen, locate
+from olfl_ray.study.follow import Standing, follow, is_driven, list_on, logs, outcome, stop_on
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import STARTED, report, spec_of, status, stop
 from olfl_ray.study.loss import load_loss
 from olfl_ray.study.run import StudyResult, extend, resume, retry, run
 from olfl_ray.study.single import describe_data, prepare_data, run_trial, sample, serve_ui, trial_of
+from olfl_ray.study.submit import Submission, accepted, last_words, resume_on, spec_on, submit
 
 __all__ = [
     "STARTED",
     "Home",
+    "RayCluster",
+    "Standing",
     "StudyResult",
+    "Submission",
+    "Unseen",
+    "accepted",
     "check_study",
     "describe_data",
     "extend",
+    "follow",
+    "is_driven",
+    "last_words",
+    "list_on",
     "load_loss",
+    "locate",
+    "logs",
+    "outcome",
     "prepare_data",
     "report",
     "resume",
+    "resume_on",
     "retry",
     "run",
     "run_trial",
     "sample",
     "serve_ui",
     "spec_of",
+    "spec_on",
     "status",
     "stop",
+    "stop_on",
+    "submit",
     "trial_of",
 ]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from olfl_ray.errors import SetupError
-from olfl_ray.spec import NAME, Strict, parse_as, without_secrets
+from olfl_ray.spec import NAME, StoragePlace, StorageSpec, Strict, parse_as, without_secrets
 
 __all__ = ["Settings", "Target", "Token", "find_target", "read_settings", "settings_file", "token_of"]
 
@@ -26,7 +26,7 @@ class Target(Strict):
 
     address: str
     """URL of Ray's job server, such as http://head:8265."""
-    storage: str | None = None
+    storage: StoragePlace = StorageSpec()
     """Where its studies are kept, for specs that name no storage; it finds them when the cluster is gone, too."""
     tracking: str | None = None
     """MLflow tracking URI, for specs that name none."""
@@ -44,8 +44,9 @@ class Target(Strict):
 
     @field_validator("address", "storage", "tracking")
     @classmethod
-    def _no_passwords(cls, value: str | None) -> str | None:
-        if value is not None and without_secrets(value) != value:
+    def _no_passwords(cls, value: Any) -> Any:
+        url = value.url if isinstance(value, StorageSpec) else value
+        if url is not None and without_secrets(url) != url:
             raise ValueError("the URL holds a password or token; take it out, and give it by the environment")
         return value
 
@@ -108,8 +109,8 @@ def read_settings() -> Settings:
     return parse_as(Settings, data, source=str(path)) if data.strip() else Settings()
 
 
-def find_target(address: str | None = None) -> Target:
-    """The cluster that commands speak to.
+def find_target(address: str | None = None) -> tuple[str, Target]:
+    """The cluster that commands speak to, and what leads to it: its URL, or its name.
 
     Args:
         address: URL of Ray's job server, or the name of a target; None: `RAY_ADDRESS` where it is such a URL, else the
@@ -121,7 +122,7 @@ def find_target(address: str | None = None) -> Target:
     if address is None and os.environ.get(ADDRESS, "").lower().startswith(("http://", "https://")):
         address = os.environ[ADDRESS]
     if address is not None and (":" in address or "/" in address or "@" in address):
-        return _of_url(address)
+        return address, _of_url(address)
     settings = read_settings()
     name = settings.default if address is None else address
     if name is None:
@@ -134,7 +135,7 @@ def find_target(address: str | None = None) -> Target:
             f"--address: {name!r} is neither a URL (http://HOST:8265) nor a target in {settings_file()}; there are: "
             f"{_names(settings)}"
         )
-    return settings.targets[name]
+    return name, settings.targets[name]
 
 
 def token_of(target: Target) -> Token:

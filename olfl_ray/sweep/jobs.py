@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from olfl_ray.errors import SetupError, StudyError
 __all__ = ["Attempt", "JobServer"]
 
 State = Literal["running", "finished", "stopped", "failed"]
-STUDY, DIGEST, STORAGE, TRACKING, SPEC = "olfl.study", "olfl.digest", "olfl.storage", "olfl.tracking", "OLFL_SPEC"
+STUDY, DIGEST, STORAGE, SHARED, SPEC = "olfl.study", "olfl.digest", "olfl.storage", "olfl.shared", "OLFL_SPEC"
 """Names under which a job carries what it is about: its metadata, and in its environment the spec."""
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 120.0
 STOP_SECONDS = 600
@@ -44,8 +44,8 @@ class Attempt:
         message: What the job server says of it.
         began: When it was submitted, in seconds since 1970.
         digest: The study's digest.
-        storage: Where its studies are kept; empty: the home folder of the driver's node.
-        tracking: MLflow tracking URI; empty: the cluster's own.
+        storage: Under which its folder is; empty: the home folder of the driver's node.
+        shared: Whether every machine sees that folder under the same path.
         spec: The spec that it was submitted with, as JSON; empty where it was submitted by the study's name.
     """
 
@@ -57,7 +57,7 @@ class Attempt:
     began: float
     digest: str
     storage: str
-    tracking: str
+    shared: bool
     spec: str
 
     @property
@@ -126,8 +126,10 @@ class JobServer:
         number: int,
         entrypoint: str,
         *,
-        metadata: Mapping[str, str],
-        spec: str = "",
+        digest: str,
+        storage: str,
+        shared: bool,
+        spec: str,
         working_dir: Path | None = None,
         py_modules: Sequence[Path] = (),
     ) -> Attempt | None:
@@ -137,8 +139,10 @@ class JobServer:
             study: The study.
             number: The attempt's.
             entrypoint: The driver's command, for the shell of the cluster's node.
-            metadata: Digest, storage and tracking, by the names of this module.
-            spec: The spec as JSON; the command finds it in `OLFL_SPEC`.
+            digest: As in `Attempt`, and so are the next two.
+            storage: ...
+            shared: ...
+            spec: The spec as JSON, which the command finds in `OLFL_SPEC`; or empty.
             working_dir: Folder that the driver and the trials start in.
             py_modules: Packages that they can import.
 
@@ -158,7 +162,7 @@ class JobServer:
                 entrypoint=entrypoint,
                 submission_id=submission,
                 runtime_env=runtime,
-                metadata={STUDY: study, **metadata},
+                metadata={STUDY: study, DIGEST: digest, STORAGE: storage} | ({SHARED: "true"} if shared else {}),
             )
         except _Refused:
             if any(attempt.number == number for attempt in self.attempts(study)):
@@ -272,7 +276,7 @@ def _attempt(job: JobDetails) -> Attempt | None:
         began=(job.start_time or 0) / 1000,
         digest=about.get(DIGEST, ""),
         storage=about.get(STORAGE, ""),
-        tracking=about.get(TRACKING, ""),
+        shared=SHARED in about,
         spec=(job.runtime_env or {}).get("env_vars", {}).get(SPEC, ""),
     )
 

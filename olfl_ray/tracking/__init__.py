@@ -1,6 +1,6 @@
 """Tracking with MLflow."""
 
-from olfl_ray.tracking.fetch import fetch_learned_loss
+from olfl_ray.tracking.fetch import fetch_learned_loss, storage_in_runs
 from olfl_ray.tracking.runs import DatasetNote, Runs
 from olfl_ray.tracking.sink import Sink, undelivered
 from olfl_ray.tracking.store import FROM_ENVIRONMENT, check_store, open_store
@@ -13,5 +13,6 @@ __all__ = [
     "check_store",
     "fetch_learned_loss",
     "open_store",
+    "storage_in_runs",
     "undelivered",
 ]

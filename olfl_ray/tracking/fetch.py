@@ -1,4 +1,4 @@
-"""A run's learned loss, read back from MLflow."""
+"""Read back from MLflow: a run's learned loss, and where a study is kept."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 from olfl_ray.errors import DataError
 from olfl_ray.spec import without_secrets
+from olfl_ray.tracking.runs import STORAGE_TAG, STUDY_TAG, TRIAL_TAG
+from olfl_ray.tracking.store import asking
 
-__all__ = ["fetch_learned_loss"]
+__all__ = ["fetch_learned_loss", "storage_in_runs"]
 
 
 def fetch_learned_loss(uri: str, run: str) -> tuple[bytes, bytes]:
@@ -34,3 +36,23 @@ def fetch_learned_loss(uri: str, run: str) -> tuple[bytes, bytes]:
                 f"run {run!r} in {without_secrets(uri)} has no learned loss ({first}); "
                 "name a finished run of an online or offline arm"
             ) from None
+
+
+def storage_in_runs(uri: str, study: str) -> list[str]:
+    """The object stores that a study's parent runs name, the newest first; folders mean nothing on another machine.
+
+    Args:
+        uri: Tracking URI.
+        study: Name of the study.
+
+    Raises:
+        SetupError: The store does not answer.
+    """
+    if uri.startswith("sqlite"):
+        return []  # a file of this machine, which no cluster writes to
+    with asking(uri) as client:
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        wanted = f"tags.`{STUDY_TAG}` = '{study}' and tags.`{TRIAL_TAG}` = 'study'"
+        runs = client.search_runs(experiments, wanted, order_by=["attributes.start_time DESC"])
+    found = [run.data.tags.get(STORAGE_TAG, "") for run in runs]
+    return [root for root in dict.fromkeys(found) if root and not root.startswith("file:")]

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import without_secrets
 
-__all__ = ["FROM_ENVIRONMENT", "check_store", "open_store"]
+__all__ = ["FROM_ENVIRONMENT", "asking", "check_store", "open_store"]
 
 FROM_ENVIRONMENT = "MLFLOW_TRACKING_URI"
 """The environment's tracking URI, where the spec has none."""
@@ -42,7 +42,7 @@ def check_store(uri: str, experiment: str) -> None:
         SetupError: It does not answer.
     """
     with _explained(uri):
-        if urlsplit(uri).scheme.partition("+")[0] in _SQL:
+        if _is_database(uri):
             _check_database(uri)
         else:
             _client(uri).get_experiment_by_name(experiment)
@@ -60,13 +60,17 @@ def open_store(uri: str, experiment: str, artifacts: Path) -> Any:
         SetupError: The store does not answer.
     """
     with _explained(uri):
-        database = urlsplit(uri).scheme.partition("+")[0] in _SQL
+        database = _is_database(uri)
         if database:
             _check_database(uri)  # MLflow would try for a minute and a half
         client = _client(uri)
         if client.get_experiment_by_name(experiment) is None:
             client.create_experiment(experiment, artifacts.resolve().as_uri() if database else None)
         return client
+
+
+def _is_database(uri: str) -> bool:
+    return urlsplit(uri).scheme.partition("+")[0] in _SQL
 
 
 def _check_database(uri: str) -> None:
@@ -96,6 +100,19 @@ def _client(uri: str) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # the sink says what goes wrong
     return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def asking(uri: str) -> Iterator[Any]:
+    """The MLflow client of a tracking store that is only read.
+
+    Raises:
+        SetupError: The store does not answer.
+    """
+    with _explained(uri):
+        if _is_database(uri):
+            _check_database(uri)
+        yield _client(uri)
 
 
 @contextmanager

@@ -1,0 +1,82 @@
+"""What `olfl sweep` prints of a study: the plan before it starts, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from olfl_ray.cli.options import out
+
+__all__ = ["INTERRUPTED", "print_plan", "print_result", "study_view"]
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+@contextmanager
+def study_view(spec: Any) -> Iterator[Any]:
+    """The live view of a study, or plain lines."""
+    from olfl_ray.cli.view import StudyView
+
+    with StudyView(spec, out) as view:
+        yield view
+
+
+def print_plan(spec: Any) -> None:
+    """A spec as it is resolved, its digest, and the first points of each arm."""
+    from olfl_ray import study
+    from olfl_ray.spec import spec_as_yaml
+
+    out.print(spec_as_yaml(spec), highlight=False, soft_wrap=True, markup=False)
+    out.print(f"digest {spec.digest}", highlight=False)
+    for arm in spec.arms:
+        out.print(f"arm {arm}: {spec.arms[arm].trials} trials over {', '.join(spec.parameters_of(arm)) or 'nothing'}")
+        for index, params in enumerate(study.sample(spec, arm, 3)):
+            out.print(f"  {arm}/{index}: {json.dumps(params)}", highlight=False, soft_wrap=True)
+
+
+def print_result(result: Any, place: Any, where: str | None = None) -> None:
+    """A study's table, where its report and runs are, and how to go on with it.
+
+    Args:
+        result: What came of it.
+        place: The home folder.
+        where: Options that lead to the study; None: the home folder's.
+
+    Raises:
+        typer.Exit: It was interrupted.
+    """
+    from olfl_ray.cli.view import final_view, status_view
+
+    spec = result.spec
+    if result.nothing_to_do:
+        out.print("nothing to do: the study is finished")
+    if result.stopped:
+        out.print("interrupted: what was committed is kept")
+    out.print(status_view(result.state, spec))
+    out.print()
+    out.print(final_view(result.table, spec.search.metric))
+    out.print()
+    if result.undelivered:
+        out.print(
+            f"{result.undelivered} trials are not in MLflow yet ({result.problem or 'it is slow'}); "
+            f"`olfl sweep resume {spec.name}` delivers them",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    out.print(f"report: {result.report}", soft_wrap=True, highlight=False)
+    if result.tracking_uri == place.tracking_uri:
+        out.print(f"runs:   olfl ui --home {place.path}", soft_wrap=True, highlight=False)
+    elif result.tracking_uri:
+        out.print(f"runs:   {result.tracking_uri}", soft_wrap=True, highlight=False)
+    if not result.finished:
+        out.print(
+            f"go on:  olfl sweep resume {spec.name} {where or f'--home {place.path}'}", soft_wrap=True, highlight=False
+        )
+    if result.stopped:
+        raise typer.Exit(INTERRUPTED)

@@ -1,0 +1,133 @@
+"""Studies on a cluster, from anywhere: its job server, and where a study of it is kept."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from olfl_ray.errors import StudyError
+from olfl_ray.storage import LocalStorage, Storage, open_storage
+from olfl_ray.study.home import Home
+from olfl_ray.study.targets import Target, find_target, token_of
+from olfl_ray.tracking import FROM_ENVIRONMENT, storage_in_runs
+
+if TYPE_CHECKING:
+    from olfl_ray.sweep.jobs import Attempt, JobServer
+
+__all__ = ["RayCluster", "Unseen", "locate"]
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A running cluster.
+
+    Args:
+        name: Its URL, or the name of its target: what `--address` takes.
+        target: What is known of it beforehand.
+        server: Its job server.
+    """
+
+    name: str
+    target: Target
+    server: JobServer
+
+    @classmethod
+    def connect(cls, address: str | None = None) -> RayCluster:
+        """Connect to a cluster.
+
+        Args:
+            address: URL of Ray's job server, or the name of a target in the settings file; None: `RAY_ADDRESS` where it is
+                such a URL, else the settings' default.
+
+        Raises:
+            UserError: There is no such cluster, or it refuses the token.
+        """
+        from olfl_ray.sweep.jobs import JobServer
+
+        name, target = find_target(address)
+        token = token_of(target)
+        authority = Path(target.ca_file).expanduser() if target.ca_file is not None else None
+        server = JobServer(target.address, token=token.value, token_source=token.source, ca_file=authority)
+        return cls(name, target, server)
+
+    def newest(self, name: str) -> Attempt:
+        """A study's newest attempt.
+
+        Raises:
+            StudyError: The cluster knows none.
+        """
+        attempt = self.server.newest(name)
+        if attempt is None:
+            known = ", ".join(sorted({attempt.study for attempt in self.server.attempts()})) or "none yet"
+            raise StudyError(f"study: the cluster {self.name} knows no study {name!r}; it knows: {known}")
+        return attempt
+
+    def sees(self, attempt: Attempt) -> bool:
+        """Whether this machine sees the storage that an attempt names: a folder is the same on the cluster's own machines,
+        and where it is shared.
+        """
+        if not attempt.storage:
+            return False
+        local = isinstance(open_storage(attempt.storage), LocalStorage)
+        return not local or attempt.shared or socket.gethostname() in self.server.host_names()
+
+
+def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage: str | None = None) -> Storage:
+    """Find a study that was begun elsewhere, and note in the home folder where it is kept.
+
+    Looks where `storage` says; else where the cluster's newest attempt keeps it, then at the target's storage, then in MLflow.
+
+    Args:
+        name: The study.
+        home: The home folder.
+        cluster: The cluster that runs it, or ran it.
+        storage: The place under which its folder is, such as s3://bucket/studies.
+
+    Raises:
+        StudyError: It is not found, or this machine can't see where it is kept.
+    """
+    own = LocalStorage(home.study_folder(name))
+    looked = []
+    for root in _roots(name, cluster, storage):
+        place = open_storage(f"{root.rstrip('/')}/{name}")
+        if place.keys("ledger/"):
+            if place.url != own.url and own.keys("ledger/"):
+                raise StudyError(
+                    f"study: {home.path} holds another study {name!r} itself; choose another home folder with --home"
+                )
+            home.point_to(name, place)
+            return place
+        looked.append(root)
+    raise StudyError(
+        f"study: there is no study {name!r} in {', '.join(looked) or 'any place that is known'}; check the name, or give "
+        "--storage the place that its spec names"
+    )
+
+
+def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterator[str]:
+    """Places where a study may be kept, the likeliest first."""
+    if storage is not None:
+        yield storage
+        return
+    attempt = cluster.server.newest(name) if cluster is not None else None
+    if cluster is not None and attempt is not None:
+        if not cluster.sees(attempt):
+            where = f"in {attempt.storage}" if attempt.storage else "in the home folder of its driver's machine"
+            raise Unseen(
+                f"study: {name!r} is kept {where} on the cluster, which this machine does not see; run olfl there, read "
+                f"`olfl sweep logs {name} --address {cluster.name}`, or keep studies on s3://... that both see"
+            )
+        yield attempt.storage
+    if cluster is not None and cluster.target.storage.url is not None:
+        yield cluster.target.storage.url
+    uri = (cluster.target.tracking if cluster is not None else None) or os.environ.get(FROM_ENVIRONMENT)
+    if uri is not None:
+        yield from storage_in_runs(uri, name)
+
+
+class Unseen(StudyError):
+    """A study is kept where this machine does not look."""

@@ -1,0 +1,194 @@
+"""Watch a study on a cluster: its events, its driver's lines, where it stands; and ask its driver to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from olfl_ray.analysis import final_table
+from olfl_ray.errors import StudyError, UserError
+from olfl_ray.ledger import DriverStarted, Event, Ledger, StopRequest, StudyState
+from olfl_ray.spec import without_secrets
+from olfl_ray.storage import Lease, open_storage
+from olfl_ray.study.clusters import RayCluster, Unseen, locate
+from olfl_ray.study.home import Home
+from olfl_ray.study.look import STARTED, load, report_of, stop
+from olfl_ray.study.run import StudyResult
+from olfl_ray.study.submit import last_words
+
+if TYPE_CHECKING:
+    from olfl_ray.sweep.jobs import Attempt
+
+__all__ = ["Standing", "follow", "is_driven", "list_on", "logs", "outcome", "stop_on"]
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """One study of a cluster.
+
+    Args:
+        name: The study.
+        attempts: Drivers that were submitted.
+        state: running, finished, stopped or failed: that of the newest driver.
+        ended: Trials that have ended; None where this machine does not see them.
+        trials: Trials so far.
+        problem: The last words of a driver that failed.
+    """
+
+    name: str
+    attempts: int
+    state: str
+    ended: int | None
+    trials: int
+    problem: str
+
+
+def follow(attempt: Attempt, *, cluster: RayCluster, home: Home) -> Iterator[tuple[Event, StudyState]]:
+    """The events of a study from the start of its newest driver, each with the state after it, until the attempt ends.
+
+    Args:
+        attempt: The driver's job.
+        cluster: Where.
+        home: The home folder; `locate` the study first.
+    """
+    _, ledger, storage = load(attempt.study, home)
+    starts = [number for number, event in enumerate(ledger.events, start=1) if isinstance(event, DriverStarted)]
+    ledger = Ledger.load(storage, upto=starts[-1] if starts else None)
+    yield ledger.events[-1], ledger.state
+    while True:
+        live = cluster.server.look(attempt).live
+        for event in ledger.news():
+            yield event, ledger.state
+        if not live:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def outcome(attempt: Attempt, *, cluster: RayCluster, home: Home) -> StudyResult:
+    """What a study has come to after an attempt that has ended, its report written anew.
+
+    Args:
+        attempt: The driver's job.
+        cluster: Where.
+        home: The home folder; `locate` the study first.
+    """
+    spec, ledger, storage = load(attempt.study, home)
+    return StudyResult(
+        spec=spec,
+        state=ledger.state,
+        table=final_table(spec, ledger.state),
+        report=report_of(spec, ledger.state, storage, home),
+        tracking_uri=without_secrets(spec.tracking.uri or ""),
+        finished=attempt.state == "finished",
+        stopped=attempt.state == "stopped",
+        nothing_to_do=attempt.state == "finished" and STARTED not in cluster.server.logs(attempt),
+    )
+
+
+def logs(name: str, *, cluster: RayCluster, attempt: int | None = None, follow: bool = False) -> Iterator[str]:
+    """What a study's driver printed on the cluster, piece by piece.
+
+    Args:
+        name: The study.
+        cluster: Where.
+        attempt: Number of the attempt; None: the newest.
+        follow: Go on until the driver ends.
+
+    Raises:
+        StudyError: There is no such attempt.
+    """
+    newest = cluster.newest(name)
+    found = newest
+    if attempt is not None:
+        numbered = {other.number: other for other in cluster.server.attempts(name)}
+        if attempt not in numbered:
+            there = ", ".join(map(str, numbered))
+            raise StudyError(f"--attempt: study {name!r} has no attempt {attempt} on the cluster; there are: {there}")
+        found = numbered[attempt]
+    return cluster.server.tail(found) if follow else iter([cluster.server.logs(found)])
+
+
+def is_driven(name: str, *, home: Home) -> bool:
+    """Whether a driver holds a study's lease; watches one on another machine for some seconds."""
+    _, ledger, storage = load(name, home)
+    return ledger.state.driving and Lease.is_held(storage)
+
+
+def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None = None, patience: float = 600.0) -> None:
+    """Ask a study's driver on a cluster to commit and stop, and wait until it has: through the study's storage where this
+    machine sees it, else by the job server's SIGTERM.
+
+    Args:
+        name: The study.
+        cluster: Where.
+        home: The home folder, which may know nothing of the study.
+        storage: As for `locate`.
+        patience: Seconds to wait.
+
+    Raises:
+        StudyError: No driver runs it, or it did not stop in time.
+    """
+    attempt = cluster.server.newest(name)
+    if attempt is None:  # a driver that was started otherwise
+        locate(name, home=home, cluster=cluster, storage=storage)
+        stop(name, home=home, patience=patience)
+        return
+    if not attempt.live:
+        raise StudyError(
+            f"study {name!r} is not running on {cluster.name} (attempt {attempt.number}: {attempt.state}); "
+            f"`olfl sweep resume {name} --address {cluster.name}` goes on with it"
+        )
+    if not _ask_to_stop(name, cluster, home, storage):
+        cluster.server.stop(attempt)
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if not cluster.server.look(attempt).live:
+            return
+        time.sleep(POLL_SECONDS)
+    raise StudyError(
+        f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; wait on, or stop job {attempt.id}"
+    )
+
+
+def list_on(cluster: RayCluster) -> Iterator[Standing]:
+    """Where each study of a cluster stands."""
+    attempts = cluster.server.attempts()
+    for name in dict.fromkeys(attempt.study for attempt in attempts):
+        own = [attempt for attempt in attempts if attempt.study == name]
+        newest = own[-1]
+        trials = _trials(newest, cluster)
+        yield Standing(
+            name=name,
+            attempts=len(own),
+            state=newest.state,
+            ended=None if trials is None else trials[0],
+            trials=0 if trials is None else trials[1],
+            problem=last_words(newest, cluster) if newest.state == "failed" else "",
+        )
+
+
+def _trials(attempt: Attempt, cluster: RayCluster) -> tuple[int, int] | None:
+    """Trials that have ended, and all; None where this machine does not see the study."""
+    if not cluster.sees(attempt):
+        return None
+    try:
+        trials = Ledger.load(open_storage(f"{attempt.storage.rstrip('/')}/{attempt.study}")).state.trials
+    except UserError:
+        return None
+    return sum(trial.ended for trial in trials.values()), len(trials)
+
+
+def _ask_to_stop(name: str, cluster: RayCluster, home: Home, storage: str | None) -> bool:
+    """Ask through the storage; whether that was possible."""
+    try:
+        place = locate(name, home=home, cluster=cluster, storage=storage)
+    except Unseen:
+        return False
+    state = Ledger.load(place).state
+    if state.driving:
+        StopRequest(place, state.epoch).make()
+    return state.driving
