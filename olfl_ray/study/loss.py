@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from olfl_ray.errors import DataError
 from olfl_ray.losses import LearnedLoss, loss_from_bytes
 from olfl_ray.study.home import Home
 from olfl_ray.trial import find_loss
@@ -25,6 +26,10 @@ def load_loss(
     Raises:
         DataError: There is none.
     """
+    if not isinstance(source, str | Path):
+        raise DataError(
+            f"load_loss: source must be a path, STUDY/ARM/ORDINAL or the id of a run, but it is {source!r}; name one"
+        )
     if Path(source).exists():
         return find_loss(str(source), None)
     place = home if isinstance(home, Home) else Home.find(home)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from olfl_ray.errors import DataError, StudyError
-from olfl_ray.ledger import Commit, TrialId, read_file, restore_point
+from olfl_ray.ledger import Commit, Ledger, TrialId, read_commit, read_file, restore_point, state_key
 from olfl_ray.losses import LearnedLoss, loss_from_bytes, read_loss
-from olfl_ray.storage import Storage, open_folder
+from olfl_ray.spec import NAME
+from olfl_ray.storage import Storage, open_folder, open_storage
 
 __all__ = ["find_loss", "find_sequence"]
 
 
-def find_loss(source: str, studies: Path | None) -> LearnedLoss:
+def find_loss(source: str, studies: Path | None, beside: str = "") -> LearnedLoss:
     """The learned loss of a file, a folder or a finished trial; of a trial's replicates, the first one's.
 
     Args:
         source: A path that exists, else `STUDY/ARM/ORDINAL`.
         studies: Folder of the studies; None: only paths are looked up.
+        beside: URL of a folder of studies that is looked in first; empty: none.
 
     Raises:
         DataError: There is none.
     """
     if Path(source).exists() or studies is None or source.count("/") != 2:
         return read_loss(source)
-    storage, chain = _finished(source, studies)
+    storage, chain = _finished(source, studies, beside)
     found = _loss_of(storage, chain[-1], source)
     if found is None:
         raise DataError(
@@ -33,19 +36,20 @@ def find_loss(source: str, studies: Path | None) -> LearnedLoss:
     return found
 
 
-def find_sequence(source: str, studies: Path | None) -> list[tuple[int, LearnedLoss]]:
+def find_sequence(source: str, studies: Path | None, beside: str = "") -> list[tuple[int, LearnedLoss]]:
     """The learned losses that a finished trial's commits recorded, each after its number of base steps.
 
     Args:
         source: `STUDY/ARM/ORDINAL`.
         studies: Folder of the studies.
+        beside: URL of a folder of studies that is looked in first; empty: none.
 
     Raises:
         DataError: There are none.
     """
     if studies is None or source.count("/") != 2:
         raise DataError(f"{source!r} is no trial, and a file has one loss alone; name STUDY/ARM/ORDINAL")
-    storage, chain = _finished(source, studies)
+    storage, chain = _finished(source, studies, beside)
     losses = [(commit.step, _loss_of(storage, commit, source)) for commit in chain]
     found = [(step, loss) for step, loss in losses if loss is not None]
     if not found:
@@ -55,18 +59,21 @@ def find_sequence(source: str, studies: Path | None) -> list[tuple[int, LearnedL
     return found
 
 
-def _finished(source: str, studies: Path) -> tuple[Storage, tuple[Commit, ...]]:
+def _finished(source: str, studies: Path, beside: str) -> tuple[Storage, tuple[Commit, ...]]:
     """A finished trial's storage and its commits."""
     study, _, name = source.partition("/")
     try:
         trial = str(TrialId.parse(name))
     except StudyError as error:
         raise DataError(f"{source!r} is neither a path nor STUDY/ARM/ORDINAL ({error})") from None
-    if study not in _names(studies):
+    storage = _kept(study, studies, beside)
+    if storage is None:
         there = ", ".join(_names(studies)) or "none yet"
-        raise DataError(f"{source!r}: neither a path nor a trial here; the studies in {studies} are: {there}")
-    storage = open_folder(studies / study)
+        also = f"nor in {beside}, " if beside else ""
+        raise DataError(f"{source!r}: neither a path, {also}nor a trial here; the studies in {studies} are: {there}")
     chain = restore_point(storage, trial).chain
+    if not chain or chain[-1].outcome != "finished":
+        _refuse_damage(storage, trial)
     if not chain:
         raise DataError(f"{source!r}: study {study!r} has no trial {trial!r} with results; see its report")
     if chain[-1].outcome != "finished":
@@ -74,9 +81,32 @@ def _finished(source: str, studies: Path) -> tuple[Storage, tuple[Commit, ...]]:
     return storage, chain
 
 
+def _refuse_damage(storage: Storage, trial: str) -> None:
+    """A trial whose last commits are damaged has more to it than what is left of it shows.
+
+    Raises:
+        DataError: A file of a commit that the ledger has is missing or damaged.
+    """
+    state = Ledger.load(storage).state.trials.get(trial)
+    commits = [read_commit(storage, noted.commit) for noted in state.commits] if state is not None else []
+    for commit in commits:
+        for file in commit.files:
+            if commit is commits[-1] or file != state_key(commit):  # of the states, only the last is kept
+                read_file(storage, commit, file)
+
+
 def _loss_of(storage: Storage, commit: Commit, source: str) -> LearnedLoss | None:
     weights, settings = (read_file(storage, commit, f".learned_loss.{suffix}") for suffix in ("safetensors", "json"))
     return None if weights is None or settings is None else loss_from_bytes(weights, settings, source)
+
+
+def _kept(study: str, studies: Path, beside: str) -> Storage | None:
+    """Where a study is kept: beside the one that asks, else in the home folder."""
+    if not re.fullmatch(NAME, study, re.ASCII):
+        return None
+    if beside and (storage := open_storage(f"{beside}/{study}")).keys("ledger/"):
+        return storage
+    return open_folder(studies / study) if study in _names(studies) else None
 
 
 def _names(studies: Path) -> list[str]:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from olfl_ray.analysis import records_table
-from olfl_ray.errors import UserError
+from olfl_ray.errors import DataError, UserError
 from olfl_ray.ledger import Ended, Ledger, StopRequest
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.storage import open_storage
-from olfl_ray.study import Home
+from olfl_ray.study import Home, load_loss
 from olfl_ray.sweep import Conductor
 from olfl_ray.worker import Assignment, Session
 
@@ -146,3 +146,18 @@ def test_each_torn_file_is_gone_round_or_named(
             else:
                 assert results(ledger) == whole, (file, number)
     assert named < len(files)
+
+
+@pytest.mark.parametrize("file", ["learned_loss.safetensors", "learned_loss.json", "state.safetensors", "commit.json"])
+def test_a_finished_trial_whose_learned_loss_is_torn_names_the_file(file: str, half: Path, tmp_path: Path) -> None:
+    shutil.copytree(half, tmp_path / "home")
+    assert load_loss("torn/online/0", home=tmp_path / "home").kind == "classification"
+    last = sorted((tmp_path / "home" / "studies" / "torn" / "trials" / "online" / "0").rglob(f"*.{file}"))[-1]
+    last.write_bytes(last.read_bytes()[:-1])
+    with pytest.raises(DataError, match=rf"{last.name}: is damaged .*; put back a copy of that file"):
+        load_loss("torn/online/0", home=tmp_path / "home")
+
+
+def test_a_learned_loss_without_a_source_is_a_message() -> None:
+    with pytest.raises(DataError, match=r"^load_loss: source must be a path, .* but it is None; name one$"):
+        load_loss(None)  # type: ignore[arg-type]
