@@ -63,6 +63,7 @@ def _user_network(spec: LearnedLossSpec) -> nn.Module:
     return network
 
 
+@torch.enable_grad()
 def _try(name: str, network: nn.Module, kind: Kind) -> None:
     """Call a user's network on a few pairs such as training gives it.
 

@@ -56,7 +56,7 @@ def test_deterministic_proposals_depend_neither_on_who_ends_first_nor_on_restart
 ) -> None:
     parameters = {**LR, "meta.init_steps": {"values": [0, 10, 20]}}
     search = {"parameters": parameters, "pruner": "none", "deterministic": True, "sampler": sampler}
-    spec = study(search=search, arms={"online": {"trials": 16}}, confirm={"seeds": 0})
+    spec = study(search=search, arms={"online": {"trials": 13}}, confirm={"seeds": 0})  # ten are drawn at random
     found = {}
     for name, reverse, restarts in (("first", False, False), ("other end first", True, False), ("killed", True, True)):
         conductor = conduct(spec, name)
@@ -67,7 +67,7 @@ def test_deterministic_proposals_depend_neither_on_who_ends_first_nor_on_restart
             if restarts:
                 conductor = conduct(spec, name)
         found[name] = [trial.params for trial in conductor.ledger.state.trials.values()]
-    assert len({point["learner.optimizer.lr"] for point in found["first"]}) == 16
+    assert len({point["learner.optimizer.lr"] for point in found["first"]}) == 13
     assert found["other end first"] == found["first"]
     assert found["killed"] == found["first"]
 
