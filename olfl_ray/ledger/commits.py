@@ -91,11 +91,9 @@ def write_commit(storage: Storage, commit: Commit, files: dict[str, bytes]) -> C
         The commit with the keys and checksums of its files.
     """
     base = commit.key.removesuffix(_MANIFEST)
-    sums = {}
-    for name, data in files.items():
-        key = f"{base}.{name}"
-        storage.write(key, data)
-        sums[key] = hashlib.sha256(data).hexdigest()
+    objects = {f"{base}.{name}": data for name, data in files.items()}
+    storage.write_all(objects)
+    sums = {key: hashlib.sha256(data).hexdigest() for key, data in objects.items()}
     whole = replace(commit, files=sums)
     storage.write(whole.key, seal(json.dumps(asdict(whole)).encode()))
     return whole

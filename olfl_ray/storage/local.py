@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -51,10 +51,16 @@ class LocalStorage:
             return file.read()
 
     def write(self, key: str, data: bytes) -> None:
-        path = self._path(key)
-        with _explained(path, "write"), _temporary(path, data) as temporary:
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
+        self.write_all({key: data})
+
+    def write_all(self, objects: Mapping[str, bytes]) -> None:
+        paths = {self._path(key): data for key, data in objects.items()}
+        for path, data in paths.items():
+            with _explained(path, "write"), _temporary(path, data) as temporary:
+                os.replace(temporary, path)
+        for folder in {path.parent for path in paths}:
+            with _explained(folder, "write"):
+                _sync_folder(folder)
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)

@@ -8,7 +8,8 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -78,6 +79,10 @@ class ObjectStorage:
     def write(self, key: str, data: bytes) -> None:
         with self._explained(check_key(key), "write"):
             obstore.put(self._store, key, data, chunk_size=_PART, max_concurrency=_AT_ONCE)
+
+    def write_all(self, objects: Mapping[str, bytes]) -> None:
+        with ThreadPoolExecutor(max(1, len(objects))) as pool:
+            list(pool.map(self.write, objects.keys(), objects.values()))
 
     def create(self, key: str, data: bytes) -> bool:
         mine, end = secrets.token_hex(8), time.monotonic() + _PATIENCE.total_seconds()

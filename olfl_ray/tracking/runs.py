@@ -44,6 +44,8 @@ class Runs:
         self._client, self._spec, self._storage, self._git = client, spec, storage, git_commit
         self._datasets = datasets
         self._experiment = client.get_experiment_by_name(spec.tracking.experiment).experiment_id
+        self._one_process = not str(client.tracking_uri).startswith("http")  # between us and it no answer gets lost
+        self._asked_for: set[str] = set()
         self._runs: dict[str, str] = {}
         self._sent: dict[str, set[str]] = {}
         self._parent = self._find_or_create("study", self._tags("study"), spec.name)
@@ -51,23 +53,39 @@ class Runs:
         client.set_tag(self._parent, STORAGE_TAG, storage.url.rpartition("/")[0])
         client.log_text(self._parent, spec.model_dump_json(indent=2, by_alias=True), "spec.json")
 
-    def deliver(self, trial: TrialState) -> None:
+    def deliver(self, trial: TrialState, *, new: bool = False) -> None:
         """Bring a trial's run up to date with its state.
+
+        Args:
+            trial: As it stands now.
+            new: Whether no driver before this one can have made its run.
 
         Raises:
             Exception: The store can't be reached; say it again later.
         """
         if trial.attempt == 0 and not trial.ended:
             return
+        from mlflow.entities import RunTag
+
         name = str(trial.id)
-        run = self._runs.get(name) or self._open(trial)
+        params: list[Any] = []
+        tags: list[Any] = []
+        if name in self._runs:
+            run = self._runs[name]
+        else:
+            run, params = self._open(trial, new)
         sent = self._sent.setdefault(name, set())
-        for committed in trial.commits:
-            if committed.commit not in sent:
-                self._send_records(run, committed.commit, fresh=not trial.redone)
-                sent.add(committed.commit)
+        unsent = [committed.commit for committed in trial.commits if committed.commit not in sent]
+        metrics = [metric for key in unsent for metric in self._records(run, key, fresh=not trial.redone)]
+        summary = {metric: sum(values) / len(values) for metric, values in trial.metrics.items() if values}
         if trial.ended:
-            self._send_end(run, trial)
+            tags = [RunTag("olfl.state", trial.state), RunTag("olfl.report", json.dumps(summary)[:8000])]
+        self._log(run, params, tags, metrics)
+        self._runs[name] = run
+        sent.update(unsent)
+        if trial.ended:
+            self._send_end(run, trial, summary)
+            del self._runs[name], self._sent[name]
         elif trial.state == "stopped":
             self._client.set_terminated(run, "KILLED")
             del self._runs[name]
@@ -82,7 +100,15 @@ class Runs:
         tags = {STUDY_TAG: self._spec.name, TRIAL_TAG: name, "olfl.digest": self._spec.digest}
         return {**tags, "olfl.git_commit": self._git} if self._git else tags
 
-    def _find_or_create(self, name: str, tags: dict[str, str], run_name: str) -> str:
+    def _log(self, run: str, params: list[Any], tags: list[Any], metrics: list[Any]) -> None:
+        """All of it in as few calls as MLflow's limits allow."""
+        if params or tags or metrics:
+            room = BATCH - len(params) - len(tags)
+            self._client.log_batch(run, metrics=metrics[:room], params=params, tags=tags)
+            for start in range(room, len(metrics), BATCH):
+                self._client.log_batch(run, metrics=metrics[start : start + BATCH])
+
+    def _find_or_create(self, name: str, tags: dict[str, str], run_name: str, *, new: bool = False) -> str:
         """The run of a name. An answer that was lost may have left two: the first stays, the others hold nothing."""
         wanted = {STUDY_TAG: self._spec.name, TRIAL_TAG: name, "olfl.digest": self._spec.digest}
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in wanted.items())
@@ -90,10 +116,11 @@ class Runs:
         def search() -> list[Any]:
             return list(self._client.search_runs([self._experiment], query, order_by=["attributes.start_time ASC"]))
 
-        found = search()
+        found = [] if new and name not in self._asked_for else search()
+        self._asked_for.add(name)
         if not found:
-            self._client.create_run(self._experiment, tags=tags, run_name=run_name)
-            found = search()
+            made = self._client.create_run(self._experiment, tags=tags, run_name=run_name)
+            found = [made] if self._one_process else search()
         first, *others = found
         for other in others:
             self._client.delete_run(other.info.run_id)
@@ -101,7 +128,8 @@ class Runs:
             self._client.update_run(first.info.run_id, "RUNNING")
         return str(first.info.run_id)
 
-    def _open(self, trial: TrialState) -> str:
+    def _open(self, trial: TrialState, new: bool) -> tuple[str, list[Any]]:
+        """A trial's run, and the params that it is to have."""
         from mlflow.entities import Param
 
         name = str(trial.id)
@@ -112,16 +140,14 @@ class Runs:
             "olfl.ordinal": trial.id.name,
             "olfl.role": "confirm" if trial.id.confirming else "search",
         }
-        run = self._find_or_create(name, tags, name)
+        run = self._find_or_create(name, tags, name, new=new)
         config = trial_config(
             self._spec, trial.id.arm, trial.params, seeds=tuple(trial.seeds), confirming=trial.id.confirming
         )
         flat = _flat(config.model_dump(mode="json", by_alias=True))
-        self._client.log_batch(run, params=[Param(key, value[:6000]) for key, value in flat.items()][:100])
         self._client.log_text(run, config.model_dump_json(indent=2, by_alias=True), "config.json")
         self._log_dataset(run, trial.id.arm)
-        self._runs[name] = run
-        return run
+        return run, [Param(key, value[:6000]) for key, value in flat.items()][:100]
 
     def _log_dataset(self, run: str, arm: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -138,14 +164,14 @@ class Runs:
         )
         self._client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
-    def _send_records(self, run: str, key: str, *, fresh: bool) -> None:
+    def _records(self, run: str, key: str, *, fresh: bool) -> list[Any]:
         """Means over replicates as metrics, spreads beside them as `.../sd`; `fresh`: none of them is there."""
         from mlflow.entities import Metric
 
         try:
             data = read_file(self._storage, read_commit(self._storage, key), ".records.parquet")
         except DataError:
-            return  # what is damaged stays out; the analysis names it
+            return []  # what is damaged stays out; the analysis names it
         groups: dict[tuple[int, str, int], list[float]] = {}
         for row in from_parquet(data).to_pylist() if data is not None else ():
             groups.setdefault((row["step"], row["metric"], row["time_ms"]), []).append(row["value"])
@@ -163,21 +189,15 @@ class Runs:
                 for point in self._client.get_metric_history(run, name)
             }
             metrics = [metric for metric in metrics if (metric.key, metric.step) not in there]
-        for start in range(0, len(metrics), BATCH):
-            self._client.log_batch(run, metrics=metrics[start : start + BATCH])
+        return metrics
 
-    def _send_end(self, run: str, trial: TrialState) -> None:
-        from mlflow.entities import RunTag
-
+    def _send_end(self, run: str, trial: TrialState, summary: Mapping[str, float]) -> None:
         if trial.commits:
             self._send_learned_loss(run, trial.commits[-1].commit)
         if trial.cause:
             self._client.log_text(run, trial.cause, "cause.txt")
-        summary = {name: sum(values) / len(values) for name, values in trial.metrics.items() if values}
         result = {"state": trial.state, "report": summary, "replicates": dict(trial.metrics)}
         self._client.log_dict(run, result, "result.json")
-        tags = [RunTag("olfl.state", trial.state), RunTag("olfl.report", json.dumps(summary)[:8000])]
-        self._client.log_batch(run, tags=tags)
         assert trial.ended_at is not None
         self._client.set_terminated(run, STATUS[trial.state], int(trial.ended_at * 1000))
 

@@ -19,6 +19,8 @@ __all__ = ["Sink", "undelivered"]
 MARKS = "tracking/delivered.json"
 MARK_SECONDS = 5.0
 """Time between two writings of the marks, in seconds; a kill makes that much be delivered again."""
+GATHER_SECONDS = 0.5
+"""What follows an event within this time, in seconds, is delivered with it: one call of the store in place of several."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds between two tries to reach a store that is down."""
 
@@ -53,6 +55,7 @@ class Sink:
         self._marks = _marks(storage, uri)
         self._marked = time.monotonic()
         self._waiting: dict[str, TrialState] = {}
+        self._before: frozenset[str] = frozenset()
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self.problem = ""
@@ -60,6 +63,7 @@ class Sink:
 
     def start(self, state: StudyState) -> None:
         """Begin to deliver; what the store may lack is sent first."""
+        self._before = frozenset(state.trials)
         self._waiting = {str(trial.id): trial for trial in undelivered(self._storage, state, self._uri)}
         self._thread.start()
 
@@ -102,13 +106,17 @@ class Sink:
         wait = FIRST_WAIT
         while True:
             with self._changed:
+                idle = not self._waiting
                 while not self._waiting and not self._closing.is_set():
                     self._changed.wait()
+            if idle:
+                self._closing.wait(GATHER_SECONDS)
+            with self._changed:
                 if not self._waiting:
                     break
                 name, trial = next(iter(self._waiting.items()))
             try:
-                self._connected().deliver(trial)
+                self._connected().deliver(trial, new=name not in self._before)
             except Exception as error:
                 self.problem = _first_line(error)
                 with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.fx.experimental.symbolic_shapes  # noqa: F401  (torch imports it at a first gradient, for a second)
 from ray import tune
 
 from olfl_ray.worker.assignment import Assignment

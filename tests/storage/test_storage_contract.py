@@ -46,6 +46,19 @@ def test_write_replaces(storage: Storage) -> None:
     assert storage.read("a") == b"second"
 
 
+def test_several_are_written_as_one_is(storage: Storage) -> None:
+    storage.write("a/1", b"a longer first content")
+    storage.write_all({"a/1": b"second", "a/b/2": bytes(range(256)) * 5000, "3": b""})
+    assert {key: storage.read(key) for key in storage.keys()} == {
+        "a/1": b"second",
+        "a/b/2": bytes(range(256)) * 5000,
+        "3": b"",
+    }
+    storage.write_all({})
+    with pytest.raises(ValueError, match=r"key '\.\./up'"):
+        storage.write_all({"../up": b""})
+
+
 def test_create_wins_once_and_changes_nothing_afterwards(storage: Storage) -> None:
     assert storage.create("ledger/1.json", b"first")
     assert not storage.create("ledger/1.json", b"second")
