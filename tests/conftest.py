@@ -38,9 +38,9 @@ def s3_place(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test never writes to the home folder, or the tracking store, of whoever runs it."""
-    monkeypatch.delenv("OLFL_HOME", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    """A test never writes to the home folder, the cache or the tracking store of whoever runs it."""
+    for name in ("OLFL_HOME", "OLFL_CACHE", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,19 @@
 
 from olfl_ray.data.batches import TaskData
 from olfl_ray.data.dataset import Dataset, Splits, split
-from olfl_ray.data.load import describe, load, names
+from olfl_ray.data.load import describe, forget, load, names
+from olfl_ray.data.prepared import CACHE, node_cache, share
 
-__all__ = ["Dataset", "Splits", "TaskData", "describe", "load", "names", "split"]
+__all__ = [
+    "CACHE",
+    "Dataset",
+    "Splits",
+    "TaskData",
+    "describe",
+    "forget",
+    "load",
+    "names",
+    "node_cache",
+    "share",
+    "split",
+]

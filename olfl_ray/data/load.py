@@ -1,28 +1,29 @@
-"""Data sets prepared once into Arrow files, memory-mapped from then on."""
+"""A data set by its name, built-in or a user's; loaded once a process."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
-import warnings
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
 from olfl_ray.data.dataset import Dataset
-from olfl_ray.data.finding import Arrays
+from olfl_ray.data.prepared import prepare, read_prepared
 from olfl_ray.data.sources import SOURCES
-from olfl_ray.errors import DataError, SetupError, SpecError
+from olfl_ray.errors import SpecError
 from olfl_ray.plugins import load_builder, nearest
 
-__all__ = ["describe", "load", "names"]
+__all__ = ["describe", "forget", "load", "names"]
+
+KEPT = 2
+"""Data sets that a process keeps loaded."""
+_loaded: dict[tuple[Hashable, ...], Dataset] = {}
 
 
 def names() -> list[str]:
@@ -46,7 +47,7 @@ def describe() -> list[tuple[str, str, int, tuple[int, ...], str]]:
 
 
 def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None) -> Dataset:
-    """Load a data set, preparing it first where that was not done yet.
+    """Load a data set, preparing it first where that was not done yet; the same one the next time (see `forget`).
 
     Args:
         name: Built-in name, or `package.module:builder`, which gives a `Dataset` or (x, y).
@@ -66,79 +67,34 @@ def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None) 
         )
     if options:
         raise SpecError(f"task.dataset.{next(iter(options))}", f"{name} has no options; remove it")
-    source = SOURCES[name]
-    key = hashlib.sha256(json.dumps([2, name, sorted(source.files.values())]).encode()).hexdigest()[:16]
-    path = cache / f"{name}-{key}.arrow"
-    if not path.exists():
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            # Of its own, so that processes that prepare at the same time can't meet, and nothing half done stays.
-            with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache) as folder:
-                whole = Path(folder) / path.name
-                _write(whole, source.read(root, Path(folder)))
-                os.replace(whole, path)
-        except OSError as error:
-            reason = error.strerror or error
-            raise SetupError(f"{cache}: can't be written ({reason}); make room, or choose another --home") from None
-    return _read(name, source.kind, path)
+    path = prepare(name, cache=cache, root=root)
+    found = path.stat()
+    wanted = str(path), found.st_ino, found.st_mtime_ns, found.st_size
+    return _kept(wanted, lambda: read_prepared(name, path))
 
 
-def _write(path: Path, arrays: Arrays) -> None:
-    """Two columns of bytes in one Arrow file."""
-    header = {
-        "x": [arrays.x.dtype.str, arrays.x.shape],
-        "y": [arrays.y.dtype.str, arrays.y.shape],
-        "train_rows": arrays.train_rows,
-        "source": arrays.source,
-        "fingerprint": hashlib.sha256(arrays.x.tobytes() + arrays.y.tobytes()).hexdigest(),
-    }
-    columns = []
-    for part in (arrays.x, arrays.y):
-        flat = pa.array(np.frombuffer(np.ascontiguousarray(part), np.uint8))
-        columns.append(pa.LargeListArray.from_arrays(pa.array([0, len(flat)], pa.int64()), flat))
-    batch = pa.record_batch(columns, names=["x", "y"]).replace_schema_metadata({"olfl": json.dumps(header)})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
-        writer.write_batch(batch)
+def forget() -> None:
+    """Load data sets anew from now on: a user's builder may give others than it did."""
+    _loaded.clear()
 
 
-def _read(name: str, kind: Any, path: Path) -> Dataset:
-    try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        header = json.loads(table.schema.metadata[b"olfl"])
-        parts, check = {}, hashlib.sha256()
-        for column in ("x", "y"):
-            values = table.column(column).chunk(0).values.to_numpy(zero_copy_only=True)
-            dtype, shape = header[column]
-            check.update(values)
-            parts[column] = _tensor(values.view(np.dtype(dtype)).reshape(shape))
-    except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
-        raise DataError(f"{path}: is torn ({str(error).splitlines()[0]}); delete it, it is made anew") from None
-    if check.hexdigest() != header["fingerprint"]:
-        raise DataError(f"{path}: its checksum does not match its content; delete it, it is made anew")
-    train_rows = header["train_rows"]
-    y = parts["y"]
-    return Dataset(
-        name=name,
-        kind=kind,
-        x=parts["x"],
-        y=y,
-        test=None if train_rows is None else torch.arange(train_rows, len(y)),
-        outputs=int(y.max()) + 1 if kind == "classification" else y.shape[1],
-        fingerprint=header["fingerprint"],
-        source=header["source"],
-    )
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor on the same memory. It is read-only, and nothing here writes to a data set's rows."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+def _kept(wanted: tuple[Hashable, ...], make: Callable[[], Dataset]) -> Dataset:
+    """What this process has loaded before, for trials that follow each other: no second call, no second checksum."""
+    if wanted not in _loaded:
+        while len(_loaded) >= KEPT:
+            del _loaded[next(iter(_loaded))]
+        _loaded[wanted] = make()
+    return _loaded[wanted]
 
 
 def _from_user(name: str, options: dict[str, Any]) -> Dataset:
-    """What a user's builder gives, checked; arrays become tensors of the types that training needs."""
+    """What a user's builder gives, once a process."""
     builder = load_builder(name, "task.dataset")
+    return _kept((builder, json.dumps(options, sort_keys=True, default=repr)), lambda: _built(name, builder, options))
+
+
+def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> Dataset:
+    """What a builder gives, checked; arrays become tensors of the types that training needs."""
     try:
         given = builder(**options)
     except (Exception, SystemExit) as error:

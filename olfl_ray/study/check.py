@@ -81,4 +81,5 @@ def device_of(spec: StudySpec) -> str:
 
 
 def _place(spec: StudySpec, home: Home) -> Place:
-    return Place(cache=home.cache, data_root=data_root(), studies=home.studies, device=device_of(spec))
+    beside = "" if spec.storage.url is None else storage_of(spec, home).url.rpartition("/")[0]
+    return Place(cache=home.cache, data_root=data_root(), studies=home.studies, beside=beside, device=device_of(spec))

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from olfl_ray import data
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.spec import NAME
 from olfl_ray.storage import POINTER, Storage, open_folder, open_storage
@@ -44,8 +45,8 @@ class Home:
 
     @property
     def cache(self) -> Path:
-        """Prepared data sets."""
-        return self.path / "data"
+        """Prepared data sets: `OLFL_CACHE`, else in the home folder."""
+        return Path(os.environ.get(data.CACHE) or self.path / "data").absolute()
 
     @property
     def tracking_uri(self) -> str:

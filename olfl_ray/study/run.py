@@ -23,17 +23,16 @@ from olfl_ray.ledger import (
     Revised,
     StopRequest,
     StudyState,
-    TrialState,
     latest_attempt,
 )
-from olfl_ray.spec import StudySpec, TrialConfig, trial_config, without_secrets
-from olfl_ray.storage import Lease, LocalStorage, Storage
-from olfl_ray.study.check import check_trials, device_of
+from olfl_ray.spec import StudySpec, trial_config, without_secrets
+from olfl_ray.storage import Lease, Storage
+from olfl_ray.study.assign import Assigner
+from olfl_ray.study.check import check_trials
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import check_same, load, report_of, spec_in, storage_of
-from olfl_ray.sweep import Conductor, decision_steps
+from olfl_ray.sweep import Conductor
 from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, undelivered
-from olfl_ray.worker import Assignment
 
 __all__ = ["StudyResult", "extend", "resume", "retry", "run"]
 
@@ -156,6 +155,7 @@ def _run(
     from_scratch: bool = False,
     only: Sequence[str] | None = None,
 ) -> StudyResult:
+    data.forget()
     storage = storage_of(spec, home)
     uri = home.tracking_of(spec.tracking.uri)
     begun = bool(storage.keys("ledger/"))
@@ -233,13 +233,15 @@ def _drive(
     only: Sequence[str] | None,
 ) -> tuple[bool, bool]:
     """Run the trials; whether nothing is left to do, and whether it was asked to stop."""
+    from olfl_ray.sweep.cluster import on_cluster
     from olfl_ray.sweep.tuner import run_trials
 
     epoch = ledger.state.epoch
     stop = StopRequest(storage, epoch)
     conductor = Conductor(spec, ledger, stop, (observe,), only)
     if not conductor.finished:
-        run_trials(conductor, lambda trial: _assign(spec, home, storage, epoch, trial, conductor.config_of(trial)))
+        assign = Assigner(spec, home, storage, epoch, cluster=on_cluster())
+        run_trials(conductor, lambda trial: assign(trial, conductor.config_of(trial)))
     conductor.close()
     done = Conductor(spec, ledger, stop).finished
     storage.write("importances.json", json.dumps(conductor.importances()).encode())
@@ -280,31 +282,6 @@ def _result(
         finished=finished,
         stopped=stopped,
         nothing_to_do=nothing_to_do,
-    )
-
-
-def _assign(
-    spec: StudySpec, home: Home, storage: Storage, epoch: int, trial: TrialState, config: TrialConfig
-) -> Assignment:
-    root = data_root()
-    return Assignment(
-        study=storage.url,
-        trial=str(trial.id),
-        config=config.model_dump_json(by_alias=True),
-        cache=str(home.cache),
-        data_root=str(root) if root else None,
-        studies=str(home.studies),
-        device=device_of(spec),
-        threads=spec.resources.cpu,
-        commit_every=spec.checkpoint.every_steps,
-        decide_at=() if trial.id.confirming else decision_steps(spec, config.learner.steps),
-        max_seconds=spec.budget.trial_seconds,
-        epoch=epoch,
-        noted=tuple(commit.commit for commit in trial.commits),
-        scratch=trial.scratch,
-        alone=trial.alone,
-        gpu=spec.resources.gpu,
-        witness=Lease.key(epoch) if isinstance(storage, LocalStorage) else "",
     )
 
 

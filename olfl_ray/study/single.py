@@ -53,6 +53,7 @@ def trial_of(
 
 def run_trial(config: TrialConfig, resources: Resources, *, home: Home) -> Iterator[Progress]:
     """Run one trial here, on the device and the threads that a sweep would give it: the results are the same."""
+    data.forget()
     device = "cuda" if resources.gpu > 0 else "cpu"
     place = Place(cache=home.cache, data_root=data_root(), studies=home.studies, device=device)
     check(config, place)

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import Resources
 
-__all__ = ["Cluster", "Node", "amounts", "check_resources", "connected", "start_ray"]
+__all__ = ["Cluster", "Node", "amounts", "check_resources", "connected", "on_cluster", "start_ray"]
 
 ADDRESS = "RAY_ADDRESS"
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
@@ -115,6 +115,11 @@ def _read(path: str) -> bytes | None:
         return None
 
 
+def on_cluster() -> bool:
+    """Whether trials run on a cluster that was started before."""
+    return ADDRESS in os.environ or bool(ray.is_initialized())
+
+
 @contextmanager
 def connected() -> Iterator[Cluster | None]:
     """The cluster that `RAY_ADDRESS` names, or to which this process is connected; None: trials run on this machine alone.
@@ -122,7 +127,7 @@ def connected() -> Iterator[Cluster | None]:
     Raises:
         SetupError: It can't be reached.
     """
-    if ADDRESS not in os.environ and not ray.is_initialized():
+    if not on_cluster():
         yield None
         return
     started = start_ray()

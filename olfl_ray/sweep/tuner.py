@@ -73,10 +73,10 @@ class _Searcher(Searcher):  # type: ignore[misc]
             if conductor.stop.made() or conductor.finished:
                 return str(Searcher.FINISHED)
             trial = conductor.next()
-        if trial is None:
-            return None
-        self._names[trial_id] = str(trial.id)
-        return self._assign(trial).to_dict()
+            if trial is None:
+                return None
+            self._names[trial_id] = str(trial.id)
+            return self._assign(trial).to_dict()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:

@@ -39,12 +39,14 @@ class Place:
         cache: Folder of prepared data sets.
         data_root: Folder of given data sets (`OLFL_DATA`); None: only bundled and downloaded ones.
         studies: Folder of the studies whose learned losses `loss.from` may name; None: only paths.
+        beside: URL of the folder that the trial's own study is kept in, looked in first; empty: `studies` alone.
         device: cpu, cuda, or cuda:N.
     """
 
     cache: Path
     data_root: Path | None = None
     studies: Path | None = None
+    beside: str = ""
     device: str = "cpu"
 
 
@@ -160,7 +162,7 @@ def _learned(config: TrialConfig, kind: Any, seed: int, place: Place) -> Learned
         return None
     if config.loss.from_ is not None:
         try:
-            loss = find_loss(config.loss.from_, place.studies)
+            loss = find_loss(config.loss.from_, place.studies, place.beside)
         except DataError as error:
             raise SpecError("loss.from", str(error)) from None
         if loss.kind != kind:
@@ -175,7 +177,7 @@ def _sequence(config: TrialConfig, place: Place) -> list[tuple[float, dict[str, 
     if config.loss.from_ is None or config.learner.method != "offline":
         raise SpecError("loss.replay", "needs learner.method: offline and loss.from: STUDY/ARM/ORDINAL; set both")
     try:
-        found = find_sequence(config.loss.from_, place.studies)
+        found = find_sequence(config.loss.from_, place.studies, place.beside)
     except DataError as error:
         raise SpecError("loss.from", str(error)) from None
     device, last = place.device, found[-1][0]

@@ -17,7 +17,7 @@ class Assignment:
         study: URL of the study's storage.
         trial: `arm/name`.
         config: The trial's settings as JSON.
-        cache: Folder of prepared data sets.
+        cache: The driver's folder of prepared data sets.
         data_root: Folder of given data sets, or None.
         studies: Folder of the studies whose learned losses `loss.from` may name, or None.
         device: cpu or cuda.
@@ -29,6 +29,8 @@ class Assignment:
         noted: Keys of the commits that the ledger has.
         scratch: Attempts up to this one are left behind.
         alone: Whether the trial has its device for itself.
+        shared_data: URL of the place of shared data sets, where nodes other than the driver's fetch theirs; empty: none.
+        beside: URL of the folder that the study is kept in: `loss.from` is looked up there first. Empty: in `studies`.
         gpu: GPUs that it takes; of a fraction, that part of the memory.
         witness: Key that the driver has written; a node that does not see it is on another disk. Empty: not looked for.
     """
@@ -48,6 +50,8 @@ class Assignment:
     noted: tuple[str, ...] = ()
     scratch: int = 0
     alone: bool = False
+    shared_data: str = ""
+    beside: str = ""
     gpu: float = 0.0
     witness: str = ""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from olfl_ray import data
 from olfl_ray.errors import OlflError, SetupError
 from olfl_ray.ledger import Commit, StopRequest, restore_point, state_key, trial_folder, write_commit
 from olfl_ray.records import Record, records_to_table, surfaces_to_table, to_parquet
@@ -134,10 +135,14 @@ class Session:
 
     def _place(self) -> Place:
         given = self.assignment
+        cache = Path(given.cache)
+        if given.shared_data:
+            cache = data.node_cache(self.config.task.dataset.name, cache, open_storage(given.shared_data))
         return Place(
-            cache=Path(given.cache),
+            cache=cache,
             data_root=Path(given.data_root) if given.data_root else None,
             studies=Path(given.studies) if given.studies else None,
+            beside=given.beside,
             device=given.device,
         )
 

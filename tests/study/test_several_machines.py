@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
+from support.object_store import BUCKET, point_at, relay
 
 from olfl_ray.errors import SetupError
-from olfl_ray.spec import StudySpec, parse_spec
-from olfl_ray.study import Home, check_study
+from olfl_ray.spec import Resources, StudySpec, parse_spec
+from olfl_ray.study import Home, check_study, run
+from olfl_ray.study.look import storage_of
+from olfl_ray.study.reach import check_reach
+from olfl_ray.sweep.cluster import check_resources, connected
 
 NODE = {"object_store_memory": 100 * 2**20}
 SPEC: dict[str, Any] = {
@@ -27,22 +32,43 @@ SPEC: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machines:
+    """A cluster, what was asked of its object store, and each node's cache."""
+
+    address: str
+    asked: list[tuple[str, str]]
+    caches: list[Path]
+
+    def count(self, method: str, part: str) -> int:
+        return sum(found == method and part in path for found, path in self.asked)
+
+
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A head without CPUs and two nodes, each with an address of its own as three machines have."""
+def machines(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """A head without CPUs and two nodes, each with an address and a cache of its own as three machines have."""
+    asked: list[tuple[str, str]] = []
+
+    def note(method: str, path: str) -> None:
+        asked.append((method, path))
+
+    caches = [tmp_path_factory.mktemp("node") / "cache" for _ in range(2)]
     head = {**NODE, "num_cpus": 0, "include_dashboard": False, "node_ip_address": "127.0.0.2"}
-    cluster = Cluster(initialize_head=True, connect=False, head_node_args=head)
-    try:
-        cluster.add_node(num_cpus=1, node_ip_address="127.0.0.3", **NODE)
-        cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4", resources={"scanner": 2}, **NODE)
-        yield cluster.address
-    finally:
-        cluster.shutdown()
+    with relay(s3_endpoint, note) as url, pytest.MonkeyPatch.context() as patch:
+        point_at(patch, url)
+        cluster = Cluster(initialize_head=True, connect=False, head_node_args=head)
+        try:
+            own = [{"OLFL_CACHE": str(cache)} for cache in caches]
+            cluster.add_node(num_cpus=2, node_ip_address="127.0.0.3", env_vars=own[0], **NODE)
+            cluster.add_node(num_cpus=1, node_ip_address="127.0.0.4", env_vars=own[1], resources={"scanner": 2}, **NODE)
+            yield Machines(address=cluster.address, asked=asked, caches=caches)
+        finally:
+            cluster.shutdown()
 
 
 @pytest.fixture
-def home(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
-    monkeypatch.setenv("RAY_ADDRESS", address)
+def home(machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("RAY_ADDRESS", machines.address)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
     return Home.find(tmp_path / "home")
 
@@ -82,13 +108,16 @@ def test_the_home_folders_tracking_store_is_refused_unless_the_home_folder_is_sh
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(SetupError, match=r"^tracking\.uri: the cluster has 3 machines.*\(http://HOST:PORT\)"):
         check_study(spec(storage={"url": str(tmp_path / "nfs"), "shared": True}), home)
-    check_study(spec(storage={"shared": True}), home)
+    shared = spec(storage={"shared": True})
+    with connected() as cluster:
+        assert cluster is not None
+        check_reach(shared, home, storage_of(shared, home), cluster)
 
 
 @pytest.mark.parametrize(
     ("resources", "wanted"),
     [
-        ({"cpu": 2}, "resources.cpu: a trial takes 2 CPU, but no node has more than 1 CPU"),
+        ({"cpu": 3}, "resources.cpu: a trial takes 3 CPU, but no node has more than 2 CPU"),
         ({"gpu": 0.5}, "resources.gpu: a trial takes 0.5 GPU, but no node has more than 0 GPU"),
         ({"custom": {"scanner": 3}}, "resources.custom.scanner: a trial takes 3 scanner, but no node has more than 2"),
         ({"custom": {"tape": 1}}, "resources.custom.tape: a trial takes 1 tape, but no node has more than 0 tape"),
@@ -101,10 +130,45 @@ def test_what_no_node_can_hold_is_refused_with_what_the_cluster_has(
     with pytest.raises(SetupError) as caught:
         check_study(spec(storage={"shared": True}, resources=resources), home)
     assert str(caught.value).startswith(wanted)
-    for kind in ("1 x 0 CPU, 0 GPU", "1 x 1 CPU, 0 GPU", "2 scanner", "may_join: true"):
+    for kind in ("1 x 0 CPU, 0 GPU", "1 x 2 CPU, 0 GPU", "1 x 1 CPU, 0 GPU", "2 scanner", "may_join: true"):
         assert kind in str(caught.value)
 
 
-def test_what_a_node_has_is_enough_and_what_may_join_is_waited_for(home: Home) -> None:
-    check_study(spec(storage={"shared": True}, resources={"custom": {"scanner": 0.5}}), home)
-    check_study(spec(storage={"shared": True}, resources={"cpu": 64, "may_join": True}), home)
+@pytest.mark.parametrize("resources", [{"custom": {"scanner": 0.5}}, {"cpu": 64, "may_join": True}])
+def test_what_a_node_has_is_enough_and_what_may_join_is_waited_for(home: Home, resources: dict[str, Any]) -> None:
+    with connected() as cluster:
+        check_resources(Resources(**resources), cluster)
+
+
+def test_data_reach_each_node_once_and_losses_come_from_the_studies_beside(home: Home, machines: Machines) -> None:
+    place = f"s3://{BUCKET}/lab/studies"
+    first = spec(
+        storage=place,
+        learner={"method": "online", "steps": 200},
+        meta={"init_steps": 20},
+        arms={"online": {"trials": 4}},
+        concurrency=3,
+    )
+    done = run(first, home=home)
+    assert done.finished
+    assert {trial.state for trial in done.state.trials.values()} == {"finished"}
+    prepared = [path for path in home.cache.iterdir() if path.suffix == ".arrow"]
+    assert [path.name[:7] for path in prepared] == ["digits-"]
+    shared = f"/{BUCKET}/lab/studies/_data/{prepared[0].name}"
+    assert machines.count("PUT", shared) == 1
+    assert machines.count("GET", shared) == 2
+    for cache in machines.caches:
+        assert (cache / prepared[0].name).read_bytes() == prepared[0].read_bytes()
+    assert not any(entry.name == "wide" and (entry / "ledger").exists() for entry in home.studies.iterdir())
+
+    from_it = spec(
+        name="after",
+        storage=place,
+        learner={"method": "offline", "steps": 40},
+        loss={"from": "wide/online/0"},
+        arms={"offline": {"trials": 1}},
+    )
+    after = run(from_it, home=home)
+    assert {trial.state for trial in after.state.trials.values()} == {"finished"}
+    assert machines.count("PUT", shared) == 1
+    assert machines.count("GET", shared) == 2

@@ -1,0 +1,189 @@
+"""A built-in data set as one Arrow file: prepared once, memory-mapped from then on; a cluster's nodes fetch it once each."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from olfl_ray.data.dataset import Dataset
+from olfl_ray.data.finding import Arrays
+from olfl_ray.data.sources import SOURCES
+from olfl_ray.errors import DataError, SetupError
+from olfl_ray.storage import LocalStorage, Storage
+
+__all__ = ["CACHE", "node_cache", "prepare", "read_prepared", "share"]
+
+CACHE = "OLFL_CACHE"
+"""Names a node's folder of prepared data sets."""
+
+FORM = 2
+"""Of the prepared files; another form has other names."""
+
+
+def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
+    """The prepared file of a built-in data set, made where it is not there.
+
+    Args:
+        name: Built-in name.
+        cache: Folder of prepared data sets.
+        root: Folder of given files (`OLFL_DATA`), or None.
+
+    Raises:
+        DataError: The data set can't be found.
+        SetupError: The folder can't be written.
+    """
+    path = cache / file_name(name)
+    if not path.exists():
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            # Of its own, so that processes that prepare at the same time can't meet, and nothing half done stays.
+            with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache) as folder:
+                whole = Path(folder) / path.name
+                _write(whole, SOURCES[name].read(root, Path(folder)))
+                os.replace(whole, path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise SetupError(f"{cache}: can't be written ({reason}); make room, or choose another --home") from None
+    return path
+
+
+def file_name(name: str) -> str:
+    """Name of a data set's prepared file: another form or other sources give another."""
+    key = hashlib.sha256(json.dumps([FORM, name, sorted(SOURCES[name].files.values())]).encode()).hexdigest()
+    return f"{name}-{key[:16]}.arrow"
+
+
+def share(name: str, *, cache: Path, root: Path | None, storage: Storage) -> None:
+    """Put a prepared data set where other machines see it, if it is not there.
+
+    Args:
+        name: Built-in name.
+        cache: As for `prepare`.
+        root: As for `prepare`.
+        storage: Place of shared data sets.
+
+    Raises:
+        UserError: It can't be prepared or put there.
+    """
+    path = prepare(name, cache=cache, root=root)
+    if not storage.exists(path.name):
+        storage.write(path.name, path.read_bytes())  # another driver's would be the same
+
+
+def node_cache(name: str, drivers: Path, shared: Storage) -> Path:
+    """The folder of prepared data sets on this node, with a data set in it.
+
+    It is `OLFL_CACHE`; else the driver's own, where this machine has the data set there (it is the driver's machine, or
+    that folder is shared); else one of this user's. Of many processes that want the same, one fetches it.
+
+    Args:
+        name: Name of a data set; a user's own comes from its builder, and is not fetched.
+        drivers: The driver's folder.
+        shared: Place of shared data sets.
+
+    Raises:
+        SetupError: The data set is not in that place, or the folder can't be written.
+    """
+    if name not in SOURCES:
+        return drivers
+    if os.environ.get(CACHE):
+        cache = Path(os.environ[CACHE]).absolute()
+    elif LocalStorage(drivers).exists(file_name(name)):
+        return drivers
+    else:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "olfl"
+    _fetch(name, cache, shared)
+    return cache
+
+
+def _fetch(name: str, cache: Path, shared: Storage) -> None:
+    file = file_name(name)
+    here = LocalStorage(cache)
+    if here.exists(file):
+        return
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = (cache / f"{file}.lock").open("a")
+    except OSError as error:
+        raise SetupError(
+            f"{cache}: can't be written ({error.strerror}); make room, or name another folder by {CACHE} on that node"
+        ) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not here.exists(file):
+            try:
+                here.write(file, shared.read(file))
+            except FileNotFoundError:
+                raise SetupError(
+                    f"{shared.url}/{file}: the data set is not there any more; start the study again, which puts it there"
+                ) from None
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    """Two columns of bytes in one Arrow file."""
+    header = {
+        "x": [arrays.x.dtype.str, arrays.x.shape],
+        "y": [arrays.y.dtype.str, arrays.y.shape],
+        "train_rows": arrays.train_rows,
+        "source": arrays.source,
+        "fingerprint": hashlib.sha256(arrays.x.tobytes() + arrays.y.tobytes()).hexdigest(),
+    }
+    columns = []
+    for part in (arrays.x, arrays.y):
+        flat = pa.array(np.frombuffer(np.ascontiguousarray(part), np.uint8))
+        columns.append(pa.LargeListArray.from_arrays(pa.array([0, len(flat)], pa.int64()), flat))
+    batch = pa.record_batch(columns, names=["x", "y"]).replace_schema_metadata({"olfl": json.dumps(header)})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def read_prepared(name: str, path: Path) -> Dataset:
+    """A prepared data set, memory-mapped and checked.
+
+    Raises:
+        DataError: The file is torn.
+    """
+    kind: Any = SOURCES[name].kind
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        header = json.loads(table.schema.metadata[b"olfl"])
+        parts, check = {}, hashlib.sha256()
+        for column in ("x", "y"):
+            values = table.column(column).chunk(0).values.to_numpy(zero_copy_only=True)
+            dtype, shape = header[column]
+            check.update(values)
+            parts[column] = _tensor(values.view(np.dtype(dtype)).reshape(shape))
+    except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
+        raise DataError(f"{path}: is torn ({str(error).splitlines()[0]}); delete it, it is made anew") from None
+    if check.hexdigest() != header["fingerprint"]:
+        raise DataError(f"{path}: its checksum does not match its content; delete it, it is made anew")
+    train_rows = header["train_rows"]
+    y = parts["y"]
+    return Dataset(
+        name=name,
+        kind=kind,
+        x=parts["x"],
+        y=y,
+        test=None if train_rows is None else torch.arange(train_rows, len(y)),
+        outputs=int(y.max()) + 1 if kind == "classification" else y.shape[1],
+        fingerprint=header["fingerprint"],
+        source=header["source"],
+    )
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    """A tensor on the same memory. It is read-only, and nothing here writes to a data set's rows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

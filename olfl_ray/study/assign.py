@@ -1,0 +1,74 @@
+"""What a worker is told of its trial; on a cluster, the data that it needs are put where every node sees them first."""
+
+from __future__ import annotations
+
+from olfl_ray import data
+from olfl_ray.ledger import TrialState
+from olfl_ray.spec import StudySpec, TrialConfig
+from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
+from olfl_ray.study.check import device_of
+from olfl_ray.study.home import Home, data_root
+from olfl_ray.sweep import decision_steps
+from olfl_ray.worker import Assignment
+
+__all__ = ["Assigner"]
+
+SHARED_DATA = "_data"
+"""Folder beside the studies; no study can have this name."""
+
+
+class Assigner:
+    """Makes a trial's assignment.
+
+    Args:
+        spec: The study.
+        home: The driver's home folder.
+        storage: The study's storage.
+        epoch: Epoch of the driver's lease.
+        cluster: Whether trials may run on other machines than the driver's.
+    """
+
+    def __init__(self, spec: StudySpec, home: Home, storage: Storage, epoch: int, *, cluster: bool) -> None:
+        self._spec, self._home, self._storage, self._epoch = spec, home, storage, epoch
+        self._root = storage.url.rpartition("/")[0]
+        self._shared: Storage | None = None
+        if cluster and not (isinstance(storage, LocalStorage) and not spec.storage.shared):
+            at_home = spec.storage.url is None  # a home folder that is shared has them already
+            self._shared = LocalStorage(home.cache) if at_home else open_storage(f"{self._root}/{SHARED_DATA}")
+        self._put: set[str] = set()
+
+    def __call__(self, trial: TrialState, config: TrialConfig) -> Assignment:
+        """The assignment of a trial with these settings.
+
+        Raises:
+            UserError: Its data can't be put where other machines see them.
+        """
+        spec, root = self._spec, data_root()
+        self._share(config.task.dataset.name)
+        return Assignment(
+            study=self._storage.url,
+            trial=str(trial.id),
+            config=config.model_dump_json(by_alias=True),
+            cache=str(self._home.cache),
+            shared_data="" if self._shared is None else self._shared.url,
+            data_root=str(root) if root else None,
+            studies=str(self._home.studies),
+            beside="" if spec.storage.url is None else self._root,
+            device=device_of(spec),
+            threads=spec.resources.cpu,
+            commit_every=spec.checkpoint.every_steps,
+            decide_at=() if trial.id.confirming else decision_steps(spec, config.learner.steps),
+            max_seconds=spec.budget.trial_seconds,
+            epoch=self._epoch,
+            noted=tuple(commit.commit for commit in trial.commits),
+            scratch=trial.scratch,
+            alone=trial.alone,
+            gpu=spec.resources.gpu,
+            witness=Lease.key(self._epoch) if isinstance(self._storage, LocalStorage) else "",
+        )
+
+    def _share(self, name: str) -> None:
+        if self._shared is None or name in self._put or name not in data.names():
+            return
+        data.share(name, cache=self._home.cache, root=data_root(), storage=self._shared)
+        self._put.add(name)
