@@ -3,7 +3,7 @@
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.exact import exact
 from olfl_ray.engine.finite_difference import finite_difference
-from olfl_ray.engine.graphed import Graphed, copy_state
+from olfl_ray.engine.graphed import Graphed, clone_state, copy_state
 from olfl_ray.engine.learner import OnlineLossLearner, meta_gradient
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
 from olfl_ray.engine.problem import Batch, Problem
@@ -38,6 +38,7 @@ __all__ = [
     "StepResult",
     "base_step",
     "choose_estimator",
+    "clone_state",
     "copy_state",
     "exact",
     "finite_difference",

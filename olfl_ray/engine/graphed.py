@@ -12,7 +12,7 @@ from torch import Tensor
 
 from olfl_ray.engine.steps import LearnerState, Metrics
 
-__all__ = ["Graphed", "Step", "copy_state"]
+__all__ = ["Graphed", "Step", "clone_state", "copy_state"]
 
 Step = Callable[[LearnerState, Sequence[Any]], tuple[LearnerState, Metrics]]
 """From a state and its inputs (tensors, and numbers that may be scalar tensors as well) to the next state; pure, and
@@ -78,7 +78,7 @@ class Graphed:
 
     def _capture(self, inputs: Sequence[Tensor | float]) -> None:
         """Warm-up steps move nothing: the state and the random state are put back; a capture runs nothing."""
-        before = LearnerState(**{part: {k: v.clone() for k, v in own.items()} for part, own in _parts(self.state)})
+        before = clone_state(self.state)
         device = next(tensor.device for _, part in _parts(self.state) for tensor in part.values())
         self._inputs = [
             value.clone() if isinstance(value, Tensor) else torch.full((), value, device=device) for value in inputs
@@ -102,6 +102,11 @@ class Graphed:
             _log.warning("a step can't be captured as a CUDA graph (%s); it runs without", str(error).splitlines()[0])
         else:
             self._graph = graph
+
+
+def clone_state(state: LearnerState) -> LearnerState:
+    """The same values in tensors of their own."""
+    return LearnerState(**{part: {name: value.clone() for name, value in own.items()} for part, own in _parts(state)})
 
 
 @torch.no_grad()

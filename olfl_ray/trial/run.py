@@ -12,22 +12,16 @@ import torch
 from torch import Tensor
 
 from olfl_ray import data
-from olfl_ray.engine import (
-    Batch,
-    LearnerState,
-    base_step,
-    init_step,
-    online_lr_step,
-    online_step,
-    schedule_factor,
-)
+from olfl_ray.engine import LearnerState
 from olfl_ray.losses import dump_loss
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.build import Place, Replicate, build_replicate
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
 from olfl_ray.trial.measure import evaluate, gradients, surfaces, system
+from olfl_ray.trial.randomness import RandomState, fresh_random
 from olfl_ray.trial.state import Best, ReplicateState, TrialState
+from olfl_ray.trial.stepping import Stepper
 
 __all__ = ["PhiCache", "Progress", "run"]
 
@@ -88,20 +82,20 @@ def run(
             init_steps=0,
             step=0,
             replicates=tuple(
-                ReplicateState(learner=replicate.start, rng=_fresh_rng(seed_of(replicate.seed, "dropout")))
-                for replicate in replicates
+                ReplicateState(learner=replicate.start, rng=_fresh_rng(replicate)) for replicate in replicates
             ),
         )
-    for progress in _initialise(config, replicates, state, phi_cache):
+    steppers = [Stepper(config, replicate, in_place=_device(replicate).type == "cuda") for replicate in replicates]
+    for progress in _initialise(config, replicates, steppers, state, phi_cache):
         state = progress.state
         yield progress
         if progress.outcome is not None:
             return
-    yield from _train(config, replicates, state, dataset.kind)
+    yield from _train(config, replicates, steppers, state, dataset.kind)
 
 
-def _fresh_rng(seed: int) -> Tensor:
-    return torch.Generator().manual_seed(seed).get_state()
+def _fresh_rng(replicate: Replicate) -> Tensor:
+    return fresh_random(seed_of(replicate.seed, "dropout"), _device(replicate))
 
 
 def _needs_initialisation(config: TrialConfig) -> bool:
@@ -109,7 +103,11 @@ def _needs_initialisation(config: TrialConfig) -> bool:
 
 
 def _initialise(
-    config: TrialConfig, replicates: list[Replicate], state: TrialState, cache: PhiCache | None
+    config: TrialConfig,
+    replicates: list[Replicate],
+    steppers: list[Stepper],
+    state: TrialState,
+    cache: PhiCache | None,
 ) -> Iterator[Progress]:
     """Algorithm 1, for every replicate; a cached phi gives the same records as the work itself."""
     total = config.meta.init_steps if _needs_initialisation(config) else 0
@@ -131,9 +129,10 @@ def _initialise(
     while state.init_steps < total:
         end = min(state.init_steps + config.eval.every, total)
         new, losses = [], []
-        for replicate, old in zip(replicates, state.replicates, strict=True):
-            learner, rng, loss = _init_chunk(config, replicate, old, state.init_steps, end)
-            new.append(replace(old, learner=learner, rng=rng))
+        for replicate, stepper, old in zip(replicates, steppers, state.replicates, strict=True):
+            with RandomState(old.rng, _device(replicate)) as random:
+                learner, loss = stepper.initialise(old.learner, state.init_steps, end)
+            new.append(replace(old, learner=learner, rng=random.after))
             losses.append(loss)
         values = tuple(losses)
         if end == total:
@@ -164,56 +163,9 @@ def _device(replicate: Replicate) -> torch.device:
     return next(iter(replicate.start.theta.values())).device
 
 
-def _init_chunk(
-    config: TrialConfig, replicate: Replicate, old: ReplicateState, start: int, end: int
-) -> tuple[LearnerState, Tensor, float]:
-    problem, learner, meta = replicate.problem, old.learner, config.meta
-    if start == 0:
-        learner = replace(learner, meta_state=replicate.meta_optimizer.init(learner.phi))
-    phi, meta_state = learner.phi, learner.meta_state
-    losses: list[Tensor] = []
-    with _random_state(old.rng) as random:
-        for index in range(start, end):
-            fresh = replicate.rebuild(seed_of(replicate.seed, "reset", index))
-            train = [
-                replicate.data.batch("init_train", "train", index * meta.inner_steps + inner)
-                for inner in range(meta.inner_steps)
-            ]
-            phi, meta_state, loss = init_step(
-                problem,
-                phi,
-                meta_state,
-                {name: p.detach() for name, p in fresh.named_parameters() if p.requires_grad},
-                dict(fresh.named_buffers()),
-                train,
-                replicate.data.batch("init_meta", meta.batch, index),
-                lr=config.learner.optimizer.lr,
-                eta=meta.eta_init,
-                estimator=replicate.estimator,
-                meta_optimizer=replicate.meta_optimizer,
-                clip_norm=meta.clip_norm,
-            )
-            losses.append(loss)
-    return replace(learner, phi=phi, meta_state=meta_state), random.after, torch.stack(losses).double().mean().item()
-
-
-class _random_state:
-    """The global random state set to a replicate's own, and put back after."""
-
-    def __init__(self, state: Tensor) -> None:
-        self._own, self.after = state, state
-
-    def __enter__(self) -> _random_state:
-        self._outer = torch.get_rng_state()
-        torch.set_rng_state(self._own)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.after = torch.get_rng_state()
-        torch.set_rng_state(self._outer)
-
-
-def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, kind: str) -> Iterator[Progress]:
+def _train(
+    config: TrialConfig, replicates: list[Replicate], steppers: list[Stepper], state: TrialState, kind: str
+) -> Iterator[Progress]:
     """Algorithm 2 (or ordinary training), evaluated on the selection split every `eval.every` steps."""
     total, every = config.learner.steps, config.eval.every
     grids = surfaces(replicates, _learners(state), 0) if state.step == 0 else ()
@@ -223,11 +175,11 @@ def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, 
         began = time.perf_counter()
         new: list[ReplicateState] = []
         measured: list[dict[str, float]] = []
-        for replicate, old in zip(replicates, state.replicates, strict=True):
-            with _random_state(old.rng) as random:
-                learner, means = _chunk(config, replicate, replicate.replayed(old.learner, start / total), start, end)
+        for replicate, stepper, old in zip(replicates, steppers, state.replicates, strict=True):
+            with RandomState(old.rng, _device(replicate)) as random:
+                learner, means = stepper.train(replicate.replayed(old.learner, start / total), start, end)
             now = evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
-            with _random_state(random.after):
+            with RandomState(random.after, _device(replicate)):
                 slopes = gradients(replicate, learner, replicate.data.batch("train", "train", end))
             measured.append({**means, **slopes, **now})
             new.append(replace(old, learner=learner, rng=random.after, best=_best(config, old.best, learner, now, end)))
@@ -265,66 +217,6 @@ def _train(config: TrialConfig, replicates: list[Replicate], state: TrialState, 
         yield Progress(records=(record,), state=state, report=report, outcome=outcome, learned_loss=files)
         if outcome is not None:
             return
-
-
-def _chunk(
-    config: TrialConfig, replicate: Replicate, learner: LearnerState, start: int, end: int
-) -> tuple[LearnerState, dict[str, float]]:
-    """Base steps `start` to `end` of one replicate, and the means of what they measured."""
-    method, meta = config.learner.method, config.meta
-    sums: dict[str, list[Tensor]] = {}
-    alpha = config.learner.optimizer.lr
-    factor = 1.0
-    for index in range(start, end):
-        factor = schedule_factor(config.learner.schedule, index, config.learner.steps)
-        train = replicate.data.batch("train", "train", index)
-        if method in ("online", "online_lr") and (index + 1) % meta.every == 0:
-            batch = replicate.data.batch("meta", meta.batch, index)
-            learner, measured = _meta_step(config, replicate, learner, train, batch, factor)
-        else:
-            lr = learner.phi["alpha"] * factor if method == "online_lr" else alpha * factor
-            learner, measured = base_step(replicate.problem, learner, train, lr)
-        for name, value in measured.items():
-            sums.setdefault(name, []).append(value)
-    means = {name: torch.stack(values).double().mean().item() for name, values in sums.items()}
-    renamed = {
-        "base_loss": names.TRAIN_LEARNED_LOSS,
-        "task_loss": names.TRAIN_TASK_LOSS,
-        "meta_loss": names.META_TASK_LOSS,
-        "grad_norm": names.META_GRAD_NORM,
-    }
-    if replicate.problem.learned is None:
-        del renamed["base_loss"]
-    lr = learner.phi["alpha"].item() * factor if method == "online_lr" else alpha * factor
-    return learner, {renamed[name]: value for name, value in means.items() if name in renamed} | {names.TRAIN_LR: lr}
-
-
-def _meta_step(
-    config: TrialConfig, replicate: Replicate, learner: LearnerState, train: Batch, batch: Batch, factor: float
-) -> tuple[LearnerState, dict[str, Tensor]]:
-    meta = config.meta
-    if config.learner.method == "online_lr":
-        return online_lr_step(
-            replicate.problem,
-            learner,
-            train,
-            batch,
-            factor=factor,
-            eta=meta.eta_online,
-            meta_optimizer=replicate.meta_optimizer,
-            clip_norm=meta.clip_norm,
-        )
-    return online_step(
-        replicate.problem,
-        learner,
-        train,
-        batch,
-        lr=config.learner.optimizer.lr * factor,
-        eta=meta.eta_online,
-        estimator=replicate.estimator,
-        meta_optimizer=replicate.meta_optimizer,
-        clip_norm=meta.clip_norm,
-    )
 
 
 def _best(

@@ -37,7 +37,7 @@ class Best:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicateState:
-    """One replicate: its learner, its random state (dropout), its best evaluation."""
+    """One replicate: its learner, its random state (dropout; bytes of the CPU's and the GPU's), its best evaluation."""
 
     learner: LearnerState
     rng: Tensor

@@ -1,0 +1,183 @@
+"""A step that a GPU can replay: it looks at no value, stays on its device, and moves its state in place, to the same bits."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from support.problems import LEARNERS, OPTIMIZERS, Case, case
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from olfl_ray.engine import (
+    Adam,
+    Graphed,
+    LearnerState,
+    Metrics,
+    base_step,
+    clone_state,
+    exact,
+    finite_difference,
+    init_step,
+    online_lr_step,
+    online_step,
+    reverse,
+)
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+ESTIMATORS = {
+    "reverse": reverse,
+    "exact, low": partial(exact, memory="low"),
+    "exact, fast": partial(exact, memory="fast"),
+    "finite difference": finite_difference,
+}
+Inputs = Sequence[Any]
+
+
+class OnMeta(TorchDispatchMode):
+    """Every tensor that an operator takes is on the meta device, whose tensors have no values to look at."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for value in torch.utils._pytree.tree_leaves((args, kwargs or {})):
+            if isinstance(value, Tensor):
+                assert value.is_meta, f"{func} takes a tensor of {value.device}"
+        return func(*args, **(kwargs or {}))
+
+
+def scene(found: Case, device: str) -> tuple[LearnerState, list[Tensor]]:
+    """The state of a case and its batches, on a device."""
+    parts = {"theta": found.theta, "buffers": found.buffers, "opt_state": found.state, "phi": found.phi}
+    moved = {part: {name: value.to(device) for name, value in own.items()} for part, own in parts.items()}
+    state = LearnerState(**moved, meta_state=Adam().init(moved["phi"]))
+    found.problem.module.to(device)
+    found.problem.learned.to(device)
+    return state, [value.to(device) for batch in (*found.train, found.meta) for value in batch]
+
+
+def online(found: Case, estimator: Callable) -> Callable[[LearnerState, Inputs], tuple[LearnerState, Metrics]]:
+    def step(state: LearnerState, inputs: Inputs) -> tuple[LearnerState, Metrics]:
+        x, y, meta_x, meta_y, lr = inputs
+        return online_step(
+            found.problem,
+            state,
+            (x, y),
+            (meta_x, meta_y),
+            lr=lr,
+            eta=1e-3,
+            estimator=estimator,
+            meta_optimizer=Adam(),
+            clip_norm=1.0,
+        )
+
+    return step
+
+
+def baseline(found: Case) -> Callable[[LearnerState, Inputs], tuple[LearnerState, Metrics]]:
+    return lambda state, inputs: base_step(found.problem, state, (inputs[0], inputs[1]), inputs[4])
+
+
+def learning_rate(found: Case) -> Callable[[LearnerState, Inputs], tuple[LearnerState, Metrics]]:
+    def step(state: LearnerState, inputs: Inputs) -> tuple[LearnerState, Metrics]:
+        x, y, meta_x, meta_y, factor = inputs
+        return online_lr_step(
+            found.problem,
+            state,
+            (x, y),
+            (meta_x, meta_y),
+            factor=factor,
+            eta=1e-3,
+            meta_optimizer=Adam(),
+            clip_norm=1.0,
+        )
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("learner", "optimizer"),
+    [*((learner, "clipped adamw") for learner in LEARNERS), *(("linear", optimizer) for optimizer in OPTIMIZERS)],
+)
+def test_no_step_looks_at_a_value_or_leaves_its_device(learner: str, optimizer: str) -> None:
+    """Of Algorithm 2 by each estimator, of a baseline, of the learned learning rate, and of Algorithm 1 with two base steps."""
+    found = case(learner, optimizer, dtype=torch.float32)
+    state, inputs = scene(found, "meta")
+    lr = torch.empty((), device="meta")
+    alpha = {"alpha": torch.empty((), device="meta")}
+    with OnMeta():
+        for estimator in ESTIMATORS.values():
+            online(found, estimator)(state, [*inputs, lr])
+        baseline(found)(state, [*inputs, lr])
+        of_lr = LearnerState(**{**vars(state), "phi": alpha, "meta_state": Adam().init(alpha)})
+        learning_rate(found)(of_lr, [*inputs, lr])
+        x, y, meta_x, meta_y = inputs
+        for name in ("reverse", "exact, fast", "finite difference"):
+            init_step(
+                found.problem,
+                state.phi,
+                state.meta_state,
+                state.theta,
+                state.buffers,
+                [(x, y), (x, y)],
+                (meta_x, meta_y),
+                lr=lr,
+                eta=1e-3,
+                estimator=ESTIMATORS[name],
+                meta_optimizer=Adam(),
+                clip_norm=1.0,
+            )
+
+
+def test_a_look_at_a_value_is_seen() -> None:
+    found = case("linear", dtype=torch.float32)
+    state, inputs = scene(found, "meta")
+    step = online(found, lambda *parts: reverse(*parts) if parts[6][0][0].sum() > 0 else None)
+    with pytest.raises((RuntimeError, NotImplementedError)), OnMeta():
+        step(state, [*inputs, 0.1])
+    step = online(found, lambda problem, theta, *parts: reverse(problem, {**theta, "1.bias": torch.ones(4)}, *parts))
+    with pytest.raises(AssertionError, match="takes a tensor of cpu"), OnMeta():
+        step(state, [*inputs, 0.1])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("estimator", ["exact, low", "exact, fast"])
+@pytest.mark.parametrize("learner", ["lenet", "batch norm", "dropout", "shared weights"])
+@pytest.mark.parametrize("optimizer", ["nesterov", "warm adam and decay"])
+def test_state_in_place_has_the_bits_of_the_state_from_hand_to_hand(
+    optimizer: str, learner: str, estimator: str, device: str
+) -> None:
+    """Two kinds of steps share the state; the learning rate changes between them; on a GPU each kind is a graph."""
+    found = case(learner, optimizer, dtype=torch.float32)
+    state, inputs = scene(found, device)
+    steps = [online(found, ESTIMATORS[estimator]), baseline(found)]
+    shared = clone_state(state)
+    in_place = [Graphed(step, shared, capture=device == "cuda") for step in steps]
+    measured: list[list[Metrics]] = [[], []]
+    torch.manual_seed(3)
+    for index in range(6):
+        lr = torch.full((), 0.1 / (index + 1), device=device)
+        state, metrics = steps[index % 3 == 2](state, [*inputs, lr])
+        measured[0].append(metrics)
+    torch.manual_seed(3)
+    for index in range(6):
+        measured[1].append(in_place[index % 3 == 2]([*inputs, torch.full((), 0.1 / (index + 1), device=device)]))
+    for part in ("theta", "buffers", "opt_state", "phi", "meta_state"):
+        for name, value in getattr(state, part).items():
+            assert torch.equal(getattr(shared, part)[name], value), (part, name)
+    for one, other in zip(*measured, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    replays = learner == "dropout" and estimator == "exact, low"  # its second pass must draw the first one's mask
+    assert in_place[0].captured == (device == "cuda" and not replays)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_number_among_the_inputs_is_a_number_or_a_scalar_on_the_device(device: str) -> None:
+    found = case("lenet", dtype=torch.float32)
+    state, inputs = scene(found, device)
+    graphed = Graphed(online(found, ESTIMATORS["exact, fast"]), state, capture=device == "cuda")
+    before = {name: value.clone() for name, value in state.theta.items()}
+    graphed([*inputs, 0.0])
+    assert all(torch.equal(value, before[name]) for name, value in state.theta.items())
+    graphed([*inputs, 0.1])
+    assert not any(torch.equal(value, before[name]) for name, value in state.theta.items())
