@@ -58,7 +58,11 @@ class Conductor:
         self._started = time.monotonic()
         self._steps: dict[str, int] = {arm: base_values(spec, arm)["learner"]["steps"] for arm in spec.arms}
         self._searches: dict[str, ArmSearch] = {}
+        # Kept beside the ledger's state, so that a word's cost does not grow with the number of trials.
+        self._searched: dict[str, dict[str, TrialState]] = {arm: {} for arm in spec.arms}
+        self._open: dict[str, None] = {}
         for trial in self._trials():
+            self._keep(trial)
             # The worker of a trial that goes on tells its last commit again: what was decided there may not be noted.
             commits = trial.commits if trial.ended else trial.commits[:-1]
             step = 0
@@ -90,7 +94,7 @@ class Conductor:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        if self._live or any(not trial.ended for trial in self._wanted()):
+        if self._live or any(self._wants(name) for name in self._open):
             return False
         if self._only is not None:
             return True
@@ -153,19 +157,33 @@ class Conductor:
             if trial.state == "running":
                 self._lay_aside(trial)
 
-    def _append(self, event: Event) -> None:
+    def _append(self, event: Proposed | Began | Committed | Ended | Stopped) -> None:
         self.ledger.append(event)
+        self._keep(self.state.trials[event.trial])
         for observe in self._observers:
             observe(event)
 
     def _trials(self) -> list[TrialState]:
         return list(self.state.trials.values())
 
-    def _wanted(self) -> list[TrialState]:
-        return [trial for trial in self._trials() if self._only is None or str(trial.id) in self._only]
+    def _keep(self, trial: TrialState) -> None:
+        """Note how a trial stands now: those of an arm by ordinal, the open ones by their proposal."""
+        name = str(trial.id)
+        if not trial.id.confirming:
+            self._searched[trial.id.arm][name] = trial
+        if trial.ended:
+            self._open.pop(name, None)
+        else:
+            self._open[name] = None
+
+    def _wants(self, name: str) -> bool:
+        return self._only is None or name in self._only
+
+    def _search_trials(self, arm: str) -> list[TrialState]:
+        return list(self._searched[arm].values())
 
     def _missing(self, arm: str) -> int:
-        return self.spec.arms[arm].trials - len(self.state.search_trials(arm))
+        return self.spec.arms[arm].trials - len(self._searched[arm])
 
     def _out_of_time(self) -> bool:
         limit = self.spec.budget.study_seconds
@@ -173,23 +191,24 @@ class Conductor:
 
     def _waiting(self) -> str | None:
         """A trial that was proposed before and has no worker."""
-        names = (str(trial.id) for trial in self._wanted() if not trial.ended)
-        return next((name for name in names if name not in self._live), None)
+        return next((name for name in self._open if self._wants(name) and name not in self._live), None)
 
     def _propose(self) -> str | None:
         """A new trial: of the search, arms by turns; then of each arm's confirmation."""
         if self._only is not None or self._out_of_time():
             return None
-        for arm in sorted(self.spec.arms, key=lambda name: len(self.state.search_trials(name))):
-            trials = self.state.search_trials(arm)
+        for arm in sorted(self.spec.arms, key=lambda name: len(self._searched[name])):
+            trials = self._search_trials(arm)
             if self._missing(arm) > 0 and self.search(arm).may_propose(len(trials), trials):
                 params = self.search(arm).propose(len(trials), trials, self._decided)
                 seeds = [seed_of(self.spec.seed, "search", replicate) for replicate in range(self.spec.replicates)]
                 return self._note(f"{arm}/{len(trials)}", params, seeds)
         for arm in self.spec.arms:
+            if self._missing(arm) > 0:
+                continue
             seeds = self._unconfirmed(arm)
             best = self.state.best(arm, self.spec.search.goal)
-            if seeds and best is not None and self._missing(arm) <= 0:
+            if seeds and best is not None:
                 return self._note(f"{arm}/c{self._confirmations(arm)}", best.params, seeds[:1])
         return None
 
@@ -199,9 +218,9 @@ class Conductor:
 
     def _unconfirmed(self, arm: str) -> list[int]:
         """Seeds on which the winner of an arm whose search is over has not begun."""
-        if self.state.best(arm, self.spec.search.goal) is None:
+        if any(name in self._searched[arm] for name in self._open):
             return []
-        if not all(trial.ended for trial in self.state.search_trials(arm)):
+        if self.state.best(arm, self.spec.search.goal) is None:
             return []
         begun = {seed for trial in self.state.confirming_trials(arm, self.spec.search.goal) for seed in trial.seeds}
         seeds = [seed_of(self.spec.seed, "confirm", index) for index in range(self.spec.confirm.seeds)]
@@ -263,7 +282,7 @@ class Conductor:
         assert value is not None
         name, arm = str(trial.id), trial.id.arm
         before = {**self._decided, name: self._decided[name][:-1]}
-        return self.search(arm).should_prune(trial.id.ordinal, step, value, self.state.search_trials(arm), before)
+        return self.search(arm).should_prune(trial.id.ordinal, step, value, self._search_trials(arm), before)
 
     def _lay_aside(self, trial: TrialState, *, out_of_memory: bool = False) -> None:
         self._live.discard(str(trial.id))
