@@ -68,7 +68,7 @@ def training(arms: Sequence[str], curves: Mapping[str, Sequence[Curves]]) -> Fig
     figure, ((errors, norms, rates),) = grid(1, 3, width=13, height=3.8)
     for arm in (arm for arm in DRAWN if curves.get(arm)):
         color, dash = style(list(arms).index(arm))
-        own = {"color": color, "linestyle": dash}
+        own: dict[str, Any] = {"color": color, "linestyle": dash}
         _line(errors, [found.get(names.SELECTION_ERROR, {}) for found in curves[arm]], label=METHODS[arm], **own)
         _line(rates, [effective_rate(found) for found in curves[arm]], **own)
         if arm != "online_lr":

@@ -1,0 +1,90 @@
+"""`olfl paper run` and `olfl paper table`, for real, on a small row of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support.commands import olfl
+
+from olfl_ray import study
+from olfl_ray.paper import run_row, study_of
+
+INDEX = """
+rows:
+  small:
+    title: Digits, a small MLP
+    short: {learner: {steps: 40}, meta: {init_steps: 10}, eval: {every: 20}}
+    notes: [A note on the row.]
+  large:
+    title: Digits, a large MLP
+"""
+ROW = """
+name: small
+task: {dataset: digits, model: {name: mlp, hidden: [8]}, batch_size: 16}
+learner: {steps: 4000, optimizer: {name: sgd, lr: 0.1}}
+search:
+  pruner: none
+  parameters: {learner.optimizer.lr: {min: 0.05, max: 0.2, log: true}}
+arms:
+  baseline: {set: {learner.method: baseline}, trials: 2}
+  offline: {set: {learner.method: offline}, trials: 2}
+  online: {set: {learner.method: online}, trials: 2}
+replicates: 1
+checkpoint: {every_steps: 20}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of rows, and a home in which one was run at fixed settings."""
+    folder = tmp_path_factory.mktemp("paper")
+    (folder / "rows").mkdir()
+    (folder / "rows" / "rows.yaml").write_text(INDEX)
+    (folder / "rows" / "small.yaml").write_text(ROW)
+    options = ("--settings", "fixed", "--scale", "short", "--seeds", 2, "--home", "home", "--folder", "rows")
+    done = olfl("paper", "run", "small", *options, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def table(place: Path, home: str) -> str:
+    done = olfl("paper", "table", "--home", home, "--folder", "rows", "--docs", "docs", cwd=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return (place / "docs" / "paper.md").read_text()
+
+
+def test_methods_share_fresh_seeds_that_no_search_saw(place: Path) -> None:
+    trials = study.status("paper-small-fixed-short", home=study.Home(place / "home")).trials.values()
+    searched = {seed for trial in trials if not trial.id.confirming for seed in trial.seeds}
+    reported = {
+        arm: {seed for trial in trials if trial.id.arm == arm and trial.id.confirming for seed in trial.seeds}
+        for arm in ("baseline", "offline", "online")
+    }
+    assert reported["baseline"] == reported["offline"] == reported["online"]
+    assert len(reported["online"]) == 2
+    assert not searched & reported["online"]
+
+
+def test_document_shows_what_was_run_and_what_was_not(place: Path) -> None:
+    text = table(place, "home")
+    assert len(re.findall(r"^\| Digits, a small MLP \| short, 40 \| 2 \|", text, re.MULTILINE)) == 1
+    assert len(re.findall(r"^\| Digits, a (small|large) MLP \| not run \|", text, re.MULTILINE)) == 3
+    assert "- A note on the row." in text
+    assert "2 trials at a time with 1 thread each" in text
+    pictures = re.findall(r"\((pictures/.*?\.svg)\)", text)
+    assert [path.split("-")[-1] for path in pictures] == ["fixed.svg", "training.svg", "losses.svg"]
+    for path in pictures:
+        assert (place / "docs" / path).read_text().startswith("<svg")
+
+
+def test_results_of_another_machine_are_kept(place: Path) -> None:
+    """The document is the same where the studies themselves are not."""
+    text = table(place, "home")
+    assert table(place, "elsewhere") == text
+
+
+def test_running_a_finished_row_again_does_nothing(place: Path) -> None:
+    spec = study_of("small", folder=place / "rows", settings="fixed", scale="short", seeds=2)
+    assert run_row(spec, home=study.Home(place / "home")).nothing_to_do
