@@ -15,9 +15,10 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from olfl_ray.errors import SpecError
+from olfl_ray.plugins import nearest
 from olfl_ray.spec.points import check_search, plain, set_dotted
 from olfl_ray.spec.secrets import without_secrets
-from olfl_ray.spec.study import StudySpec
+from olfl_ray.spec.study import StudySpec, default_arm
 
 __all__ = ["parse_as", "parse_spec", "read_spec", "spec_as_yaml"]
 
@@ -57,16 +58,47 @@ def parse_spec(
     node, plain_data = _load(data, source)
     if not isinstance(plain_data, dict):
         raise SpecError("", "must be a mapping of fields (name: ..., task: ..., search: ...)", source)
-    for text in overrides:
-        field, equals, value = text.partition("=")
-        if not equals or not field.strip():
-            raise SpecError(
-                "--set", f"{without_secrets(text)!r} is not of the form field=value, such as learner.steps=500"
-            )
-        set_dotted(plain_data, field.strip(), _load(value.encode(), f"--set {field}")[1])
+    given = [_override(text) for text in overrides]
+    for field, value in given:
+        _require_arm(field, plain_data)
+        set_dotted(plain_data, field, _load(value.encode(), f"--set {field}")[1])
     if name is not None:
         plain_data["name"] = name
-    return _checked(StudySpec, plain_data, node, source, check_search)
+    try:
+        return _checked(StudySpec, plain_data, node, source, check_search)
+    except SpecError as error:
+        if name is not None and error.field == "name":
+            raise SpecError(error.field, error.problem, "--name") from None
+        if any(_overlap(field, error.field) for field, _ in given):
+            raise SpecError(error.field, error.problem, "--set") from None
+        raise
+
+
+def _override(text: str) -> tuple[str, str]:
+    """Field and value of `a.b=c`."""
+    field, equals, value = text.partition("=")
+    if not equals or not field.strip():
+        raise SpecError("--set", f"{without_secrets(text)!r} is not of the form field=value, such as learner.steps=500")
+    return field.strip(), value
+
+
+def _require_arm(field: str, data: dict[str, Any]) -> None:
+    """Refuse to make an arm by setting a field of it: its name is more likely mistyped."""
+    head, _, rest = field.partition(".")
+    arms = data.get("arms") or {default_arm(data): {}}
+    if head != "arms" or "." not in rest or not isinstance(arms, dict):
+        return
+    if not any(rest.startswith(f"{arm}.") for arm in arms):
+        arm = rest.partition(".")[0]
+        there = ", ".join(map(str, arms))
+        raise SpecError(
+            f"--set {field}", f"there is no arm {arm!r}{nearest(arm, list(map(str, arms)))}; there are: {there}"
+        )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two dotted fields lies in the other."""
+    return bool(other) and (f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}."))
 
 
 def parse_as(model: type[Model], data: bytes, *, source: str) -> Model:
@@ -87,7 +119,7 @@ def _checked(
         check(found)
     except ValidationError as error:
         first = error.errors()[0]
-        field = _field(first["loc"], plain_data)
+        field = _field(first["loc"], plain_data, missing=first["type"] == "missing")
         problem = plain(first)
         if first["type"] == "extra_forbidden":
             problem += _did_you_mean(model, field)
@@ -106,8 +138,14 @@ def spec_as_yaml(spec: StudySpec) -> str:
     return text.getvalue()
 
 
-def _field(loc: tuple[Any, ...], data: Any) -> str:
-    """The dotted field of a pydantic location, without the names of union members that pydantic adds."""
+def _field(loc: tuple[Any, ...], data: Any, *, missing: bool) -> str:
+    """The dotted field of a pydantic location, without the names of union members that pydantic adds.
+
+    Args:
+        loc: The location.
+        data: What was validated.
+        missing: Whether it is the last part that the data lack.
+    """
     parts: list[str] = []
     here = data
     for index, part in enumerate(loc):
@@ -115,11 +153,7 @@ def _field(loc: tuple[Any, ...], data: Any) -> str:
             isinstance(here, list) and isinstance(part, int) and part < len(here)
         ):
             here = here[part]
-        elif (
-            (index < len(loc) - 1 and not isinstance(here, dict))
-            or index < len(loc) - 1
-            or (not isinstance(here, dict))
-        ):
+        elif not (missing and index == len(loc) - 1):
             continue
         parts.append(str(part))
     return ".".join(parts)

@@ -35,6 +35,11 @@ def _as_named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _among(value: Any, others: tuple[Any, ...]) -> bool:
+    """Whether one of the others is the same: `true` is not 1, though Python takes it for that."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in others)
+
+
 class Parameter(Strict):
     """One searched field: a range (`min`, `max`) or a list of `values`."""
 
@@ -56,6 +61,9 @@ class Parameter(Strict):
                 raise ValueError("give either `values` or a range (`min`, `max`, `log`), not both; drop one of them")
             if not self.values:
                 raise ValueError("`values` must not be empty, but values=[]; list at least one value")
+            repeated = [value for index, value in enumerate(self.values) if _among(value, self.values[:index])]
+            if repeated:
+                raise ValueError(f"`values` must differ, but {repeated[0]!r} is there twice; list it once")
             return self
         if self.min is None or self.max is None:
             raise ValueError("give `min` and `max`, or `values`")
@@ -222,6 +230,12 @@ class TrialConfig(Strict):
     """Whether this trial may touch the test split."""
 
 
+def default_arm(spec: dict[str, Any]) -> str:
+    """Name of the one arm of a spec without arms, from plain values."""
+    learner = spec.get("learner")
+    return str(learner.get("method", "online") if isinstance(learner, dict) else "online")
+
+
 class StudySpec(Strict):
     """One sweep."""
 
@@ -276,9 +290,8 @@ class StudySpec(Strict):
     @model_validator(mode="before")
     @classmethod
     def _default_arm(cls, value: Any) -> Any:
-        if isinstance(value, dict) and not value.get("arms") and isinstance(value.get("learner", {}), dict):
-            method = value.get("learner", {}).get("method", "online")
-            return {**value, "arms": {str(method): {"trials": 8}}}
+        if isinstance(value, dict) and not value.get("arms"):
+            return {**value, "arms": {default_arm(value): {"trials": 8}}}
         return value
 
     def parameters_of(self, arm: str) -> dict[str, Parameter]:

@@ -37,6 +37,7 @@ BAD = {
         "custom.x: above 1 Ray takes whole",
     ),
     "GPUs as a custom resource": (GOOD.replace("custom: {}", "custom: {GPU: 1}"), "give it by its own field"),
+    "a value twice": (GOOD.replace("[250, 500, 1000, 2000]", "[250, 500, 250]"), "but 250 is there twice"),
     "a path as name": (GOOD.replace("name: digits", "name: ../up", 1), "name: String should match"),
 }
 
@@ -68,6 +69,42 @@ def test_overrides_are_checked_like_the_file(tmp_path: Path) -> None:
     assert read_spec(path, ["learner.steps=7"]).learner.steps == 7
     with pytest.raises(SpecError, match=r"learner\.stepps"):
         read_spec(path, ["learner.stepps=7"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "wanted"),
+    [
+        (["learner.steps=many"], None, "--set: learner.steps: Input should be a valid integer"),
+        (["learner.optimizer={name: sgd, nesterov: true}"], None, "--set: learner.optimizer: nesterov=true needs"),
+        (["learner.optimizer.momentum=0.0", "learner.optimizer.nesterov=true"], None, "--set: learner.optimizer: nest"),
+        ([], "../up", "--name: name: String should match"),
+        (["arms.onlin.trials=3"], None, "--set arms.onlin.trials: there is no arm 'onlin' (did you mean 'online'?); "),
+    ],
+)
+def test_a_mistake_of_the_command_line_is_not_put_on_the_files_lines(
+    overrides: list[str], name: str | None, wanted: str
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(GOOD.encode(), source="x.yaml", overrides=overrides, name=name)
+    assert str(caught.value).startswith(wanted)
+
+
+def test_a_mistake_of_the_file_keeps_its_line_beside_overrides() -> None:
+    with pytest.raises(SpecError, match=r"^x\.yaml:\d+: learner\.steps"):
+        parse_spec(BAD["wrong type"][0].encode(), source="x.yaml", overrides=["seed=1"], name="y")
+
+
+def test_fields_of_arms_that_are_there_can_be_set() -> None:
+    assert parse_spec(GOOD.encode(), overrides=["arms.online.trials=3"]).arms["online"].trials == 3
+    assert parse_spec(GOOD.encode(), overrides=["arms.new={trials: 2}"]).arms["new"].trials == 2
+    least = b"{name: x, task: {dataset: digits}, search: {parameters: {}}}"
+    assert parse_spec(least, overrides=["arms.online.trials=3"]).arms["online"].trials == 3
+
+
+def test_true_and_one_are_two_values() -> None:
+    text = GOOD.replace("[250, 500, 1000, 2000]", "[1, 2]")
+    search = "search.parameters={loss.bias: {values: [true, false]}, learner.steps: {values: [1, 2]}}"
+    assert parse_spec(text.encode(), overrides=[search]).search.parameters["loss.bias"].values == (True, False)
 
 
 def test_digest_covers_results_only() -> None:

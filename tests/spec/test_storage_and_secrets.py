@@ -47,7 +47,7 @@ def test_storage_is_a_place_or_a_section_and_touches_no_digest(given: object) ->
 )
 def test_a_password_is_refused_without_being_repeated(url: str, field: str) -> None:
     with pytest.raises(SpecError, match="the URL holds a password") as caught:
-        parse_spec(json.dumps(LEAST).encode(), overrides=["arms.a.trials=1", f"{field}={json.dumps(url)}"])
+        parse_spec(json.dumps(LEAST).encode(), overrides=["arms={a: {trials: 1}}", f"{field}={json.dumps(url)}"])
     assert caught.value.field == field
     assert SECRET not in str(caught.value)
     assert "environment" in str(caught.value)
