@@ -27,6 +27,7 @@ def paper_run(
         Literal["fixed", "tuned", "both"], typer.Option(help="The recipe's, or those of an equal search a method.")
     ] = "both",
     set_: Sets = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every method; start nothing.")] = False,
     home: Home = None,
     folder: Folder = FOLDER,
 ) -> None:
@@ -40,6 +41,12 @@ def paper_run(
         for kind in (("fixed", "tuned") if settings == "both" else (settings,))
     ]
     place = study.Home.find(home)
+    if dry_run:
+        for spec in specs:
+            study.check_study(spec, place)
+            trials = sum(arm.trials + seeds for arm in spec.arms.values())
+            out.print(f"{spec.name}: {trials} trials of {len(spec.arms)} methods, {spec.learner.steps} base steps")
+        return
     for spec in specs:
         out.print(f"study {spec.name} in {place.study_folder(spec.name)}", highlight=False, soft_wrap=True)
         with StudyView(spec, out) as view:
