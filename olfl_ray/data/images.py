@@ -49,7 +49,7 @@ CIFAR100 = {
 }
 SVHN = {
     "svhn/train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
-    "svhn/test_32x32.mat": "eb5a983be6a315427106f1b194d9cff3",
+    "svhn/test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
 }
 DOWNLOAD = "torchvision download"
 
