@@ -1,5 +1,6 @@
 """Base step, meta-gradient estimators, Algorithms 1 and 2; needs torch alone."""
 
+from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.exact import exact
 from olfl_ray.engine.finite_difference import finite_difference
@@ -33,9 +34,11 @@ __all__ = [
     "OnlineLossLearner",
     "Optimizer",
     "Params",
+    "Precision",
     "Problem",
     "Sgd",
     "StepResult",
+    "arithmetic",
     "base_step",
     "choose_estimator",
     "clone_state",

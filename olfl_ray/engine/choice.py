@@ -51,11 +51,17 @@ def choose_estimator(
         batch: A train batch.
 
     Raises:
-        SpecError: exact was asked for by name and an operator lacks the derivative that it needs.
+        SpecError: exact was asked for by name and an operator lacks the derivative that it needs; or finite_difference
+            in bf16.
     """
     if name == "reverse" or problem.learned is None:
         return reverse
     if name == "finite_difference":
+        if problem.precision == "bf16":
+            raise SpecError(
+                "meta.estimator",
+                "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32",
+            )
         return finite_difference
     chosen = partial(exact, memory=pick_memory(problem, batch[0]) if memory == "auto" else memory)
     try:

@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from olfl_ray.engine.arithmetic import Precision, autocast
 from olfl_ray.engine.calling import Stateless
 from olfl_ray.engine.optimizers import Optimizer, Params
 
@@ -30,6 +31,7 @@ class Problem:
         base_loss: What theta is trained on when there is no learned loss (the task loss, perhaps smoothed).
         optimizer: Base optimizer.
         draws_random: Whether a forward pass draws random numbers (dropout).
+        precision: Of the base learner's passes. Outputs, losses, gradients and updates keep the inputs' own.
     """
 
     module: nn.Module
@@ -38,6 +40,7 @@ class Problem:
     base_loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
     draws_random: bool
+    precision: Precision = "float32"
 
     @cached_property
     def _f(self) -> Stateless:
@@ -81,13 +84,16 @@ class Problem:
     def train_forward(self, theta: Params, buffers: Params, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """f_theta(x) in train mode, and the buffers after it."""
         updated = {name: value.clone() for name, value in buffers.items()}
-        return self._f.call_and_collect({**theta, **updated}, x)
+        with autocast(self.precision, x.device):
+            outputs, live = self._f.call_and_collect({**theta, **updated}, x)
+        return outputs.to(x.dtype), live
 
     def quiet_forward(self, theta: Params, buffers: Params, x: Tensor) -> Tensor:
         """f_theta(x) in train mode with batch statistics of its own; buffers stay as they are."""
         copies = {name: value.clone() for name, value in buffers.items()}
-        with self._f.quiet():
-            return self._f({**theta, **copies}, x)
+        with self._f.quiet(), autocast(self.precision, x.device):
+            outputs = self._f({**theta, **copies}, x)
+        return outputs.to(x.dtype)
 
     @torch.no_grad()
     def predict(self, theta: Params, buffers: Params, x: Tensor, chunk: int = 2048) -> Tensor:
@@ -95,7 +101,8 @@ class Problem:
         tensors = {**theta, **buffers}
         self.module.eval()
         try:
-            parts = [self._f(tensors, part) for part in x.split(chunk)]
+            with autocast(self.precision, x.device):
+                parts = [self._f(tensors, part).to(x.dtype) for part in x.split(chunk)]
         finally:
             self.module.train()
         return torch.cat(parts)

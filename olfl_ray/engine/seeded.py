@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Seeded", "convolution", "geometry_of", "normalised_backward"]
+__all__ = ["Seeded", "convolution", "geometry_of", "in_autocast", "normalised_backward"]
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 """Stride, padding and dilation by side, and groups."""
@@ -45,11 +45,20 @@ def _convolve(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
+    input, weight, bias = in_autocast(input, weight, bias)
     geometry = geometry_of(input, weight, stride, padding, dilation, groups)
     if geometry is None:
         return func(input, weight, bias, stride, padding, dilation, groups)
     value: Tensor = _Convolution.apply(input, weight, bias, geometry)  # type: ignore[no-untyped-call]
     return value
+
+
+def in_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As autocast gives them to a convolution: cast before it, so that its own backward pass sees one type."""
+    if not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def geometry_of(x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry | None:

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from olfl_ray.engine.seeded import convolution, geometry_of, normalised_backward
+from olfl_ray.engine.seeded import convolution, geometry_of, in_autocast, normalised_backward
 
 __all__ = ["Tangents"]
 
@@ -51,6 +51,7 @@ def _convolve(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
+    input, weight, bias = in_autocast(input, weight, bias)
     geometry = geometry_of(input, weight, stride, padding, dilation, groups)
     if geometry is None:
         return func(input, weight, bias, stride, padding, dilation, groups)

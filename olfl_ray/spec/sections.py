@@ -267,6 +267,10 @@ class LearnerSpec(Strict):
     """Schedule of the base learning rate over `steps`."""
     clip_norm: Positive | None = None
     """Largest global norm of the base gradient; null: no clipping."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Of the base learner's products: float32 | tf32 (on GPUs that have it; float32 elsewhere) | bf16 (autocast)."""
+    deterministic: bool = False
+    """On a GPU: the same bits from the same seed, at some cost in time. On a CPU they are the same anyway."""
 
 
 class SmoothLeakyReluSpec(Strict):

@@ -121,6 +121,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         base_loss=base_loss,
         optimizer=base_optimizer(config),
         draws_random=False,
+        precision=config.learner.precision,
     )
     theta, meta = problem.theta(), meta_optimizer(config.meta.optimizer)
     if not theta:

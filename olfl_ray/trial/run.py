@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from olfl_ray import data
-from olfl_ray.engine import LearnerState
+from olfl_ray.engine import LearnerState, arithmetic
 from olfl_ray.losses import dump_loss
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
@@ -130,7 +131,7 @@ def _initialise(
         end = min(state.init_steps + config.eval.every, total)
         new, losses = [], []
         for replicate, stepper, old in zip(replicates, steppers, state.replicates, strict=True):
-            with RandomState(old.rng, _device(replicate)) as random:
+            with RandomState(old.rng, _device(replicate)) as random, _arithmetic(config):
                 learner, loss = stepper.initialise(old.learner, state.init_steps, end)
             new.append(replace(old, learner=learner, rng=random.after))
             losses.append(loss)
@@ -159,6 +160,10 @@ def _with_phi(replicate: Replicate, learner: LearnerState, phi: dict[str, Tensor
     return replace(learner, phi=phi, meta_state=replicate.meta_optimizer.init(phi))
 
 
+def _arithmetic(config: TrialConfig) -> AbstractContextManager[None]:
+    return arithmetic(config.learner.precision, deterministic=config.learner.deterministic)
+
+
 def _device(replicate: Replicate) -> torch.device:
     return next(iter(replicate.start.theta.values())).device
 
@@ -176,10 +181,10 @@ def _train(
         new: list[ReplicateState] = []
         measured: list[dict[str, float]] = []
         for replicate, stepper, old in zip(replicates, steppers, state.replicates, strict=True):
-            with RandomState(old.rng, _device(replicate)) as random:
+            with RandomState(old.rng, _device(replicate)) as random, _arithmetic(config):
                 learner, means = stepper.train(replicate.replayed(old.learner, start / total), start, end)
-            now = evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
-            with RandomState(random.after, _device(replicate)):
+            with RandomState(random.after, _device(replicate)), _arithmetic(config):
+                now = evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
                 slopes = gradients(replicate, learner, replicate.data.batch("train", "train", end))
             measured.append({**means, **slopes, **now})
             new.append(replace(old, learner=learner, rng=random.after, best=_best(config, old.best, learner, now, end)))
@@ -198,10 +203,11 @@ def _train(
         diverged = not all(math.isfinite(value) for values in metrics.values() for value in values)
         if end == total and not diverged and config.confirming:
             bests = [own.best for own in new if own.best is not None]
-            tests = [
-                evaluate(replicate, best.theta, best.buffers, "test", kind)
-                for replicate, best in zip(replicates, bests, strict=True)
-            ]
+            with _arithmetic(config):
+                tests = [
+                    evaluate(replicate, best.theta, best.buffers, "test", kind)
+                    for replicate, best in zip(replicates, bests, strict=True)
+                ]
             test = {name: tuple(values[name] for values in tests) for name in tests[0]}
             metrics.update(test)
             report.update(test)

@@ -189,3 +189,16 @@ def test_report_best_is_the_lowest_selection_error_and_last_is_the_last(place: P
     errors = series(best, names.SELECTION_ERROR)
     assert best[-1].report[names.SELECTION_ERROR] == (min(errors),)
     assert last[-1].report[names.SELECTION_ERROR] == (errors[-1],)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bf16_trains_in_other_bits_to_about_the_same_loss(method: str, place: Place) -> None:
+    exact, rounded = (
+        series(
+            list(run(config(method, learner={"method": method, "precision": precision}), place)),
+            names.SELECTION_TASK_LOSS,
+        )
+        for precision in ("float32", "bf16")
+    )
+    assert exact != rounded
+    assert rounded == pytest.approx(exact, rel=0.05)

@@ -1,0 +1,54 @@
+"""Precision and determinism are settings that act, and only where they were asked for."""
+
+import contextlib
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from support.problems import LEARNERS, case, distance
+
+from olfl_ray.engine import arithmetic, choose_estimator, exact, reverse
+from olfl_ray.errors import SpecError
+
+ESTIMATORS = {"reverse": reverse, "low": partial(exact, memory="low"), "fast": partial(exact, memory="fast")}
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_bf16_moves_the_meta_gradient_a_little_and_keeps_types(learner: str) -> None:
+    """bfloat16 has 8 bits of precision: products are off by up to 1 in 256, and errors add up over layers."""
+    problem = case(learner, "nesterov", dtype=torch.float32)
+    wanted = problem.step(reverse)
+    rounded = replace(problem, problem=replace(problem.problem, precision="bf16"))
+    for name, estimator in ESTIMATORS.items():
+        found = rounded.step(estimator)
+        assert 1e-5 < distance(found.phi_grad, wanted.phi_grad) < 0.25, name
+        for part in ("theta", "opt_state", "phi_grad"):
+            assert all(value.dtype == torch.float32 for value in getattr(found, part).values())
+        assert found.meta_loss.dtype == torch.float32
+
+
+def test_finite_differences_in_bf16_are_refused() -> None:
+    problem = case("lenet", dtype=torch.float32)
+    rounded = replace(problem.problem, precision="bf16")
+    with pytest.raises(SpecError, match=r"^meta\.estimator: finite_difference drowns .*precision=bf16; use auto"):
+        choose_estimator("finite_difference", "auto", 1, rounded, problem.train[0])
+
+
+def flags() -> list[object]:
+    return [
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.benchmark,
+    ]
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
+def test_tf32_is_allowed_inside_alone(precision, wanted: str) -> None:
+    before = flags()
+    with contextlib.suppress(KeyError), arithmetic(precision, deterministic=True):
+        assert flags()[:2] == [wanted, wanted]
+        assert torch.are_deterministic_algorithms_enabled() == torch.cuda.is_available()
+        raise KeyError
+    assert flags() == before
