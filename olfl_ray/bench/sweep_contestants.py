@@ -1,18 +1,19 @@
-"""One sweep of sleeping trials by one contestant, in a process of its own; it prints what it took.
+"""Sweeps of sleeping trials by one contestant or several, in a process of its own that notes what each took.
 
-`python -m olfl_ray.bench.sweep_contestants CONTESTANT FOLDER --trials 100 --seconds 1 --slots 2`
+`python -m olfl_ray.bench.sweep_contestants FOLDER CONTESTANT ... --trials 100 --seconds 1 --slots 2`
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 __all__ = ["CONTESTANTS", "sleeping_spec"]
 
@@ -63,10 +64,11 @@ def tune_alone(folder: Path, *, trials: int, seconds: float, slots: int, mlflow:
     from ray.tune.search.optuna import OptunaSearch
 
     from olfl_ray.spec import parse_spec, trial_config
+    from olfl_ray.sweep.cluster import LOOPBACK
     from olfl_ray.trial import Place, run, set_threads
 
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-    ray.init("local", num_cpus=slots, **quiet)
+    ray.init("local", num_cpus=slots, ignore_reinit_error=True, _node_ip_address=LOOPBACK, **quiet)
     spec = parse_spec(json.dumps(sleeping_spec(folder, trials=trials, seconds=seconds, slots=slots)).encode())
     cache = folder / "cache"
 
@@ -79,7 +81,7 @@ def tune_alone(folder: Path, *, trials: int, seconds: float, slots: int, mlflow:
     callbacks = [MLflowLoggerCallback(tracking_uri=uri, experiment_name="sleeping")] if mlflow else []
     tuner = tune.Tuner(
         tune.with_resources(train, {"cpu": 1}),
-        param_space={name: _domain(tune, **limits) for name, limits in SPACE.items()},
+        param_space={name: _domain(tune, limits) for name, limits in SPACE.items()},
         tune_config=tune.TuneConfig(
             metric=METRIC.replace("/", "_"),
             mode="min",
@@ -94,16 +96,16 @@ def tune_alone(folder: Path, *, trials: int, seconds: float, slots: int, mlflow:
         raise RuntimeError("trials of the control failed")
 
 
-def _domain(tune: Any, *, min: float, max: float, log: bool = False) -> Any:
-    return tune.loguniform(min, max) if log else tune.uniform(min, max)
+def _domain(tune: Any, limits: Mapping[str, float]) -> Any:
+    return (tune.loguniform if limits.get("log") else tune.uniform)(limits["min"], limits["max"])
 
 
 CONTESTANTS: dict[str, Callable[..., None]] = {
     "olfl": ours,
-    "Tune + OptunaSearch": tune_alone,
-    "Tune + OptunaSearch + MLflow": partial(tune_alone, mlflow=True),
+    "tune": tune_alone,
+    "tune-mlflow": partial(tune_alone, mlflow=True),
 }
-"""Who sweeps."""
+"""Who sweeps, by the name of its folder."""
 
 
 def _timed_sampler() -> dict[str, float]:
@@ -129,23 +131,26 @@ def _timed_sampler() -> dict[str, float]:
 
 def _main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("contestant", choices=list(CONTESTANTS))
     parser.add_argument("folder", type=Path)
+    parser.add_argument("contestants", nargs="+", choices=list(CONTESTANTS))
     parser.add_argument("--trials", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--slots", type=int, required=True)
     asked = parser.parse_args()
-    began = time.monotonic()
     sampler = _timed_sampler()
-    sizes = {"trials": asked.trials, "seconds": asked.seconds, "slots": asked.slots}
-    CONTESTANTS[asked.contestant](asked.folder, **sizes)
-    found = {
-        "whole_seconds": time.monotonic() - began,
-        "sampler_seconds": sampler["seconds"],
-        "driver_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        "driver_cpu_seconds": time.process_time(),
-    }
-    (asked.folder / "found.json").write_text(json.dumps(found))
+    for name in asked.contestants:
+        folder = asked.folder / name
+        folder.mkdir(parents=True)
+        sampler["seconds"], began, thread, process = 0.0, time.monotonic(), time.thread_time(), time.process_time()
+        CONTESTANTS[name](folder, trials=asked.trials, seconds=asked.seconds, slots=asked.slots)
+        found = {
+            "whole_seconds": time.monotonic() - began,
+            "sampler_seconds": sampler["seconds"],
+            "loop_cpu_seconds": time.thread_time() - thread,
+            "driver_cpu_seconds": time.process_time() - process,
+            "driver_memory_bytes": psutil.Process().memory_info().rss,
+        }
+        (folder / "found.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def engine(
     network: Annotated[list[str] | None, typer.Option(help="Only this one. May be repeated.")] = None,
     rows: Annotated[int, typer.Option(min=2, help="Batch size.")] = 128,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a step; else torch's own number.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Time the online step against a plain step, higher, TorchOpt and Betty."""
     from olfl_ray.bench.contestants import NETWORKS
@@ -71,6 +72,22 @@ def engine(
         networks=network or tuple(NETWORKS),
         rows=rows,
         threads=threads,
+        device=device,
         say=lambda text: out.print(text, highlight=False, soft_wrap=True),
+    )
+    out.print(f"document: {document}", highlight=False, soft_wrap=True)
+
+
+@bench_app.command("sweep")
+def sweep(
+    quick: Annotated[bool, typer.Option("--quick", help="Few trials, small studies.")] = False,
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the documents.")] = Path("benchmarks/sweep"),
+    rounds: Annotated[int, typer.Option(min=1, help="How often each sweep is run; contestants take turns.")] = 1,
+) -> None:
+    """Time a study of sleeping trials against plain Ray Tune, and a driver as its study grows (about 12 minutes)."""
+    from olfl_ray.bench.sweep import bench_sweep
+
+    document = bench_sweep(
+        folder, quick=quick, rounds=rounds, say=lambda text: out.print(text, highlight=False, soft_wrap=True)
     )
     out.print(f"document: {document}", highlight=False, soft_wrap=True)

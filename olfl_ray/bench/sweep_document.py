@@ -1,0 +1,264 @@
+"""The sweep benchmark's document: Markdown, Parquet and a picture, and what its figures mean for large studies."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from olfl_ray.bench.machine import processor, version_of
+from olfl_ray.bench.sweep_growth import Growth
+
+if TYPE_CHECKING:
+    from olfl_ray.bench.sweep import Row
+
+__all__ = ["Limit", "limits", "write_document"]
+
+LABELS = {
+    "olfl": "olfl sweep run",
+    "tune": "Ray Tune, OptunaSearch",
+    "tune-mlflow": "Ray Tune, OptunaSearch, MLflowLoggerCallback",
+}
+SHOWN = ("ray", "optuna", "mlflow", "torch")
+TRIALS, NODES = 100_000, 1_000
+"""The large study of the paper exercise; a trial at a time on each node."""
+LATENCIES = (0.01, 0.03, 0.1)
+"""Seconds of one conditional create in an object store."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Something that all trials of a study pass one after another.
+
+    Args:
+        what: Its name.
+        seconds: What it takes a trial.
+        advice: What to set where it is the bottleneck.
+    """
+
+    what: str
+    seconds: float
+    advice: str
+
+
+def limits(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, float]) -> list[Limit]:
+    """What a trial of the large study takes of each thing that there is one of, from the measured unit costs.
+
+    Args:
+        rows: Sweeps of sleeping trials.
+        growth: A driver as its study grows.
+        mlflow: Seconds to deliver a trial's run, by store.
+    """
+    loop, last = marginal(rows, "loop_cpu_seconds"), growth[-1].growing
+    tpe = statistics.linear_regression([one.trials for one in growth], [one.restart.tpe for one in growth])
+    mean = tpe.intercept + tpe.slope * TRIALS / 2
+    here = loop + last.storage
+    found = [
+        Limit(
+            what="the driver's thread: Tune's loop, conductor, ledger on a local disk; random points",
+            seconds=here,
+            advice="longer trials, or several studies side by side (one driver each)",
+        ),
+        Limit(
+            what=f"the same with TPE, whose proposal takes {1e3 * mean:.0f} ms on the average of such a study",
+            seconds=here + mean,
+            advice="search.sampler: random or qmc, or several arms, each of which searches alone",
+        ),
+    ]
+    for latency in LATENCIES:
+        found.append(
+            Limit(
+                what=f"the same with random points and a ledger in an object store at {1e3 * latency:.0f} ms a create",
+                seconds=loop + last.events * latency,
+                advice="storage on a disk that the nodes share, or in the region of the head",
+            )
+        )
+    for store, seconds in mlflow.items():
+        found.append(
+            Limit(
+                what=f"MLflow on {store}; trials do not wait for it, runs come late",
+                seconds=seconds,
+                advice="a server on PostgreSQL near the head; the end of the study waits for what is left",
+            )
+        )
+    return found
+
+
+def marginal(rows: Sequence[Row], field: str) -> float:
+    """What one more trial adds to a figure of ours: the difference between the largest and the smallest sweep."""
+    ours = sorted((row for row in rows if row.contestant == "olfl"), key=lambda row: row.trials)
+    small, large = ours[0], ours[-1]
+    if small.trials == large.trials:
+        return float(getattr(large, field)) / large.trials
+    return float(getattr(large, field) - getattr(small, field)) / (large.trials - small.trials)
+
+
+def write_document(
+    out: Path,
+    stem: str,
+    rows: Sequence[Row],
+    growth: Sequence[Growth],
+    mlflow: Mapping[str, float],
+    *,
+    command: str,
+) -> Path:
+    """Write `STEM-DATE.md`, `.parquet` and `.png` into `out`.
+
+    Args:
+        out: Folder; made where it is not there.
+        stem: Beginning of the files' names.
+        rows: Sweeps of sleeping trials.
+        growth: A driver as its study grows.
+        mlflow: Seconds to deliver a trial's run, by store.
+        command: What was run.
+
+    Returns:
+        The Markdown file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out.mkdir(parents=True, exist_ok=True)
+    files = out / f"{stem}-{datetime.datetime.now(datetime.UTC).date().isoformat()}"
+    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), files.with_suffix(".parquet"))
+    _picture(files.with_suffix(".png"), rows, growth)
+    parts = [_head(files.name, command), *(_scene(scene, rows) for scene in dict.fromkeys(row.scene for row in rows))]
+    parts += [_growth(rows, growth), _large(rows, growth, mlflow)]
+    document = files.with_suffix(".md")
+    document.write_text("\n\n".join(parts) + "\n")
+    return document
+
+
+def _head(name: str, command: str) -> str:
+    return f"""# What a study costs beyond its trials, {name[-10:]}
+
+Command: `{command}`. Machine: {processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}; Python
+{platform.python_version()}; {", ".join(f"{name} {version_of(name)}" for name in SHOWN)}.
+
+Every contestant runs the same trials through `olfl_ray.trial.run`: one base step, then an evaluation that sleeps
+(`olfl_ray/bench/sleeping.py`), two at a time, each sweep in a process and a Ray of its own, one after another. Optuna's
+TPE searches three fields. `olfl sweep run` is the whole product: ledger, commits with their checkpoints, MLflow on SQLite, report.
+Plain Tune keeps no checkpoint; it reuses its workers and runs two trials at a time as well.
+
+- **took**: from the first trial's start to the last one's end, by the workers' own clocks. Starting Ray and the workers
+  (imports) comes before; it is in **whole**, with all that comes after.
+- **own work**: what a trial takes beyond its sleep, mean.
+- **overhead**: took over (the trials' seconds, own work included, by two slots), less 1. **over sleep**: over the sleep alone.
+- **gap**: median time of a worker between two trials; in brackets in the first and in the last quarter of the sweep.
+- **sampler**: time in TPE, all proposals together; no trial starts meanwhile.
+
+![overhead, and a driver's cost as its study grows]({name}.png)"""
+
+
+def _scene(scene: str, rows: Sequence[Row]) -> str:
+    mine = [row for row in rows if row.scene == scene]
+    first = mine[0]
+    head = ("sweep", "round", "took s", "own work ms", "overhead", "over sleep", "gap ms", "sampler s", "driver CPU s")
+    lines = [
+        f"## {first.trials} trials of {first.sleep_seconds:g} s",
+        "",
+        "| " + " | ".join((*head, "driver MB", "whole s")) + " |",
+        "|" + "---|" * (len(head) + 2),
+    ]
+    for row in mine:
+        own = row.trial_seconds / row.trials - row.sleep_seconds
+        gaps = f"{1e3 * row.gap_seconds:.0f} ({1e3 * row.early_gap_seconds:.0f}, {1e3 * row.late_gap_seconds:.0f})"
+        lines.append(
+            f"| {LABELS[row.contestant]} | {row.round} | {row.took_seconds:.2f} | {1e3 * own:.1f} | {row.overhead:+.1%} "
+            f"| {row.over_sleep:+.1%} | {gaps} | {row.sampler_seconds:.2f} | {row.driver_cpu_seconds:.1f} "
+            f"| {row.driver_memory_bytes / 1e6:.0f} | {row.whole_seconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _growth(rows: Sequence[Row], growth: Sequence[Growth]) -> str:
+    lines = [
+        "## A driver as its study grows",
+        "",
+        "A real ledger on disk, a real conductor; workers' words come at once, so that only the driver's own time is left",
+        "(no Ray, no MLflow). Means over the last 100 trials before each size; restart: a new driver that finds the study.",
+        "TPE: median proposal with that many finished trials. It looks at every trial before, so its cost grows with them, and a",
+        "study's with their square: that part is Optuna's. `search.sampler: random` or `qmc` do without.",
+        "",
+        "| finished trials | conductor ms a trial | of it ledger on disk | of it Optuna (random) | memory MB | TPE ms "
+        "| restart: ledger s | event by event s | search s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in growth:
+        g, r = one.growing, one.restart
+        lines.append(
+            f"| {one.trials} | {1e3 * g.conductor:.2f} | {1e3 * g.storage:.2f} | {1e3 * g.sampler:.2f} "
+            f"| {g.memory_bytes / 1e6:.0f} | {1e3 * r.tpe:.1f} | {r.load:.2f} | {r.load_events:.2f} | {r.replay:.2f} |"
+        )
+    first, last = growth[0], growth[-1]
+    bare = (last.growing.memory_bytes - first.growing.memory_bytes) / (last.trials - first.trials)
+    lines += [
+        "",
+        f"Memory a trial: {bare / 1e3:.1f} kB here; {marginal(rows, 'driver_memory_bytes') / 1e3:.0f} kB in the whole driver, "
+        "Tune's and MLflow's included (from the sweeps above).",
+    ]
+    return "\n".join(lines)
+
+
+def _large(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, float]) -> str:
+    found = limits(rows, growth, mlflow)
+    worst = max(found, key=lambda limit: limit.seconds)
+    memory = marginal(rows, "driver_memory_bytes") * TRIALS / 1e9
+    load = growth[-1].restart.load / growth[-1].trials * TRIALS
+    lines = [
+        f"## {TRIALS:,} trials on {NODES:,} nodes, on paper",
+        "",
+        "There is one of each of these, and every trial passes through it. What it takes a trial was measured above (a create's",
+        "time in an object store is given); TPE's cost is drawn out as a straight line. The shortest trial is the length at",
+        f"which {NODES:,} trials at a time, one a node, keep it just busy; with shorter ones nodes wait.",
+        "",
+        f"| what | ms a trial | trials/s | {TRIALS:,} trials, hours | shortest trial s | what to set |",
+        "|---|---|---|---|---|---|",
+    ]
+    for limit in found:
+        lines.append(
+            f"| {limit.what} | {1e3 * limit.seconds:.1f} | {1 / limit.seconds:.1f} | {limit.seconds * TRIALS / 3600:.1f} "
+            f"| {limit.seconds * NODES:.0f} | {limit.advice} |"
+        )
+    lines += [
+        "",
+        f"First to saturate: {worst.what}. The head needs {memory:.1f} GB for the driver's trials, and a restart reads the",
+        f"compacted ledger in {load:.0f} s. Not in this model: the network, and starting {NODES:,} workers.",
+    ]
+    return "\n".join(lines)
+
+
+def _picture(path: Path, rows: Sequence[Row], growth: Sequence[Growth]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    bars, lines = figure.subplots(1, 2)
+    scenes = list(dict.fromkeys(row.scene for row in rows))
+    for place, (name, label) in enumerate(LABELS.items()):
+        heights = [
+            100 * statistics.median(row.overhead for row in rows if (row.scene, row.contestant) == (scene, name))
+            for scene in scenes
+        ]
+        drawn = bars.bar([index + 0.27 * (place - 1) for index, _ in enumerate(scenes)], heights, 0.25, label=label)
+        bars.bar_label(drawn, fmt="%.1f", fontsize="small")
+    bars.set_xticks(range(len(scenes)), scenes)
+    bars.set_ylabel("overhead, % of the trials' own time")
+    bars.legend(fontsize="small")
+    sizes = [one.trials for one in growth]
+    series: dict[str, list[Any]] = {
+        "conductor": [1e3 * one.growing.conductor for one in growth],
+        "of it ledger on disk": [1e3 * one.growing.storage for one in growth],
+        "TPE": [1e3 * one.restart.tpe for one in growth],
+    }
+    for label, values in series.items():
+        lines.plot(sizes, values, marker="o", label=label)
+    lines.set_xlabel("finished trials")
+    lines.set_ylabel("ms a trial")
+    lines.set_yscale("log")
+    lines.legend(fontsize="small")
+    figure.savefig(path, dpi=130)

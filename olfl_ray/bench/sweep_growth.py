@@ -1,0 +1,244 @@
+"""What a study's driver costs a trial as the study grows: a real ledger on disk, a real search, workers' words by hand.
+
+`python -m olfl_ray.bench.sweep_growth grow|restart FOLDER TRIALS` is one such driver; it prints what it took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from olfl_ray.bench.services import MlflowServer, postgres, postgres_programs
+from olfl_ray.bench.sweep_contestants import METRIC, sleeping_spec
+from olfl_ray.ledger import Commit, Ledger, StopRequest, TrialState
+from olfl_ray.spec import StudySpec, parse_spec
+from olfl_ray.storage import LocalStorage, Storage, open_storage
+from olfl_ray.sweep import ArmSearch, Conductor
+from olfl_ray.worker import Message
+
+__all__ = ["Growing", "Growth", "Restart", "measure_growth", "mlflow_seconds"]
+
+ARM = "baseline"
+TIMED = 100
+"""Trials at the end of a growth, and proposals of TPE after a restart, that are timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growing:
+    """Means over the last trials before a study has its size; seconds a trial.
+
+    Args:
+        conductor: All that the conductor does for it, the next two included.
+        storage: Of that, putting its events on disk.
+        sampler: Of that, Optuna with random points.
+        events: Events of the ledger a trial.
+        memory_bytes: Resident size of the process then; no Ray, no MLflow.
+    """
+
+    conductor: float
+    storage: float
+    sampler: float
+    events: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """A start that finds the study, in seconds.
+
+    Args:
+        load: Reading the ledger, compacted.
+        load_events: Reading the ledger event by event, as where the compacted object is damaged.
+        replay: Putting the trials back into the search.
+        tpe: Median proposal of TPE then.
+    """
+
+    load: float
+    load_events: float
+    replay: float
+    tpe: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """A study of one size.
+
+    Args:
+        trials: Finished trials.
+        growing: What its last trials took.
+        restart: What a new driver takes.
+    """
+
+    trials: int
+    growing: Growing
+    restart: Restart
+
+
+class _Clocked(LocalStorage):
+    """Storage on disk that adds up its time."""
+
+    spent = 0.0
+
+    def create(self, key: str, data: bytes) -> bool:
+        began = time.perf_counter()
+        try:
+            return super().create(key, data)
+        finally:
+            self.spent += time.perf_counter() - began
+
+
+def measure_growth(folder: Path, sizes: Sequence[int], say: Callable[[str], None] = lambda text: None) -> list[Growth]:
+    """Grow one study to each size in turn, each time by a driver that goes on with it, and start anew there.
+
+    Args:
+        folder: The study's storage.
+        sizes: Finished trials, increasing.
+        say: Takes a line of progress.
+    """
+    found = []
+    for size in sizes:
+        growing, restart = (_in_process(verb, folder, size) for verb in ("grow", "restart"))
+        found.append(Growth(trials=size, growing=Growing(**growing), restart=Restart(**restart)))
+        say(
+            f"{size} trials: {1e3 * found[-1].growing.conductor:.2f} ms a trial, restart {found[-1].restart.load:.2f} s"
+        )
+    return found
+
+
+def _in_process(verb: str, folder: Path, trials: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "olfl_ray.bench.sweep_growth", verb, str(folder), str(trials)]
+    found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
+    return found
+
+
+def _spec(folder: Path, trials: int, sampler: str) -> StudySpec:
+    spec = sleeping_spec(folder, trials=trials, seconds=0.0, slots=2)
+    spec["search"]["sampler"] = {"name": sampler}
+    return parse_spec(json.dumps(spec).encode())
+
+
+def _grow(folder: Path, trials: int) -> Growing:
+    spec, storage = _spec(folder, trials, "random"), _Clocked(folder)
+    if storage.keys("ledger/"):
+        ledger = Ledger.load(storage)
+    else:
+        ledger = Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, {})
+    conductor, values, sampler = Conductor(spec, ledger, StopRequest(storage, 1)), random.Random(0), [0.0]
+    ask = conductor.search(ARM).propose
+
+    def timed(*arguments: Any) -> dict[str, Any]:
+        began = time.perf_counter()
+        try:
+            return ask(*arguments)
+        finally:
+            sampler[0] += time.perf_counter() - began
+
+    setattr(conductor.search(ARM), "propose", timed)  # noqa: B010  (a clock around it, in this process alone)
+    left = trials - len(ledger.state.trials)
+    while left > TIMED:
+        _play(conductor, values)
+        left -= 1
+    began, events = time.perf_counter(), len(ledger.events)
+    storage.spent = sampler[0] = 0.0
+    for _ in range(left):
+        _play(conductor, values)
+    took = time.perf_counter() - began
+    ledger.compact()
+    return Growing(
+        conductor=took / left,
+        storage=storage.spent / left,
+        sampler=sampler[0] / left,
+        events=(len(ledger.events) - events) / left,
+        memory_bytes=psutil.Process().memory_info().rss,
+    )
+
+
+def _play(conductor: Conductor, values: random.Random) -> None:
+    """One trial as the conductor sees it: it asks for one, hears that it begins, and hears its last commit."""
+    assert not conductor.finished
+    trial = conductor.next()
+    assert trial is not None
+    name, value = str(trial.id), values.random()
+    conductor.hear(Message(kind="begun", trial=name, attempt=1))
+    report = {METRIC: [value], "selection/task_loss": [value]}
+    commit = Commit(trial=name, attempt=1, position=1, step=1, outcome="finished", report=report, parent=None)
+    conductor.hear(Message(kind="commit", trial=name, attempt=1, commit=commit))
+
+
+def _restart(folder: Path, trials: int) -> Restart:
+    storage = open_storage(folder)
+    began = time.perf_counter()
+    ledger = Ledger.load(storage)
+    loaded = time.perf_counter()
+    search = ArmSearch(_spec(folder, trials, "tpe"), ARM, 2)
+    search.replay(ledger.state.search_trials(ARM), {})
+    replayed = time.perf_counter()
+    proposals = []
+    for ordinal in range(trials, trials + TIMED // 5):
+        asked = time.perf_counter()
+        search.propose(ordinal, [], {})
+        proposals.append(time.perf_counter() - asked)
+        search.end(ordinal, "finished", 0.5)
+    storage.delete("ledger/compacted.jsonl")
+    alone = time.perf_counter()
+    Ledger.load(storage).compact()
+    return Restart(
+        load=loaded - began,
+        load_events=time.perf_counter() - alone,
+        replay=replayed - loaded,
+        tpe=statistics.median(proposals),
+    )
+
+
+def mlflow_seconds(home: Path, folder: Path) -> dict[str, float]:
+    """Seconds that a finished trial's whole run takes to deliver, by what stands behind MLflow.
+
+    Args:
+        home: Home of a finished study of sleeping trials.
+        folder: Where the stores are kept.
+    """
+    from olfl_ray.study.home import Home
+    from olfl_ray.tracking import Runs, open_store
+
+    storage: Storage = Home(home).storage("sleeping")
+    state = Ledger.load(storage).state
+    spec = parse_spec(json.dumps(dict(state.spec)).encode())
+    trials: list[TrialState] = list(state.trials.values())[: TIMED // 2]
+
+    def deliver(uri: str) -> float:
+        runs = Runs(open_store(uri, spec.tracking.experiment, folder / "artifacts"), spec, storage, "", {})
+        began = time.perf_counter()
+        for trial in trials:
+            runs.deliver(trial, new=True)
+        return (time.perf_counter() - began) / len(trials)
+
+    found = {"SQLite": deliver(f"sqlite:///{folder / 'mlflow.db'}")}
+    if postgres_programs() is not None:
+        with ExitStack() as stack:
+            server = MlflowServer(stack.enter_context(postgres()), folder / "server")
+            server.start()
+            stack.callback(server.kill)
+            found["a server on PostgreSQL"] = deliver(server.uri)
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=["grow", "restart"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("trials", type=int)
+    asked = parser.parse_args()
+    measure = _grow if asked.verb == "grow" else _restart
+    print(json.dumps(asdict(measure(asked.folder, asked.trials))))
