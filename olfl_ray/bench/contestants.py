@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +17,10 @@ from olfl_ray.engine import (
     Adam,
     Batch,
     Estimator,
+    Graphed,
     LearnerState,
+    Metrics,
+    Precision,
     Problem,
     Sgd,
     choose_estimator,
@@ -26,10 +29,11 @@ from olfl_ray.engine import (
     online_step,
     reverse,
 )
+from olfl_ray.engine.arithmetic import autocast
 from olfl_ray.losses import LearnedLoss, build_loss
 from olfl_ray.spec import LearnedLossSpec
 
-__all__ = ["CONTESTANTS", "NETWORKS", "PEERS", "Arena", "Contestant", "installed"]
+__all__ = ["CONTESTANTS", "NETWORKS", "Arena", "Contestant", "entered"]
 
 LR, ETA = 0.01, 1e-5
 NETWORKS: Mapping[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
@@ -45,39 +49,76 @@ NETWORKS: Mapping[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
 class Arena:
     """One network, one loss network of the default settings and two random batches, the same for all contestants."""
 
-    def __init__(self, network: str, rows: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, network: str, rows: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
         name, options, shape = NETWORKS[network]
-        self.module = models.build(name, options, input_shape=shape, outputs=10, seed=0).to(dtype).train()
-        self.learned: LearnedLoss = build_loss(LearnedLossSpec(), "classification", seed=1).to(dtype)
+        self.module = models.build(name, options, input_shape=shape, outputs=10, seed=0).to(device, dtype).train()
+        self.learned: LearnedLoss = build_loss(LearnedLossSpec(), "classification", seed=1).to(device, dtype)
         draw = torch.Generator().manual_seed(2)
         self.train, self.meta = (
-            (torch.randn(rows, *shape, generator=draw).to(dtype), torch.randint(10, (rows,), generator=draw))
+            (
+                torch.randn(rows, *shape, generator=draw).to(device, dtype),
+                torch.randint(10, (rows,), generator=draw).to(device),
+            )
             for _ in range(2)
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """`start` gives a step from an arena; a step gives the gradient of phi, in the order of phi, or None (plain)."""
+    """`start` gives a step from an arena; a step gives the gradient of phi, in the order of phi, or None (plain).
+
+    Args:
+        start: As said.
+        exact: Whether its gradient is exact, in the arithmetic of its precision.
+        needs: The library that it is of.
+        gpu_only: Whether it makes sense on a GPU alone.
+        precision: Of the base learner's passes.
+    """
 
     start: Callable[[Arena], Callable[[], list[Tensor] | None]]
     exact: bool = True
     needs: str | None = None
+    gpu_only: bool = False
+    precision: Precision = "float32"
 
 
-def _plain(arena: Arena) -> Callable[[], None]:
+def _plain(arena: Arena, *, precision: Precision = "float32", compiled: bool = False) -> Callable[[], None]:
     optimizer = torch.optim.SGD(arena.module.parameters(), LR)
     x, y = arena.train
+    module = torch.compile(arena.module) if compiled else arena.module
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(arena.module(x), y).backward()
+        with autocast(precision, x.device):
+            outputs = module(x)
+        F.cross_entropy(outputs.to(x.dtype), y).backward()
         optimizer.step()
 
     return step
 
 
-def _ours(arena: Arena, choose: Callable[[Problem, Batch], Estimator]) -> Callable[[], list[Tensor]]:
+def _plain_graphed(arena: Arena, *, precision: Precision = "float32") -> Callable[[], None]:
+    """The same step captured as a CUDA graph: what a plain step can reach under the same means."""
+    step, (x, _) = _plain(arena, precision=precision), arena.train
+    aside, here = torch.cuda.Stream(x.device), torch.cuda.current_stream(x.device)
+    aside.wait_stream(here)
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            step()
+    here.wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def _ours(
+    arena: Arena,
+    choose: Callable[[Problem, Batch], Estimator],
+    *,
+    precision: Precision = "float32",
+    graph: bool = False,
+) -> Callable[[], list[Tensor]]:
     problem = Problem(
         module=arena.module,
         learned=arena.learned,
@@ -85,6 +126,7 @@ def _ours(arena: Arena, choose: Callable[[Problem, Batch], Estimator]) -> Callab
         base_loss=F.cross_entropy,
         optimizer=Sgd(),
         draws_random=False,
+        precision=precision,
     )
     chosen, meta_optimizer = choose(problem, arena.train), Adam()
     phi = {name: value.detach().clone() for name, value in arena.learned.named_parameters()}
@@ -98,19 +140,29 @@ def _ours(arena: Arena, choose: Callable[[Problem, Batch], Estimator]) -> Callab
         found[:] = result.phi_grad.values()
         return result
 
-    def step() -> list[Tensor]:
-        nonlocal state
-        state, _ = online_step(
+    def advance(now: LearnerState, batches: Sequence[Any]) -> tuple[LearnerState, Metrics]:
+        x, y, meta_x, meta_y = batches
+        return online_step(
             problem,
-            state,
-            arena.train,
-            arena.meta,
+            now,
+            (x, y),
+            (meta_x, meta_y),
             lr=LR,
             eta=ETA,
             estimator=estimator,
             meta_optimizer=meta_optimizer,
             clip_norm=None,
         )
+
+    inputs = (*arena.train, *arena.meta)
+    graphed = Graphed(advance, state, capture=True) if graph else None
+
+    def step() -> list[Tensor]:
+        nonlocal state
+        if graphed is not None:
+            graphed(inputs)
+        else:
+            state, _ = advance(state, inputs)
         return found
 
     return step
@@ -204,29 +256,52 @@ def _betty(arena: Arena) -> Callable[[], None]:
     return step
 
 
+def _auto(problem: Problem, batch: Batch) -> Estimator:
+    return choose_estimator("auto", "auto", 1, problem, batch)
+
+
 def _estimator(estimator: Estimator) -> Contestant:
     return Contestant(
         start=partial(_ours, choose=lambda problem, batch: estimator), exact=estimator is not finite_difference
     )
 
 
+def _on_gpu(precision: Precision) -> dict[str, Contestant]:
+    """Plain and ours as captured graphs, in one precision."""
+    name = "" if precision == "float32" else f", {precision}"
+    plain, ours = (
+        partial(_plain_graphed, precision=precision),
+        partial(_ours, choose=_auto, precision=precision, graph=True),
+    )
+    return {
+        f"plain step, graph{name}": Contestant(start=plain, gpu_only=True, precision=precision),
+        f"ours: auto, graph{name}": Contestant(start=ours, gpu_only=True, precision=precision),
+    }
+
+
 CONTESTANTS: Mapping[str, Contestant] = {
     "plain step": Contestant(start=_plain),
-    "ours: auto": Contestant(
-        start=partial(_ours, choose=lambda problem, batch: choose_estimator("auto", "auto", 1, problem, batch))
-    ),
+    "plain step, compiled": Contestant(start=partial(_plain, compiled=True), gpu_only=True),
+    "ours: auto": Contestant(start=partial(_ours, choose=_auto)),
     "ours: exact, fast": _estimator(partial(exact, memory="fast")),
     "ours: exact, low": _estimator(partial(exact, memory="low")),
     "ours: reverse": _estimator(reverse),
     "ours: finite difference": _estimator(finite_difference),
+    "ours: auto, bf16": Contestant(start=partial(_ours, choose=_auto, precision="bf16"), precision="bf16"),
+    **_on_gpu("float32"),
+    **_on_gpu("tf32"),
+    **_on_gpu("bf16"),
     "higher": Contestant(start=_higher, needs="higher"),
     "TorchOpt": Contestant(start=_torchopt, needs="torchopt"),
     "Betty": Contestant(start=_betty, exact=False, needs="betty"),
 }
-PEERS = ("higher", "TorchOpt", "Betty")
 
 
-def installed(name: str) -> bool:
-    """Whether a contestant's library is here."""
-    needs = CONTESTANTS[name].needs
-    return needs is None or find_spec(needs) is not None
+def entered(device: str) -> list[str]:
+    """Names of the contestants whose library is here, and that make sense on a device."""
+    on_gpu = device.startswith("cuda")
+    return [
+        name
+        for name, one in CONTESTANTS.items()
+        if (one.needs is None or find_spec(one.needs) is not None) and (on_gpu or not one.gpu_only)
+    ]

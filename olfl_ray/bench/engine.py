@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import torch
 
-from olfl_ray.bench.contestants import CONTESTANTS, NETWORKS, Arena, installed
+from olfl_ray.bench.contestants import CONTESTANTS, NETWORKS, Arena, entered
 from olfl_ray.bench.engine_document import write_document
-from olfl_ray.bench.peak import peak_memory
-from olfl_ray.errors import UserError
+from olfl_ray.bench.peak import Peak, peak_memory
+from olfl_ray.engine import arithmetic
+from olfl_ray.errors import SetupError, UserError
 
 __all__ = ["Row", "bench_engine"]
 
@@ -35,8 +37,9 @@ class Row:
         median_ms: Median time of a step.
         spread_ms: Half the distance between the quartiles.
         ratio: Median over rounds of this time over the plain step's in the same round.
-        memory_bytes: Peak above the resident size before the first step; None: not measured.
-        memory_ratio: That over a plain step's.
+        tensor_bytes: Peak of what tensors take, above what was there before the first step; None: not measured.
+        tensor_ratio: That over a plain step's.
+        resident_bytes: Peak of the process's resident size, above that before the first step; None: not measured.
         error: Relative distance of the gradient of phi from float64; None for the plain step and for Betty.
     """
 
@@ -46,8 +49,9 @@ class Row:
     median_ms: float
     spread_ms: float
     ratio: float
-    memory_bytes: int | None
-    memory_ratio: float | None
+    tensor_bytes: int | None
+    tensor_ratio: float | None
+    resident_bytes: int | None
     error: float | None
 
 
@@ -58,6 +62,7 @@ def bench_engine(
     networks: Sequence[str] = tuple(NETWORKS),
     rows: int = 128,
     threads: int | None = None,
+    device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> Path:
     """Run the benchmark and write its document.
@@ -68,51 +73,55 @@ def bench_engine(
         networks: Names of `NETWORKS`.
         rows: Batch size, of train and meta batches.
         threads: Threads of each step; None: as many as torch takes. On a busy machine, 1 is the quieter measure.
+        device: cpu, cuda or cuda:N. On a GPU captured and compiled steps, TF32 and bf16 enter too.
         say: Takes a line of progress.
 
     Returns:
         The Markdown file.
 
     Raises:
-        UserError: A network's name is unknown.
+        UserError: A network's name is unknown, or there is no such device.
     """
     for network in networks:
         if network not in NETWORKS:
             raise UserError(f"networks: there is no {network!r}; use some of {', '.join(NETWORKS)}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise SetupError(f"device: {device!r} was asked for, but torch sees no GPU here; use cpu")
     command = "olfl bench engine" + (" --quick" if quick else "") + (f" --rows {rows}" if rows != 128 else "")
+    command += f" --device {device}" if device != "cpu" else ""
     command += f" --threads {threads}" if threads is not None else ""
     if tuple(networks) != tuple(NETWORKS):
         command += "".join(f' --network "{network}"' for network in networks)
     rows = min(rows, 16) if quick else rows
     if threads is not None:
         torch.set_num_threads(threads)
-    found: list[Row] = []
-    for network in networks:
-        found += _network(network, rows, quick, say)
-    profiles = {} if quick else {name: profile(name, rows) for name in networks if name in PROFILED}
-    stem = f"engine-{'quick' if quick else f'batch{rows}'}"
-    return write_document(out, stem, [asdict(row) for row in found], profiles, command=command)
+    with arithmetic("float32"):
+        found = [row for network in networks for row in _network(network, rows, quick, device, say)]
+        profiles = {} if quick else {name: profile(name, rows, device) for name in networks if name in PROFILED}
+    stem = f"engine-{'quick' if quick else f'batch{rows}'}" + ("-gpu" if device != "cpu" else "")
+    return write_document(out, stem, [asdict(row) for row in found], profiles, command=command, device=device)
 
 
-def _network(network: str, rows: int, quick: bool, say: Callable[[str], None]) -> list[Row]:
-    names = [name for name in CONTESTANTS if installed(name)]
-    errors = _errors(network, names)
-    times = _times(network, rows, names, SECONDS[quick])
-    memory = {name: None if quick else peak_memory(network, rows, name) for name in names}
-    plain_times, plain_memory = times["plain step"], memory["plain step"]
+def _network(network: str, rows: int, quick: bool, device: str, say: Callable[[str], None]) -> list[Row]:
+    names = entered(device)
+    errors = _errors(network, names, device)
+    times = _times(network, rows, names, SECONDS[quick], device)
+    memory: dict[str, Peak] = {} if quick else {name: peak_memory(network, rows, name, device) for name in names}
+    plain = times["plain step"]
     found = []
     for name in names:
         quarters = statistics.quantiles(times[name], n=4)
-        taken = memory[name]
+        taken = memory.get(name)
         row = Row(
             network=network,
             contestant=name,
             rows=rows,
             median_ms=1e3 * statistics.median(times[name]),
             spread_ms=1e3 * (quarters[2] - quarters[0]) / 2,
-            ratio=statistics.median(mine / plain for mine, plain in zip(times[name], plain_times, strict=True)),
-            memory_bytes=taken,
-            memory_ratio=None if taken is None or not plain_memory else taken / plain_memory,
+            ratio=statistics.median(mine / other for mine, other in zip(times[name], plain, strict=True)),
+            tensor_bytes=None if taken is None else taken.tensors,
+            tensor_ratio=None if taken is None else taken.tensors / memory["plain step"].tensors,
+            resident_bytes=None if taken is None else taken.resident,
             error=errors.get(name),
         )
         say(f"{network:16s} {name:24s} {row.median_ms:10.2f} ms  {row.ratio:6.2f}")
@@ -120,46 +129,75 @@ def _network(network: str, rows: int, quick: bool, say: Callable[[str], None]) -
     return found
 
 
-def _times(network: str, rows: int, names: Sequence[str], budget: float) -> dict[str, list[float]]:
+def _times(network: str, rows: int, names: Sequence[str], budget: float, device: str) -> dict[str, list[float]]:
     """Seconds a step, one value a round; in each round all contestants take their turn."""
-    steps = {name: CONTESTANTS[name].start(Arena(network, rows)) for name in names}
-    began = time.perf_counter()
-    for step in steps.values():
-        step()
-    once = time.perf_counter() - began
+    steps = {}
+    for name in names:
+        with arithmetic(CONTESTANTS[name].precision):
+            steps[name] = CONTESTANTS[name].start(Arena(network, rows, device=device))
+            steps[name]()
+    once = sum(_seconds(step, name, 1, device) for name, step in steps.items())
     repeats = max(1, min(20, int(budget / 20 / once)))
     rounds = max(3, min(31, int(budget / (repeats * once))))
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, step in steps.items():
-            began = time.perf_counter()
-            for _ in range(repeats):
-                step()
-            times[name].append((time.perf_counter() - began) / repeats)
+            times[name].append(_seconds(step, name, repeats, device) / repeats)
     return times
 
 
-def _errors(network: str, names: Sequence[str]) -> dict[str, float]:
-    """Relative distance of the first step's gradient of phi from that of reverse over reverse in float64."""
+def _seconds(step: Callable[[], object], name: str, repeats: int, device: str) -> float:
+    on_gpu = device.startswith("cuda")
+    with arithmetic(CONTESTANTS[name].precision):
+        if on_gpu:
+            torch.cuda.synchronize(device)
+        began = time.perf_counter()
+        for _ in range(repeats):
+            step()
+        if on_gpu:
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+
+
+def _errors(network: str, names: Sequence[str], device: str) -> dict[str, float]:
+    """Relative distance of the first step's gradient of phi from that of reverse over reverse in float64, on the CPU."""
     wanted = CONTESTANTS["ours: reverse"].start(Arena(network, ERROR_ROWS, torch.float64))()
     assert wanted is not None
     size = torch.stack([value.norm() for value in wanted]).norm()
     found = {}
     for name in names:
-        grads = CONTESTANTS[name].start(Arena(network, ERROR_ROWS))()
+        with arithmetic(CONTESTANTS[name].precision):
+            grads = CONTESTANTS[name].start(Arena(network, ERROR_ROWS, device=device))()
         if grads is not None:
-            off = torch.stack([(mine.double() - value).norm() for mine, value in zip(grads, wanted, strict=True)])
-            found[name] = (off.norm() / size).item()
+            off = [(mine.cpu().double() - value).norm() for mine, value in zip(grads, wanted, strict=True)]
+            found[name] = (torch.stack(off).norm() / size).item()
     return found
 
 
-def profile(network: str, rows: int, steps: int = 3) -> list[tuple[str, float]]:
-    """Operators of `ours: auto` and their share of a step's time, the largest first."""
-    step = CONTESTANTS["ours: auto"].start(Arena(network, rows))
+def profile(network: str, rows: int, device: str = "cpu", steps: int = 3) -> list[tuple[str, float]]:
+    """Operators of `ours: auto` (kernels, on a GPU) and their share of a step's time, the largest first."""
+    on_gpu = device.startswith("cuda")
+    step = CONTESTANTS["ours: auto"].start(Arena(network, rows, device=device))
     step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+    kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if on_gpu else [])]
+    with torch.profiler.profile(activities=kinds) as seen:
         for _ in range(steps):
             step()
-    events = [(event.key, float(event.self_cpu_time_total)) for event in seen.key_averages()]
+    events = [
+        (event.key, float(event.self_device_time_total if on_gpu else event.self_cpu_time_total))
+        for event in seen.key_averages()
+    ]
     total = sum(spent for _, spent in events)
     return sorted(((name, spent / total) for name, spent in events), key=lambda pair: -pair[1])[:12]
+
+
+if __name__ == "__main__":  # where nothing but torch is installed
+    parser = argparse.ArgumentParser(prog="python -m olfl_ray.bench.engine", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/engine"))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--network", action="append")
+    parser.add_argument("--rows", type=int, default=128)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    given = vars(parser.parse_args())
+    print(bench_engine(given.pop("out"), networks=given.pop("network") or tuple(NETWORKS), **given))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from olfl_ray.bench.machine import processor, version_of
 
 __all__ = ["write_document"]
 
@@ -25,8 +27,9 @@ def write_document(
     profiles: Mapping[str, Sequence[tuple[str, float]]],
     *,
     command: str,
+    device: str = "cpu",
 ) -> Path:
-    """Write `STEM-DATE.md`, `.parquet` and `.png` into `out`.
+    """Write `STEM-DATE.md`, `.parquet` and `.png` into `out`; a machine without pyarrow or matplotlib leaves out theirs.
 
     Args:
         out: Folder; made where it is not there.
@@ -34,31 +37,32 @@ def write_document(
         rows: One measurement each.
         profiles: Network -> operators and their share of an online step.
         command: What was run.
+        device: What it was run on.
 
     Returns:
         The Markdown file.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     out.mkdir(parents=True, exist_ok=True)
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
     files = out / f"{stem}-{day}"
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), files.with_suffix(".parquet"))
-    _picture(files.with_suffix(".png"), rows)
-    lines = [
+    with contextlib.suppress(ModuleNotFoundError):
+        _table(files.with_suffix(".parquet"), rows)
+    with contextlib.suppress(ModuleNotFoundError):
+        _picture(files.with_suffix(".png"), rows)
+    lines: list[str] = [
         f"# The online step against peers, {day}",
         "",
         f"Command: `{command}`. One base step on the learned loss (SGD) with its "
         "meta-gradient and the step of phi (Adam), float32, random data; `plain step` is `torch.optim.SGD` on the "
         "cross-entropy, of the same network. Contestants take turns in every round; `ratio` is the median over rounds of "
         "the time over the plain step's in the same round; the spread is half the distance between quartiles. Memory is "
-        "the peak above the resident size before the first step, in a fresh process each. The error is the gradient's "
-        f"relative distance from float64 reverse over reverse, on 8 rows. Arithmetic's limit for the ratio is 8/3 = "
+        "the peak above what was there before the first of two steps, in a fresh process each: of tensors (what PyTorch's "
+        "allocator hands out, to the byte; the memory ratio is of these), and of the process (resident). The error is the "
+        f"gradient's relative distance from float64 reverse over reverse, on 8 rows. Arithmetic's limit for the ratio is 8/3 = "
         f"{LIMIT:.2f}, or less where the first layer weighs much: its input needs no gradient.",
         "",
-        f"Machine: {_processor()}, {torch.get_num_threads()} threads, {platform.system()} {platform.machine()}; "
-        f"Python {platform.python_version()}; " + ", ".join(f"{name} {_version(name)}" for name in SHOWN) + ".",
+        f"Machine: {_machine(device)}, {platform.system()} {platform.machine()}; "
+        f"Python {platform.python_version()}; " + ", ".join(f"{name} {version_of(name)}" for name in SHOWN) + ".",
         "Betty does not unroll: its default differentiates implicitly and by differences, which is another quantity, so "
         "no error stands there.",
         "",
@@ -70,8 +74,8 @@ def write_document(
         lines += [
             f"## {network}, batch {chosen[0]['rows']}",
             "",
-            "| contestant | median ms | spread ms | ratio | memory MB | memory ratio | gradient error |",
-            "|---|---|---|---|---|---|---|",
+            "| contestant | median ms | spread ms | ratio | tensors MB | memory ratio | resident MB | gradient error |",
+            "|---|---|---|---|---|---|---|---|",
             *(_line(row) for row in chosen),
             "",
         ]
@@ -91,13 +95,28 @@ def write_document(
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    memory = "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.1f}"
-    over = "" if row["memory_ratio"] is None else f"{row['memory_ratio']:.2f}"
+    tensors, resident = (
+        "" if row[name] is None else f"{row[name] / 1e6:.1f}" for name in ("tensor_bytes", "resident_bytes")
+    )
+    over = "" if row["tensor_ratio"] is None else f"{row['tensor_ratio']:.2f}"
     error = "" if row["error"] is None else f"{row['error']:.1e}"
     return (
         f"| {row['contestant']} | {row['median_ms']:.3f} | {row['spread_ms']:.3f} | {row['ratio']:.2f} "
-        f"| {memory} | {over} | {error} |"
+        f"| {tensors} | {over} | {resident} | {error} |"
     )
+
+
+def _machine(device: str) -> str:
+    if device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(device)} (CUDA {torch.version.cuda})"
+    return f"{processor()}, {torch.get_num_threads()} threads"
+
+
+def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
 
 
 def _picture(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -120,19 +139,3 @@ def _picture(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.minorticks_off()
     axes.legend(ncols=2, fontsize="small")
     figure.savefig(path, dpi=130)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown processor"

@@ -1,21 +1,48 @@
-"""Peak memory of two steps above the resident size before the first, in a process of its own.
+"""Peak memory of two steps above what was there before the first: of tensors, exactly, and of the process.
 
-`python -m olfl_ray.bench.peak NETWORK ROWS CONTESTANT` prints bytes.
+A process's resident size moves in the steps of its allocator and keeps what was freed; what PyTorch's allocator hands
+out and takes back is counted to the byte. On a GPU its own statistics say it. Each measurement has a process of its
+own: `python -m olfl_ray.bench.peak NETWORK ROWS CONTESTANT DEVICE tensors|resident` prints bytes.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["peak_memory"]
+import torch
+
+__all__ = ["Peak", "peak_memory"]
+
+BEGIN = "olfl: first step"
 
 
-def peak_memory(network: str, rows: int, contestant: str) -> int:
-    """Bytes, measured in a fresh process (Linux)."""
-    command = [sys.executable, "-m", __name__, network, str(rows), contestant]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """Bytes above those before the first step.
+
+    Args:
+        tensors: Taken from PyTorch's allocator.
+        resident: Of the process (Linux); None: not measured.
+    """
+
+    tensors: int
+    resident: int | None
+
+
+def peak_memory(network: str, rows: int, contestant: str, device: str = "cpu", *, resident: bool = True) -> Peak:
+    """Measured in fresh processes, one for each figure: counting takes memory itself."""
+    kinds = ["tensors", "resident"] if resident and not device.startswith("cuda") else ["tensors"]
+    found = {}
+    for kind in kinds:
+        command = [sys.executable, "-m", __name__, network, str(rows), contestant, device, kind]
+        found[kind] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return Peak(tensors=found["tensors"], resident=found.get("resident"))
 
 
 def _status(field: str) -> int:
@@ -25,11 +52,8 @@ def _status(field: str) -> int:
     raise KeyError(field)
 
 
-def _measure(network: str, rows: int, contestant: str) -> int:
-    from olfl_ray.bench.contestants import CONTESTANTS, Arena
-
-    CONTESTANTS[contestant].start(Arena("linear", 2))()  # lazy imports and thread pools are no part of a step
-    step = CONTESTANTS[contestant].start(Arena(network, rows))
+def _resident(start: Callable[[], Callable[[], object]]) -> int:
+    step = start()
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
     before = _status("VmRSS")
     for _ in range(2):
@@ -37,5 +61,47 @@ def _measure(network: str, rows: int, contestant: str) -> int:
     return _status("VmHWM") - before
 
 
+def _allocated(start: Callable[[], Callable[[], object]]) -> int:
+    """From the profiler's trace, which holds each taking and giving back since before the network was made."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+        step = start()
+        with torch.profiler.record_function(BEGIN):
+            pass
+        for _ in range(2):
+            step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        seen.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    (begun,) = (event["ts"] for event in events if event.get("name") == BEGIN)
+    totals = [(event["ts"], event["args"]["Total Allocated"]) for event in events if event.get("name") == "[memory]"]
+    before = max(moment for moment in totals if moment[0] < begun)[1]
+    return int(max(total for moment, total in totals if moment >= begun) - before)
+
+
+def _on_device(start: Callable[[], Callable[[], object]]) -> int:
+    step = start()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    for _ in range(2):
+        step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _measure(network: str, rows: int, contestant: str, device: str, kind: str) -> int:
+    from olfl_ray.bench.contestants import CONTESTANTS, Arena
+
+    def start(network: str = network, rows: int = rows) -> Callable[[], object]:
+        return CONTESTANTS[contestant].start(Arena(network, rows, device=device))
+
+    start("linear", 2)()  # lazy imports, thread pools and libraries' handles are no part of a step
+    if device.startswith("cuda"):
+        return _on_device(start)
+    return _allocated(start) if kind == "tensors" else _resident(start)
+
+
 if __name__ == "__main__":
-    print(_measure(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    _network, _rows, _contestant, _device, _kind = sys.argv[1:]
+    print(_measure(_network, int(_rows), _contestant, _device, _kind))

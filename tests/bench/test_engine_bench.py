@@ -1,11 +1,13 @@
 """The engine's benchmark runs through with every contestant, and its document and table say the same."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from olfl_ray.bench.contestants import CONTESTANTS, installed
+from olfl_ray.bench.contestants import CONTESTANTS, entered
 from olfl_ray.bench.engine import bench_engine, profile
 from olfl_ray.bench.peak import peak_memory
 from olfl_ray.errors import UserError
@@ -16,7 +18,7 @@ def test_quick_benchmark_writes_document_table_and_picture(tmp_path: Path) -> No
     said: list[str] = []
     document = bench_engine(tmp_path, quick=True, networks=["linear"], say=said.append)
     rows = {row["contestant"]: row for row in pq.read_table(document.with_suffix(".parquet")).to_pylist()}
-    assert set(rows) == {name for name in CONTESTANTS if installed(name)}
+    assert list(rows) == entered("cpu")
     assert {"higher", "TorchOpt"} <= set(rows)
     assert len(said) == len(rows)
     assert rows["plain step"]["ratio"] == 1.0
@@ -24,14 +26,40 @@ def test_quick_benchmark_writes_document_table_and_picture(tmp_path: Path) -> No
         assert row["median_ms"] > 0
         assert f"| {name} | {row['median_ms']:.3f} |" in document.read_text()
         if row["error"] is not None:
-            assert row["error"] < (1e-4 if CONTESTANTS[name].exact else 0.5)
+            rounded = CONTESTANTS[name].precision == "bf16"
+            assert row["error"] < (0.5 if rounded or not CONTESTANTS[name].exact else 1e-4)
+            assert not rounded or row["error"] > 1e-4
     assert rows["ours: auto"]["error"] is not None
     assert document.with_suffix(".png").stat().st_size > 1000
 
 
 def test_memory_is_measured_in_a_process_of_its_own() -> None:
     few, many = (peak_memory("MLP 784-1000-10", rows, "ours: exact, low") for rows in (16, 4096))
-    assert many > few + 4080 * 1000 * 4  # at least the hidden layer of the rows more
+    hidden = 4080 * 1000 * 4  # of the rows more
+    assert few.resident is not None
+    assert many.resident is not None
+    for more in (many.tensors - few.tensors, many.resident - few.resident):
+        assert hidden < more < 20 * hidden
+
+
+def test_low_takes_at_most_a_quarter_more_tensors_than_a_plain_step() -> None:
+    low, plain = (peak_memory("LeNet-5", 128, name, resident=False) for name in ("ours: exact, low", "plain step"))
+    assert low.tensors <= 1.25 * plain.tensors
+
+
+def test_a_machine_with_torch_alone_writes_the_document(tmp_path: Path) -> None:
+    """Where a GPU is to be had there is often little else; the data and the packages that read it are not needed."""
+    script = (
+        "import sys\n"
+        "for name in ('ray', 'mlflow', 'optuna', 'pyarrow', 'matplotlib', 'sklearn', 'higher', 'torchopt', 'betty'):\n"
+        "    sys.modules[name] = None\n"
+        "from pathlib import Path\n"
+        "from olfl_ray.bench import engine, peak\n"
+        "from olfl_ray.bench.engine_document import write_document\n"
+        "print(write_document(Path(sys.argv[1]), 'gpu', [], {}, command='none'))\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=300)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".md"]
 
 
 def test_profile_names_the_operators() -> None:
