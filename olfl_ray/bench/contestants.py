@@ -287,7 +287,6 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "ours: exact, low": _estimator(partial(exact, memory="low")),
     "ours: reverse": _estimator(reverse),
     "ours: finite difference": _estimator(finite_difference),
-    "ours: auto, bf16": Contestant(start=partial(_ours, choose=_auto, precision="bf16"), precision="bf16"),
     **_on_gpu("float32"),
     **_on_gpu("tf32"),
     **_on_gpu("bf16"),

@@ -136,11 +136,12 @@ def _times(network: str, rows: int, names: Sequence[str], budget: float, device:
         with arithmetic(CONTESTANTS[name].precision):
             steps[name] = CONTESTANTS[name].start(Arena(network, rows, device=device))
             steps[name]()
-    once = sum(_seconds(step, name, 1, device) for name, step in steps.items())
+    first = {name: _seconds(step, name, 1, device) for name, step in steps.items()}
+    once = sum(first.values())
     repeats = max(1, min(20, int(budget / 20 / once)))
     rounds = max(3, min(31, int(budget / (repeats * once))))
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds):
+    times: dict[str, list[float]] = {name: [seconds] if repeats == 1 else [] for name, seconds in first.items()}
+    while len(times[names[0]]) < rounds:
         for name, step in steps.items():
             times[name].append(_seconds(step, name, repeats, device) / repeats)
     return times

@@ -26,9 +26,7 @@ def test_quick_benchmark_writes_document_table_and_picture(tmp_path: Path) -> No
         assert row["median_ms"] > 0
         assert f"| {name} | {row['median_ms']:.3f} |" in document.read_text()
         if row["error"] is not None:
-            rounded = CONTESTANTS[name].precision == "bf16"
-            assert row["error"] < (0.5 if rounded or not CONTESTANTS[name].exact else 1e-4)
-            assert not rounded or row["error"] > 1e-4
+            assert row["error"] < (1e-4 if CONTESTANTS[name].exact else 0.5)
     assert rows["ours: auto"]["error"] is not None
     assert document.with_suffix(".png").stat().st_size > 1000
 
