@@ -91,7 +91,7 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
         StudyError: It is not found, or this machine can't see where it is kept.
     """
     own = LocalStorage(home.study_folder(name))
-    looked = []
+    looked = [f"the cluster {cluster.name}"] if cluster is not None and storage is None else []
     for root in _roots(name, cluster, storage):
         place = open_storage(f"{root.rstrip('/')}/{name}")
         if place.keys("ledger/"):
@@ -103,8 +103,8 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
             return place
         looked.append(root)
     raise StudyError(
-        f"study: there is no study {name!r} in {', '.join(looked) or 'any place that is known'}; check the name, or give "
-        "--storage the place that its spec names"
+        f"study: there is no study {name!r} in {', '.join(looked)}; check the name, or give --storage the place that its "
+        "spec names"
     )
 
 

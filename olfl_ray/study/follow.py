@@ -175,8 +175,9 @@ def _trials(attempt: Attempt, cluster: RayCluster) -> tuple[int, int] | None:
     """Trials that have ended, and all; None where this machine does not see the study."""
     if not cluster.sees(attempt):
         return None
+    place = open_storage(f"{attempt.storage.rstrip('/')}/{attempt.study}")
     try:
-        trials = Ledger.load(open_storage(f"{attempt.storage.rstrip('/')}/{attempt.study}")).state.trials
+        trials = Ledger.load(place).state.trials if place.keys("ledger/") else {}
     except UserError:
         return None
     return sum(trial.ended for trial in trials.values()), len(trials)

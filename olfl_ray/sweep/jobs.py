@@ -28,8 +28,12 @@ CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 120.0
 STOP_SECONDS = 600
 """A driver that is asked to stop by the job server has so long to commit, before it is killed."""
 INTERRUPTED, NOT_FOUND = 130, 127
-for noisy in ("ray.dashboard", "ray._private.runtime_env"):
-    logging.getLogger(noisy).setLevel(logging.WARNING)
+for talker in (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+):
+    logging.getLogger(talker).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +78,11 @@ class Attempt:
 class _Client(JobSubmissionClient):  # type: ignore[misc]
     """Ray's client, for the address that it is given: Ray's own gives way to RAY_ADDRESS, and waits for ever."""
 
+    _ssl_context: Any
+
     def __init__(self, address: str, headers: dict[str, str], verify: str | bool) -> None:
         SubmissionClient.__init__(self, address, headers=headers, verify=verify)
+        self._ssl_context = self._ssl_context or True  # aiohttp wants no None
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         return super()._do_request(method, endpoint, timeout=(CONNECT_SECONDS, ANSWER_SECONDS), **options)
@@ -100,8 +107,13 @@ class JobServer:
         if ca_file is not None and not ca_file.is_file():
             raise SetupError(f"ca_file: {ca_file} is not there; name the file with the authority's certificates")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = _Client(address, headers, str(ca_file) if ca_file is not None else True)
-        self._check_version()
+        try:
+            self._client = _Client(address, headers, str(ca_file) if ca_file is not None else True)
+            self._check_version()
+        except SetupError:
+            raise
+        except Exception as error:
+            raise self._explained(error) from None
 
     def attempts(self, study: str | None = None) -> list[Attempt]:
         """The attempts that it knows, of a study or of all, by study and number."""
@@ -211,8 +223,6 @@ class JobServer:
                 f"--address: {self.address} answers, but is no job server of Ray; name that of the cluster's dashboard"
                 " (8265 is its usual port)"
             ) from None
-        except Exception as error:
-            raise self._explained(error) from None
         if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
             raise SetupError(
                 f"--address: the cluster at {self.address} runs Ray {theirs}, but here it is {ray.__version__}; install "
@@ -229,8 +239,6 @@ class JobServer:
         """What went wrong with the server, and the next move; never the token."""
         where = f"--address: {self.address}"
         reason = _reason(error)
-        if isinstance(error, SetupError):
-            return error
         if isinstance(error, AuthenticationError):
             if not self._token_source:
                 return SetupError(
