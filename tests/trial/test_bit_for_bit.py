@@ -9,9 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from olfl_ray import data
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.trial import Place, Progress, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial.build import build_replicate
+from olfl_ray.trial.randomness import RandomState, fresh_random
+from olfl_ray.trial.stepping import Stepper
 
 SGD = {"name": "sgd", "lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}
 ADAMW = {"name": "adamw", "lr": 0.005}
@@ -42,7 +46,7 @@ def small_images(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
 def config(method: str, dataset: str = "digits", **changes: Any) -> TrialConfig:
     settings: dict[str, Any] = {
         "task": {"dataset": dataset, "model": {"name": "mlp", "hidden": [16]}, "batch_size": 16},
-        "learner": {"method": method, "steps": 12, "optimizer": {"name": "adam", "lr": 0.01}},
+        "learner": {"method": method, "steps": 12, "optimizer": {"name": "adam", "lr": 0.01}, "deterministic": True},
         "meta": {"init_steps": 8, "eta_online": 1e-3},
         "eval": {"every": 4},
         "seeds": [1],
@@ -78,17 +82,17 @@ def resumes_bit_for_bit(settings: TrialConfig, place: Place) -> list[Progress]:
     assert whole[-1].outcome == "finished"
     last = state_to_bytes(whole[-1].state)
     for cut in range(len(whole) - 1):
-        torch.rand(3)  # whatever the process has drawn in between
-        rest = list(run(settings, place, state_from_bytes(state_to_bytes(whole[cut].state))))
+        torch.rand(3, device=place.device)  # whatever the process has drawn in between
+        rest = list(run(settings, place, state_from_bytes(state_to_bytes(whole[cut].state), place.device)))
         assert told(rest) == told(whole[cut + 1 :])
         assert state_to_bytes(rest[-1].state) == last
     return whole
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Prepared data sets, shared."""
-    return Place(cache=tmp_path_factory.mktemp("cache"))
+@pytest.fixture(scope="module", params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Prepared data sets, shared; on each kind of device that is here."""
+    return Place(cache=tmp_path_factory.mktemp("cache"), device=request.param)
 
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAMW])
@@ -161,3 +165,32 @@ def test_replicates_equal_single_runs_of_their_seeds(method: str, dataset: str, 
                 for name in record.metrics.keys() - names.VOLATILE:
                     assert record.metrics[name] == (shared.metrics[name][index],), name
             assert one.report == {name: (values[index],) for name, values in all_of_them.report.items()}
+
+
+@pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
+def test_steps_over_a_state_in_place_have_the_same_bits(method: str, place: Place) -> None:
+    """As a GPU takes them, of both algorithms: through two records each, and from the state in between.
+
+    Captured, a learning rate is a tensor, which rounds differently; so on a GPU they agree to rounding.
+    """
+    off = 0.0 if place.device == "cpu" else 1e-4
+    own, learner = {"model": f"{__name__}:normed"}, {"method": method, "schedule": {"name": "cosine"}}
+    settings = config(method, task=own, learner=learner, meta={"every": 3, "inner_steps": 2})
+    dataset = data.load("digits", {}, cache=place.cache, root=None)
+    found = []
+    for in_place in (False, True):
+        replicate = build_replicate(settings, place, dataset, 1)
+        stepper, state, told = Stepper(settings, replicate, in_place=in_place), replicate.start, []
+        with RandomState(fresh_random(5, torch.device(place.device)), torch.device(place.device)):
+            for start in (0, 3) if method != "baseline" else ():
+                state, loss = stepper.initialise(state, start, start + 3)
+                told.append(loss)
+            for start in (0, 6):
+                state, means = stepper.train(state, start, start + 6)
+                told.append(means)
+        found.append((told, state))
+    (told, state), (other_told, other) = found
+    assert told == [pytest.approx(one, rel=off, abs=off) for one in other_told]
+    for part in ("theta", "buffers", "opt_state", "phi", "meta_state"):
+        for name, value in getattr(state, part).items():
+            torch.testing.assert_close(getattr(other, part)[name], value, rtol=off, atol=off)
