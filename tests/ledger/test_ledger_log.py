@@ -72,6 +72,18 @@ def test_each_event_is_one_object_by_number(ledger: Ledger, place: Storage) -> N
     assert place.keys() == [f"ledger/{number:09d}.json" for number in range(1, len(ledger.events) + 1)]
 
 
+def test_follower_takes_each_event_once_with_the_state_after_it(ledger: Ledger, place: Storage) -> None:
+    follower = Ledger.load(place, upto=1)
+    fill(ledger)
+    for number, event in enumerate(follower.news(), start=2):
+        assert event == ledger.events[number - 1]
+        assert follower.state == Ledger.load(place, upto=number).state
+    assert follower.events == ledger.events
+    assert list(follower.news()) == []
+    ledger.append(Proposed(trial="a/9", params={}, seeds=[0]))
+    assert list(follower.news()) == [ledger.events[-1]]
+
+
 def test_second_study_in_one_place_is_refused(ledger: Ledger, place: Storage) -> None:
     with pytest.raises(StudyError, match="a study already; resume it"):
         Ledger.create(place, {}, "other", "other", {})
