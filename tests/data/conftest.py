@@ -9,6 +9,12 @@ import pytest
 from olfl_ray import data
 
 
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    """What another test loaded is not what this one gets."""
+    data.forget()
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of prepared data sets."""

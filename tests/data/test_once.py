@@ -24,11 +24,6 @@ def counted(rows: int = 30) -> tuple[list[list[float]], list[int]]:
     return [[float(row), 1.0] for row in range(rows)], [row % 2 for row in range(rows)]
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    data.forget()
-
-
 @pytest.fixture
 def shared(prepared: Path, tmp_path: Path) -> LocalStorage:
     """A place with the digits in it."""

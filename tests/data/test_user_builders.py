@@ -47,6 +47,7 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., data.
         import users_own
 
         monkeypatch.setattr(users_own, "made", made)
+        data.forget()
         return data.load("users_own:build", options, cache=tmp_path / "cache", root=None)
 
     return go

@@ -219,7 +219,7 @@ def test_users_model_that_fails_leaves_its_traceback_and_the_last_state(
         "seeds": [1],
     }
     reference = commits(list(Desk(tmp_path / "other", cache).session(settings)))
-    monkeypatch.setattr(f"{__name__}.fails_at", 50)
+    monkeypatch.setattr(f"{__name__}.fails_at", 60)
     heard = list(desk.session(settings))
     assert [message.kind for message in heard] == ["begun", "commit", "commit", "failed"]
     assert heard[-1].last
