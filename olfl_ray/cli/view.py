@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from olfl_ray.analysis import ArmResult
-from olfl_ray.ledger import Began, DriverStarted, Ended, Event, Stopped, StudyState
+from olfl_ray.ledger import Began, DriverStarted, Ended, Event, Reopened, Stopped, StudyState
 from olfl_ray.spec import StudySpec
 from olfl_ray.study import STARTED
 
@@ -37,8 +37,11 @@ class StudyView:
     def __init__(self, spec: StudySpec, console: Console) -> None:
         self._spec, self._console = spec, console
         self._began = self._now = 0.0
-        self._ended_here = 0
-        self._live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+        self._ended = self._ended_here = 0
+        self._state: StudyState | None = None
+        self._live = None
+        if console.is_terminal:  # drawn four times a second, however fast events come
+            self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> StudyView:
         if self._live is not None:
@@ -51,13 +54,17 @@ class StudyView:
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Take an event."""
-        self._now = event.time
-        self._began = self._began or event.time
+        self._now, self._state = event.time, state
         self._ended_here += isinstance(event, Ended)
+        if self._began:
+            self._ended += isinstance(event, Ended) - isinstance(event, Reopened)
+        else:
+            self._began, self._ended = event.time, sum(trial.ended for trial in state.trials.values())
         for line in self._lines(event, state):
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-        if self._live is not None:
-            self._live.update(status_view(state, self._spec, self._progress(state)))
+
+    def _table(self) -> RenderableType:
+        return "" if self._state is None else status_view(self._state, self._spec, self._progress(self._state))
 
     def _lines(self, event: Event, state: StudyState) -> Iterator[str]:
         """What is worth a line that stays; where nothing is live, each end is."""
@@ -78,7 +85,7 @@ class StudyView:
                 yield f"{event.trial}: {event.cause.splitlines()[0]}"
 
     def _progress(self, state: StudyState) -> str:
-        ended = sum(trial.ended for trial in state.trials.values())
+        ended = self._ended
         total = max(
             len(state.trials),
             sum(arm["trials"] + state.spec["confirm"]["seeds"] for arm in state.spec["arms"].values()),

@@ -117,10 +117,15 @@ class Ledger:
     @property
     def state(self) -> StudyState:
         """Where the study stands."""
-        assert self._head is not None, "a ledger holds at least its study's creation"
         if self._state is None:
-            self._state = replace(self._head, trials=self._trials.copy())
+            self._state = replace(self.live, trials=self._trials.copy())
         return self._state
+
+    @property
+    def live(self) -> StudyState:
+        """The same as a view whose trials go along with the next events; its cost does not grow with their number."""
+        assert self._head is not None, "a ledger holds at least its study's creation"
+        return self._head
 
     def news(self) -> Iterator[Event]:
         """Events that another has noted since, each as this ledger takes it; ends where there is none."""

@@ -181,7 +181,7 @@ def _run(
         sink = Sink(connect, storage, uri)
 
         def observe(event: Event) -> None:
-            sink.observe(event, ledger.state)
+            sink.observe(event, ledger.live)
             if watch is not None:
                 watch(event, ledger.state)
 

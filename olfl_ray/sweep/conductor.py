@@ -72,8 +72,8 @@ class Conductor:
 
     @property
     def state(self) -> StudyState:
-        """Where the study stands."""
-        return self.ledger.state
+        """Where the study stands; its trials go along with what happens."""
+        return self.ledger.live
 
     def search(self, arm: str) -> ArmSearch:
         """An arm's search, rebuilt from the ledger when it is first asked for."""
