@@ -24,6 +24,8 @@ __all__ = ["Submission", "accepted", "resume_on", "spec_on", "submit"]
 LONGEST_SPEC = 100_000
 """Characters; a variable of the environment holds 131,072 bytes."""
 POLL_SECONDS = 0.5
+SIGNALLED = 128
+"""A shell adds the signal's number to it."""
 # The job's own folder goes with the job; what a home folder holds must not.
 _AT_HOME = 'export OLFL_HOME="${OLFL_HOME:-$HOME/.olfl}"; '
 _RUN = _AT_HOME + 'printf %s "$OLFL_SPEC" | olfl sweep run -'
@@ -171,6 +173,8 @@ def last_words(attempt: Attempt, cluster: RayCluster) -> str:
 
     if attempt.exit_code == NOT_FOUND:
         return f"the cluster has no command olfl (job {attempt.id}); install olfl_ray there, where `ray start` finds it on PATH"
+    if attempt.exit_code is not None and not 0 <= attempt.exit_code <= SIGNALLED:
+        return f"its driver was killed (exit code {attempt.exit_code})"
     lines = [line for line in cluster.server.logs(attempt).splitlines() if line.strip()]
     said = [line.removeprefix("olfl: ") for line in lines if line.startswith("olfl: ")]
     if said:

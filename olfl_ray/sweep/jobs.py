@@ -198,14 +198,17 @@ class JobServer:
         pieces = self._client.tail_job_logs(attempt.id)
         try:
             while True:
+                piece = asyncio.ensure_future(anext(pieces), loop=loop)
                 try:
-                    piece = loop.run_until_complete(anext(pieces))
+                    yield loop.run_until_complete(piece)
                 except StopAsyncIteration:
                     return
                 except Exception as error:
                     raise self._explained(error) from None
-                yield piece
+                finally:
+                    piece.cancel()  # where Ctrl-C came while it was waited for
         finally:
+            loop.run_until_complete(asyncio.gather(piece, return_exceptions=True))
             loop.run_until_complete(pieces.aclose())
             loop.close()
 

@@ -129,6 +129,7 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     assert code == 0, err
     assert "attempt 1" in out
     assert "its driver is gone" in out
+    assert "failed  1 attempt: its driver was killed" in olfl("sweep", "list", *there)[1]
     assert f"olfl sweep resume long --address {cluster.address}" in out
 
     code, out, err = olfl("sweep", "resume", "long", *there, *mine)
@@ -164,7 +165,7 @@ def test_a_study_that_only_the_cluster_sees_is_followed_by_its_lines_and_stopped
     cluster: LocalCluster, laptop: Path, olfl: Run
 ) -> None:
     there, mine = ("--address", cluster.address), ("--py-module", laptop / "mine")
-    spec = spec_file(laptop, "hidden", 25, {"shared": True})
+    spec = spec_file(laptop, "hidden", 50, {"shared": True})
     code, out, err = olfl("sweep", "submit", spec, *there, *mine)
     assert code == 0, err
     assert "stop:   olfl sweep stop hidden" in out
@@ -172,13 +173,18 @@ def test_a_study_that_only_the_cluster_sees_is_followed_by_its_lines_and_stopped
     assert (code, err.count("\n")) == (2, 1)
     assert "which this machine does not see" in err
     assert "olfl sweep logs hidden" in err
+    reader = start("sweep", "logs", "hidden", *there, "--follow", cwd=laptop, log="reader.log")
+    wait_until(lambda: study.STARTED in (laptop / "reader.log").read_text())
+    reader.send_signal(signal.SIGINT)
+    assert reader.wait(30) == 130
+    assert "Traceback" not in (laptop / "reader.log").read_text()
     code, _, err = olfl("sweep", "stop", "hidden", *there)
     assert code == 0, err
     assert study.RayCluster.connect(cluster.address).newest("hidden").state == "stopped"
 
     code, out, err = olfl("sweep", "resume", "hidden", *there, *mine, "--follow")
     assert code == 0, err
-    assert "baseline/1 finished at step 250" in out
+    assert "baseline/1 finished at step 500" in out
     assert "best settings" in out
     code, out, err = olfl("sweep", "submit", spec, *there, *mine)
     assert code == 0, err
