@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 # pip's own configuration decides where torch comes from (the default build has CUDA; PyTorch's CPU index is smaller).
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: bench demo test lint setup clean chaos
+.PHONY: bench chaos clean cluster-demo demo lint setup test
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, run sweeps/digits.yaml, print the result"
 	@echo "make test   set up, run all checks and tests"
 	@echo "make bench  set up, time the online step against its peers; writes benchmarks/engine"
+	@echo "make cluster-demo  set up, run sweeps/digits.yaml on a two-node cluster here that loses a node; with MLflow's page"
 	@echo "make chaos  set up, kill a sweep at random 48 times and compare (half an hour, needs PostgreSQL)"
 
 setup: $(STAMP)
@@ -28,6 +29,9 @@ demo: setup
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
 	$(BIN)/olfl bench engine
+
+cluster-demo: setup
+	$(BIN)/python cluster/local/cluster.py demo
 
 lint: setup
 	$(BIN)/ruff check .

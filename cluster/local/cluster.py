@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 
 import psutil
 import typer
-from page import BROWSERS, picture
+from page import BROWSERS, picture, runs_of
 from rich.console import Console
 
 from olfl_ray.bench.local_cluster import LocalCluster, kill_tree, local_cluster
@@ -30,6 +31,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 out = Console(highlight=False, soft_wrap=True, markup=False)
 FOLDER = Path(".olfl/cluster")
 Folder = Annotated[Path, typer.Option(help="Where the running cluster notes what others need; its logs too.")]
+DEMO = Path(".olfl/cluster-demo")
 NOTE = "cluster.json"
 TARGET = "local"
 """The cluster's name in the config file, for `--address`."""
@@ -73,17 +75,23 @@ def demo(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Overrides a field of the spec.")] = None,
 ) -> None:
     """Submit a sweep to a cluster made for it, kill a node in its middle, let another join, and show what came of it."""
-    with tempfile.TemporaryDirectory(prefix="olfl-demo-") as scratch, _cluster(Path(scratch) / "cluster", 2) as cluster:
-        client = {**os.environ, **cluster.environment, "OLFL_HOME": str(Path(scratch) / "laptop")}
+    checked = read_spec(spec, set_ or ())
+    shutil.rmtree(DEMO, ignore_errors=True)
+    with _cluster(DEMO / "cluster", 2) as cluster:
+        client = {**os.environ, **cluster.environment, "OLFL_HOME": str((DEMO / "laptop").absolute())}
         overrides = [f"--set={item}" for item in set_ or ()]
         code = _submit_and_disturb(["submit", str(spec), *overrides, "--follow"], client, cluster)
         if code:
             raise typer.Exit(code)
-        checked = read_spec(spec, set_ or ())
+        states = Counter(
+            run.info.status for run in runs_of(cluster.tracking_uri, checked.name, checked.tracking.experiment)
+        )
+        out.print(f"\nMLflow's runs, the study's own and one a trial: {dict(states)}")
         if picture(cluster.tracking_uri, checked.name, checked.tracking.experiment, picture_of):
-            out.print(f"\nMLflow's page: {picture_of}")
+            out.print(f"MLflow's page: {picture_of}")
         else:
-            out.print(f"\nNo picture of MLflow's page: none of {', '.join(BROWSERS)} is installed")
+            out.print(f"No picture of MLflow's page: none of {', '.join(BROWSERS)} is installed")
+    out.print("The cluster has ended, and MLflow and the S3 endpoint with it; the report above is kept.")
 
 
 def _submit_and_disturb(arguments: list[str], client: dict[str, str], cluster: LocalCluster) -> int:

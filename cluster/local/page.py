@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
-__all__ = ["BROWSERS", "picture"]
+__all__ = ["BROWSERS", "picture", "runs_of"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -72,6 +73,14 @@ def picture(server: str, study: str, experiment: str, file: Path) -> bool:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(base64.b64decode(data))
     return True
+
+
+def runs_of(server: str, study: str, experiment: str) -> list[Run]:
+    """A study's runs: its own, and one a trial."""
+    client = MlflowClient(server)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id], f"tags.`olfl.study` = '{study}'", max_results=1000))
 
 
 def _share_view(server: str, study: str, experiment: str) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import signal
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from support.commands import olfl, start, wait_until
 
 from olfl_ray.bench.chaos import TRIAL_PROCESSES
 from olfl_ray.bench.local_cluster import LocalCluster, Node
-from olfl_ray.ledger import Committed, DriverStarted, Event, Ledger
-from olfl_ray.storage import Storage, open_storage
+from olfl_ray.ledger import Committed, DriverStarted, Event, Ledger, StudyState
+from olfl_ray.storage import open_storage
 
 TRIALS = {"baseline/0", "baseline/1", "baseline/c0", "online/0", "online/1", "online/c0"}
 OWN = Path(__file__).parent / "own"
@@ -48,21 +48,41 @@ def write_spec(folder: Path, name: str, **changes: Any) -> Path:
     return path
 
 
-def events(storage: Storage) -> tuple[Event, ...]:
-    return Ledger.load(storage).events if storage.keys("ledger/") else ()
+class Onlooker:
+    """Follows a study's ledger, which is not there at first."""
 
+    def __init__(self, url: str) -> None:
+        self.storage = open_storage(url)
+        self._ledger: Ledger | None = None
 
-def trials_at_work(storage: Storage) -> set[str]:
-    """Trials that run and have committed."""
-    if not storage.keys("ledger/"):
-        return set()
-    trials = Ledger.load(storage).state.trials
-    return {name for name, trial in trials.items() if trial.state == "running" and trial.commits}
+    @property
+    def state(self) -> StudyState | None:
+        self._look()
+        return self._ledger.state if self._ledger is not None else None
 
+    @property
+    def events(self) -> tuple[Event, ...]:
+        self._look()
+        return self._ledger.events if self._ledger is not None else ()
 
-def kill_driver(storage: Storage) -> None:
-    """Kill the newest driver's process, which Ray can't see coming."""
-    os.kill([event.pid for event in events(storage) if isinstance(event, DriverStarted)][-1], signal.SIGKILL)
+    def at_work(self) -> int:
+        """How many trials run and have committed."""
+        trials = self.state.trials.values() if self.state is not None else ()
+        return sum(trial.state == "running" and bool(trial.commits) for trial in trials)
+
+    def gone_on(self) -> bool:
+        """Whether a trial that lost its worker has committed anew."""
+        return any(isinstance(event, Committed) and event.attempt > 1 for event in self.events)
+
+    def kill_driver(self) -> None:
+        """Kill the newest driver's process, which Ray can't see coming."""
+        os.kill([event.pid for event in self.events if isinstance(event, DriverStarted)][-1], signal.SIGKILL)
+
+    def _look(self) -> None:
+        if self._ledger is not None:
+            deque(self._ledger.news(), maxlen=0)
+        elif self.storage.keys("ledger/"):
+            self._ledger = Ledger.load(self.storage)
 
 
 def runs_a_trial(node: Node) -> bool:
@@ -75,16 +95,11 @@ def runs_a_trial(node: Node) -> bool:
     return found
 
 
-def gone_on(storage: Storage) -> bool:
-    """Whether a trial that lost its worker has committed anew."""
-    return any(isinstance(event, Committed) and event.attempt > 1 for event in events(storage))
-
-
-def check_once(storage: Storage, tracking_uri: str, name: str) -> None:
+def check_once(study: Onlooker, tracking_uri: str, name: str) -> None:
     """Every trial is there exactly once, in the ledger and in MLflow, and nothing runs any more."""
-    state = Ledger.load(storage).state
-    assert {name: trial.state for name, trial in state.trials.items()} == dict.fromkeys(TRIALS, "finished")
-    commits = Counter((event.trial, event.step) for event in events(storage) if isinstance(event, Committed))
+    assert study.state is not None
+    assert {name: trial.state for name, trial in study.state.trials.items()} == dict.fromkeys(TRIALS, "finished")
+    commits = Counter((event.trial, event.step) for event in study.events if isinstance(event, Committed))
     assert max(commits.values()) == 1
     client = MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name("olfl")
@@ -99,7 +114,7 @@ def check_once(storage: Storage, tracking_uri: str, name: str) -> None:
 
 
 def test_a_node_and_the_driver_die_and_every_trial_is_there_once(cluster: LocalCluster, laptop: Path) -> None:
-    storage = open_storage(f"{cluster.storage}/lost/dies")
+    study = Onlooker(f"{cluster.storage}/lost/dies")
     spec = write_spec(laptop, "dies", storage=f"{cluster.storage}/lost")
     for home in ("first", "second", "third"):
         (laptop / home).mkdir()
@@ -107,12 +122,12 @@ def test_a_node_and_the_driver_die_and_every_trial_is_there_once(cluster: LocalC
 
     follower = start(*submit, cwd=laptop / "first", log="follow.log")
     try:
-        wait_until(lambda: len(trials_at_work(storage)) == 2)
+        wait_until(lambda: study.at_work() == 2)
         cluster.nodes[max(cluster.nodes)].lose()
         joined = cluster.add_node()
-        wait_until(lambda: gone_on(storage))
+        wait_until(study.gone_on)
         assert runs_a_trial(joined)
-        kill_driver(storage)
+        study.kill_driver()
         assert follower.wait(60) != 0
     finally:
         (laptop / "gate").unlink()
@@ -137,12 +152,12 @@ def test_a_node_and_the_driver_die_and_every_trial_is_there_once(cluster: LocalC
     assert test_error[1] in page.read_text()
     listed = olfl("sweep", "list", "--address", cluster.address, **elsewhere)
     assert "dies" in listed.stdout
-    check_once(storage, cluster.tracking_uri, "dies")
+    check_once(study, cluster.tracking_uri, "dies")
 
 
 def test_a_study_in_a_shared_folder_stops_and_goes_on(cluster: LocalCluster, laptop: Path) -> None:
     folder = laptop / "shared"
-    storage = open_storage(str(folder / "shared"))
+    study = Onlooker(str(folder / "shared"))
     spec = write_spec(laptop, "shared", storage={"url": str(folder), "shared": True})
     for home in ("first", "second"):
         (laptop / home).mkdir()
@@ -150,18 +165,18 @@ def test_a_study_in_a_shared_folder_stops_and_goes_on(cluster: LocalCluster, lap
     there = ("--address", cluster.address)
     submitted = olfl("sweep", "submit", spec, "--working-dir", OWN, *there, cwd=laptop / "first")
     assert submitted.returncode == 0, submitted.stderr
-    wait_until(lambda: trials_at_work(storage))
+    wait_until(study.at_work)
     stopper = start("sweep", "stop", "shared", *there, cwd=laptop / "second", log="stop.log")
-    wait_until(lambda: storage.keys("stop/"))
+    wait_until(lambda: study.storage.keys("stop/"))
     (laptop / "gate").unlink()
     assert stopper.wait(60) == 0
-    state = Ledger.load(storage).state
-    assert not state.driving
-    assert not all(trial.ended for trial in state.trials.values())
+    assert study.state is not None
+    assert not study.state.driving
+    assert not all(trial.ended for trial in study.state.trials.values())
 
     resumed = olfl("sweep", "resume", "shared", "--working-dir", OWN, *there, "--follow", cwd=laptop / "second")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    check_once(storage, cluster.tracking_uri, "shared")
+    check_once(study, cluster.tracking_uri, "shared")
 
 
 def test_a_missing_bucket_and_a_host_that_mlflow_refuses_are_one_line_each(cluster: LocalCluster, laptop: Path) -> None:
