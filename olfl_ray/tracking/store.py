@@ -98,6 +98,7 @@ def _client(uri: str) -> Any:
 
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # at each run's end, after asking for it
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # the sink says what goes wrong
     return MlflowClient(tracking_uri=uri)
 
