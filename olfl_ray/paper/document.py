@@ -8,14 +8,15 @@ from statistics import median
 from typing import get_args
 
 from olfl_ray import study
-from olfl_ray.analysis import confirmed, mean, sd
+from olfl_ray.analysis import Difference, confirmed, mean, paired, sd
 from olfl_ray.analysis.canvas import as_svg
 from olfl_ray.ledger import StudyState
 from olfl_ray.paper import phenomena, pictures
-from olfl_ray.paper.results import Method, Result, classes_of, collect, read_results, write_result
+from olfl_ray.paper.results import Method, Result, classes_of, collect, learns, read_results, write_result
 from olfl_ray.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE, Card, Scale, Settings, read_cards, study_name
 from olfl_ray.paper.verdicts import CLAIM, Comparison, compare, verdict
 from olfl_ray.spec import StudySpec
+from olfl_ray.trial import find_sequence
 
 __all__ = ["write_table"]
 
@@ -42,7 +43,8 @@ METHOD = """## How it is measured
   t-test. The t-test, since differences of errors averaged over a test split are near normal, and since a rank test of 10
   pairs can hardly pass a correction over rows; the exact test by sign flips stands beside it and supposes no distribution.
   Holm's correction runs over all rows at the same kind of settings: one family for the claim (task loss, offline), one for
-  the further methods. *detectable*: the smallest true difference that n seeds find with power 0.8 at level 0.05.
+  the further methods; the differences to the task loss are not corrected. *detectable*: the smallest true difference that n
+  seeds find with power 0.8 at level 0.05.
 - **The claim** holds in a row where online is better than both at level 0.05 after the correction, is contradicted where it
   is worse than one of them, else it is not shown. Seeds that diverged or failed have no error and are counted; where online
   lost one, the claim is not shown.
@@ -104,10 +106,10 @@ def _pictures(spec: StudySpec, state: StudyState, home: study.Home) -> Iterator[
     finished = {arm: confirmed(spec, state, arm) for arm in spec.arms}
     curves = {arm: [phenomena.curves_of(storage, trial) for trial in trials] for arm, trials in finished.items()}
     yield "training", as_svg(pictures.training(list(spec.arms), curves))
-    firsts = {arm: finished[arm][0] for arm in (OFFLINE, ONLINE) if finished.get(arm)}
-    losses = pictures.learned_losses(storage, firsts, classes_of(spec, home))
-    if losses is not None:
-        yield "losses", as_svg(losses)
+    firsts = {arm: trials[0].id for arm, trials in finished.items() if trials and learns(spec, arm)}
+    sequences = {arm: find_sequence(f"{spec.name}/{trial}", home.studies) for arm, trial in firsts.items()}
+    if sequences:
+        yield "losses", as_svg(pictures.learned_losses(sequences, classes_of(spec, home)))
 
 
 def _page(cards: Mapping[str, Card], results: Sequence[Result], drawn: Path) -> Iterator[str]:
@@ -172,36 +174,9 @@ def _detail(result: Result, found: Mapping[str, Comparison], drawn: Path) -> Ite
     search = f"{trials} search trials a method" if result.settings == "tuned" else "nothing searched"
     yield f"**{result.settings.capitalize()} settings, {result.scale} scale** ({search}; digest {result.digest[:12]}). "
     yield f"Claim: {verdict(result, found)}. Errors in order: {ranking}.\n"
-    yield "| method | test error | n | online − it | % | p | p, sign flips | p, Holm | detectable |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for method in result.methods:
-        name = METHODS.get(method.arm, method.arm)
-        one = found.get(method.arm)
-        if one is None:
-            yield _line(name, _error(method), _count(method), *[""] * 6)
-            continue
-        interval = f"{one.mean:+.3g} [{one.low:+.3g}, {one.high:+.3g}]"
-        yield _line(
-            name,
-            _error(method),
-            _count(method),
-            interval,
-            f"{100 * one.mean / one.level:+.1f}",
-            *(f"{p:.2g}" for p in (one.p, one.flips, one.holm)),
-            f"{one.detectable:.2g}",
-        )
-    yield "\n| method | base steps | steps to the baseline's error | ms a step | effective learning rate | implicit smoothing |"
-    yield "|---|---|---|---|---|---|"
-    baseline = result.method(BASELINE)
-    for method in result.methods:
-        yield _line(
-            METHODS.get(method.arm, method.arm),
-            f"{method.steps:,}",
-            _reached(method),
-            _time(method, baseline),
-            "" if method.rate is None else f"{method.rate[0]:.2g} → {method.rate[1]:.2g}",
-            f"{median(method.smoothing):.2g}" if method.smoothing else "",
-        )
+    yield from _comparisons(result, found)
+    yield ""
+    yield from _phenomena(result)
     yield ""
     found_settings = [
         f"{METHODS.get(method.arm, method.arm)}: "
@@ -215,6 +190,42 @@ def _detail(result: Result, found: Mapping[str, Comparison], drawn: Path) -> Ite
     for kind, text in (("training", "Training"), ("losses", "Learned losses, early and late")):
         if (drawn / f"{result.study}-{kind}.svg").exists():
             yield f"![{text}](pictures/{result.study}-{kind}.svg)\n"
+
+
+def _comparisons(result: Result, found: Mapping[str, Comparison]) -> Iterator[str]:
+    yield "| method | test error | n | it − task loss | online − it | % | p | p, sign flips | p, Holm | detectable |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    baseline = result.method(BASELINE)
+    for method in result.methods:
+        name = METHODS.get(method.arm, method.arm)
+        one = found.get(method.arm)
+        gain = paired(BASELINE, method.errors, baseline.errors) if baseline not in (None, method) else None
+        first = name, _error(method), _count(method), _interval(gain) if gain is not None else ""
+        if one is None:
+            yield _line(*first, *[""] * 6)
+            continue
+        yield _line(
+            *first,
+            _interval(one),
+            f"{100 * one.mean / one.level:+.1f}",
+            *(f"{p:.2g}" for p in (one.p, one.flips, one.holm)),
+            f"{one.detectable:.2g}",
+        )
+
+
+def _phenomena(result: Result) -> Iterator[str]:
+    baseline = result.method(BASELINE)
+    yield "| method | base steps | steps to the baseline's error | ms a step | effective learning rate | implicit smoothing |"
+    yield "|---|---|---|---|---|---|"
+    for method in result.methods:
+        yield _line(
+            METHODS.get(method.arm, method.arm),
+            f"{method.steps:,}",
+            _reached(method),
+            _time(method, baseline),
+            "" if method.rate is None else f"{method.rate[0]:.2g} → {method.rate[1]:.2g}",
+            f"{median(method.smoothing):.2g}" if method.smoothing else "",
+        )
 
 
 def _line(*cells: str) -> str:
@@ -238,7 +249,11 @@ def _count(method: Method | None) -> str:
 def _difference(one: Comparison | None) -> str:
     if one is None:
         return "–"
-    return f"{one.mean:+.3g} [{one.low:+.3g}, {one.high:+.3g}], p {one.holm:.2g}"
+    return f"{_interval(one)}, p {one.holm:.2g}"
+
+
+def _interval(one: Comparison | Difference) -> str:
+    return f"{one.mean:+.3g} [{one.low:+.3g}, {one.high:+.3g}]"
 
 
 def _reached(method: Method) -> str:

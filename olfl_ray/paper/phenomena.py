@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from olfl_ray.analysis import records_table
-from olfl_ray.ledger import TrialState, read_commit, read_file
-from olfl_ray.losses import LearnedLoss, loss_from_bytes
+from olfl_ray.ledger import TrialState
+from olfl_ray.losses import LearnedLoss
 from olfl_ray.records import names
 from olfl_ray.storage import Storage
 
-__all__ = ["Curves", "along", "curves_of", "effective_rate", "losses_of", "smoothing", "step_ms", "steps_to_reach"]
+__all__ = ["Curves", "along", "curves_of", "effective_rate", "smoothing", "step_ms", "steps_to_reach"]
 
 Curves = Mapping[str, Mapping[int, float]]
 """Metric -> base step -> value."""
@@ -51,17 +51,6 @@ def step_ms(trials: Sequence[Curves]) -> float | None:
     """Milliseconds of a base step in the fastest record, evaluations included; None where nothing was recorded."""
     rates = [rate for curves in trials for rate in curves.get(names.PERF_STEPS_PER_SECOND, {}).values()]
     return 1000 / max(rates) if rates else None
-
-
-def losses_of(storage: Storage, trial: TrialState) -> list[tuple[int, LearnedLoss]]:
-    """The learned losses that a trial's commits recorded, each after its number of base steps."""
-    found = []
-    for committed in trial.commits:
-        commit = read_commit(storage, committed.commit)
-        files = [read_file(storage, commit, f".learned_loss.{kind}") for kind in ("safetensors", "json")]
-        if files[0] is not None and files[1] is not None:
-            found.append((commit.step, loss_from_bytes(files[0], files[1], str(trial.id))))
-    return found
 
 
 @torch.no_grad()

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from olfl_ray.analysis.canvas import INK, grid, legend, style
-from olfl_ray.ledger import TrialState
 from olfl_ray.losses import LearnedLoss
-from olfl_ray.paper.phenomena import Curves, along, effective_rate, losses_of
+from olfl_ray.paper.phenomena import Curves, along, effective_rate
 from olfl_ray.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE
 from olfl_ray.paper.verdicts import Comparison
 from olfl_ray.records import names
-from olfl_ray.storage import Storage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,28 +82,24 @@ def training(arms: Sequence[str], curves: Mapping[str, Sequence[Curves]]) -> Fig
     return figure
 
 
-def learned_losses(storage: Storage, trials: Mapping[str, TrialState], classes: int | None) -> Figure | None:
+def learned_losses(sequences: Mapping[str, Sequence[tuple[int, LearnedLoss]]], classes: int | None) -> Figure:
     """A run's learned loss after its first commit and at its end, beside the task loss; marks: where it is least.
 
     For a classifier over the probability p of the true class, the others sharing the rest; for a regression over the
     output at target 0. Each line is shifted to 0 at its least and scaled to 1 at the left end (at output 2).
 
     Args:
-        storage: The study's storage.
-        trials: Arm -> a finished trial of it.
+        sequences: Arm -> the losses that a trial of it recorded, each after its number of base steps.
         classes: Number of classes; None: regression.
     """
-    panels = [(arm, found) for arm, trial in trials.items() if (found := losses_of(storage, trial))]
-    if not panels:
-        return None
-    figure, ((*axes,),) = grid(1, len(panels), width=4.3 * len(panels), height=3.6, sharey=True)
+    figure, ((*axes,),) = grid(1, len(sequences), width=4.3 * len(sequences), height=3.6, sharey=True)
     if classes is None:
         x = torch.linspace(-2, 2, 401)
         task, end, label = x**2, -1, "output, target 0"
     else:
         x = torch.linspace(1 / classes, 0.9995, 801)
         task, end, label = -x.log(), 0, "probability of the true class"
-    for panel, (arm, found) in zip(axes, panels, strict=True):
+    for panel, (arm, found) in zip(axes, sequences.items(), strict=True):
         moments = {f"after step {found[0][0]}": found[0][1], f"after step {found[-1][0]}": found[-1][1]}
         for place, (moment, loss) in enumerate(moments.items()):
             values = _shape(along(loss, classes, x) if classes else _at_zero(loss, x), end)

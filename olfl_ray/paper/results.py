@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import geometric_mean
+from statistics import median
 from typing import Any
 
 from olfl_ray import data, study
@@ -17,10 +17,10 @@ from olfl_ray.paper.phenomena import Curves
 from olfl_ray.paper.rows import BASELINE, Scale, Settings
 from olfl_ray.records import names
 from olfl_ray.spec import Strict, StudySpec
-from olfl_ray.storage import Storage
 from olfl_ray.study.home import data_root
+from olfl_ray.trial import find_loss
 
-__all__ = ["Method", "Result", "classes_of", "collect", "read_results", "write_result"]
+__all__ = ["Method", "Result", "classes_of", "collect", "learns", "read_results", "write_result"]
 
 
 class Method(Strict):
@@ -45,7 +45,7 @@ class Method(Strict):
     smoothing: list[float]
     """Implicit label smoothing of the loss that each fresh seed ended with; empty where nothing is learned."""
     rate: tuple[float, float] | None
-    """Effective learning rate at the first and the last record, geometric mean over fresh seeds."""
+    """Effective learning rate at the first and the last record, median over fresh seeds."""
 
 
 class Result(Strict):
@@ -95,8 +95,13 @@ def collect(row: str, settings: Settings, scale: Scale, spec: StudySpec, state: 
         metric=metric,
         seeds=spec.confirm.seeds,
         machines=machines_of(storage),
-        methods=[_method(spec, state, storage, arm, metric, classes, curves[arm], levels) for arm in spec.arms],
+        methods=[_method(spec, state, home, arm, metric, classes, curves[arm], levels) for arm in spec.arms],
     )
+
+
+def learns(spec: StudySpec, arm: str) -> bool:
+    """Whether an arm trains theta on a learned loss."""
+    return spec.arms[arm].set.get("learner.method", spec.learner.method) in ("offline", "online")
 
 
 def classes_of(spec: StudySpec, home: study.Home) -> int | None:
@@ -109,7 +114,7 @@ def classes_of(spec: StudySpec, home: study.Home) -> int | None:
 def _method(
     spec: StudySpec,
     state: StudyState,
-    storage: Storage,
+    home: study.Home,
     arm: str,
     metric: str,
     classes: int | None,
@@ -118,7 +123,10 @@ def _method(
 ) -> Method:
     best = state.best(arm, spec.search.goal)
     confirming = state.confirming_trials(arm, spec.search.goal)
-    final = [phenomena.losses_of(storage, trial)[-1:] for trial in confirmed(spec, state, arm)]
+    smoothing = []
+    if classes is not None and learns(spec, arm):
+        sources = [f"{spec.name}/{trial.id}" for trial in confirmed(spec, state, arm)]
+        smoothing = [phenomena.smoothing(find_loss(source, home.studies), classes) for source in sources]
     return Method(
         arm=arm,
         settings={} if best is None else dict(best.params),
@@ -131,7 +139,7 @@ def _method(
             for seed, found in curves.items()
         },
         step_ms=phenomena.step_ms(list(curves.values())),
-        smoothing=[] if classes is None else [phenomena.smoothing(loss, classes) for one in final for _, loss in one],
+        smoothing=smoothing,
         rate=_ends([phenomena.effective_rate(found) for found in curves.values()]),
     )
 
@@ -140,7 +148,7 @@ def _ends(rates: Sequence[dict[int, float]]) -> tuple[float, float] | None:
     found = [rate for rate in rates if rate]
     if not found:
         return None
-    first, last = (geometric_mean([rate[end(rate)] for rate in found]) for end in (min, max))
+    first, last = (median([rate[end(rate)] for rate in found]) for end in (min, max))
     return first, last
 
 

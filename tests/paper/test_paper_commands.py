@@ -9,7 +9,7 @@ import pytest
 from support.commands import olfl
 
 from olfl_ray import study
-from olfl_ray.paper import run_row, study_of
+from olfl_ray.paper import read_results, run_row, study_of
 
 INDEX = """
 rows:
@@ -73,6 +73,14 @@ def test_document_shows_what_was_run_and_what_was_not(place: Path) -> None:
     assert len(re.findall(r"^\| Digits, a (small|large) MLP \| not run \|", text, re.MULTILINE)) == 3
     assert "- A note on the row." in text
     assert "2 trials at a time with 1 thread each" in text
+    (result,) = read_results(place / "docs" / "paper")
+    assert [(one.arm, len(one.errors), len(one.smoothing), len(one.reached)) for one in result.methods] == [
+        ("baseline", 2, 0, 2),
+        ("offline", 2, 2, 2),
+        ("online", 2, 2, 2),
+    ]
+    assert set(result.methods[0].reached.values()) <= {20, 40}, "the baseline reaches its own last error"
+    assert result.methods[0].rate == pytest.approx((0.1, 0.1)), "the task loss steps as far as the task loss"
     pictures = re.findall(r"\((pictures/.*?\.svg)\)", text)
     assert [path.split("-")[-1] for path in pictures] == ["fixed.svg", "training.svg", "losses.svg"]
     for path in pictures:

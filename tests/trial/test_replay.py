@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from olfl_ray.errors import SpecError
-from olfl_ray.ledger import Commit, write_commit
+from olfl_ray.ledger import Commit, Ledger, write_commit
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import open_storage
 from olfl_ray.trial import Place, Progress, check, run
@@ -38,6 +38,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[int,
     folder = tmp_path_factory.mktemp("home")
     place = Place(cache=folder / "cache", studies=folder / "studies")
     storage = open_storage(folder / "studies" / "source")
+    Ledger.create(storage, {}, "digest", "source", {})
     kept, parent = {}, None
     for progress in run(config("online", 12), place):
         if progress.state.step % 4 == 0 and progress.state.step > 0:
