@@ -91,7 +91,7 @@ def collect(row: str, settings: Settings, scale: Scale, spec: StudySpec, state: 
         settings=settings,
         scale=scale,
         study=spec.name,
-        digest=spec.digest,
+        digest=state.digest,
         metric=metric,
         seeds=spec.confirm.seeds,
         machines=machines_of(storage),
