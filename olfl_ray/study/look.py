@@ -64,7 +64,13 @@ def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
         StudyError: Names the first field that differs.
     """
     if digest != spec.digest:
-        field = first_difference(spec_in(before, "the study's spec").digested(), spec.digested())
+        begun, wanted = spec_in(before, "the study's spec").digested(), spec.digested()
+        if begun == wanted:
+            raise StudyError(
+                f"name: the study {spec.name!r} was begun by another version of olfl_ray, whose specs have other fields; go "
+                "on with that version, or choose another name with --name"
+            )
+        field = first_difference(begun, wanted)
         raise StudyError(
             f"name: a study {spec.name!r} with another spec is there already (first difference: {field}); choose another "
             "name with --name, or put the field back (only the number of trials, confirm, resources but cpu, budget, "

@@ -225,6 +225,11 @@ def start_ray() -> bool:
     global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if os.environ.get(ADDRESS, "").startswith(("http://", "https://")):
+        raise SetupError(
+            f"{ADDRESS}: {os.environ[ADDRESS]!r} is a job server's; send the study there with `olfl sweep submit`, or unset it "
+            "to run here"
+        )
     if ADDRESS in os.environ:
         try:
             ray.init(**quiet)

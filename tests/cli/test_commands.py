@@ -179,6 +179,21 @@ def test_a_stray_folder_hides_no_study_and_a_renamed_one_is_said_so(olfl, tmp_pa
     assert "the folder 'other' holds the study 'digits'" in err
 
 
+def test_a_study_of_a_version_with_other_fields_is_not_mixed_with_this_ones(olfl, tmp_path: Path) -> None:
+    home, spec = Home(tmp_path / "home"), read_spec(SPEC)
+    Ledger.create(home.storage("digits"), spec.model_dump(mode="json", by_alias=True), "of other fields", "digits", {})
+    code, _, err = olfl("sweep", "run", SPEC, "--home", home.path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "begun by another version of olfl_ray" in err
+
+
+def test_a_job_servers_address_is_for_submit(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    code, _, err = olfl("sweep", "run", SPEC)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "send the study there with `olfl sweep submit`" in err
+
+
 def test_an_option_of_a_model_that_the_spec_leaves_out_can_be_searched(olfl) -> None:
     search = "search.parameters={task.model.activation: {values: [relu, tanh]}}"
     code, out, err = olfl("sweep", "run", SPEC, "--dry-run", "--set", search)
