@@ -55,9 +55,10 @@ def _convolve(
 
 def in_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """As autocast gives them to a convolution: cast before it, so that its own backward pass sees one type."""
-    if not torch.is_autocast_enabled(x.device.type) or x.dtype == torch.float64:
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
         return x, weight, bias
-    dtype = torch.get_autocast_dtype(x.device.type)
+    dtype = torch.get_autocast_dtype(kind)
     return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
