@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,7 +70,7 @@ def show(submission: Any, cluster: Any, place: Any, follow: bool) -> None:
         )
     try:
         with out.status(f"{attempt.id}: its driver checks the spec on the cluster"):
-            attempt = study.accepted(attempt, cluster=cluster)
+            attempt = study.accepted(attempt, cluster=cluster, patience=math.inf if follow else 90.0)
         if attempt.live:
             _say(f"status: olfl sweep status {attempt.study} --address {cluster.name}")
             _say(f"follow: olfl sweep logs {attempt.study} --follow --address {cluster.name}")
@@ -100,7 +101,9 @@ def _follow(attempt: Any, cluster: Any, place: Any) -> None:
         if attempt.state == "failed":
             raise StudyError(study.last_words(attempt, cluster))
         print_result(study.outcome(attempt, cluster=cluster, home=place), place, f"--address {cluster.name}")
-    raise typer.Exit(attempt.exit_code if attempt.exit_code is not None else 1)
+    if attempt.state == "stopped":
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(1 if attempt.exit_code is None else attempt.exit_code)
 
 
 def located(name: str, place: Any, address: str | None = None, storage: str | None = None) -> Any:

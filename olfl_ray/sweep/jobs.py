@@ -76,12 +76,14 @@ class Attempt:
 
 
 class _Client(JobSubmissionClient):  # type: ignore[misc]
-    """Ray's client, for the address that it is given: Ray's own gives way to RAY_ADDRESS, and waits for ever."""
+    """Ray's client, for the address and token that it is given: Ray's own gives way to RAY_ADDRESS, and waits for ever."""
 
     _ssl_context: Any
 
-    def __init__(self, address: str, headers: dict[str, str], verify: str | bool) -> None:
-        SubmissionClient.__init__(self, address, headers=headers, verify=verify)
+    def __init__(self, address: str, token: str, verify: str | bool) -> None:
+        SubmissionClient.__init__(self, address, headers={"Authorization": f"Bearer {token}"}, verify=verify)
+        if not token:
+            self._headers.clear()  # without that header, Ray would have looked for a token itself
         self._ssl_context = self._ssl_context or True  # aiohttp wants no None
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
@@ -106,9 +108,8 @@ class JobServer:
         self._token_source = token_source
         if ca_file is not None and not ca_file.is_file():
             raise SetupError(f"ca_file: {ca_file} is not there; name the file with the authority's certificates")
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            self._client = _Client(address, headers, str(ca_file) if ca_file is not None else True)
+            self._client = _Client(address, token, str(ca_file) if ca_file is not None else True)
             self._check_version()
         except SetupError:
             raise
@@ -151,9 +152,9 @@ class JobServer:
             study: The study.
             number: The attempt's.
             entrypoint: The driver's command, for the shell of the cluster's node.
-            digest: As in `Attempt`, and so are the next two.
-            storage: ...
-            shared: ...
+            digest: The study's.
+            storage: Under which its folder is; empty: the home folder of the driver's node.
+            shared: Whether every machine sees that folder under the same path.
             spec: The spec as JSON, which the command finds in `OLFL_SPEC`; or empty.
             working_dir: Folder that the driver and the trials start in.
             py_modules: Packages that they can import.
@@ -214,7 +215,7 @@ class JobServer:
 
     def host_names(self) -> list[str]:
         """Host names of the cluster's nodes."""
-        answer = self._client._do_request("GET", "/nodes?view=hostnamelist")
+        answer = self._ask("_do_request", "GET", "/nodes?view=hostnamelist")
         return [str(name) for name in answer.json().get("data", {}).get("hostNameList", [])] if answer.ok else []
 
     def _check_version(self) -> None:
