@@ -127,11 +127,12 @@ def stop_there(name: str, address: str, storage: str | None, place: Any) -> None
     _say(f"stopped; go on with: olfl sweep resume {name} --address {cluster.name}")
 
 
-def print_studies(address: str) -> None:
-    """One line for each study of a cluster."""
+def print_studies(address: str | None, storage: str | None) -> None:
+    """One line for each study of a cluster, or of a place for studies."""
     from olfl_ray import study
 
-    for standing in study.list_on(study.RayCluster.connect(address)):
+    cluster = study.RayCluster.connect(address) if address is not None else None
+    for standing in study.list_on(cluster, storage):
         ended = (
             "trials not seen from here"
             if standing.ended is None

@@ -138,12 +138,12 @@ def _go_on(name: str, home: Path | None, call: Callable[..., Any]) -> None:
 
 
 @sweep_app.command("list")
-def sweep_list(address: Address = None, home: Home = None) -> None:
-    """The studies here, or on a cluster."""
+def sweep_list(address: Address = None, storage: Storage = None, home: Home = None) -> None:
+    """The studies here, or on a cluster, or in a place for studies."""
     from olfl_ray import study
 
-    if address is not None:
-        print_studies(address)
+    if address is not None or storage is not None:
+        print_studies(address, storage)
         return
     place = study.Home.find(home)
     for name in place.names():

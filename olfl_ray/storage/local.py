@@ -84,6 +84,13 @@ class LocalStorage:
             found += [(inside / name).as_posix() for name in names if not name.startswith(TEMPORARY)]
         return sorted(key for key in found if key.startswith(prefix))
 
+    def folders(self) -> list[str]:
+        with _explained(self.root, "list"):
+            try:
+                return sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+            except _ABSENT:
+                return []
+
     def exists(self, key: str) -> bool:
         path = self._path(key)
         with _explained(path, "look for"):

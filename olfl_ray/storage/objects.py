@@ -115,6 +115,10 @@ class ObjectStorage:
             found = [entry["path"] for page in obstore.list(self._store, folder or None) for entry in page]
         return sorted(key for key in found if key.startswith(prefix))
 
+    def folders(self) -> list[str]:
+        with self._explained("", "list"):
+            return sorted(obstore.list_with_delimiter(self._store)["common_prefixes"])
+
     def exists(self, key: str) -> bool:
         with self._explained(check_key(key), "look for"):
             try:

@@ -44,6 +44,9 @@ class Storage(Protocol):
     def keys(self, prefix: str = "") -> list[str]:
         """Sorted keys that start with `prefix` (a string, not necessarily a folder)."""
 
+    def folders(self) -> list[str]:
+        """Sorted first parts of keys that have several parts; on a disk, names of empty folders too."""
+
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from olfl_ray.analysis import final_table
 from olfl_ray.errors import StudyError, UserError
 from olfl_ray.ledger import DriverStarted, Event, Ledger, StopRequest, StudyState
 from olfl_ray.spec import without_secrets
-from olfl_ray.storage import Lease, open_storage
+from olfl_ray.storage import Lease, Storage, open_storage
 from olfl_ray.study.clusters import RayCluster, Unseen, locate
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import STARTED, load, report_of, stop
@@ -33,7 +33,8 @@ class Standing:
     Args:
         name: The study.
         attempts: Drivers that were submitted.
-        state: running, finished, stopped or failed: that of the newest driver.
+        state: running, finished, stopped or failed: that of the newest driver; idle: the cluster knows no driver of it (any
+            more), and none runs.
         ended: Trials that have ended; None where this machine does not see them.
         trials: Trials so far.
         problem: The last words of a driver that failed.
@@ -44,7 +45,7 @@ class Standing:
     state: str
     ended: int | None
     trials: int
-    problem: str
+    problem: str = ""
 
 
 def follow(attempt: Attempt, *, cluster: RayCluster, home: Home) -> Iterator[tuple[Event, StudyState]]:
@@ -154,33 +155,55 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
     )
 
 
-def list_on(cluster: RayCluster) -> Iterator[Standing]:
-    """Where each study of a cluster stands."""
-    attempts = cluster.server.attempts()
-    for name in dict.fromkeys(attempt.study for attempt in attempts):
+def list_on(cluster: RayCluster | None, storage: str | None = None) -> Iterator[Standing]:
+    """Where each study of a cluster stands: those that its jobs know, then others in the place for studies.
+
+    Args:
+        cluster: The cluster; None: only the place is looked at.
+        storage: The place, such as s3://bucket/studies; None: the target's.
+    """
+    attempts = [] if cluster is None else cluster.server.attempts()
+    known = list(dict.fromkeys(attempt.study for attempt in attempts))
+    for name in known:
         own = [attempt for attempt in attempts if attempt.study == name]
-        newest = own[-1]
-        trials = _trials(newest, cluster)
-        yield Standing(
-            name=name,
-            attempts=len(own),
-            state=newest.state,
-            ended=None if trials is None else trials[0],
-            trials=0 if trials is None else trials[1],
-            problem=last_words(newest, cluster) if newest.state == "failed" else "",
-        )
+        assert cluster is not None
+        yield _standing(own, cluster)
+    root = storage or (None if cluster is None else cluster.target.storage.url)
+    for name in [] if root is None else open_storage(root).folders():
+        place = open_storage(f"{str(root).rstrip('/')}/{name}")
+        if name not in known and (state := _state(place)) is not None:
+            driven = state.driving and Lease.is_held(place)
+            yield Standing(name=name, attempts=state.epoch, state="running" if driven else "idle", **_counted(state))
 
 
-def _trials(attempt: Attempt, cluster: RayCluster) -> tuple[int, int] | None:
-    """Trials that have ended, and all; None where this machine does not see the study."""
-    if not cluster.sees(attempt):
-        return None
-    place = open_storage(f"{attempt.storage.rstrip('/')}/{attempt.study}")
+def _standing(attempts: Sequence[Attempt], cluster: RayCluster) -> Standing:
+    """Where a study stands of which the cluster knows attempts."""
+    newest = attempts[-1]
+    state = None
+    if cluster.sees(newest):
+        state = _state(open_storage(f"{newest.storage.rstrip('/')}/{newest.study}"))
+    return Standing(
+        name=newest.study,
+        attempts=len(attempts),
+        state=newest.state,
+        problem=last_words(newest, cluster) if newest.state == "failed" else "",
+        **_counted(state),
+    )
+
+
+def _counted(state: StudyState | None) -> dict[str, Any]:
+    """Of a `Standing`, what trials there are."""
+    if state is None:
+        return {"ended": None, "trials": 0}
+    return {"ended": sum(trial.ended for trial in state.trials.values()), "trials": len(state.trials)}
+
+
+def _state(place: Storage) -> StudyState | None:
+    """The state of the study in a place; None where none is, or none that can be read."""
     try:
-        trials = Ledger.load(place).state.trials if place.keys("ledger/") else {}
+        return Ledger.load(place).state if place.keys("ledger/") else None
     except UserError:
         return None
-    return sum(trial.ended for trial in trials.values()), len(trials)
 
 
 def _ask_to_stop(name: str, cluster: RayCluster, home: Home, storage: str | None) -> bool:

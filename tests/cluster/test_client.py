@@ -143,6 +143,8 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     assert {trial.attempt for trial in state.trials.values()} == {2}
     code, out, err = olfl("sweep", "list", *there)
     assert "long  0 of 2 trials ended  stopped  2 attempts" in out.splitlines()
+    code, out, err = olfl("sweep", "list", "--storage", f"{cluster.storage}/client", "--home", laptop / "fourth")
+    assert "long  0 of 2 trials ended  idle  2 attempts" in out.splitlines()  # whatever became of the cluster
     assert "goes on from step" in olfl("sweep", "logs", "long", *there)[1]
     assert "goes on from step" not in olfl("sweep", "logs", "long", *there, "--attempt", 1)[1]
     code, _, err = olfl("sweep", "stop", "long", *there)

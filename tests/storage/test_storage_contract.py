@@ -49,7 +49,8 @@ def test_write_replaces(storage: Storage) -> None:
 def test_several_are_written_as_one_is(storage: Storage) -> None:
     storage.write("a/1", b"a longer first content")
     storage.write_all({"a/1": b"second", "a/b/2": bytes(range(256)) * 5000, "3": b""})
-    assert {key: storage.read(key) for key in storage.keys()} == {
+    written = storage.keys()
+    assert {key: storage.read(key) for key in written} == {
         "a/1": b"second",
         "a/b/2": bytes(range(256)) * 5000,
         "3": b"",
@@ -146,8 +147,15 @@ def test_keys_filter_by_prefix_not_by_folder(storage: Storage) -> None:
     assert storage.keys("walk/") == []
 
 
+def test_folders_are_the_first_parts_of_longer_keys(storage: Storage) -> None:
+    for key in ("run/1", "run/deep/er", "a b/1", "rest"):
+        storage.write(key, b"")
+    assert storage.folders() == ["a b", "run"]
+
+
 def test_keys_of_an_unused_place_are_none(storage: Storage) -> None:
     assert storage.keys() == []
+    assert storage.folders() == []
     assert storage.keys("ledger/") == []
 
 
