@@ -99,8 +99,8 @@ def bench_sweep(
                 for name in CONTESTANTS:
                     rows.append(row_of(folder / name, scene, name, turn, seconds))
                     say(f"{scene:18s} {name:12s} {rows[-1].took_seconds:8.2f} s  {rows[-1].overhead:+.1%}")
-        growth = measure_growth(Path(scratch) / "growth", QUICK_SIZES if quick else SIZES, say)
-        mlflow = mlflow_seconds(folder / "olfl" / "home", Path(scratch))
+        growth = measure_growth(Path(scratch) / "growth", QUICK_SIZES if quick else SIZES, say, apart=not quick)
+        mlflow = mlflow_seconds(folder / "olfl" / "home", Path(scratch), server=not quick)
     return write_document(out, "sweep-quick" if quick else "sweep", rows, growth, mlflow, command=command)
 
 

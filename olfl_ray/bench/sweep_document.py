@@ -24,6 +24,7 @@ LABELS = {
     "tune": "Ray Tune, OptunaSearch",
     "tune-mlflow": "Ray Tune, OptunaSearch, MLflowLoggerCallback",
 }
+QUICK = "It shows that all runs: its figures mean nothing."
 SHOWN = ("ray", "optuna", "mlflow", "torch")
 TRIALS, NODES = 100_000, 1_000
 """The large study of the paper exercise; a trial at a time on each node."""
@@ -135,10 +136,12 @@ def write_document(
 
 
 def _head(name: str, command: str) -> str:
+    quick = f" {QUICK}" if "--quick" in command else ""
+    versions = ", ".join(f"{shown} {version_of(shown)}" for shown in SHOWN)
     return f"""# What a study costs beyond its trials, {name[-10:]}
 
-Command: `{command}`. Machine: {processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}; Python
-{platform.python_version()}; {", ".join(f"{name} {version_of(name)}" for name in SHOWN)}.
+Command: `{command}`.{quick} Machine: {processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()};
+Python {platform.python_version()}; {versions}.
 
 Every contestant runs the same trials through `olfl_ray.trial.run`: one base step, then an evaluation that sleeps
 (`olfl_ray/bench/sleeping.py`), two at a time, each sweep in a process and a Ray of its own, one after another. Optuna's
@@ -227,8 +230,8 @@ def _large(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, f
         )
     lines += [
         "",
-        f"First to saturate: {worst.what}. The head needs {memory:.1f} GB for the driver's trials, and a restart reads the",
-        f"compacted ledger in {load:.0f} s. Not in this model: the network, and starting {NODES:,} workers.",
+        f"First to saturate: {worst.what}. Trials without end take {memory:.1f} GB of the driver's memory, and a restart reads",
+        f"the compacted ledger in {load:.0f} s. Not in this model: the network, and starting {NODES:,} workers.",
     ]
     return "\n".join(lines)
 

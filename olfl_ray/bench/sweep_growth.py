@@ -99,18 +99,25 @@ class _Clocked(LocalStorage):
             self.spent += time.perf_counter() - began
 
 
-def measure_growth(folder: Path, sizes: Sequence[int], say: Callable[[str], None] = lambda text: None) -> list[Growth]:
+def measure_growth(
+    folder: Path, sizes: Sequence[int], say: Callable[[str], None] = lambda text: None, *, apart: bool = True
+) -> list[Growth]:
     """Grow one study to each size in turn, each time by a driver that goes on with it, and start anew there.
 
     Args:
         folder: The study's storage.
         sizes: Finished trials, increasing.
         say: Takes a line of progress.
+        apart: Whether each driver has a process of its own, without which its memory tells nothing.
     """
     found = []
     for size in sizes:
-        growing, restart = (_in_process(verb, folder, size) for verb in ("grow", "restart"))
-        found.append(Growth(trials=size, growing=Growing(**growing), restart=Restart(**restart)))
+        if apart:
+            growing = Growing(**_in_process("grow", folder, size))
+            restart = Restart(**_in_process("restart", folder, size))
+        else:
+            growing, restart = _grow(folder, size), _restart(folder, size)
+        found.append(Growth(trials=size, growing=growing, restart=restart))
         say(
             f"{size} trials: {1e3 * found[-1].growing.conductor:.2f} ms a trial, restart {found[-1].restart.load:.2f} s"
         )
@@ -202,12 +209,13 @@ def _restart(folder: Path, trials: int) -> Restart:
     )
 
 
-def mlflow_seconds(home: Path, folder: Path) -> dict[str, float]:
+def mlflow_seconds(home: Path, folder: Path, *, server: bool = True) -> dict[str, float]:
     """Seconds that a finished trial's whole run takes to deliver, by what stands behind MLflow.
 
     Args:
         home: Home of a finished study of sleeping trials.
         folder: Where the stores are kept.
+        server: Whether to start a server on PostgreSQL as well, where its programs are installed.
     """
     from olfl_ray.study.home import Home
     from olfl_ray.tracking import Runs, open_store
@@ -225,12 +233,12 @@ def mlflow_seconds(home: Path, folder: Path) -> dict[str, float]:
         return (time.perf_counter() - began) / len(trials)
 
     found = {"SQLite": deliver(f"sqlite:///{folder / 'mlflow.db'}")}
-    if postgres_programs() is not None:
+    if server and postgres_programs() is not None:
         with ExitStack() as stack:
-            server = MlflowServer(stack.enter_context(postgres()), folder / "server")
-            server.start()
-            stack.callback(server.kill)
-            found["a server on PostgreSQL"] = deliver(server.uri)
+            running = MlflowServer(stack.enter_context(postgres()), folder / "server")
+            running.start()
+            stack.callback(running.kill)
+            found["a server on PostgreSQL"] = deliver(running.uri)
     return found
 
 
