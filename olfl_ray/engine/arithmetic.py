@@ -29,13 +29,14 @@ def arithmetic(precision: Precision, *, deterministic: bool = False) -> Iterator
     debugging: Any = torch.utils.deterministic
     places: list[Any] = [torch.backends.cuda.matmul, cudnn.conv]
     before = [place.fp32_precision for place in places]
-    refused, filled = torch.are_deterministic_algorithms_enabled(), debugging.fill_uninitialized_memory
+    # As a debug mode: `use_deterministic_algorithms` would import torch's compiler, for a second in each process.
+    refused, filled = torch.get_deterministic_debug_mode(), debugging.fill_uninitialized_memory
     measured = cudnn.benchmark
     for place in places:
         place.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     if deterministic and torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS has no other way to be told
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")
         debugging.fill_uninitialized_memory = False  # it costs a pass over memory
         cudnn.benchmark = False
     try:
@@ -43,7 +44,7 @@ def arithmetic(precision: Precision, *, deterministic: bool = False) -> Iterator
     finally:
         for place, value in zip(places, before, strict=True):
             place.fp32_precision = value
-        torch.use_deterministic_algorithms(refused)
+        torch.set_deterministic_debug_mode(refused)
         debugging.fill_uninitialized_memory = filled
         cudnn.benchmark = measured
 
