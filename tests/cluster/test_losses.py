@@ -43,7 +43,7 @@ def write_spec(folder: Path, name: str, **changes: Any) -> Path:
         "confirm": {"seeds": 1},
         **changes,
     }
-    path = folder / "spec.yaml"
+    path = folder / f"{name}.yaml"
     path.write_text(json.dumps(spec))
     return path
 
@@ -182,13 +182,18 @@ def test_a_study_in_a_shared_folder_stops_and_goes_on(cluster: LocalCluster, lap
 def test_a_missing_bucket_and_a_host_that_mlflow_refuses_are_one_line_each(cluster: LocalCluster, laptop: Path) -> None:
     port = cluster.tracking_uri.rpartition(":")[2]
     wrong = {
-        "s3://nobodys-bucket/studies": (cluster.tracking_uri, "nobodys-bucket"),
-        f"{cluster.storage}/refused": (f"http://127.1:{port}", "--allowed-hosts"),  # 127.0.0.1, by another name
+        "nobodys-bucket": ("s3://nobodys-bucket/studies", cluster.tracking_uri),
+        "--allowed-hosts": (cluster.storage, f"http://127.1:{port}"),  # 127.0.0.1, by another name
     }
-    for storage, (tracking, word) in wrong.items():
-        spec = write_spec(laptop, "refused", storage=storage, tracking={"uri": tracking})
-        refused = olfl("sweep", "submit", spec, "--working-dir", OWN, "--address", cluster.address, cwd=laptop)
-        assert refused.returncode == 2, refused.stdout
-        (line,) = refused.stderr.splitlines()
+    clients = {}
+    for number, (word, (storage, tracking)) in enumerate(wrong.items()):
+        spec = write_spec(laptop, f"refused-{number}", storage=storage, tracking={"uri": tracking})
+        arguments = ("submit", spec, "--working-dir", OWN, "--address", cluster.address, "--home", f"home-{number}")
+        clients[word] = start("sweep", *arguments, cwd=laptop, log=f"{number}.log")
+    for number, (word, client) in enumerate(clients.items()):
+        assert client.wait(300) == 2
+        (line,) = (
+            line for line in (laptop / f"{number}.log").read_text().splitlines() if not line.startswith("study ")
+        )
         assert line.startswith("olfl: ")
         assert word in line
