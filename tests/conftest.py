@@ -6,9 +6,11 @@ import os
 import secrets
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.object_store import BUCKET, point_at
+from xdist.scheduler import LoadScopeScheduling
 
 from olfl_ray.bench.services import s3_server
 
@@ -41,6 +43,18 @@ def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test never writes to the home folder, the cache or the tracking store of whoever runs it."""
     for name in ("OLFL_HOME", "OLFL_CACHE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
+
+
+class _Rooms(LoadScopeScheduling):  # type: ignore[misc]
+    """Shares modules out; the tests that need the cluster stay in one process, which starts it once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/cluster" if nodeid.startswith("tests/cluster/") else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Rooms:
+    return _Rooms(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

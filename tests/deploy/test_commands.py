@@ -23,7 +23,9 @@ with warnings.catch_warnings():  # what MLflow's own modules say of each other
 
 PROGRAMS = {"olfl": get_command(app), "ray": ray, "mlflow": mlflow}
 COMMAND = re.compile(r"(?:(?<=[\s`'\"(])|^)(?<!-n )(olfl|ray|mlflow) ([a-z][a-z-]*\b[^\n;&|#`]*)", re.MULTILINE)
-DOCUMENTS = [ROOT / "docs" / name for name in ("cluster.md", "mlflow-server.md", "cluster-demo.md")] + [CLUSTER / "README.md"]
+DOCUMENTS = [ROOT / "docs" / name for name in ("cluster.md", "mlflow-server.md", "cluster-demo.md")] + [
+    CLUSTER / "README.md"
+]
 SLURM = CLUSTER / "slurm" / "sweep.sbatch"
 SPEC = ROOT / "sweeps" / "digits.yaml"
 
