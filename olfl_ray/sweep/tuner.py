@@ -105,6 +105,16 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         """As for the searcher."""
         return {}
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """A pending trial. (Tune's own choice looks at all trials that ever were, at each of its steps.)
+
+        Raises:
+            OlflError: What stops the driver was heard with a trial's last word, where Tune takes it for the trial's own.
+        """
+        if self._ear.fatal is not None:
+            raise self._ear.fatal
+        return next((trial for trial in tune_controller.get_live_trials() if trial.status == "PENDING"), None)
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         return str(TrialScheduler.CONTINUE if self._ear.hear(trial, result) else TrialScheduler.STOP)
 
