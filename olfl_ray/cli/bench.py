@@ -84,7 +84,7 @@ def sweep(
     folder: Annotated[Path, typer.Option("--out", help="Folder of the documents.")] = Path("benchmarks/sweep"),
     rounds: Annotated[int, typer.Option(min=1, help="How often each sweep is run; contestants take turns.")] = 1,
 ) -> None:
-    """Time a study of sleeping trials against plain Ray Tune, and a driver as its study grows (about 12 minutes)."""
+    """Time a study of sleeping trials against plain Ray Tune, and a driver as its study grows (a quarter of an hour)."""
     from olfl_ray.bench.sweep import bench_sweep
 
     document = bench_sweep(
