@@ -61,12 +61,12 @@ def limits(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, f
     here = loop + last.storage
     found = [
         Limit(
-            what="the driver's thread: Tune's loop, conductor, ledger on a local disk; random points",
+            what="the driver's thread (Tune's loop, conductor, ledger), random points, ledger on a local disk",
             seconds=here,
             advice="longer trials, or several studies side by side (one driver each)",
         ),
         Limit(
-            what=f"the same with TPE, whose proposal takes {1e3 * mean:.0f} ms on the average of such a study",
+            what=f"the driver's thread with TPE, whose proposal takes {1e3 * mean:.0f} ms on the average of such a study",
             seconds=here + mean,
             advice="search.sampler: random or qmc, or several arms, each of which searches alone",
         ),
@@ -74,7 +74,7 @@ def limits(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, f
     for latency in LATENCIES:
         found.append(
             Limit(
-                what=f"the same with random points and a ledger in an object store at {1e3 * latency:.0f} ms a create",
+                what=f"the driver's thread, random points, ledger in an object store at {1e3 * latency:.0f} ms a create",
                 seconds=loop + last.events * latency,
                 advice="storage on a disk that the nodes share, or in the region of the head",
             )
