@@ -55,7 +55,8 @@ def limits(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, f
         growth: A driver as its study grows.
         mlflow: Seconds to deliver a trial's run, by store.
     """
-    loop, last = marginal(rows, "loop_cpu_seconds"), growth[-1].growing
+    loop = marginal(rows, "loop_cpu_seconds") - marginal(rows, "sampler_seconds")  # the sweeps used TPE
+    last = growth[-1].growing
     tpe = statistics.linear_regression([one.trials for one in growth], [one.restart.tpe for one in growth])
     mean = tpe.intercept + tpe.slope * TRIALS / 2
     here = loop + last.storage
