@@ -44,7 +44,7 @@ def state_of(home: Path, name: str) -> StudyState | None:
     return Ledger.load(storage).state if storage.keys("ledger/") else None
 
 
-def wait_until(holds: Callable[[], Any], seconds: float = 120.0) -> None:
+def wait_until(holds: Callable[[], Any], seconds: float = 300.0) -> None:
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not holds():
