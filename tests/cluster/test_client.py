@@ -122,7 +122,7 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     assert ray.newest("long").live
 
     kept = open_storage(f"{cluster.storage}/client/long")
-    wait_until(lambda: any(trial.commits for trial in Ledger.load(kept).state.trials.values()))
+    wait_until(lambda: [bool(trial.commits) for trial in Ledger.load(kept).state.trials.values()] == [True, True])
     os.kill([event.pid for event in Ledger.load(kept).events if isinstance(event, DriverStarted)][-1], signal.SIGKILL)
     wait_until(lambda: not ray.newest("long").live)
     code, out, err = olfl("sweep", "status", "long", *there, "--home", laptop / "other")
