@@ -94,9 +94,8 @@ def _normalise(
     assert x is not None
     value, mean_D, invstd_D = torch.native_batch_norm(x, gain, shift, running_mean, running_var, True, momentum, eps)
     along = torch.zeros_like(value)
-    if (
-        x_along is not None
-    ):  # from dx to df a batch norm's Jacobian is symmetric, so its backward pass is its own tangent
+    if x_along is not None:
+        # From dx to df a batch norm's Jacobian is symmetric, so its backward pass is its own tangent.
         along, _, _ = normalised_backward(x_along.contiguous(), x, gain, mean_D, invstd_D, eps, (True, False, False))
     shape = (1, -1, *([1] * (x.dim() - 2)))
     if gain_along is not None:

@@ -7,7 +7,6 @@ import http.server
 import ipaddress
 import json
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from olfl_ray.cli import main
 from olfl_ray.errors import UserError
 from olfl_ray.study.targets import find_target, read_settings, token_of
 
@@ -32,21 +30,6 @@ def nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "OLFL_CONFIG", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.fixture
-def olfl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run a command in this process; gives its exit code, output and errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["olfl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        found = capfd.readouterr()
-        return int(left.value.code or 0), found.out, found.err
-
-    return run
 
 
 @pytest.fixture

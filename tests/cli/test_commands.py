@@ -12,27 +12,11 @@ import pytest
 from support.commands import command, wait_until
 
 from olfl_ray.bench.services import free_port
-from olfl_ray.cli import main
 from olfl_ray.ledger import Ledger
 from olfl_ray.spec import read_spec
 from olfl_ray.study import Home
 
 SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
-
-
-@pytest.fixture
-def olfl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path):
-    """Run a command in this process, in an empty folder; gives its exit code, output and errors."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["olfl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        found = capfd.readouterr()
-        return int(left.value.code or 0), found.out, found.err
-
-    return run
 
 
 def test_version_is_that_of_the_package(olfl) -> None:
