@@ -12,13 +12,31 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Seeded", "convolution", "geometry_of", "in_autocast", "normalised_backward"]
+__all__ = ["Replacing", "Seeded", "convolution", "geometry_of", "in_autocast", "normalised_backward"]
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 """Stride, padding and dilation by side, and groups."""
 
 
-class Seeded(TorchFunctionMode):
+class Replacing(TorchFunctionMode):
+    """Inside, each of some functions gives way to another, which gets it as its first argument.
+
+    Args:
+        replaced: Function -> the other.
+    """
+
+    def __init__(self, replaced: Mapping[Callable[..., Any], Callable[..., Tensor]]) -> None:
+        super().__init__()
+        self._replaced = replaced
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        other = self._replaced.get(func)
+        return func(*args, **(kwargs or {})) if other is None else other(func, *args, **(kwargs or {}))
+
+
+class Seeded(Replacing):
     """Inside, `conv1d/2d/3d` and `batch_norm` in train mode keep a graph of their backward pass in df alone.
 
     d <g, w> / d df needs two products a layer. PyTorch's own double backward of a convolution and of a batch norm
@@ -26,13 +44,8 @@ class Seeded(TorchFunctionMode):
     those of the same kernels.
     """
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        replaced = REPLACED.get(func)
-        if replaced is not None:
-            return replaced(func, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(REPLACED)
 
 
 def _convolve(

@@ -4,16 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from olfl_ray.engine.seeded import convolution, geometry_of, in_autocast, normalised_backward
+from olfl_ray.engine.seeded import Replacing, convolution, geometry_of, in_autocast, normalised_backward
 
 __all__ = ["Tangents"]
 
@@ -21,20 +20,15 @@ PARTS = 4
 """Pieces of a batch in which the tangent's second product is added: its temporaries take a quarter of the memory."""
 
 
-class Tangents(TorchFunctionMode):
+class Tangents(Replacing):
     """Inside, under `no_grad`, `conv1d/2d/3d` and `batch_norm` in train mode carry their tangents themselves.
 
     PyTorch's own forward mode multiplies by the zero tangent of a network's input too, and holds four tensors of a
     convolution's output at once; its batch norm takes a dozen passes over memory where three do.
     """
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        replaced = REPLACED.get(func)
-        if replaced is not None:
-            return replaced(func, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    def __init__(self) -> None:
+        super().__init__(REPLACED)
 
 
 def _split(value: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
