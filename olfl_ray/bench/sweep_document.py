@@ -239,6 +239,7 @@ def _large(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, f
 
 def _picture(path: Path, rows: Sequence[Row], growth: Sequence[Growth]) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     bars, lines = figure.subplots(1, 2)
@@ -264,5 +265,8 @@ def _picture(path: Path, rows: Sequence[Row], growth: Sequence[Growth]) -> None:
     lines.set_xlabel("finished trials")
     lines.set_ylabel("ms a trial")
     lines.set_yscale("log")
+    lines.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    lines.yaxis.set_major_formatter("{x:g}")
+    lines.yaxis.set_minor_formatter(NullFormatter())
     lines.legend(fontsize="small")
     figure.savefig(path, dpi=130)
