@@ -66,25 +66,9 @@ def sweep_resume(
 
     if from_scratch and not failed:
         raise StudyError("--from-scratch: goes with --failed; add it")
-    place = study.Home.find(home)
-    if address is not None:
-        cluster = study.RayCluster.connect(address)
-        submission = study.resume_on(
-            name,
-            cluster=cluster,
-            home=place,
-            failed=failed,
-            from_scratch=from_scratch,
-            storage=storage,
-            working_dir=working_dir,
-            py_modules=py_module or (),
-        )
-        show(submission, cluster, place, follow)
-        return
-    if working_dir is not None or py_module or follow:
-        raise StudyError("--working-dir, --py-module, --follow: go with --address; add it, or leave them out")
-    located(name, place, storage=storage)
-    _go_on(name, home, partial(study.resume, name, failed=failed, from_scratch=from_scratch))
+    command = ["resume", *_flags({"--failed": failed, "--from-scratch": from_scratch})]
+    here = partial(study.resume, name, failed=failed, from_scratch=from_scratch)
+    _go_on(name, here, command, address, storage, working_dir, py_module, follow, home)
 
 
 @sweep_app.command("retry")
@@ -92,24 +76,37 @@ def sweep_retry(
     name: str,
     trials: Annotated[list[str], typer.Argument(help="ARM/ORDINAL of each failed trial.")],
     from_scratch: FromScratch = False,
+    address: Address = None,
+    storage: Storage = None,
+    working_dir: WorkingDir = None,
+    py_module: PyModules = None,
+    follow: Follow = False,
     home: Home = None,
 ) -> None:
     """Try failed trials again, and go on with their study."""
     from olfl_ray import study
 
-    _go_on(name, home, partial(study.retry, name, trials, from_scratch=from_scratch))
+    command = ["retry", *trials, *_flags({"--from-scratch": from_scratch})]
+    here = partial(study.retry, name, trials, from_scratch=from_scratch)
+    _go_on(name, here, command, address, storage, working_dir, py_module, follow, home)
 
 
 @sweep_app.command("extend")
 def sweep_extend(
     name: str,
     trials: Annotated[int, typer.Option("--trials", help="More search trials for each arm.")],
+    address: Address = None,
+    storage: Storage = None,
+    working_dir: WorkingDir = None,
+    py_module: PyModules = None,
+    follow: Follow = False,
     home: Home = None,
 ) -> None:
     """Search further with every arm; the search keeps what it knows."""
     from olfl_ray import study
 
-    _go_on(name, home, partial(study.extend, name, trials))
+    command = ["extend", "--trials", str(trials)]
+    _go_on(name, partial(study.extend, name, trials), command, address, storage, working_dir, py_module, follow, home)
 
 
 @sweep_app.command("stop")
@@ -127,13 +124,43 @@ def sweep_stop(name: str, address: Address = None, storage: Storage = None, home
     out.print(f"stopped; go on with: olfl sweep resume {name}", highlight=False, soft_wrap=True)
 
 
-def _go_on(name: str, home: Path | None, call: Callable[..., Any]) -> None:
-    """Run a study that is here, with its live view, and print what came of it."""
+def _flags(wanted: dict[str, bool]) -> list[str]:
+    return [flag for flag, given in wanted.items() if given]
+
+
+def _go_on(
+    name: str,
+    here: Callable[..., Any],
+    command: list[str],
+    address: str | None,
+    storage: str | None,
+    working_dir: Path | None,
+    py_module: list[Path] | None,
+    follow: bool,
+    home: Path | None,
+) -> None:
+    """Go on with a study: on a cluster by a command of its driver's, or here by a call, with its live view."""
     from olfl_ray import study
 
     place = study.Home.find(home)
+    if address is not None:
+        cluster, modules = study.RayCluster.connect(address), py_module or ()
+        submission = study.go_on_at(
+            name,
+            command,
+            cluster=cluster,
+            home=place,
+            storage=storage,
+            working_dir=working_dir,
+            py_modules=modules,
+        )
+        show(submission, cluster, place, follow)
+        return
+    if working_dir is not None or py_module or follow:
+        raise StudyError("--working-dir, --py-module, --follow: go with --address; add it, or leave them out")
+    located(name, place, storage=storage)
     with study_view(study.spec_of(name, home=place)) as view:
-        result = call(home=place, watch=view.watch)
+        result = here(home=place, watch=view.watch)
     print_result(result, place)
 
 

@@ -8,7 +8,7 @@ from olfl_ray.study.look import STARTED, report, spec_of, status, stop
 from olfl_ray.study.loss import load_loss
 from olfl_ray.study.run import StudyResult, extend, resume, retry, run
 from olfl_ray.study.single import describe_data, prepare_data, run_trial, sample, serve_ui, trial_of
-from olfl_ray.study.submit import Submission, accepted, last_words, resume_on, spec_on, submit
+from olfl_ray.study.submit import Submission, accepted, go_on_at, last_words, spec_on, submit
 
 __all__ = [
     "STARTED",
@@ -23,6 +23,7 @@ __all__ = [
     "describe_data",
     "extend",
     "follow",
+    "go_on_at",
     "is_driven",
     "last_words",
     "list_on",
@@ -33,7 +34,6 @@ __all__ = [
     "prepare_data",
     "report",
     "resume",
-    "resume_on",
     "retry",
     "run",
     "run_trial",

@@ -19,7 +19,7 @@ from olfl_ray.study.look import STARTED, check_same, first_difference, load, spe
 if TYPE_CHECKING:
     from olfl_ray.sweep.jobs import Attempt
 
-__all__ = ["Submission", "accepted", "resume_on", "spec_on", "submit"]
+__all__ = ["Submission", "accepted", "go_on_at", "spec_on", "submit"]
 
 LONGEST_SPEC = 100_000
 """Characters; a variable of the environment holds 131,072 bytes."""
@@ -103,13 +103,12 @@ def submit(
     return _submit(cluster, spec.name, _RUN, attach, spec.digest, spec.storage, text, working_dir, py_modules)
 
 
-def resume_on(
+def go_on_at(
     name: str,
+    command: Sequence[str],
     *,
     cluster: RayCluster,
     home: Home,
-    failed: bool = False,
-    from_scratch: bool = False,
     storage: str | None = None,
     working_dir: Path | None = None,
     py_modules: Sequence[Path] = (),
@@ -118,19 +117,18 @@ def resume_on(
 
     Args:
         name: The study.
+        command: What the driver is to do, in the words of `olfl sweep`, without the name: `("resume",)`, which a running
+            attempt does already; `("resume", "--failed")`, `("retry", "ARM/ORDINAL")`, `("extend", "--trials", "8")`.
         cluster: Where.
         home: The home folder, which may know nothing of it.
-        failed: Run the failed trials again, and no others.
-        from_scratch: Try them from the beginning.
         storage: As for `locate`.
         working_dir: As for `submit`.
         py_modules: As for `submit`.
 
     Raises:
-        UserError: There is no such study, or the cluster refuses it.
+        UserError: There is no such study, it is running and would have to do something else, or the cluster refuses it.
     """
-    command = ["olfl", "sweep", "resume", name]
-    command += [flag for flag, wanted in (("--failed", failed), ("--from-scratch", from_scratch)) if wanted]
+    verb, *rest = command
     try:
         root = locate(name, home=home, cluster=cluster, storage=storage).url.rpartition("/")[0]
         ledger = load(name, home)[1]
@@ -138,11 +136,19 @@ def resume_on(
     except Unseen:
         last = cluster.newest(name)
         root, digest, shared = last.storage, last.digest, last.shared
-    if root:
-        command += ["--storage", root]
+
+    def attach(running: Attempt) -> str:
+        if (verb, rest) != ("resume", []):
+            raise StudyError(
+                f"study {name!r}: is running on the cluster (job {running.id}), so `{shlex.join(command)}` must wait; stop it "
+                f"first: olfl sweep stop {name} --address {cluster.name}"
+            )
+        return ""
+
+    there = ["--storage", root] if root else []
+    entrypoint = _AT_HOME + shlex.join(["olfl", "sweep", verb, name, *rest, *there])
     place = StorageSpec(url=root or None, shared=shared)
-    entrypoint = _AT_HOME + shlex.join(command)
-    return _submit(cluster, name, entrypoint, lambda _: "", digest, place, "", working_dir, py_modules)
+    return _submit(cluster, name, entrypoint, attach, digest, place, "", working_dir, py_modules)
 
 
 def accepted(attempt: Attempt, *, cluster: RayCluster, patience: float = 90.0) -> Attempt:

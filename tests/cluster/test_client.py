@@ -119,6 +119,9 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     follower.send_signal(signal.SIGINT)
     assert follower.wait(30) == 130
     assert "detached: the study goes on" in (laptop / "follow.log").read_text()
+    code, _, err = olfl("sweep", "retry", "long", "baseline/0", *there)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "is running on the cluster (job olfl-long-1), so `retry baseline/0` must wait" in err
     assert ray.newest("long").live
 
     kept = open_storage(f"{cluster.storage}/client/long")
@@ -191,7 +194,10 @@ def test_a_study_that_only_the_cluster_sees_is_followed_by_its_lines_and_stopped
     code, out, err = olfl("sweep", "submit", spec, *there, *mine)
     assert code == 0, err
     assert "nothing to do: the study is finished" in out
-    assert "hidden  trials not seen from here  finished  3 attempts" in olfl("sweep", "list", *there)[1]
+    code, out, err = olfl("sweep", "extend", "hidden", "--trials", "1", *there, *mine, "--follow")
+    assert code == 0, err
+    assert "baseline/2 finished at step 500" in out
+    assert "hidden  trials not seen from here  finished  4 attempts" in olfl("sweep", "list", *there)[1]
 
 
 def test_a_target_gives_address_token_storage_and_tracking(
@@ -216,6 +222,7 @@ def test_a_target_gives_address_token_storage_and_tracking(
 WRONG = {
     "no token": ({"RAY_AUTH_TOKEN_PATH": None}, "list", "asks for a token, and none was found"),
     "a wrong token": ({"RAY_AUTH_TOKEN": "wrong"}, "list", "refuses the token of RAY_AUTH_TOKEN"),
+    "an unknown study to extend": ({}, "extend nobody --trials 1", "there is no study 'nobody' in the cluster http://"),
     "an unknown study": ({}, "status nobody", "there is no study 'nobody' in the cluster http://"),
     "an unknown study's log": ({}, "logs nobody", "knows no study 'nobody'"),
     "a folder that is not there": ({}, "submit spec.yaml --working-dir gone", "gone: is no folder"),
