@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from olfl_ray import data
@@ -163,7 +163,7 @@ def _run(
         ledger = Ledger.load(storage)
         check_same(spec, ledger.state.spec, ledger.state.digest)
         if not retried and _nothing_to_do(spec, ledger, storage, uri):
-            return _result(spec, home, storage, ledger.state, uri, nothing_to_do=True)
+            return replace(_result(spec, home, storage, ledger.state, uri), nothing_to_do=True)
     check_trials(spec, home)
     if not begun:
         open_store(uri, spec.tracking.experiment, home.artifacts)
@@ -196,17 +196,8 @@ def _run(
             ) from None
         page = report_of(spec, ledger.state, storage, home)
         missing = sink.close({"report": page.parent}, finished=done)
-    return _result(
-        spec,
-        home,
-        storage,
-        ledger.state,
-        uri,
-        undelivered=missing,
-        problem=sink.problem,
-        finished=done,
-        stopped=stopped,
-    )
+    result = _result(spec, home, storage, ledger.state, uri)
+    return replace(result, undelivered=missing, problem=sink.problem, finished=done, stopped=stopped)
 
 
 def _take_over(
@@ -255,33 +246,13 @@ def _nothing_to_do(spec: StudySpec, ledger: Ledger, storage: Storage, uri: str) 
     return finished and not ledger.state.driving and not undelivered(storage, ledger.state, uri)
 
 
-def _result(
-    spec: StudySpec,
-    home: Home,
-    storage: Storage,
-    state: StudyState,
-    uri: str,
-    *,
-    undelivered: int = 0,
-    problem: str = "",
-    finished: bool = True,
-    stopped: bool = False,
-    nothing_to_do: bool = False,
-) -> StudyResult:
+def _result(spec: StudySpec, home: Home, storage: Storage, state: StudyState, uri: str) -> StudyResult:
+    """Of a finished study whose runs are all in MLflow."""
     page = home.report_folder(spec.name) / "index.html"
     if not page.exists():
         page = report_of(spec, state, storage, home)
     return StudyResult(
-        spec=spec,
-        state=state,
-        table=final_table(spec, state),
-        report=page,
-        tracking_uri=without_secrets(uri),
-        undelivered=undelivered,
-        problem=problem,
-        finished=finished,
-        stopped=stopped,
-        nothing_to_do=nothing_to_do,
+        spec=spec, state=state, table=final_table(spec, state), report=page, tracking_uri=without_secrets(uri)
     )
 
 
