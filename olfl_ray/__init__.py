@@ -6,12 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from olfl_ray.engine import OnlineLossLearner, meta_gradient
+    from olfl_ray.engine import OnlineLossLearner, keep_freed_memory, meta_gradient
     from olfl_ray.study import load_loss
 
-__all__ = ["OnlineLossLearner", "load_loss", "meta_gradient"]
+__all__ = ["OnlineLossLearner", "keep_freed_memory", "load_loss", "meta_gradient"]
 
-_ROOMS = {"OnlineLossLearner": "engine", "load_loss": "study", "meta_gradient": "engine"}
+_ROOMS = {
+    "OnlineLossLearner": "engine",
+    "keep_freed_memory": "engine",
+    "load_loss": "study",
+    "meta_gradient": "engine",
+}
 
 
 def __dir__() -> list[str]:

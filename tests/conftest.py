@@ -58,7 +58,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Rooms:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest rooms first, so that the two processes of `make test`, which share modules out, end together."""
+    """The longest rooms first, so that the processes of `make test`, which share modules out, end together."""
     tests = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in ("cluster", "study"))
 

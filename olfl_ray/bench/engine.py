@@ -14,7 +14,7 @@ import torch
 from olfl_ray.bench.contestants import CONTESTANTS, NETWORKS, Arena, entered
 from olfl_ray.bench.engine_document import write_document
 from olfl_ray.bench.peak import Peak, peak_memory
-from olfl_ray.engine import arithmetic
+from olfl_ray.engine import arithmetic, keep_freed_memory
 from olfl_ray.errors import SetupError, UserError
 
 __all__ = ["Row", "bench_engine"]
@@ -95,6 +95,7 @@ def bench_engine(
     rows = min(rows, 16) if quick else rows
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     with arithmetic("float32"):
         found = [row for network in networks for row in _network(network, rows, quick, device, say)]
         profiles = {} if quick else {name: profile(name, rows, device) for name in networks if name in PROFILED}

@@ -57,7 +57,8 @@ def write_document(
         "cross-entropy, of the same network. Contestants take turns in every round; `ratio` is the median over rounds of "
         "the time over the plain step's in the same round; the spread is half the distance between quartiles. Memory is "
         "the peak above what was there before the first of two steps, in a fresh process each: of tensors (what PyTorch's "
-        "allocator hands out, to the byte; the memory ratio is of these), and of the process (resident). The error is the "
+        "allocator hands out, to the byte; the memory ratio is of these), and of the process (resident). On a CPU every "
+        "contestant's process keeps the memory that it frees, as trials do (`keep_freed_memory`). The error is the "
         f"gradient's relative distance from float64 reverse over reverse, on 8 rows. Arithmetic's limit for the ratio is 8/3 = "
         f"{LIMIT:.2f}, or less where the first layer weighs much: its input needs no gradient.",
         "",

@@ -92,6 +92,9 @@ def _on_device(start: Callable[[], Callable[[], object]]) -> int:
 
 def _measure(network: str, rows: int, contestant: str, device: str, kind: str) -> int:
     from olfl_ray.bench.contestants import CONTESTANTS, Arena
+    from olfl_ray.engine import keep_freed_memory
+
+    keep_freed_memory()
 
     def start(network: str = network, rows: int = rows) -> Callable[[], object]:
         return CONTESTANTS[contestant].start(Arena(network, rows, device=device))

@@ -5,6 +5,7 @@ from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.exact import exact
 from olfl_ray.engine.finite_difference import finite_difference
 from olfl_ray.engine.graphed import Graphed, clone_state, copy_state
+from olfl_ray.engine.heap import keep_freed_memory
 from olfl_ray.engine.learner import OnlineLossLearner, meta_gradient
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
 from olfl_ray.engine.problem import Batch, Problem
@@ -46,6 +47,7 @@ __all__ = [
     "exact",
     "finite_difference",
     "init_step",
+    "keep_freed_memory",
     "meta_gradient",
     "meta_optimizer",
     "online_lr_step",

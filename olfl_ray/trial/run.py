@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from olfl_ray import data
-from olfl_ray.engine import LearnerState, arithmetic
+from olfl_ray.engine import LearnerState, arithmetic, keep_freed_memory
 from olfl_ray.losses import dump_loss
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
@@ -62,7 +62,7 @@ class Progress:
 def run(
     config: TrialConfig, place: Place, state: TrialState | None = None, phi_cache: PhiCache | None = None
 ) -> Iterator[Progress]:
-    """Run a trial, all replicates in lockstep.
+    """Run a trial, all replicates in lockstep. From its first step the process keeps the memory that it frees.
 
     Args:
         config: Settings.
@@ -86,6 +86,7 @@ def run(
                 ReplicateState(learner=replicate.start, rng=_fresh_rng(replicate)) for replicate in replicates
             ),
         )
+    keep_freed_memory()
     steppers = [Stepper(config, replicate, in_place=_device(replicate).type == "cuda") for replicate in replicates]
     for progress in _initialise(config, replicates, steppers, state, phi_cache):
         state = progress.state
