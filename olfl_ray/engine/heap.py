@@ -7,6 +7,7 @@ next one, page by page: a sixth of an online step's time on a CPU, once activati
 from __future__ import annotations
 
 import ctypes
+import sys
 
 __all__ = ["keep_freed_memory"]
 
@@ -20,7 +21,7 @@ def keep_freed_memory() -> None:
 
     Its resident size then stays near its peak. For processes whose work is to train; call it before the first step.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, NEVER)
