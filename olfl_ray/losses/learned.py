@@ -97,7 +97,7 @@ class LearnedLoss(nn.Module):
         """Mean over the batch of the reduced elementwise loss.
 
         Args:
-            outputs_BC: Raw outputs (logits) of the base learner.
+            outputs_BC: Raw outputs (logits) of the base learner; more dimensions before the last count as batch.
             targets: Class indices (B,) for classification, targets (B, C) for regression.
         """
         if self.kind == "classification":
@@ -138,7 +138,8 @@ class LearnedLoss(nn.Module):
         loss_N, slope_N, along_phi = pair_slopes(
             weights, biases, activations, targets.reshape(-1), inputs_BC.reshape(-1)
         )
-        scale = 1 / len(outputs_BC) / (outputs_BC[0].numel() if self.reduction == "mean" else 1)
+        outputs = outputs_BC.shape[-1]
+        scale = 1 / (outputs_BC.numel() // outputs) / (outputs if self.reduction == "mean" else 1)
         classifies = self.kind == "classification"
         slope_BC = slope_N.reshape(outputs_BC.shape).mul(scale)
         df_BC = _through_softmax(inputs_BC, slope_BC) if classifies else slope_BC
