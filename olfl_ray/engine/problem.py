@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from olfl_ray.engine.arithmetic import Precision, autocast
 from olfl_ray.engine.calling import Stateless
 from olfl_ray.engine.optimizers import Optimizer, Params
+from olfl_ray.errors import SpecError
 
 __all__ = ["Batch", "Problem", "leaves"]
 
@@ -31,7 +32,8 @@ class Problem:
         base_loss: What theta is trained on when there is no learned loss (the task loss, perhaps smoothed).
         optimizer: Base optimizer.
         draws_random: Whether a forward pass draws random numbers (dropout).
-        precision: Of the base learner's passes. Outputs, losses, gradients and updates keep the inputs' own.
+        precision: Of the base learner's passes. Outputs, losses, gradients and updates keep the inputs' own, or
+            theta's where the inputs are integers.
     """
 
     module: nn.Module
@@ -86,14 +88,14 @@ class Problem:
         updated = {name: value.clone() for name, value in buffers.items()}
         with autocast(self.precision, x.device):
             outputs, live = self._f.call_and_collect({**theta, **updated}, x)
-        return outputs.to(x.dtype), live
+        return _typed(outputs, theta, x), live
 
     def quiet_forward(self, theta: Params, buffers: Params, x: Tensor) -> Tensor:
         """f_theta(x) in train mode with batch statistics of its own; buffers stay as they are."""
         copies = {name: value.clone() for name, value in buffers.items()}
         with self._f.quiet(), autocast(self.precision, x.device):
             outputs = self._f({**theta, **copies}, x)
-        return outputs.to(x.dtype)
+        return _typed(outputs, theta, x)
 
     @torch.no_grad()
     def predict(self, theta: Params, buffers: Params, x: Tensor, chunk: int = 2048) -> Tensor:
@@ -102,7 +104,7 @@ class Problem:
         self.module.eval()
         try:
             with autocast(self.precision, x.device):
-                parts = [self._f(tensors, part).to(x.dtype) for part in x.split(chunk)]
+                parts = [_typed(self._f(tensors, part), theta, part) for part in x.split(chunk)]
         finally:
             self.module.train()
         return torch.cat(parts)
@@ -127,6 +129,14 @@ class Problem:
 def leaves(tensors: Params) -> dict[str, Tensor]:
     """The same values as leaves of a new graph."""
     return {name: value.detach().requires_grad_() for name, value in tensors.items()}
+
+
+def _typed(outputs: Tensor, theta: Params, x: Tensor) -> Tensor:
+    """Outputs in the inputs' floating type; integers (token ids, bytes of images) have none, there theta's holds."""
+    if not isinstance(outputs, Tensor):
+        raise SpecError("module", f"gives a {type(outputs).__name__}, but must give one tensor; return the outputs alone")
+    kinds = [x.dtype] if x.is_floating_point() else [value.dtype for value in theta.values()]
+    return outputs.to(next((kind for kind in kinds if kind.is_floating_point), outputs.dtype))
 
 
 def _grads(value: Tensor, of: Params, seed: Tensor) -> dict[str, Tensor]:
