@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -13,14 +14,25 @@ from olfl_ray.analysis.canvas import as_svg
 from olfl_ray.ledger import StudyState
 from olfl_ray.paper import phenomena, pictures
 from olfl_ray.paper.results import Method, Result, classes_of, collect, learns, read_results, write_result
-from olfl_ray.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE, Card, Scale, Settings, read_cards, study_name
-from olfl_ray.paper.verdicts import CLAIM, Comparison, compare, verdict
+from olfl_ray.paper.rows import (
+    BASELINE,
+    METHODS,
+    OFFLINE,
+    ONLINE,
+    Card,
+    Scale,
+    Settings,
+    read_cards,
+    study_name,
+    study_of,
+)
+from olfl_ray.paper.verdicts import CLAIM, Comparison, Comparisons, compare, verdict
 from olfl_ray.spec import StudySpec
 from olfl_ray.trial import find_sequence
 
 __all__ = ["write_table"]
 
-Found = Mapping[str, Mapping[str, Comparison]]
+Found = Mapping[str, Comparisons]
 
 HEAD = """# The paper's claim, row by row
 
@@ -32,27 +44,31 @@ a diverse range of architectures and data sets. Written by `olfl paper table` fr
 METHOD = """## How it is measured
 
 - **A row is a study.** All methods of a row have the same seeds, and of each seed the same split, initial weights and
-  batches (of *train + meta rows* the batches come from more rows). Each is run on n fresh seeds that no search saw; the
-  test split is touched by these runs alone, once each, with the weights of the best evaluation on the selection split.
+  batches (of *train + meta rows* the batches come from more rows). Each is run on n fresh seeds that no search saw. The test
+  split is the same rows for all seeds: intervals are over splits of the other rows, weights and batches, not over test rows.
+  It is touched by these runs alone, once each, with the weights of the best evaluation on the selection split.
 - **Fixed** settings are the recipe of `sweeps/paper`; **tuned** ones come from a search on the selection split, with the
-  same number of trials and the same pruning for each method.
-- **Further judges.** *Task loss, train + meta rows*: trained on the rows, too, that learned losses are fitted on. *Task
-  loss, same compute*: as many more steps as online takes longer, initialisation included. *Online learning rate*: a scalar
-  in the learned loss's place.
-- **Statistics.** Mean ± standard deviation; online minus the other method, paired by seed, with Student's 95 % interval and
-  t-test. The t-test, since differences of errors averaged over a test split are near normal, and since a rank test of 10
-  pairs can hardly pass a correction over rows; the exact test by sign flips stands beside it and supposes no distribution.
-  Holm's correction runs over all rows at the same kind of settings: one family for the claim (task loss, offline), one for
-  the further methods; the differences to the task loss are not corrected. *detectable*: the smallest true difference that n
-  seeds find with power 0.8 at level 0.05.
-- **The claim** holds in a row where online is better than both at level 0.05 after the correction, is contradicted where it
-  is worse than one of them, else it is not shown. Seeds that diverged or failed have no error and are counted; where online
-  lost one, the claim is not shown.
+  same number of trials and the same pruner for each method. Methods have more settings than one another: the task loss has
+  its learning rate, offline two more, online three more.
+- **Offline (ML3)** is ML3's algorithm with AdaLFL's loss network: the initial loss of online, frozen.
+- **Further judges.** *Task loss, train + meta rows*: trained on the meta rows, too, which learned losses see (where a row's
+  `meta.batch` is train, they do not, and it has more rows than they). *Task loss, same compute*: as many more steps as
+  online takes longer, initialisation included; how many is in the table, and what a step took beside it. *Online learning
+  rate*: a scalar in the learned loss's place, from the recipe's learning rate on.
+- **Statistics.** Mean ± standard deviation; a method minus another, paired by seed, with Student's 95 % interval and t-test;
+  the exact test by sign flips, which supposes no distribution, stands beside it. Holm's correction runs over all rows at the
+  same kind of settings: one family for the claim (online − task loss, online − offline, offline − task loss), one for online
+  against the further methods. Intervals are not corrected, so one may leave out 0 where p does not pass; nor is *detectable*,
+  the smallest true difference that n seeds find with power 0.8 at level 0.05.
+- **The claim** holds in a row where online is better than the task loss and than offline at level 0.05 after the correction,
+  is contradicted where it is worse than one of them, else it is not shown. Seeds that diverged or failed have no error and
+  are counted; where online lost one, the claim is not shown. A row whose seeds have not all been run is incomplete.
 - **Errors** are error rates; of regressions, root mean squared errors in the target's own units.
 - **Steps to the baseline's error**: median over seeds of the first evaluation whose selection error is at most the task
-  loss's last one with that seed; in brackets, how many seeds got there.
-- **Effective learning rate**: with which the task loss would step as far: the learning rate times the norm of the gradient
-  that theta follows over that of the task loss's; at the first and the last record.
+  loss's least one with that seed; in brackets, how many seeds got there.
+- **Effective learning rate**: the learning rate times the norm of the gradient that theta follows over that of the task
+  loss's, at the first and the last record: with SGD, the rate at which the task loss would step as far. With Adam, which
+  scales gradients itself, it says nothing, and is left out.
 - **Implicit smoothing**: label smoothing whose loss is least at the same probability of the true class, median over seeds;
   0: least at 1, as cross-entropy.
 - **Times** are those of each method's fastest record, evaluations included, initialisation not: other work on the machine
@@ -76,24 +92,35 @@ def write_table(docs: Path, *, folder: Path, home: study.Home) -> Path:
     for place in (drawn, kept):
         place.mkdir(parents=True, exist_ok=True)
     here = home.names()
-    order: dict[str, int] = {}
-    for row in cards:
+    order: list[str] = []
+    for row, card in cards.items():
         for settings in get_args(Settings):
             for scale in get_args(Scale):
                 name = study_name(row, settings, scale)
-                order[name] = len(order)
+                order.append(name)
                 if name in here:
-                    _gather(row, settings, scale, name, home, drawn, kept)
-    results = sorted((one for one in read_results(kept) if one.study in order), key=lambda one: order[one.study])
+                    _gather(row, card, settings, scale, name, home, drawn, kept)
+    found = {result.study: result for result in read_results(kept)}
+    whole = {(result.row, result.settings) for result in found.values() if result.scale == "full"}
+    results = [  # a short run stands in until its row is run at full scale
+        found[name]
+        for name in order
+        if name in found and (found[name].scale == "full" or (found[name].row, found[name].settings) not in whole)
+    ]
+    recipes = {
+        one.study: study_of(one.row, folder=folder, settings=one.settings, scale=one.scale).digest for one in results
+    }
     page = docs / "paper.md"
-    page.write_text("\n".join(_page(cards, results, drawn)), encoding="utf-8")
+    page.write_text("\n".join(_page(cards, results, recipes, drawn)), encoding="utf-8")
     return page
 
 
-def _gather(row: str, settings: Settings, scale: Scale, name: str, home: study.Home, drawn: Path, kept: Path) -> None:
+def _gather(
+    row: str, card: Card, settings: Settings, scale: Scale, name: str, home: study.Home, drawn: Path, kept: Path
+) -> None:
     """Keep the results of a study here and draw its pictures, if a method has results."""
     spec, state = study.spec_of(name, home=home), study.status(name, home=home)
-    result = collect(row, settings, scale, spec, state, home)
+    result = collect(row, settings, scale, spec, state, home, claim=card.claim)
     if not any(method.errors for method in result.methods):
         return
     write_result(result, kept)
@@ -112,7 +139,9 @@ def _pictures(spec: StudySpec, state: StudyState, home: study.Home) -> Iterator[
         yield "losses", as_svg(pictures.learned_losses(sequences, classes_of(spec, home)))
 
 
-def _page(cards: Mapping[str, Card], results: Sequence[Result], drawn: Path) -> Iterator[str]:
+def _page(
+    cards: Mapping[str, Card], results: Sequence[Result], recipes: Mapping[str, str], drawn: Path
+) -> Iterator[str]:
     found = compare(results)
     yield HEAD
     for settings in get_args(Settings):
@@ -127,7 +156,7 @@ def _page(cards: Mapping[str, Card], results: Sequence[Result], drawn: Path) -> 
             yield ""
         own = [result for result in results if result.row == row]
         for result in own:
-            yield from _detail(result, found[result.study], drawn)
+            yield from _detail(result, found[result.study], recipes, drawn)
         if not own:
             yield "Not run.\n"
 
@@ -137,68 +166,76 @@ def _summary(
 ) -> Iterator[str]:
     yield f"## {settings.capitalize()} settings\n"
     verdicts = {result.study: verdict(result, found[result.study]) for result in results}
-    counts = {
-        word: sum(one.startswith(word) for one in verdicts.values()) for word in ("holds", "contradicted", "not shown")
-    }
-    told = ", ".join(f"{word} in {count}" for word, count in counts.items())
-    yield f"Rows run: {len(results)}. The claim: {told}.\n"
-    yield "| row | scale, steps | n | task loss | offline | online | online − task loss | online − offline | claim |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    for scale in get_args(Scale):
+        told = [verdicts[result.study] for result in results if result.scale == scale and result.claim]
+        counts = {
+            word: sum(one.startswith(word) for one in told)
+            for word in ("holds", "contradicted", "not shown", "incomplete")
+        }
+        said = ", ".join(f"{word} in {count}" for word, count in counts.items())
+        yield f"Rows run at {scale} scale: {len(told)}. The claim: {said}.\n"
+    differences = " | ".join(f"{METHODS[arm]} − {METHODS[other]}" for arm, other in CLAIM)
+    yield f"| row | scale, steps | n | task loss | offline | online | {differences} | claim |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for row, card in cards.items():
         own = [result for result in results if result.row == row]
         for result in own:
             errors = [_error(result.method(arm)) for arm in (BASELINE, OFFLINE, ONLINE)]
-            differences = [_difference(found[result.study].get(arm)) for arm in CLAIM]
+            compared = [_difference(found[result.study].get(pair)) for pair in CLAIM]
             steps = next((method.steps for method in result.methods if method.arm == ONLINE), 0)
-            scale = f"{result.scale}, {steps:,}"
-            yield _line(card.title, scale, _count(result.method(ONLINE)), *errors, *differences, verdicts[result.study])
+            size = f"{result.scale}, {steps:,}"
+            yield _line(card.title, size, _count(result.method(ONLINE)), *errors, *compared, verdicts[result.study])
         if not own:
-            yield _line(card.title, "not run", *[""] * 7)
+            yield _line(card.title, "not run", *[""] * 8)
     yield "\nDifferences with 95 % intervals; p is Holm's.\n"
-    compared = [
-        (f"{cards[result.row].title}{', short' if result.scale == 'short' else ''}", found[result.study][arm])
+    shown = [
+        (f"{cards[result.row].title}{', short' if result.scale == 'short' else ''}", pair, found[result.study][pair])
         for result in results
-        for arm in CLAIM
-        if arm in found[result.study]
+        for pair in CLAIM
+        if pair in found[result.study]
     ]
-    if compared:
+    if shown:
         name = f"paper-forest-{settings}.svg"
-        (drawn / name).write_text(as_svg(pictures.forest(compared)), encoding="utf-8")
+        (drawn / name).write_text(as_svg(pictures.forest(shown)), encoding="utf-8")
         yield f"![Paired differences at {settings} settings](pictures/{name})\n"
 
 
-def _detail(result: Result, found: Mapping[str, Comparison], drawn: Path) -> Iterator[str]:
-    errors = {method.arm: mean(list(method.errors.values())) for method in result.methods if method.errors}
+def _detail(result: Result, found: Comparisons, recipes: Mapping[str, str], drawn: Path) -> Iterator[str]:
+    errors = {
+        method.arm: mean(list(method.errors.values()))
+        for method in result.methods
+        if len(method.errors) == result.seeds
+    }
     ranking = " < ".join(METHODS.get(arm, arm) for arm in sorted(errors, key=lambda arm: errors[arm]))
     trials = max(sum(method.trials.values()) for method in result.methods)
     search = f"{trials} search trials a method" if result.settings == "tuned" else "nothing searched"
     yield f"**{result.settings.capitalize()} settings, {result.scale} scale** ({search}; digest {result.digest[:12]}). "
-    yield f"Claim: {verdict(result, found)}. Errors in order: {ranking}.\n"
+    if recipes[result.study] != result.digest:
+        yield "The recipe has changed since this run. "
+    yield f"Claim: {verdict(result, found)}. Errors in order, of methods with all seeds: {ranking or 'none'}.\n"
     yield from _comparisons(result, found)
     yield ""
     yield from _phenomena(result)
     yield ""
-    found_settings = [
-        f"{METHODS.get(method.arm, method.arm)}: "
-        + ", ".join(f"`{field}` {_short(value)}" for field, value in sorted(method.settings.items()))
-        for method in result.methods
-        if method.settings
-    ]
-    if found_settings:
-        yield "Found by the search: " + "; ".join(found_settings) + ".\n"
+    yield f"{'Found by the search' if result.settings == 'tuned' else 'The recipe'}:\n"
+    for method in result.methods:
+        told = ", ".join(f"`{field}` {_short(value)}" for field, value in sorted(method.settings.items()))
+        ends = ", ".join(f"{count} {state}" for state, count in sorted(method.trials.items()))
+        yield f"- {METHODS.get(method.arm, method.arm)}: {told} (search trials: {ends or 'none'})"
+    yield ""
     yield f"Machine: {'; '.join(map(str, result.machines)) or 'not noted'}.\n"
     for kind, text in (("training", "Training"), ("losses", "Learned losses, early and late")):
         if (drawn / f"{result.study}-{kind}.svg").exists():
             yield f"![{text}](pictures/{result.study}-{kind}.svg)\n"
 
 
-def _comparisons(result: Result, found: Mapping[str, Comparison]) -> Iterator[str]:
+def _comparisons(result: Result, found: Comparisons) -> Iterator[str]:
     yield "| method | test error | n | it − task loss | online − it | % | p | p, sign flips | p, Holm | detectable |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     baseline = result.method(BASELINE)
     for method in result.methods:
         name = METHODS.get(method.arm, method.arm)
-        one = found.get(method.arm)
+        one = found.get((ONLINE, method.arm))
         gain = paired(BASELINE, method.errors, baseline.errors) if baseline not in (None, method) else None
         first = name, _error(method), _count(method), _interval(gain) if gain is not None else ""
         if one is None:
@@ -206,10 +243,10 @@ def _comparisons(result: Result, found: Mapping[str, Comparison]) -> Iterator[st
             continue
         yield _line(
             *first,
-            _interval(one),
-            f"{100 * one.mean / one.level:+.1f}",
-            *(f"{p:.2g}" for p in (one.p, one.flips, one.holm)),
-            f"{one.detectable:.2g}",
+            _interval(one.difference),
+            f"{100 * one.difference.mean / one.level:+.1f}",
+            *(f"{p:.2g}" for p in (one.difference.p, one.flips, one.holm)),
+            f"{one.difference.detectable:.2g}",
         )
 
 
@@ -242,6 +279,8 @@ def _error(method: Method | None) -> str:
 def _count(method: Method | None) -> str:
     if method is None:
         return "–"
+    if method.unrunnable:
+        return f"0 (search trials: {', '.join(method.trials)})"
     lost = ", ".join(f"{count} {state}" for state, count in sorted(method.lost.items()))
     return f"{len(method.errors)}" + (f" ({lost})" if lost else "")
 
@@ -249,16 +288,21 @@ def _count(method: Method | None) -> str:
 def _difference(one: Comparison | None) -> str:
     if one is None:
         return "–"
-    return f"{_interval(one)}, p {one.holm:.2g}"
+    return f"{_interval(one.difference)}, p {one.holm:.2g}"
 
 
-def _interval(one: Comparison | Difference) -> str:
+def _interval(one: Difference) -> str:
     return f"{one.mean:+.3g} [{one.low:+.3g}, {one.high:+.3g}]"
 
 
 def _reached(method: Method) -> str:
-    steps = [step for step in method.reached.values() if step is not None]
-    return f"{median(steps):,.0f} ({len(steps)} of {len(method.reached)})" if steps else f"0 of {len(method.reached)}"
+    """The median over all seeds; those that never got there count as later than any that did."""
+    steps = sorted(math.inf if step is None else step for step in method.reached.values())
+    there = sum(map(math.isfinite, steps))
+    if not there:
+        return f"never ({there} of {len(steps)})" if steps else ""
+    middle = median(steps)
+    return (f"{middle:,.0f}" if math.isfinite(middle) else "not by half") + f" ({there} of {len(steps)})"
 
 
 def _time(method: Method, baseline: Method | None) -> str:

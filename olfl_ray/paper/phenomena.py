@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -34,14 +35,14 @@ def curves_of(storage: Storage, trial: TrialState) -> Curves:
     }
 
 
-def steps_to_reach(curves: Curves, level: float) -> int | None:
-    """Base steps until the error on the selection split is first at most `level`; None: never."""
-    errors = curves.get(names.SELECTION_ERROR, {})
+def steps_to_reach(curves: Curves, level: float, metric: str = names.SELECTION_ERROR) -> int | None:
+    """Base steps until a metric is first at most `level`; None: never."""
+    errors = curves.get(metric, {})
     return next((step for step, error in errors.items() if error <= level), None)
 
 
 def effective_rate(curves: Curves) -> dict[int, float]:
-    """Learning rate with which the task loss would step as far: lr |grad of what trains theta| / |grad of the task loss|."""
+    """lr |grad of what trains theta| / |grad of the task loss|: with SGD, the rate at which the task loss steps as far."""
     rates = curves.get(names.TRAIN_LR, {})
     own, task = curves.get(names.TRAIN_GRAD_NORM, {}), curves.get(names.TRAIN_TASK_GRAD_NORM, {})
     return {step: rate * own[step] / task[step] for step, rate in rates.items() if task.get(step, 0.0) > 0}
@@ -67,7 +68,7 @@ def smoothing(loss: LearnedLoss, classes: int) -> float:
 
     Cross-entropy with smoothing e is least at p* = 1 - e (C - 1) / C.
     """
-    # Even in the logit, from chance to where float32 still tells p from 1.
-    p_P = torch.sigmoid(torch.linspace(-math.log(classes - 1), 11.5, 4001, dtype=torch.float64)).to(torch.float32)
-    best = int(along(loss, classes, p_P).argmin())
+    # In float64, even in the logit from chance to 1e-5 below 1: in float32, losses of neighbours near 1 are equal.
+    p_P = torch.sigmoid(torch.linspace(-math.log(classes - 1), 11.5, 4001, dtype=torch.float64))
+    best = int(along(copy.deepcopy(loss).double(), classes, p_P).argmin())
     return 0.0 if best == len(p_P) - 1 else (1 - p_P[best].item()) * classes / (classes - 1)

@@ -25,30 +25,29 @@ DRAWN = (BASELINE, OFFLINE, ONLINE, "online_lr")
 """Arms whose training is drawn."""
 
 
-def forest(comparisons: Sequence[tuple[str, Comparison]]) -> Figure:
+def forest(comparisons: Sequence[tuple[str, tuple[str, str], Comparison]]) -> Figure:
     """Mean paired difference and its 95 % interval, in percent of the other method's error; filled: p below 0.05 by Holm.
 
     Args:
-        comparisons: Label of the row, and online against another method there.
+        comparisons: Label of the row, the two methods, and the first against the second.
     """
-    labels = list(dict.fromkeys(label for label, _ in comparisons))
-    figure, ((axes,),) = grid(1, 1, width=7.5, height=1.2 + 0.42 * len(labels))
-    others = list(dict.fromkeys(found.other for _, found in comparisons))
-    for place, other in enumerate(others):
+    labels = list(dict.fromkeys(label for label, _, _ in comparisons))
+    figure, ((axes,),) = grid(1, 1, width=7.5, height=1.2 + 0.5 * len(labels))
+    pairs = list(dict.fromkeys(pair for _, pair, _ in comparisons))
+    for place, pair in enumerate(pairs):
         color = style(place)[0]
-        for label, found in comparisons:
-            if found.other != other:
-                continue
-            height = -labels.index(label) - 0.22 * (place - (len(others) - 1) / 2)
-            low, middle, high = (100 * part / found.level for part in (found.low, found.mean, found.high))
+        for label, _, found in (one for one in comparisons if one[1] == pair):
+            height = -labels.index(label) - 0.22 * (place - (len(pairs) - 1) / 2)
+            gain = found.difference
+            low, middle, high = (100 * part / found.level for part in (gain.low, gain.mean, gain.high))
             axes.plot([low, high], [height, height], color=color, linewidth=1.6)
             face = color if found.holm < 0.05 else "white"
             axes.plot([middle], [height], "o", color=color, markerfacecolor=face, markersize=6)
-        axes.plot([], [], "o-", color=color, label=f"online − {METHODS.get(other, other)}")
+        axes.plot([], [], "o-", color=color, label=" − ".join(METHODS.get(arm, arm) for arm in pair))
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks([-index for index in range(len(labels))], labels)
     axes.set(
-        xlabel="difference of test errors, % of the other method's; left of 0 online errs less",
+        xlabel="difference of test errors, % of the second method's; left of 0 the first errs less",
         ylim=(-len(labels) + 0.4, 0.6),
     )
     axes.grid(visible=False, axis="y")

@@ -16,7 +16,7 @@ from olfl_ray.paper.machine import Machine, machines_of
 from olfl_ray.paper.phenomena import Curves
 from olfl_ray.paper.rows import BASELINE, Scale, Settings
 from olfl_ray.records import names
-from olfl_ray.spec import Strict, StudySpec
+from olfl_ray.spec import Strict, StudySpec, TrialConfig, trial_config
 from olfl_ray.study.home import data_root
 from olfl_ray.trial import find_loss
 
@@ -29,7 +29,7 @@ class Method(Strict):
     arm: str
     """Name of the arm."""
     settings: dict[str, Any]
-    """What its search found: field -> value."""
+    """What it was run with, of what its search may choose: field -> value."""
     trials: dict[str, int]
     """Search trials by state."""
     errors: dict[str, float]
@@ -39,13 +39,19 @@ class Method(Strict):
     steps: int
     """Base steps of a trial."""
     reached: dict[str, int | None]
-    """By fresh seed: base steps until the baseline's last selection error; null: never, or no baseline there."""
+    """By fresh seed: base steps until the baseline's least selection error; null: never, or no baseline there."""
     step_ms: float | None
     """Milliseconds of a base step in the fastest record."""
     smoothing: list[float]
     """Implicit label smoothing of the loss that each fresh seed ended with; empty where nothing is learned."""
     rate: tuple[float, float] | None
-    """Effective learning rate at the first and the last record, median over fresh seeds."""
+    """Effective learning rate at the first and the last record, median over fresh seeds; null with Adam, too."""
+
+    @property
+    def unrunnable(self) -> bool:
+        """Whether no search trial finished, so that there is nothing to run on fresh seeds."""
+        ends = ("pruned", "diverged", "failed")
+        return bool(self.trials) and set(self.trials) <= set(ends)
 
 
 class Result(Strict):
@@ -58,8 +64,8 @@ class Result(Strict):
     """Name of the study."""
     digest: str
     """Digest of what affects its results."""
-    metric: str
-    """Metric of the test split that the methods are compared by."""
+    claim: bool = True
+    """Whether the row is one of those that the claim is judged by."""
     seeds: int
     """Fresh seeds that were asked for."""
     machines: list[Machine]
@@ -72,19 +78,41 @@ class Result(Strict):
         return next((one for one in self.methods if one.arm == arm), None)
 
 
-def collect(row: str, settings: Settings, scale: Scale, spec: StudySpec, state: StudyState, home: study.Home) -> Result:
-    """Read what a study here found, as far as it is."""
+def collect(
+    row: str,
+    settings: Settings,
+    scale: Scale,
+    spec: StudySpec,
+    state: StudyState,
+    home: study.Home,
+    *,
+    claim: bool = True,
+) -> Result:
+    """Read what a study here found, as far as it is.
+
+    Args:
+        row: Name of the row.
+        settings: Its kind of settings.
+        scale: Its scale.
+        spec: The study.
+        state: Its trials.
+        home: The home folder that it is in.
+        claim: Whether the claim is judged by the row.
+    """
     storage = home.storage(spec.name)
     classes = classes_of(spec, home)
-    metric = names.TEST_RMSE if classes is None else names.TEST_ERROR
+    # In the target's own units: scaled ones differ where a method's scalers see more rows.
+    metric, selection = (
+        (names.TEST_RMSE, names.SELECTION_RMSE) if classes is None else (names.TEST_ERROR, names.SELECTION_ERROR)
+    )
     curves = {
         arm: {trial.seeds[0]: phenomena.curves_of(storage, trial) for trial in confirmed(spec, state, arm)}
         for arm in spec.arms
     }
     levels = {
-        seed: errors[max(errors)]
+        seed: min(errors.values())
         for seed, found in curves.get(BASELINE, {}).items()
-        if (errors := found.get(names.SELECTION_ERROR))
+        if (errors := found.get(selection))
     }
     return Result(
         row=row,
@@ -92,10 +120,10 @@ def collect(row: str, settings: Settings, scale: Scale, spec: StudySpec, state: 
         scale=scale,
         study=spec.name,
         digest=state.digest,
-        metric=metric,
+        claim=claim,
         seeds=spec.confirm.seeds,
         machines=machines_of(storage),
-        methods=[_method(spec, state, home, arm, metric, classes, curves[arm], levels) for arm in spec.arms],
+        methods=[_method(spec, state, home, arm, metric, selection, classes, curves[arm], levels) for arm in spec.arms],
     )
 
 
@@ -117,6 +145,7 @@ def _method(
     home: study.Home,
     arm: str,
     metric: str,
+    selection: str,
     classes: int | None,
     curves: dict[int, Curves],
     levels: dict[int, float],
@@ -127,21 +156,36 @@ def _method(
     if classes is not None and learns(spec, arm):
         sources = [f"{spec.name}/{trial.id}" for trial in confirmed(spec, state, arm)]
         smoothing = [phenomena.smoothing(find_loss(source, home.studies), classes) for source in sources]
+    params = {} if best is None else dict(best.params)
+    config = trial_config(spec, arm, params, seeds=(spec.seed,))
     return Method(
         arm=arm,
-        settings={} if best is None else dict(best.params),
+        settings={**_recipe(config), **params},
         trials=dict(Counter(trial.state for trial in state.search_trials(arm))),
         errors={str(seed): error for seed, error in values_on_test(spec, state, arm, metric).items()},
         lost=dict(Counter(trial.state for trial in confirming if trial.state in ("diverged", "failed"))),
-        steps=spec.arms[arm].set.get("learner.steps", spec.learner.steps),
+        steps=config.learner.steps,
         reached={
-            str(seed): phenomena.steps_to_reach(found, levels[seed]) if seed in levels else None
+            str(seed): phenomena.steps_to_reach(found, levels[seed], selection) if seed in levels else None
             for seed, found in curves.items()
         },
         step_ms=phenomena.step_ms(list(curves.values())),
         smoothing=smoothing,
-        rate=_ends([phenomena.effective_rate(found) for found in curves.values()]),
+        rate=_ends([phenomena.effective_rate(found) for found in curves.values()])
+        if config.learner.optimizer.name == "sgd"
+        else None,
     )
+
+
+def _recipe(config: TrialConfig) -> dict[str, Any]:
+    """What decides how a method does, by the fields' names."""
+    method, loss = config.learner.method, config.loss
+    found: dict[str, Any] = {"learner.optimizer.lr": config.learner.optimizer.lr}
+    if method in ("offline", "online") and loss.from_ is None:
+        found["meta.init_steps"] = config.meta.init_steps
+    if method in ("online", "online_lr"):
+        found["meta.eta_online"] = config.meta.eta_online
+    return found
 
 
 def _ends(rates: Sequence[dict[int, float]]) -> tuple[float, float] | None:

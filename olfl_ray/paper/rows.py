@@ -37,6 +37,8 @@ METHODS: dict[str, str] = {
     BASELINE: "task loss",
     OFFLINE: "offline (ML3)",
     ONLINE: "online (AdaLFL)",
+    "from_mlp": "offline, on the MLP's last loss",
+    "replay_mlp": "offline, on the MLP's losses in turn",
     "online_lr": "online learning rate",
     "label_smoothing": "label smoothing",
     "focal": "focal loss",
@@ -54,6 +56,8 @@ class Card(Strict):
     """Its name in the document: data set and base learner."""
     short: dict[str, Any] = Field(default_factory=dict)
     """What `--scale short` changes, merged into the study."""
+    claim: bool = True
+    """Whether the claim is judged by it."""
     notes: list[str] = Field(default_factory=list)
     """What was tried, and what a reader must know; printed in the document."""
 

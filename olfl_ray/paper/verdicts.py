@@ -1,47 +1,38 @@
-"""Online against each other method, paired by seed and corrected over rows; and whether the claim holds in a row."""
+"""Which method errs less, paired by seed and corrected over rows; and whether the claim holds in a row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from olfl_ray.analysis import holm, mean, paired, sign_flips
-from olfl_ray.paper.results import Result
-from olfl_ray.paper.rows import BASELINE, OFFLINE, ONLINE
+from olfl_ray.analysis import Difference, holm, mean, paired, sign_flips
+from olfl_ray.paper.results import Method, Result
+from olfl_ray.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE
 
-__all__ = ["CLAIM", "Comparison", "compare", "verdict"]
+__all__ = ["CLAIM", "JUDGES", "Comparison", "Comparisons", "compare", "verdict"]
 
-CLAIM = (BASELINE, OFFLINE)
-"""The methods that the claim says online beats."""
+CLAIM = ((ONLINE, BASELINE), (ONLINE, OFFLINE), (OFFLINE, BASELINE))
+"""The pairs that the claim orders: the first of each is said to err less. The claim holds or falls with online's two."""
+
+JUDGES = ("more_data", "same_compute")
+"""Methods that tell what online's gain is worth: the task loss with what online had."""
 
 LEVEL = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Test errors of online minus another method's, on the fresh seeds that both finished.
+    """Test errors of a method minus another's, on the fresh seeds that both finished.
 
     Args:
-        other: The other arm.
-        n: Those seeds.
         level: Mean error of the other method on them.
-        mean: Mean difference; below 0 online errs less.
-        low: Lower end of its 95 % confidence interval (Student's t).
-        high: Its upper end.
-        detectable: Smallest true difference found with power 0.8 at level 0.05, uncorrected.
-        p: Two-sided p value of the paired t-test.
-        flips: Of the exact test by sign flips, which supposes no normal distribution.
-        holm: p, corrected by Holm over the family.
+        difference: Of the errors, paired by seed.
+        flips: p value of the exact test by sign flips, which supposes no normal distribution.
+        holm: p value of the paired t-test, corrected by Holm over the family.
     """
 
-    other: str
-    n: int
     level: float
-    mean: float
-    low: float
-    high: float
-    detectable: float
-    p: float
+    difference: Difference
     flips: float
     holm: float
 
@@ -50,58 +41,84 @@ class Comparison:
         """better, worse, or no difference, at level 0.05 after the correction."""
         if self.holm >= LEVEL:
             return "no difference"
-        return "better" if self.mean < 0 else "worse"
+        return "better" if self.difference.mean < 0 else "worse"
 
 
-def compare(results: Sequence[Result]) -> dict[str, dict[str, Comparison]]:
-    """Study -> other arm -> online against it.
+Comparisons = Mapping[tuple[str, str], Comparison]
+"""(method, the other) -> the first against the second."""
 
-    For each kind of settings there are two families of tests: those of the claim (the task loss, offline) over all rows,
-    and those of the further methods over all rows.
+
+def compare(results: Sequence[Result]) -> dict[str, Comparisons]:
+    """Study -> its comparisons: the pairs of the claim, and online against each further method.
+
+    For each kind of settings there are two families of tests over all rows: the claim's pairs in the rows that judge
+    it, and all others.
     """
-    found = {result.study: {one.other: one for one in _uncorrected(result)} for result in results}
+    found = {result.study: _uncorrected(result) for result in results}
     for settings in ("fixed", "tuned"):
-        studies = [result.study for result in results if result.settings == settings]
+        own = [result for result in results if result.settings == settings]
+        keys = [(result, pair) for result in own for pair in found[result.study]]
         for claim in (True, False):
-            family = [one for study in studies for one in found[study].items() if (one[0] in CLAIM) == claim]
-            places = [study for study in studies for other in found[study] if (other in CLAIM) == claim]
-            for study, (other, one), p in zip(places, family, holm([one.p for _, one in family]), strict=True):
-                found[study][other] = replace(one, holm=p)
-    return found
+            family = [
+                (result.study, pair) for result, pair in keys if (pair in CLAIM and _of_the_claim(result)) == claim
+            ]
+            p = holm([found[study][pair].difference.p for study, pair in family])
+            for (study, pair), corrected in zip(family, p, strict=True):
+                found[study][pair] = replace(found[study][pair], holm=corrected)
+    return dict(found)
 
 
-def _uncorrected(result: Result) -> list[Comparison]:
-    online = result.method(ONLINE)
-    found = []
-    for method in result.methods if online is not None else ():
-        assert online is not None
-        difference = paired(method.arm, online.errors, method.errors) if method.arm != ONLINE else None
+def verdict(result: Result, comparisons: Comparisons) -> str:
+    """holds: online is better than the task loss and than offline; contradicted: worse than one; else not shown.
+
+    A row in which seeds have still to be run is incomplete, whatever they say so far; what was lost stands beside.
+    """
+    if not _of_the_claim(result):
+        return "not of the claim"
+    methods = [result.method(arm) for arm in (ONLINE, BASELINE, OFFLINE)]
+    for method in methods:
+        assert method is not None
+        if not method.unrunnable and (done := len(method.errors) + sum(method.lost.values())) < result.seeds:
+            return f"incomplete: {done} of {result.seeds} seeds of {METHODS[method.arm]}"
+    words = [comparisons[pair].found if pair in comparisons else "" for pair in CLAIM[:2]]
+    lost = "".join(f"; {told}" for method in methods if method is not None and (told := _lost(method, result.seeds)))
+    if "worse" in words:
+        return f"contradicted{lost}"
+    online = methods[0]
+    if words != ["better", "better"] or (online is not None and online.lost):
+        return f"not shown{lost}"
+    equal = [
+        METHODS[arm] for arm in JUDGES if (one := comparisons.get((ONLINE, arm))) is not None and one.found != "better"
+    ]
+    return f"holds{lost}" + (f"; not better than {' and '.join(equal)}" if equal else "")
+
+
+def _of_the_claim(result: Result) -> bool:
+    return result.claim and all(result.method(arm) is not None for arm in (ONLINE, BASELINE, OFFLINE))
+
+
+def _lost(method: Method, seeds: int) -> str:
+    name = METHODS[method.arm]
+    if method.unrunnable:
+        return f"no search trial of {name} finished"
+    return f"{name} lost {sum(method.lost.values())} of {seeds} seeds" if method.lost else ""
+
+
+def _uncorrected(result: Result) -> dict[tuple[str, str], Comparison]:
+    others = [(ONLINE, method.arm) for method in result.methods if method.arm != ONLINE]
+    found = {}
+    for pair in dict.fromkeys((*CLAIM, *others)):
+        own, other = result.method(pair[0]), result.method(pair[1])
+        if own is None or other is None:
+            continue
+        difference = paired(other.arm, own.errors, other.errors)
         if difference is None:
             continue
-        shared = [seed for seed in online.errors if seed in method.errors]
-        found.append(
-            Comparison(
-                other=method.arm,
-                n=difference.n,
-                level=mean([method.errors[seed] for seed in shared]),
-                mean=difference.mean,
-                low=difference.low,
-                high=difference.high,
-                detectable=difference.detectable,
-                p=difference.p,
-                flips=sign_flips([online.errors[seed] - method.errors[seed] for seed in shared]),
-                holm=difference.p,
-            )
+        shared = [seed for seed in own.errors if seed in other.errors]
+        found[pair] = Comparison(
+            level=mean([other.errors[seed] for seed in shared]),
+            difference=difference,
+            flips=sign_flips([own.errors[seed] - other.errors[seed] for seed in shared]),
+            holm=difference.p,
         )
     return found
-
-
-def verdict(result: Result, comparisons: Mapping[str, Comparison]) -> str:
-    """holds: online is better than both; contradicted: worse than one; else not shown."""
-    online = result.method(ONLINE)
-    if online is not None and online.lost:
-        return f"not shown: online lost {sum(online.lost.values())} of {result.seeds} seeds"
-    words = [comparisons[arm].found if arm in comparisons else "" for arm in CLAIM]
-    if "worse" in words:
-        return "contradicted"
-    return "holds" if words == ["better", "better"] else "not shown"

@@ -29,6 +29,17 @@ def test_implicit_smoothing_of_a_smoothed_loss_is_its_smoothing(amount: float, c
     assert smoothing(loss, classes) == pytest.approx(amount, rel=0.01, abs=1e-4)
 
 
+class Straight(nn.Module):
+    """Falls evenly in the probability of the true class: least at 1, where float32 hardly tells neighbours apart."""
+
+    def forward(self, target: Tensor, output: Tensor) -> Tensor:
+        return -target * output
+
+
+def test_a_loss_that_is_least_at_certainty_smooths_nothing() -> None:
+    assert smoothing(LearnedLoss(Straight(), "classification"), 10) == 0
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_the_line_of_a_loss_is_what_the_loss_gives_such_outputs(reduction: str) -> None:
     loss = LearnedLoss(Smoothed(0.1, 4), "classification", reduction)  # type: ignore[arg-type]

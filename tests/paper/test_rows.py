@@ -48,14 +48,15 @@ def test_methods_of_a_row(row: str) -> None:
     fixed_losses = () if row in REGRESSION else ("label_smoothing", "focal", "poly1")
     arms = form(row).arms
     assert list(arms) == [name for name in METHODS if name in arms]
-    assert set(METHODS) - set(arms) == ({"label_smoothing", "focal", "poly1"} if row in REGRESSION else set())
+    absent = {"from_mlp", "replay_mlp"} | ({"label_smoothing", "focal", "poly1"} if row in REGRESSION else set())
+    assert set(METHODS) - set(arms) == absent
     for name in ("baseline", *fixed_losses, "more_data", "same_compute"):
         assert arms[name].set["learner.method"] == "baseline"
     for scale in ("full", "short"):
         spec = form(row, scale=scale)
-        factor = spec.arms["same_compute"].set["learner.steps"] / spec.learner.steps
-        assert factor == pytest.approx(form(row).arms["same_compute"].set["learner.steps"] / form(row).learner.steps)
-        assert factor > 8 / 3, "an online step is never cheaper than that, in passes"
+        rounds = spec.meta.init_steps * (spec.meta.inner_steps + 1) / 2  # each takes a plain step's passes and more
+        given = spec.arms["same_compute"].set["learner.steps"]
+        assert given >= 8 / 3 * (spec.learner.steps + rounds), "no step of Algorithm 1 or 2 is cheaper, in passes"
 
 
 def test_seeds_of_the_search_are_never_those_of_the_report() -> None:

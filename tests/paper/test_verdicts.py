@@ -36,12 +36,15 @@ def result(row: str, *methods: Method, settings: str = "fixed") -> Result:
             "scale": "full",
             "study": f"paper-{row}-{settings}",
             "digest": "d",
-            "metric": "test/error",
             "seeds": 10,
             "machines": [],
             "methods": [one.model_dump() for one in methods],
         }
     )
+
+
+def said(one: Result) -> str:
+    return verdict(one, compare([one])[one.study])
 
 
 def row(name: str, task: float, offline: float, online: float, *, settings: str = "fixed", **changes: object) -> Result:
@@ -60,13 +63,46 @@ def row(name: str, task: float, offline: float, online: float, *, settings: str 
 )
 def test_the_claim_needs_both_comparisons(task: float, offline: float, online: float, says: str) -> None:
     one = row("a", task, offline, online)
-    assert verdict(one, compare([one])[one.study]) == says
+    assert said(one) == says
 
 
-def test_a_seed_that_online_lost_takes_the_claim_away() -> None:
-    one = row("a", 0.10, 0.09, 0.08, seeds=9, lost={"diverged": 1})
-    assert compare([one])[one.study]["baseline"].n == 9
-    assert verdict(one, compare([one])[one.study]) == "not shown: online lost 1 of 10 seeds"
+@pytest.mark.parametrize(
+    ("online", "seeds", "says"),
+    [
+        (0.08, 9, "not shown; online (AdaLFL) lost 1 of 10 seeds"),
+        (0.20, 7, "contradicted; online (AdaLFL) lost 3 of 10 seeds"),
+    ],
+)
+def test_seeds_that_online_lost_take_the_claim_away_and_hide_no_contradiction(
+    online: float, seeds: int, says: str
+) -> None:
+    one = row("a", 0.10, 0.09, online, seeds=seeds, lost={"diverged": 10 - seeds})
+    assert compare([one])[one.study]["online", "baseline"].difference.n == seeds
+    assert said(one) == says
+
+
+def test_seeds_that_another_method_lost_stand_beside_the_claim() -> None:
+    methods = method("baseline", 0.1), method("offline", 0.09, seeds=8, lost={"failed": 2}), method("online", 0.08)
+    assert said(result("a", *methods)) == "holds; offline (ML3) lost 2 of 10 seeds"
+    never = method("offline", 0.09, seeds=0, trials={"diverged": 1})
+    assert said(result("a", methods[0], never, methods[2])) == "not shown; no search trial of offline (ML3) finished"
+
+
+def test_a_row_with_seeds_to_run_is_incomplete_whatever_they_say() -> None:
+    assert said(row("a", 0.10, 0.09, 0.08, seeds=3)) == "incomplete: 3 of 10 seeds of online (AdaLFL)"
+
+
+def test_where_the_task_loss_with_the_same_means_is_as_good_the_claim_says_so() -> None:
+    methods = method("baseline", 0.1), method("offline", 0.09), method("online", 0.08)
+    judges = method("more_data", 0.09), method("same_compute", 0.08)
+    assert said(result("a", *methods, *judges)) == "holds; not better than task loss, same compute"
+
+
+def test_a_row_of_another_question_counts_for_no_claim() -> None:
+    transfer = row("a", 0.10, 0.09, 0.08).model_copy(update={"claim": False})
+    other = row("b", 0.10, 0.20, 0.0985)
+    assert said(transfer) == "not of the claim"
+    assert compare([transfer, other])[other.study] == compare([other])[other.study]
 
 
 def test_p_values_are_corrected_over_the_rows_at_the_same_settings() -> None:
@@ -76,24 +112,25 @@ def test_p_values_are_corrected_over_the_rows_at_the_same_settings() -> None:
     one = noisy[0]
     errors = [[one.method(arm).errors[str(seed)] for seed in range(10)] for arm in ("online", "baseline")]  # type: ignore[union-attr]
     p = stats.ttest_rel(*errors).pvalue
-    assert found[one.study]["baseline"].p == pytest.approx(p)
-    # Six tests a family; the three against offline have smaller p values, so these three are multiplied by 3.
-    assert found[one.study]["baseline"].holm == pytest.approx(min(1.0, 3 * p))
-    assert found[other.study]["baseline"].holm == pytest.approx(p), "a family of its own, of two tests"
+    against = found[one.study]["online", "baseline"]
+    assert against.difference.p == pytest.approx(p)
+    # Nine tests a family; the six with offline have smaller p values, so these three are multiplied by 3.
+    assert against.holm == pytest.approx(min(1.0, 3 * p))
+    assert found[other.study]["online", "baseline"].holm == pytest.approx(p), "a family of its own, of three tests"
 
 
 def test_further_methods_are_a_family_of_their_own() -> None:
     methods = method("baseline", 0.1), method("offline", 0.1), method("online", 0.09), method("focal", 0.1)
-    one = result("a", *methods)
-    found = compare([one])[one.study]
-    assert found["focal"].holm == pytest.approx(found["focal"].p)
-    assert found["baseline"].holm == pytest.approx(2 * found["baseline"].p)
+    found = compare([result("a", *methods)])["paper-a-fixed"]
+    assert list(found) == [("online", "baseline"), ("online", "offline"), ("offline", "baseline"), ("online", "focal")]
+    assert found["online", "focal"].holm == pytest.approx(found["online", "focal"].difference.p)
+    assert found["online", "baseline"].holm == pytest.approx(3 * found["online", "baseline"].difference.p)
 
 
 def test_a_method_that_has_no_pair_is_not_compared() -> None:
     one = result("a", method("baseline", 0.1, seeds=1), method("online", 0.1))
     assert compare([one])[one.study] == {}
-    assert verdict(one, {}) == "not shown"
+    assert verdict(one, {}) == "not of the claim"
 
 
 def test_a_result_is_read_back_as_it_was_kept() -> None:
