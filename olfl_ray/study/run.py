@@ -97,7 +97,7 @@ def resume(
     Raises:
         UserError: As for `run`.
     """
-    spec, ledger, _ = load(name, home)
+    spec, ledger = _found(name, home)
     names = [str(trial.id) for trial in ledger.state.trials.values() if trial.state == "failed"] if failed else []
     return _run(spec, home, watch, names, from_scratch, only=names if failed else None)
 
@@ -117,7 +117,7 @@ def retry(
     Raises:
         UserError: One of them is not there or did not fail; or as for `run`.
     """
-    spec, ledger, _ = load(name, home)
+    spec, ledger = _found(name, home)
     for trial in trials:
         found = ledger.state.trials.get(trial)
         if found is None:
@@ -141,10 +141,25 @@ def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None) 
     """
     if trials < 1:
         raise StudyError(f"--trials: must be at least 1, but it is {trials}")
-    spec = load(name, home)[0].model_dump(mode="json", by_alias=True)
+    spec = _found(name, home)[0].model_dump(mode="json", by_alias=True)
     for arm in spec["arms"].values():
         arm["trials"] += trials
     return _run(spec_in(spec, f"study {name}"), home, watch)
+
+
+def _found(name: str, home: Home) -> tuple[StudySpec, Ledger]:
+    """A study that was begun: its spec, with the place where it was found as its storage, and its ledger.
+
+    Raises:
+        StudyError: It is not there, or its folder has another name than the study.
+    """
+    spec, ledger, storage = load(name, home)
+    if storage.url != storage_of(spec, home).url:  # begun under another home folder, or moved
+        place = spec.storage.model_copy(update={"url": storage.url.rpartition("/")[0]})
+        spec = spec.model_copy(update={"storage": place})
+        if storage.url != storage_of(spec, home).url:
+            raise StudyError(f"study: {storage.url} holds the study {name!r}; give that folder its name, {name}")
+    return spec, ledger
 
 
 def _run(

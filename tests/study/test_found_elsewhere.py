@@ -1,0 +1,51 @@
+"""A study that another home folder began is driven where it was found, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.conducting import study
+
+from olfl_ray.errors import StudyError
+from olfl_ray.ledger import Ledger
+from olfl_ray.storage import Lease, Storage
+from olfl_ray.study import Home, extend, locate, resume, retry
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "resume": resume,
+    "retry": lambda name, home: retry(name, [], home=home),
+    "extend": lambda name, home: extend(name, 1, home=home),
+}
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Storage:
+    """A study whose spec names no storage, in the first home folder."""
+    spec = study()
+    storage = Home.find(tmp_path / "first").storage(spec.name)
+    Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, {})
+    return storage
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_going_on_takes_the_lease_of_the_study_that_was_found(begun: Storage, tmp_path: Path, verb: str) -> None:
+    second = Home.find(tmp_path / "second")
+    locate("s", home=second, storage=str(tmp_path / "first" / "studies"))
+    with Lease.acquire(begun, "another driver"), pytest.raises(StudyError, match="held by another driver") as refused:
+        VERBS[verb]("s", home=second)
+    assert str(refused.value).startswith(begun.url)
+    assert not (second.study_folder("s") / "ledger").exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_folder_of_another_name_than_its_study_is_not_driven(begun: Storage, tmp_path: Path, verb: str) -> None:
+    (tmp_path / "first" / "studies" / "s").rename(tmp_path / "moved")
+    second = Home.find(tmp_path / "second")
+    second.study_folder("s").mkdir(parents=True)
+    (second.study_folder("s") / "storage.url").write_text(str(tmp_path / "moved"))
+    with pytest.raises(StudyError, match="give that folder its name, s"):
+        VERBS[verb]("s", home=second)
+    assert not (second.study_folder("s") / "ledger").exists()
