@@ -142,14 +142,14 @@ def token_of(target: Target) -> Token:
     """Ray's token for a cluster: the target's file, else `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, ~/.ray/auth_token.
 
     Raises:
-        SetupError: The file can't be read, is empty, or can be read by other users.
+        SetupError: The file can't be read or can be read by other users, or what is found is not one word of ASCII.
     """
     if target.token_file is not None:
         return _token_in(Path(target.token_file).expanduser())
     if os.environ.get(AUTH_MODE, "").lower() == "disabled":
         return Token("")
     if value := os.environ.get(TOKEN, "").strip():
-        return Token(value, TOKEN)
+        return _token(value, TOKEN)
     if path := os.environ.get(TOKEN_FILE):
         return _token_in(Path(path).expanduser())
     usual = Path("~/.ray/auth_token").expanduser()
@@ -165,9 +165,13 @@ def _token_in(path: Path) -> Token:
         raise SetupError(f"{path}: the token can't be read ({reason}); put Ray's token there, with mode 600") from None
     if mode & 0o077:
         raise SetupError(f"{path}: other users can read this token (mode {mode:o}); make it yours: chmod 600 {path}")
+    return _token(value, str(path))
+
+
+def _token(value: str, source: str) -> Token:
     if not re.fullmatch(r"[!-~]+", value):
-        raise SetupError(f"{path}: holds no token (one word of ASCII); put Ray's token there")
-    return Token(value, str(path))
+        raise SetupError(f"{source}: holds no token (one word of ASCII); put Ray's token there")
+    return Token(value, source)
 
 
 def _of_url(address: str) -> Target:

@@ -16,6 +16,7 @@ import requests
 from ray.dashboard.modules.dashboard_sdk import SubmissionClient
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
+from urllib3.exceptions import LocationValueError
 
 from olfl_ray.errors import SetupError, StudyError
 
@@ -237,11 +238,19 @@ class JobServer:
         try:
             return getattr(self._client, method)(*args, **options)
         except Exception as error:
-            raise self._explained(error) from None
+            raise self._explained(error, method) from None
 
-    def _explained(self, error: Exception) -> SetupError:
+    def _explained(self, error: Exception, asked: str = "") -> SetupError:
         """What went wrong with the server, and the next move; never the token."""
         where = f"--address: {self.address}"
+        if isinstance(error, requests.exceptions.InvalidHeader):  # its own words quote the token
+            return SetupError(
+                f"{where}: the token of {self._token_source} is not one word of ASCII; put Ray's token there"
+            )
+        if isinstance(error, requests.exceptions.InvalidURL | LocationValueError):
+            return SetupError(
+                f"{where} is no address; it must be http://HOST:PORT, Ray's job server (8265 is its usual port)"
+            )
         reason = _reason(error)
         if isinstance(error, AuthenticationError):
             if not self._token_source:
@@ -263,7 +272,7 @@ class JobServer:
         if isinstance(error, requests.exceptions.RequestException | OSError) and not isinstance(error, ValueError):
             tls = "; is it https://?" if urlsplit(self.address).scheme == "http" and "aborted" in str(error) else ""
             return SetupError(f"{where} can't be reached ({reason}){tls}; start the cluster, or correct the address")
-        if isinstance(error, ValueError):
+        if asked == "submit_job" and isinstance(error, ValueError):
             return SetupError(f"--working-dir or --py-module: {reason}; name a folder that is there, of code alone")
         return _Refused(f"{where} refused ({reason}); see the log of its dashboard")
 

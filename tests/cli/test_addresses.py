@@ -17,8 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from olfl_ray.errors import UserError
+from olfl_ray.errors import SetupError, UserError
 from olfl_ray.study.targets import find_target, read_settings, token_of
+from olfl_ray.sweep.jobs import JobServer
 
 SECRET = "a-secret-that-nobody-prints"
 Run = Callable[..., tuple[int, str, str]]
@@ -178,6 +179,18 @@ WRONG_ADDRESSES = {
     "no scheme": (["--address", "head:8265"], "must be http://HOST:PORT"),
     "Ray's own": (["--address", "ray://head:10001"], "must be http://HOST:PORT"),
     "a password": (["--address", f"http://u:{SECRET}@head:8265"], "the URL holds a user or a password"),
+    "no port": (
+        ["--address", "http://127.0.0.1:99999"],
+        "http://127.0.0.1:99999 is no address; it must be http://HOST",
+    ),
+    "no host's name": (
+        ["--address", "http://a..b:8265"],
+        "http://a..b:8265 is no address; it must be http://HOST:PORT",
+    ),
+    "a host's name too long": (
+        ["--address", f"http://{'a' * 300}:8265"],
+        "a:8265 is no address; it must be http://HOST",
+    ),
     "nobody there": (["--address", "http://127.0.0.1:9"], "http://127.0.0.1:9 can't be reached (Connection refused)"),
 }
 
@@ -206,6 +219,18 @@ def test_a_token_file_that_is_not_a_secret_word_of_ones_own_is_refused(
     assert wanted in refusal(olfl("sweep", "list", "--address", "http://127.0.0.1:9"))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "gone"))
     assert "the token can't be read" in refusal(olfl("sweep", "list", "--address", "http://127.0.0.1:9"))
+
+
+def test_a_variable_that_holds_no_token_is_named_and_not_shown(olfl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", f"{SECRET}\n{SECRET}")
+    found = refusal(olfl("sweep", "list", "--address", "http://127.0.0.1:9"))
+    assert "RAY_AUTH_TOKEN: holds no token (one word of ASCII)" in found
+
+
+def test_a_token_that_no_header_holds_is_not_shown() -> None:
+    with pytest.raises(SetupError, match="the token of a notebook is not one word of ASCII") as refused:
+        JobServer("http://127.0.0.1:9", token=f"{SECRET}\n{SECRET}", token_source="a notebook")
+    assert SECRET not in str(refused.value)
 
 
 def test_a_server_that_is_no_rays_or_another_rays_is_refused(olfl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
