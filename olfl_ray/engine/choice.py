@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal
@@ -13,18 +13,27 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from olfl_ray.engine.exact import exact
+from olfl_ray.engine.exact import exact, modes_agree
 from olfl_ray.engine.finite_difference import finite_difference
+from olfl_ray.engine.kernels import PlainKernels, plain_kernels
 from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Batch, Problem
 from olfl_ray.engine.reverse import reverse
 from olfl_ray.engine.steps import Estimator
-from olfl_ray.errors import SpecError
+from olfl_ray.errors import SpecError, UserError
 
 __all__ = ["EstimatorName", "Memory", "choose_estimator", "pick_memory"]
 
 EstimatorName = Literal["auto", "exact", "reverse", "finite_difference"]
 Memory = Literal["auto", "low", "fast"]
+
+Way = Literal["low", "fast", "reverse"]
+WAYS: Mapping[Way, Estimator] = {
+    "low": partial(exact, memory="low"),
+    "fast": partial(exact, memory="fast"),
+    "reverse": reverse,
+}
+"""From the leanest to the one that asks least of a module's operators."""
 
 FAST_SHARE = 0.125
 """Part of the device's memory that one replicate's activations may take in fast mode; several trials share a device."""
@@ -40,8 +49,8 @@ def choose_estimator(
 ) -> Estimator:
     """The estimator called `name`, tried once on two rows of `batch`.
 
-    `auto` is exact; where an operator lacks the derivative that exact needs, it is reverse, and a warning says so once
-    a module.
+    `auto` is exact; where this learner has no low memory it is fast, and where it has no exact, reverse; a warning says
+    so once a module.
 
     Args:
         name: auto, exact, reverse or finite_difference.
@@ -51,10 +60,10 @@ def choose_estimator(
         batch: A train batch.
 
     Raises:
-        SpecError: exact was asked for by name and an operator lacks the derivative that it needs; or finite_difference
-            in bf16.
+        SpecError: What was asked for by name can't be had for this learner; or nothing can, as the module, the losses
+            and the batch do not fit each other.
     """
-    if name == "reverse" or problem.learned is None:
+    if problem.learned is None:
         return reverse
     if name == "finite_difference":
         if problem.precision == "bf16":
@@ -63,20 +72,47 @@ def choose_estimator(
                 "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32",
             )
         return finite_difference
-    chosen = partial(exact, memory=pick_memory(problem, batch[0]) if memory == "auto" else memory)
-    try:
-        _try(chosen, inner_steps, problem, batch)
-    except (NotImplementedError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        if name == "exact":
+    with _random_kept(batch[0]):
+        kernels = plain_kernels(problem, batch[0][:2])
+    if name == "reverse":
+        return kernels.around(reverse)
+    with kernels.inside():
+        wanted = pick_memory(problem, batch[0]) if memory == "auto" else memory
+    ways = list(WAYS)
+    found, error = _first(ways[ways.index(wanted) :], kernels, inner_steps, problem, batch)
+    if error is not None:
+        reason = _said(error)
+        if name == "exact" and (found == "reverse" or memory == "low"):
             raise SpecError(
                 "meta.estimator", f"exact can't be had for this learner ({reason}); use auto or reverse"
             ) from error
         if problem.module not in _told:
             _told.add(problem.module)
-            _log.warning("meta.estimator: auto uses reverse over reverse for this learner (%s)", reason)
-        return reverse
-    return chosen
+            other = "reverse over reverse" if found == "reverse" else "exact with memory fast"
+            _log.warning("meta.estimator: %s uses %s for this learner (%s)", name, other, reason)
+    return kernels.around(WAYS[found])
+
+
+def _first(
+    ways: Sequence[Way], kernels: PlainKernels, inner_steps: int, problem: Problem, batch: Batch
+) -> tuple[Way, Exception | None]:
+    """The first of some ways that this learner has, and why it lacks the one before all others."""
+    error: Exception | None = None
+    for way in ways:
+        try:
+            with _random_kept(batch[0]), kernels.inside():
+                _try(way, inner_steps, problem, (batch[0][:2], batch[1][:2]))
+        except UserError:
+            raise
+        except Exception as caught:  # a user's module may raise anything
+            error, last = error or caught, caught
+        else:
+            return way, error
+    raise SpecError(
+        "meta.estimator",
+        f"no meta-gradient comes through this module, learned loss and task loss on this batch: {type(last).__name__}: "
+        f"{_said(last)}; correct the one that was written for other shapes or types",
+    ) from last
 
 
 def pick_memory(problem: Problem, x: Tensor) -> Literal["low", "fast"]:
@@ -107,14 +143,20 @@ def pick_memory(problem: Problem, x: Tensor) -> Literal["low", "fast"]:
     return "fast" if KEPT_TWICE * saved * len(x) / len(rows) <= FAST_SHARE * total else "low"
 
 
-def _try(estimator: Estimator, inner_steps: int, problem: Problem, batch: Batch) -> None:
+def _try(way: Way, inner_steps: int, problem: Problem, batch: Batch) -> None:
     assert problem.learned is not None
-    few: Batch = batch[0][:2], batch[1][:2]
     theta = problem.theta()
     phi: Params = {name: value.detach() for name, value in problem.learned.named_parameters()}
     state: Mapping[str, Tensor] = problem.optimizer.init(theta)
-    with _random_kept(batch[0]):
-        estimator(problem, theta, problem.buffers(), state, phi, 1e-3, [few] * min(inner_steps, 2), few)
+    WAYS[way](problem, theta, problem.buffers(), state, phi, 1e-3, [batch] * min(inner_steps, 2), batch)
+    if way == "low" and not modes_agree(problem, phi, batch):
+        raise RuntimeError(
+            "its forward pass cuts gradients with no_grad, or draws from a generator that is not torch's"
+        )
+
+
+def _said(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _random_kept(x: Tensor) -> AbstractContextManager[None]:

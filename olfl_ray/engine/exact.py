@@ -5,19 +5,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from olfl_ray.engine.arithmetic import arithmetic
 from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.tangents import Tangents
-from olfl_ray.engine.unroll import Point, unroll
+from olfl_ray.engine.unroll import Point, take_point, unroll
 
-__all__ = ["exact"]
+__all__ = ["exact", "modes_agree"]
+
+AGREE = 4.0
+"""Largest relative distance between the modes that is taken for rounding, in units of sqrt(machine epsilon)."""
 
 
 def exact(
@@ -61,6 +66,24 @@ def exact(
         gradients_along=_forward_over_reverse if memory == "low" else _reverse_twice,
         keep_backward=memory == "fast",
     )
+
+
+def modes_agree(problem: Problem, phi: Params, batch: Batch) -> bool:
+    """Whether both modes give the same u along a random w, at the module's own theta.
+
+    Forward mode knows nothing of `no_grad`, and goes through the module once more: a pass that cuts gradients so, or
+    that draws from a generator which is not put back, is another function there.
+    """
+    problem = replace(problem, precision="float32")
+    theta = problem.theta()
+    w = {name: torch.randn_like(value) for name, value in theta.items()}
+    random = problem.random_state(batch[0])
+    with arithmetic("float32"):
+        point, *_ = take_point(problem, theta, problem.buffers(), {}, phi, batch, keep_backward=True)
+        point = replace(point, random=random)
+        one_BC, other_BC = _forward_mode(problem, point, w), _transposed_twice(problem, point, w)
+    allowed = AGREE * torch.finfo(other_BC.dtype).eps ** 0.5 * other_BC.norm()
+    return bool((one_BC - other_BC).norm() <= allowed)
 
 
 def _forward_mode(problem: Problem, point: Point, w: Params) -> Tensor:

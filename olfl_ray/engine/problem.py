@@ -134,7 +134,9 @@ def leaves(tensors: Params) -> dict[str, Tensor]:
 def _typed(outputs: Tensor, theta: Params, x: Tensor) -> Tensor:
     """Outputs in the inputs' floating type; integers (token ids, bytes of images) have none, there theta's holds."""
     if not isinstance(outputs, Tensor):
-        raise SpecError("module", f"gives a {type(outputs).__name__}, but must give one tensor; return the outputs alone")
+        raise SpecError(
+            "module", f"gives a {type(outputs).__name__}, but must give one tensor; return the outputs alone"
+        )
     kinds = [x.dtype] if x.is_floating_point() else [value.dtype for value in theta.values()]
     return outputs.to(next((kind for kind in kinds if kind.is_floating_point), outputs.dtype))
 

@@ -17,7 +17,7 @@ from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.seeded import Seeded
 
-__all__ = ["Point", "unroll"]
+__all__ = ["Point", "take_point", "unroll"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def unroll(
     live: Params = buffers
     learned_loss = task_loss = torch.zeros(())
     for batch in train:
-        point, g, live, learned_loss = _point(
+        point, g, live, learned_loss = take_point(
             problem, theta, live, opt_state, phi, batch, keep_backward=keep_backward and not points
         )
         assert point.outputs_BC is not None
@@ -129,7 +129,7 @@ def unroll(
     )
 
 
-def _point(
+def take_point(
     problem: Problem,
     theta: Params,
     buffers: Params,

@@ -1,15 +1,17 @@
 """Modules as users write them: every estimator gives what reverse over reverse gives, or one message says why it can't."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from support.problems import distance
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from olfl_ray import meta_gradient
-from olfl_ray.engine import Sgd, StepResult
+from olfl_ray.engine import EstimatorName, Sgd, StepResult
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import build_loss
 from olfl_ray.spec import LearnedLossSpec
@@ -41,6 +43,98 @@ def found(module: nn.Module, x: Tensor, dtype: torch.dtype = torch.float64, **wa
     y = torch.arange(len(x)) % OUTPUTS
     learned = build_loss(LearnedLossSpec(), "classification", seed=1).to(dtype)
     return meta_gradient(module, Sgd(), learned, F.cross_entropy, (x, y), (x.flip(0), y.flip(0)), lr=0.1, **ways)
+
+
+def scaled_without_gradient(self: nn.Module, x: Tensor) -> Tensor:
+    hidden = torch.tanh(self.body(x))
+    with torch.no_grad():
+        scale = hidden.abs().mean(1, keepdim=True) + self.body.weight.norm()
+    return self.head(hidden / scale)
+
+
+def mapped(self: nn.Module, x: Tensor) -> Tensor:
+    return self.head(torch.func.vmap(self.body)(x.reshape(-1, 1, 1, FEATURES)).flatten(1))
+
+
+def in_time(self: nn.Module, x: Tensor) -> Tensor:
+    out = self.body(x.unsqueeze(1).expand(-1, 3, -1))
+    return self.head((out[0] if isinstance(out, tuple) else out).mean(1))
+
+
+def attending(self: nn.Module, x: Tensor) -> Tensor:
+    x_BHTD = self.body(x).reshape(len(x), 1, 2, 3)
+    return self.head(F.scaled_dot_product_attention(x_BHTD, x_BHTD, x_BHTD).flatten(1))
+
+
+def pipe(run: Callable[..., Tensor], body: nn.Module, width: int = FEATURES) -> nn.Module:
+    return Pipe(run, body=body, head=nn.Linear(width, OUTPUTS))
+
+
+MODULES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
+    "no_grad": (lambda: pipe(scaled_without_gradient, nn.Linear(FEATURES, FEATURES)), {"exact, low"}),
+    "spectral norm": (
+        lambda: pipe(lambda self, x: self.head(self.body(x)), spectral_norm(nn.Linear(FEATURES, FEATURES))),
+        {"exact, low"},
+    ),
+    "vmap": (lambda: pipe(mapped, nn.Conv1d(1, 2, 3), 8), {"exact, low", "exact, fast"}),
+    "transformer": (lambda: pipe(in_time, nn.TransformerEncoderLayer(6, 2, 8, 0.0, batch_first=True)), set()),
+    "transformer with dropout": (
+        lambda: pipe(in_time, nn.TransformerEncoderLayer(6, 2, 8, 0.1, batch_first=True)),
+        set(),
+    ),
+    "attention": (lambda: pipe(attending, nn.Linear(FEATURES, FEATURES)), set()),
+    "gru": (lambda: pipe(in_time, nn.GRU(FEATURES, FEATURES, batch_first=True)), set()),
+}
+"""Module, and the ways that it has not."""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_way_equals_reverse_over_reverse_or_is_refused(name: str) -> None:
+    torch.manual_seed(0)
+    build, lacking = MODULES[name]
+    module, x = build().double(), torch.randn(ROWS, FEATURES, dtype=torch.float64)
+    wanted = found(module, x, estimator="reverse").phi_grad
+    for way, settings in WAYS.items():
+        if way in lacking:
+            with pytest.raises(SpecError, match=r"^meta\.estimator: exact can't be had .*; use auto or reverse$"):
+                found(module, x, **settings)
+        else:
+            assert distance(found(module, x, **settings).phi_grad, wanted) <= 1e-10, way
+
+
+def test_plain_kernels_are_put_back() -> None:
+    module = MODULES["attention"][0]()
+    enabled = torch.backends.cuda.flash_sdp_enabled(), torch.backends.cudnn.enabled
+    found(module, torch.randn(ROWS, FEATURES), torch.float32)
+    assert (torch.backends.cuda.flash_sdp_enabled(), torch.backends.cudnn.enabled) == enabled
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"learned_loss": build_loss(LearnedLossSpec(), "classification", seed=1)}, "expected m.* same dtype"),
+        ({"train": (torch.randn(ROWS, FEATURES).double(), torch.rand(ROWS, OUTPUTS))}, "one_hot is only applicable"),
+        ({"task_loss": nn.CrossEntropyLoss(reduction="none")}, "grad can be implicitly created only for scalar"),
+    ],
+)
+@pytest.mark.parametrize("estimator", ["auto", "exact"])
+def test_parts_that_do_not_fit_get_one_message_and_no_other_estimator(
+    estimator: EstimatorName, change: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = torch.randn(ROWS, FEATURES).double(), torch.arange(ROWS) % OUTPUTS
+    given = {
+        "module": nn.Linear(FEATURES, OUTPUTS).double(),
+        "optimizer": Sgd(),
+        "learned_loss": build_loss(LearnedLossSpec(), "classification", seed=1).double(),
+        "task_loss": F.cross_entropy,
+        "train": batch,
+        "meta": batch,
+    }
+    with pytest.raises(
+        SpecError, match=rf"^meta\.estimator: no meta-gradient comes through .*{says}.*; correct the one"
+    ):
+        meta_gradient(**{**given, **change}, lr=0.1, estimator=estimator)
+    assert not caplog.records
 
 
 def test_inputs_may_be_integers() -> None:

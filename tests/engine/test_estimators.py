@@ -148,13 +148,13 @@ def test_memory_of_the_backward_recursion_does_not_grow_with_activations() -> No
     assert largest(6) == largest(2)
 
 
-def test_auto_says_once_that_an_operator_has_no_forward_mode_and_uses_reverse(caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_says_once_that_an_operator_has_no_forward_mode_and_uses_fast(caplog: pytest.LogCaptureFixture) -> None:
     problem = case("lstm", dtype=torch.float32)
     with caplog.at_level(logging.WARNING):
         found = [choose_estimator("auto", "low", 1, problem.problem, problem.train[0]) for _ in range(2)]
-    assert found == [reverse, reverse]
+    assert [estimator.keywords for estimator in found] == [{"memory": "fast"}] * 2
     assert len(caplog.records) == 1
-    assert "reverse" in caplog.text
+    assert "auto uses exact with memory fast for this learner" in caplog.text
     with pytest.raises(SpecError, match=r"meta.estimator: exact can't be had .*; use auto or reverse"):
         choose_estimator("exact", "low", 1, problem.problem, problem.train[0])
 

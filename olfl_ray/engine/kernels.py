@@ -1,0 +1,72 @@
+"""Kernels that can be differentiated twice, where a module would take faster ones that can't."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from olfl_ray.engine.problem import Problem, leaves
+from olfl_ray.engine.steps import Estimator
+
+__all__ = ["PlainKernels", "plain_kernels"]
+
+FUSED = "_scaled_dot_product"
+"""In the names of torch's fused attention operators; the plain one is made of ordinary products."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainKernels:
+    """Where fused attention and cuDNN's recurrent networks, which have one derivative alone, give way to plain ones.
+
+    Args:
+        attention: Whether the module has fused attention.
+        recurrent: Whether it has a recurrent network that cuDNN would run.
+    """
+
+    attention: bool
+    recurrent: bool
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Passes inside take the plain kernels."""
+        cudnn: Any = torch.backends.cudnn
+        enabled = cudnn.enabled
+        with sdpa_kernel(SDPBackend.MATH) if self.attention else contextlib.nullcontext():
+            cudnn.enabled = enabled and not self.recurrent
+            try:
+                yield
+            finally:
+                cudnn.enabled = enabled
+
+    def around(self, estimator: Estimator) -> Estimator:
+        """The estimator with the plain kernels; itself where the module needs none."""
+        return self.inside()(estimator) if self.attention or self.recurrent else estimator
+
+
+def plain_kernels(problem: Problem, x: Tensor) -> PlainKernels:
+    """Those that the base learner needs, from one train pass on x."""
+    with _Seen() as seen:
+        problem.train_forward(leaves(problem.theta()), problem.buffers(), x)
+    recurrent = x.is_cuda and any(isinstance(part, nn.RNNBase) for part in problem.module.modules())
+    return PlainKernels(attention=seen.fused, recurrent=recurrent)
+
+
+class _Seen(TorchDispatchMode):
+    """Sees whether an operator inside is fused attention."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.fused = False
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.fused = self.fused or FUSED in str(func)
+        return func(*args, **(kwargs or {}))
