@@ -10,7 +10,7 @@ import typer
 
 from olfl_ray.cli.options import Address, Follow, Home, PyModules, Sets, WorkingDir, out
 from olfl_ray.cli.outcome import INTERRUPTED, print_plan, print_result, study_view
-from olfl_ray.errors import StudyError
+from olfl_ray.errors import SetupError, StudyError
 
 __all__ = ["located", "logs", "print_studies", "show", "stop_there", "submit"]
 
@@ -83,12 +83,12 @@ def show(submission: Any, cluster: Any, place: Any, follow: bool) -> None:
 
 
 def _follow(attempt: Any, cluster: Any, place: Any) -> None:
-    """The live view, from the study's storage or else from its driver's lines; then the table and the exit code."""
+    """The live view, where the study's storage is seen, else its driver's lines; then the table and the exit code."""
     from olfl_ray import study
 
     try:
         study.locate(attempt.study, home=place, cluster=cluster)
-    except study.Unseen:
+    except (study.Unseen, SetupError):
         for piece in study.logs(attempt.study, cluster=cluster, attempt=attempt.number, follow=attempt.live):
             out.out(piece, end="", highlight=False)
         attempt = cluster.server.look(attempt)

@@ -88,7 +88,9 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
         storage: The place under which its folder is, such as s3://bucket/studies.
 
     Raises:
-        StudyError: It is not found, or this machine can't see where it is kept.
+        StudyError: It is not found.
+        Unseen: This machine can't see where it is kept, or the home folder holds another of that name.
+        SetupError: The cluster or the store can't be reached.
     """
     own = LocalStorage(home.study_folder(name))
     looked = [f"the cluster {cluster.name}"] if cluster is not None and storage is None else []
@@ -96,7 +98,7 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
         place = open_storage(f"{root.rstrip('/')}/{name}")
         if place.keys("ledger/"):
             if place.url != own.url and own.keys("ledger/"):
-                raise StudyError(
+                raise Unseen(
                     f"study: {home.path} holds another study {name!r} itself; choose another home folder with --home"
                 )
             home.point_to(name, place)
@@ -130,4 +132,4 @@ def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterat
 
 
 class Unseen(StudyError):
-    """A study is kept where this machine does not look."""
+    """A study is kept where this machine, or this home folder, does not look."""

@@ -12,7 +12,7 @@ from olfl_ray.errors import StudyError, UserError
 from olfl_ray.ledger import DriverStarted, Event, Ledger, StopRequest, StudyState
 from olfl_ray.spec import without_secrets
 from olfl_ray.storage import Lease, Storage, open_storage
-from olfl_ray.study.clusters import RayCluster, Unseen, locate
+from olfl_ray.study.clusters import RayCluster, locate
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import STARTED, load, report_of, stop
 from olfl_ray.study.run import StudyResult
@@ -121,7 +121,7 @@ def is_driven(name: str, *, home: Home) -> bool:
 
 def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None = None, patience: float = 600.0) -> None:
     """Ask a study's driver on a cluster to commit and stop, and wait until it has: through the study's storage where this
-    machine sees it, else by the job server's SIGTERM.
+    machine sees it and a driver holds it, else by the job server's SIGTERM.
 
     Args:
         name: The study.
@@ -143,12 +143,16 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
             f"study {name!r} is not running on {cluster.name} (attempt {attempt.number}: {attempt.state}); "
             f"`olfl sweep resume {name} --address {cluster.name}` goes on with it"
         )
-    if not _ask_to_stop(name, cluster, home, storage):
+    ledger = _ask_to_stop(name, cluster, home, storage)
+    if ledger is None:
         cluster.server.stop(attempt)
     end = time.monotonic() + patience
     while time.monotonic() < end:
         if not cluster.server.look(attempt).live:
             return
+        for event in ledger.news() if ledger is not None else ():
+            if isinstance(event, DriverStarted):  # took over since, and knows nothing of the request
+                StopRequest(home.storage(name), event.epoch).make()
         time.sleep(POLL_SECONDS)
     raise StudyError(
         f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; wait on, or stop job {attempt.id}"
@@ -206,13 +210,16 @@ def _state(place: Storage) -> StudyState | None:
         return None
 
 
-def _ask_to_stop(name: str, cluster: RayCluster, home: Home, storage: str | None) -> bool:
-    """Ask through the storage; whether that was possible."""
+def _ask_to_stop(name: str, cluster: RayCluster, home: Home, storage: str | None) -> Ledger | None:
+    """Ask through the storage; the study's ledger, or None where nobody would hear: it is not begun, its driver is gone, or
+    this machine can't see it.
+    """
     try:
         place = locate(name, home=home, cluster=cluster, storage=storage)
-    except Unseen:
-        return False
-    state = Ledger.load(place).state
-    if state.driving:
-        StopRequest(place, state.epoch).make()
-    return state.driving
+        ledger = Ledger.load(place)
+        if not (ledger.state.driving and Lease.is_held(place)):
+            return None
+        StopRequest(place, ledger.state.epoch).make()
+    except UserError:
+        return None
+    return ledger

@@ -133,9 +133,11 @@ def go_on_at(
         root = locate(name, home=home, cluster=cluster, storage=storage).url.rpartition("/")[0]
         ledger = load(name, home)[1]
         digest, shared = ledger.state.digest, spec_in(ledger.state.spec, f"study {name}").storage.shared
-    except Unseen:
-        last = cluster.newest(name)
-        root, digest, shared = last.storage, last.digest, last.shared
+    except (Unseen, SetupError):
+        last = cluster.server.newest(name)
+        if last is None:
+            raise
+        root, digest, shared = storage or last.storage, last.digest, last.shared
 
     def attach(running: Attempt) -> str:
         if (verb, rest) != ("resume", []):
