@@ -13,7 +13,7 @@ from typing import BinaryIO
 from olfl_ray.errors import SetupError
 from olfl_ray.storage.protocol import TEMPORARY, check_key
 
-__all__ = ["LocalStorage"]
+__all__ = ["LocalStorage", "expanded"]
 
 _NEXT_MOVE = {
     errno.EACCES: "grant yourself access, or choose another place",
@@ -39,7 +39,7 @@ class LocalStorage:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root = expanded(root).absolute()
         self.url = self.root.as_uri()
 
     def __repr__(self) -> str:
@@ -116,6 +116,18 @@ class LocalStorage:
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path whose `~` or `~user` is that user's home.
+
+    Raises:
+        SetupError: There is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise SetupError(f"{path}: nobody's home is known by that name; write the path from /") from None
 
 
 @contextmanager

@@ -6,11 +6,10 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olfl_ray.errors import StudyError
-from olfl_ray.storage import LocalStorage, Storage, open_storage
+from olfl_ray.storage import LocalStorage, Storage, expanded, open_storage
 from olfl_ray.study.home import Home
 from olfl_ray.study.targets import Target, find_target, token_of
 from olfl_ray.tracking import FROM_ENVIRONMENT, storage_in_runs
@@ -50,7 +49,7 @@ class RayCluster:
 
         name, target = find_target(address)
         token = token_of(target)
-        authority = Path(target.ca_file).expanduser() if target.ca_file is not None else None
+        authority = expanded(target.ca_file) if target.ca_file is not None else None
         server = JobServer(target.address, token=token.value, token_source=token.source, ca_file=authority)
         return cls(name, target, server)
 

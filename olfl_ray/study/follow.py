@@ -11,7 +11,7 @@ from olfl_ray.analysis import final_table
 from olfl_ray.errors import StudyError, UserError
 from olfl_ray.ledger import DriverStarted, Event, Ledger, StopRequest, StudyState
 from olfl_ray.spec import without_secrets
-from olfl_ray.storage import Lease, Storage, open_storage
+from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
 from olfl_ray.study.clusters import RayCluster, locate
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import STARTED, load, report_of, stop
@@ -165,7 +165,13 @@ def list_on(cluster: RayCluster | None, storage: str | None = None) -> Iterator[
     Args:
         cluster: The cluster; None: only the place is looked at.
         storage: The place, such as s3://bucket/studies; None: the target's.
+
+    Raises:
+        UserError: The place is no folder, or can't be read.
     """
+    given = None if storage is None else open_storage(storage)
+    if isinstance(given, LocalStorage) and not given.root.is_dir():
+        raise StudyError(f"--storage: {given.root} is no folder; name the one that studies are kept in")
     attempts = [] if cluster is None else cluster.server.attempts()
     known = list(dict.fromkeys(attempt.study for attempt in attempts))
     for name in known:

@@ -82,11 +82,21 @@ class Home:
         return open_folder(self.study_folder(name))
 
     def point_to(self, name: str, storage: Storage) -> None:
-        """Note where a study is kept, if that is not its folder."""
+        """Note where a study is kept, if that is not its folder.
+
+        Raises:
+            SetupError: It can't be written.
+        """
         folder = self.study_folder(name)
         if storage.url != open_storage(folder).url:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / POINTER).write_text(storage.url + "\n")
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / POINTER).write_text(storage.url + "\n")
+            except OSError as error:
+                raise SetupError(
+                    f"{folder}: can't note there where the study is kept ({error.strerror}); move away what stands there, or "
+                    "choose another home folder with --home"
+                ) from None
 
     def names(self) -> list[str]:
         """Names of the studies here."""

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import NAME, StoragePlace, StorageSpec, Strict, parse_as, without_secrets
+from olfl_ray.storage import expanded
 
 __all__ = ["Settings", "Target", "Token", "find_target", "read_settings", "settings_file", "token_of"]
 
@@ -88,7 +89,7 @@ class Token:
 
 def settings_file() -> Path:
     """`OLFL_CONFIG`, else ~/.config/olfl/config.yaml."""
-    return Path(os.environ.get(SETTINGS) or "~/.config/olfl/config.yaml").expanduser()
+    return expanded(os.environ.get(SETTINGS) or "~/.config/olfl/config.yaml")
 
 
 def read_settings() -> Settings:
@@ -145,14 +146,14 @@ def token_of(target: Target) -> Token:
         SetupError: The file can't be read or can be read by other users, or what is found is not one word of ASCII.
     """
     if target.token_file is not None:
-        return _token_in(Path(target.token_file).expanduser())
+        return _token_in(expanded(target.token_file))
     if os.environ.get(AUTH_MODE, "").lower() == "disabled":
         return Token("")
     if value := os.environ.get(TOKEN, "").strip():
         return _token(value, TOKEN)
     if path := os.environ.get(TOKEN_FILE):
-        return _token_in(Path(path).expanduser())
-    usual = Path("~/.ray/auth_token").expanduser()
+        return _token_in(expanded(path))
+    usual = expanded("~/.ray/auth_token")
     return _token_in(usual) if usual.exists() else Token("")
 
 

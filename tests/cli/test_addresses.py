@@ -233,6 +233,26 @@ def test_a_token_that_no_header_holds_is_not_shown() -> None:
     assert SECRET not in str(refused.value)
 
 
+HOMES_OF_NOBODY = {
+    "the settings": ("OLFL_CONFIG", "~nobody-here/x", ["--address", "lab"]),
+    "the token": ("RAY_AUTH_TOKEN_PATH", "~nobody-here/x", ["--address", "http://127.0.0.1:9"]),
+    "the storage": ("OLFL_CONFIG", "", ["--storage", "~nobody-here/x"]),
+}
+
+
+@pytest.mark.parametrize("kind", HOMES_OF_NOBODY)
+def test_a_home_of_nobody_is_named(olfl: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    variable, value, arguments = HOMES_OF_NOBODY[kind]
+    monkeypatch.setenv(variable, value)
+    assert "~nobody-here/x: nobody's home is known by that name" in refusal(olfl("sweep", "list", *arguments))
+
+
+@pytest.mark.parametrize("field", ["token_file", "ca_file"])
+def test_a_targets_file_in_a_home_of_nobody_is_named(olfl: Run, settings: Callable[[str], None], field: str) -> None:
+    settings(f"targets: {{lab: {{address: 'http://127.0.0.1:9', {field}: ~nobody-here/x}}}}")
+    assert "~nobody-here/x: nobody's home is known by that name" in refusal(olfl("sweep", "list", "--address", "lab"))
+
+
 def test_a_server_that_is_no_rays_or_another_rays_is_refused(olfl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
     with server(b"<html>hello</html>") as port:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from support.conducting import study
 
-from olfl_ray.errors import StudyError
+from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.ledger import Ledger
 from olfl_ray.storage import Lease, Storage
-from olfl_ray.study import Home, extend, locate, resume, retry
+from olfl_ray.study import Home, extend, list_on, locate, resume, retry
 
 VERBS: dict[str, Callable[..., Any]] = {
     "resume": resume,
@@ -49,3 +49,18 @@ def test_a_folder_of_another_name_than_its_study_is_not_driven(begun: Storage, t
     with pytest.raises(StudyError, match="give that folder its name, s"):
         VERBS[verb]("s", home=second)
     assert not (second.study_folder("s") / "ledger").exists()
+
+
+def test_a_file_where_the_pointer_belongs_is_named(begun: Storage, tmp_path: Path) -> None:
+    second = Home.find(tmp_path / "second")
+    second.studies.mkdir()
+    second.study_folder("s").touch()
+    with pytest.raises(SetupError, match=f"^{second.study_folder('s')}: can't note there where the study is kept"):
+        locate("s", home=second, storage=str(tmp_path / "first" / "studies"))
+
+
+@pytest.mark.parametrize("place", ["a-file", "nothing"])
+def test_a_place_that_is_no_folder_is_not_listed(tmp_path: Path, place: str) -> None:
+    (tmp_path / "a-file").touch()
+    with pytest.raises(StudyError, match=f"--storage: .*/{place} is no folder"):
+        list(list_on(None, str(tmp_path / place)))
