@@ -2,6 +2,7 @@
 
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.drawing import drawn
 from olfl_ray.engine.exact import exact
 from olfl_ray.engine.finite_difference import finite_difference
 from olfl_ray.engine.graphed import Graphed, clone_state, copy_state
@@ -44,6 +45,7 @@ __all__ = [
     "choose_estimator",
     "clone_state",
     "copy_state",
+    "drawn",
     "exact",
     "finite_difference",
     "init_step",

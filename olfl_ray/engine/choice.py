@@ -6,13 +6,13 @@ import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from olfl_ray.engine.drawing import random_kept
 from olfl_ray.engine.exact import exact, modes_agree
 from olfl_ray.engine.finite_difference import finite_difference
 from olfl_ray.engine.kernels import PlainKernels, plain_kernels
@@ -72,7 +72,7 @@ def choose_estimator(
                 "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32",
             )
         return finite_difference
-    with _random_kept(batch[0]):
+    with random_kept(batch[0].device):
         kernels = plain_kernels(problem, batch[0][:2])
     if name == "reverse":
         return kernels.around(reverse)
@@ -100,7 +100,7 @@ def _first(
     error: Exception | None = None
     for way in ways:
         try:
-            with _random_kept(batch[0]), kernels.inside():
+            with random_kept(batch[0].device), kernels.inside():
                 _try(way, inner_steps, problem, (batch[0][:2], batch[1][:2]))
         except UserError:
             raise
@@ -132,7 +132,7 @@ def pick_memory(problem: Problem, x: Tensor) -> Literal["low", "fast"]:
 
     rows = x[:2]
     theta = problem.theta()
-    with _random_kept(x), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with random_kept(x.device), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         own |= {value.data_ptr() for value in theta.values()}
         theta = {name: value.requires_grad_() for name, value in theta.items()}
         problem.train_forward(theta, problem.buffers(), rows)
@@ -157,7 +157,3 @@ def _try(way: Way, inner_steps: int, problem: Problem, batch: Batch) -> None:
 
 def _said(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _random_kept(x: Tensor) -> AbstractContextManager[None]:
-    return torch.random.fork_rng(devices=[x.device.index or 0] if x.is_cuda else [])

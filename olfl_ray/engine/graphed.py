@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from olfl_ray.engine.drawing import random_kept
 from olfl_ray.engine.steps import LearnerState, Metrics
 
 __all__ = ["Graphed", "Step", "clone_state", "copy_state"]
@@ -85,7 +86,7 @@ class Graphed:
         ]
         graph = torch.cuda.CUDAGraph()
         try:
-            with torch.random.fork_rng(devices=[device]):
+            with random_kept(device):
                 aside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
                 aside.wait_stream(here)
                 with torch.cuda.stream(aside):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.drawing import drawn
 from olfl_ray.engine.graphed import Graphed, copy_state
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
 from olfl_ray.engine.problem import Batch, Problem
@@ -48,7 +49,8 @@ class OnlineLossLearner:
         estimator: auto, exact, reverse, or finite_difference.
         memory: Of exact: low, fast or auto.
         graph: On a GPU, capture the step as a CUDA graph, which small networks gain most from. Batches keep their shape
-            then, and the module's and the loss's tensors their place.
+            then, the module's and the loss's tensors their place, and what the host draws (layers dropped by Python's
+            `random`, say) is drawn once, for all steps.
 
     Raises:
         SpecError: An optimizer or an option without a counterpart here; parameters that are not the module's.
@@ -72,7 +74,7 @@ class OnlineLossLearner:
         self._optimizer, self._lr = _optimizer(module, optimizer, lr)
         self._problem = _problem(module, self._optimizer, learned_loss, task_loss)
         self._meta_optimizer, self._meta_clip_norm, self.eta = meta_optimizer(meta), meta_clip_norm, eta
-        self._learned = learned_loss
+        self._learned, self._graph = learned_loss, graph
         self._choice: tuple[EstimatorName, Memory] = (estimator, memory)
         self._estimator: Callable[..., StepResult] | None = None
         theta, buffers, phi = _tensors(module, learned_loss)
@@ -101,6 +103,7 @@ class OnlineLossLearner:
         problem, graphed = self._problem, self._graphed
         problem.module.train()
         if self._estimator is None:
+            problem = self._problem = _knows_draws(problem, train_batch[0], replayed=self._graph)
             self._estimator = choose_estimator(*self._choice, 1, problem, train_batch)
         if not graphed.captured:  # a parameter may have been given other data since
             theta, buffers, phi = _tensors(problem.module, self._learned)
@@ -187,7 +190,6 @@ def _tensors(module: nn.Module, learned: nn.Module) -> tuple[dict[str, Tensor], 
 
 
 def _problem(module: nn.Module, optimizer: Optimizer, learned: nn.Module, task_loss: TaskLoss) -> Problem:
-    # Whether a user's module draws random numbers is not known; replaying what it drew is right either way.
     return Problem(
         module=module,
         learned=learned,
@@ -195,7 +197,18 @@ def _problem(module: nn.Module, optimizer: Optimizer, learned: nn.Module, task_l
         base_loss=task_loss,
         optimizer=optimizer,
         draws_random=True,
+        draws_python=True,
     )
+
+
+def _knows_draws(problem: Problem, x: Tensor, *, replayed: bool) -> Problem:
+    """The problem with what a pass on x draws.
+
+    A loop of one's own may raise a rate of dropout from 0 on its way, so torch's generators count as drawn from, except
+    in a graph, where all that the host decides is fixed and a generator that is put back could not be captured.
+    """
+    random, python = drawn(lambda: problem.train_forward(problem.theta(), problem.buffers(), x[:2]), x.device)
+    return replace(problem, draws_random=random or not replayed, draws_python=python)
 
 
 def _optimizer(

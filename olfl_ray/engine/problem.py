@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from olfl_ray.engine.arithmetic import Precision, autocast
 from olfl_ray.engine.calling import Stateless
+from olfl_ray.engine.drawing import RandomStates, random_states, set_random_states
 from olfl_ray.engine.optimizers import Optimizer, Params
 from olfl_ray.errors import SpecError
 
@@ -32,6 +33,7 @@ class Problem:
         base_loss: What theta is trained on when there is no learned loss (the task loss, perhaps smoothed).
         optimizer: Base optimizer.
         draws_random: Whether a forward pass draws random numbers (dropout).
+        draws_python: Whether among them are some of Python's own generator (layers dropped by `random.random()`).
         precision: Of the base learner's passes. Outputs, losses, gradients and updates keep the inputs' own, or
             theta's where the inputs are integers.
     """
@@ -42,6 +44,7 @@ class Problem:
     base_loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
     draws_random: bool
+    draws_python: bool = False
     precision: Precision = "float32"
 
     @cached_property
@@ -109,21 +112,21 @@ class Problem:
             self.module.train()
         return torch.cat(parts)
 
-    def random_state(self, x: Tensor) -> Tensor | None:
-        """The state that a forward pass on x's device draws from; None where a pass draws nothing."""
-        if not self.draws_random:
-            return None
-        return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
+    def random_state(self, x: Tensor) -> RandomStates | None:
+        """The states that a forward pass on x draws from; None where a pass draws nothing."""
+        return random_states(x.device, python=self.draws_python) if self.draws_random else None
 
     @contextlib.contextmanager
-    def replay(self, state: Tensor | None, x: Tensor) -> Iterator[None]:
-        """Passes inside draw what was drawn after `state`; the random state is put back afterwards."""
-        now = self.random_state(x) if state is not None else None
+    def replay(self, states: RandomStates | None, x: Tensor) -> Iterator[None]:
+        """Passes inside draw what was drawn after `states`; the random states are put back afterwards."""
+        now = self.random_state(x) if states is not None else None
         try:
-            _set_random_state(state, x)
+            if states is not None:
+                set_random_states(states, x.device)
             yield
         finally:
-            _set_random_state(now, x)
+            if now is not None:
+                set_random_states(now, x.device)
 
 
 def leaves(tensors: Params) -> dict[str, Tensor]:
@@ -145,12 +148,3 @@ def _grads(value: Tensor, of: Params, seed: Tensor) -> dict[str, Tensor]:
     if not value.requires_grad:
         return {name: torch.zeros_like(tensor) for name, tensor in of.items()}
     return dict(zip(of, torch.autograd.grad(value, list(of.values()), seed, materialize_grads=True), strict=True))
-
-
-def _set_random_state(state: Tensor | None, x: Tensor) -> None:
-    if state is None:
-        return
-    if x.is_cuda:
-        torch.cuda.set_rng_state(state, x.device)
-    else:
-        torch.set_rng_state(state)

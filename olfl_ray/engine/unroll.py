@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from olfl_ray.engine.drawing import RandomStates
 from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
@@ -30,7 +31,7 @@ class Point:
         opt_state: State of the base optimizer before the step.
         g: grad_theta M_phi; empty where the update is linear in it and no derivative needs it.
         batch: The train batch.
-        random: State that the forward pass drew from, None where it draws nothing.
+        random: States that the forward pass drew from, None where it draws nothing.
         outputs_BC: f_theta(x), kept of the first step alone.
         along_phi: From u to d <dM_phi/df, u> / d phi, kept of the first step alone, and only beside its backward pass:
             what it holds, the loss network's units for every output of the batch, is quickly computed anew.
@@ -42,7 +43,7 @@ class Point:
     opt_state: Params
     g: Params
     batch: Batch
-    random: Tensor | None
+    random: RandomStates | None
     outputs_BC: Tensor | None = None
     along_phi: Callable[[Tensor], dict[str, Tensor]] | None = None
     backward: tuple[Tensor, Sequence[GradientEdge | None]] | None = None

@@ -21,6 +21,7 @@ from olfl_ray.engine import (
     Sgd,
     base_step,
     choose_estimator,
+    drawn,
     meta_optimizer,
 )
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
@@ -138,7 +139,8 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         phi=phi,
         meta_state=meta.init(phi) if phi else {},
     )
-    problem = replace(problem, draws_random=_try_step(problem, start, batches))
+    draws_random, draws_python = _try_step(problem, start, batches)
+    problem = replace(problem, draws_random=draws_random, draws_python=draws_python)
     return Replicate(
         seed=seed,
         data=batches,
@@ -204,28 +206,24 @@ def base_optimizer(config: TrialConfig) -> Optimizer:
     )
 
 
-def _try_step(problem: Problem, start: LearnerState, batches: data.TaskData) -> bool:
-    """Take one step that is thrown away; whether it drew random numbers (dropout).
+def _try_step(problem: Problem, start: LearnerState, batches: data.TaskData) -> tuple[bool, bool]:
+    """Take one step that is thrown away; whether it drew random numbers (dropout), and whether from Python's generator.
 
     Raises:
         SpecError: The model and the losses do not fit the data, or no gradient comes through them.
     """
     batch = batches.batch("probe", "train", 0)
-    x = batch[0]
-    with torch.random.fork_rng(devices=[x.device.index or 0] if x.is_cuda else []):
-        before = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
-        try:
-            base_step(problem, replace(start, theta={name: p.clone() for name, p in start.theta.items()}), batch, 0.0)
-        except UserError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise SpecError(
-                "task",
-                f"no step can be taken with this model, task loss and learned loss on this data: {type(error).__name__}: "
-                f"{error}; correct the one that was written for another shape, or cuts the gradient",
-            ) from error
-        after = torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
-    return not torch.equal(before, after)
+    apart = replace(start, theta={name: p.clone() for name, p in start.theta.items()})
+    try:
+        return drawn(lambda: base_step(problem, apart, batch, 0.0), batch[0].device)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise SpecError(
+            "task",
+            f"no step can be taken with this model, task loss and learned loss on this data: {type(error).__name__}: "
+            f"{error}; correct the one that was written for another shape, or cuts the gradient",
+        ) from error
 
 
 def check(config: TrialConfig, place: Place) -> str:

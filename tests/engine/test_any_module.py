@@ -1,5 +1,6 @@
 """Modules as users write them: every estimator gives what reverse over reverse gives, or one message says why it can't."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from olfl_ray import meta_gradient
-from olfl_ray.engine import EstimatorName, Sgd, StepResult
+from olfl_ray import OnlineLossLearner, meta_gradient
+from olfl_ray.engine import EstimatorName, Memory, Sgd, StepResult
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import build_loss
 from olfl_ray.spec import LearnedLossSpec
@@ -40,6 +41,7 @@ class Pipe(nn.Module):
 
 def found(module: nn.Module, x: Tensor, dtype: torch.dtype = torch.float64, **ways: str) -> StepResult:
     torch.manual_seed(2)
+    random.seed(2)
     y = torch.arange(len(x)) % OUTPUTS
     learned = build_loss(LearnedLossSpec(), "classification", seed=1).to(dtype)
     return meta_gradient(module, Sgd(), learned, F.cross_entropy, (x, y), (x.flip(0), y.flip(0)), lr=0.1, **ways)
@@ -59,6 +61,12 @@ def mapped(self: nn.Module, x: Tensor) -> Tensor:
 def in_time(self: nn.Module, x: Tensor) -> Tensor:
     out = self.body(x.unsqueeze(1).expand(-1, 3, -1))
     return self.head((out[0] if isinstance(out, tuple) else out).mean(1))
+
+
+def dropping(self: nn.Module, x: Tensor) -> Tensor:
+    for _ in range(6):
+        x = x + torch.tanh(self.body(x)) if random.random() < 0.5 else x
+    return self.head(x)
 
 
 def attending(self: nn.Module, x: Tensor) -> Tensor:
@@ -82,6 +90,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
         lambda: pipe(in_time, nn.TransformerEncoderLayer(6, 2, 8, 0.1, batch_first=True)),
         set(),
     ),
+    "layers dropped by Python's random": (lambda: pipe(dropping, nn.Linear(FEATURES, FEATURES)), set()),
     "attention": (lambda: pipe(attending, nn.Linear(FEATURES, FEATURES)), set()),
     "gru": (lambda: pipe(in_time, nn.GRU(FEATURES, FEATURES, batch_first=True)), set()),
 }
@@ -135,6 +144,21 @@ def test_parts_that_do_not_fit_get_one_message_and_no_other_estimator(
     ):
         meta_gradient(**{**given, **change}, lr=0.1, estimator=estimator)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("memory", ["low", "fast"])
+def test_a_learner_puts_back_what_a_module_draws_of_pythons_random(memory: Memory) -> None:
+    torch.manual_seed(0)
+    module = MODULES["layers dropped by Python's random"][0]().double()
+    x, y = torch.randn(ROWS, FEATURES, dtype=torch.float64), torch.arange(ROWS) % OUTPUTS
+    learned = build_loss(LearnedLossSpec(), "classification", seed=1).double()
+    wanted = found(module, x, estimator="reverse")
+    learner = OnlineLossLearner(module, Sgd(), learned, F.cross_entropy, lr=0.1, estimator="exact", memory=memory)
+    random.seed(2)
+    metrics = learner.step((x, y), (x.flip(0), y.flip(0)))
+    norm = torch.cat([value.reshape(-1) for value in wanted.phi_grad.values()]).norm()
+    torch.testing.assert_close(metrics["grad_norm"], norm, rtol=1e-10, atol=0)
+    torch.testing.assert_close(metrics["meta_loss"], wanted.meta_loss, rtol=1e-10, atol=0)
 
 
 def test_inputs_may_be_integers() -> None:
