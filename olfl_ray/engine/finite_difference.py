@@ -16,6 +16,9 @@ from olfl_ray.engine.unroll import Point, unroll
 
 __all__ = ["finite_difference"]
 
+SMALLEST = 0.1
+"""Norm of theta below which the difference shrinks no further: a layer may start at zero."""
+
 
 def finite_difference(
     problem: Problem,
@@ -29,9 +32,9 @@ def finite_difference(
 ) -> StepResult:
     """Arguments as of `reverse`; the gradient of phi is approximate.
 
-    u = (f(theta + h w) - f(theta)) / h with h |w| = sqrt(machine epsilon) |theta|: half of the digits in a smooth
-    network, fewer where a ReLU or a maximum changes its branch on the way. With more steps than one, differences of
-    gradients stand for the Hessian's products.
+    u = (f(theta + h w) - f(theta)) / h with h |w| = sqrt(machine epsilon) max(|theta|, `SMALLEST`): half of the digits in
+    a smooth network, fewer where a ReLU or a maximum changes its branch on the way. With more steps than one,
+    differences of gradients stand for the Hessian's products.
     """
     return unroll(
         problem,
@@ -51,7 +54,8 @@ def finite_difference(
 def _shifted(theta: Params, w: Params) -> tuple[dict[str, Tensor], Tensor]:
     """theta + h w, and h."""
     info = torch.finfo(next(iter(theta.values())).dtype)
-    h = info.eps**0.5 * global_norm(theta) / global_norm(w).clamp(min=info.tiny**0.5)
+    size = global_norm(theta).clamp(min=SMALLEST)
+    h = info.eps**0.5 * size / global_norm(w).clamp(min=info.tiny**0.5)
     return {name: value + h * w[name] for name, value in theta.items()}, h
 
 

@@ -1,6 +1,7 @@
 """One contract suite for the meta-gradient estimators: base learners x optimizers x learned losses x S_inner."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -56,6 +57,15 @@ def test_every_estimator_equals_reverse_over_reverse_on(learner: str, optimizer:
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_every_estimator_equals_reverse_over_reverse_with(learner: str, loss: str, steps: int) -> None:
     check(learner, "momentum and decay", loss, steps)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_every_estimator_equals_reverse_over_reverse_where_all_of_theta_is_zero(steps: int) -> None:
+    problem = case("linear", steps=steps)
+    problem = replace(problem, theta={name: torch.zeros_like(value) for name, value in problem.theta.items()})
+    wanted = problem.step(reverse).phi_grad
+    for name, tolerance in allowed("linear", "sgd", steps).items():
+        assert distance(problem.step(ESTIMATORS[name]).phi_grad, wanted) <= tolerance, name
 
 
 @pytest.mark.parametrize("steps", STEPS)
