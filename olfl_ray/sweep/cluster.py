@@ -117,7 +117,7 @@ def _read(path: str) -> bytes | None:
 
 def on_cluster() -> bool:
     """Whether trials run on a cluster that was started before."""
-    return ADDRESS in os.environ or bool(ray.is_initialized())
+    return bool(os.environ.get(ADDRESS)) or bool(ray.is_initialized())
 
 
 @contextmanager
@@ -230,7 +230,7 @@ def start_ray() -> bool:
             f"{ADDRESS}: {os.environ[ADDRESS]!r} is a job server's; send the study there with `olfl sweep submit`, or unset it "
             "to run here"
         )
-    if ADDRESS in os.environ:
+    if os.environ.get(ADDRESS):
         try:
             ray.init(**quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:

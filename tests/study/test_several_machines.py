@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 from support.object_store import BUCKET, point_at, relay
 
@@ -17,7 +18,7 @@ from olfl_ray.spec import Resources, StudySpec, parse_spec
 from olfl_ray.study import Home, check_study, run
 from olfl_ray.study.look import storage_of
 from olfl_ray.study.reach import check_reach
-from olfl_ray.sweep.cluster import check_resources, connected
+from olfl_ray.sweep.cluster import LOOPBACK, check_resources, connected, start_ray
 
 NODE = {"object_store_memory": 100 * 2**20}
 SPEC: dict[str, Any] = {
@@ -172,3 +173,14 @@ def test_data_reach_each_node_once_and_losses_come_from_the_studies_beside(home:
     assert {trial.state for trial in after.state.trials.values()} == {"finished"}
     assert machines.count("PUT", shared) == 1
     assert machines.count("GET", shared) == 2
+
+
+def test_an_empty_address_names_no_cluster_and_ray_stays_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    with connected() as cluster:
+        assert cluster is None
+    assert start_ray()
+    try:
+        assert {node["NodeManagerAddress"] for node in ray.nodes()} == {LOOPBACK}
+    finally:
+        ray.shutdown()
