@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,8 @@ class OnlineLossLearner:
             `random`, say) is drawn once, for all steps.
 
     Raises:
-        SpecError: An optimizer or an option without a counterpart here; parameters that are not the module's.
+        SpecError: An optimizer or an option without a counterpart here; parameters that are not the module's; a name that
+            is not known; nothing to train.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class OnlineLossLearner:
         memory: Memory = "auto",
         graph: bool = False,
     ) -> None:
+        _check_choice(estimator, memory)
+        _check_name("meta", meta, ("adam", "sgd"))
         self._optimizer, self._lr = _optimizer(module, optimizer, lr)
         self._problem = _problem(module, self._optimizer, learned_loss, task_loss)
         self._meta_optimizer, self._meta_clip_norm, self.eta = meta_optimizer(meta), meta_clip_norm, eta
@@ -78,6 +81,11 @@ class OnlineLossLearner:
         self._choice: tuple[EstimatorName, Memory] = (estimator, memory)
         self._estimator: Callable[..., StepResult] | None = None
         theta, buffers, phi = _tensors(module, learned_loss)
+        device = next(iter(theta.values())).device
+        if graph and device.type != "cuda":
+            raise SpecError(
+                "graph", f"is True, but the module is on {device}; leave it out, or move the module to a GPU"
+            )
         self._graphed = Graphed(
             self._once,
             LearnerState(
@@ -107,6 +115,8 @@ class OnlineLossLearner:
             self._estimator = choose_estimator(*self._choice, 1, problem, train_batch)
         if not graphed.captured:  # a parameter may have been given other data since
             theta, buffers, phi = _tensors(problem.module, self._learned)
+            _check_trained("module", graphed.state.theta, theta, graphed.state.opt_state)
+            _check_trained("learned_loss", graphed.state.phi, phi, graphed.state.meta_state)
             graphed.state = replace(graphed.state, theta=theta, buffers=buffers, phi=phi)
         return graphed((*train_batch, *meta_batch, self._lr(), self.eta))
 
@@ -132,8 +142,13 @@ class OnlineLossLearner:
         return {part: {name: value.clone() for name, value in tensors.items()} for part, tensors in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on from a `state_dict`."""
+        """Go on from a `state_dict` of a learner with the same optimizers and parameters."""
         own = self._graphed.state
+        for part, mine in (("optimizer", own.opt_state), ("meta_optimizer", own.meta_state)):
+            if state[part].keys() != mine.keys():
+                raise SpecError(
+                    part, "has a state of other tensors in the state_dict than here; build it as it was then"
+                )
         given = replace(own, opt_state=dict(state["optimizer"]), meta_state=dict(state["meta_optimizer"]))
         copy_state(given, own)
 
@@ -143,7 +158,7 @@ def meta_gradient(
     optimizer: Optimizer | torch.optim.Optimizer,
     learned_loss: nn.Module,
     task_loss: TaskLoss,
-    train: Batch | list[Batch],
+    train: Batch | Sequence[Batch],
     meta: Batch,
     *,
     lr: float | None = None,
@@ -158,7 +173,7 @@ def meta_gradient(
         optimizer: As of `OnlineLossLearner`.
         learned_loss: M_phi at phi.
         task_loss: L_T.
-        train: A batch, or a list of one batch a base step.
+        train: A batch, or a sequence of one batch a base step.
         meta: The batch of L_T.
         lr: Base learning rate alpha; only beside this package's own optimizers.
         opt_state: State of the base optimizer, as a `StepResult` gives it; None: before the first step.
@@ -171,13 +186,31 @@ def meta_gradient(
     Raises:
         SpecError: As of `OnlineLossLearner`.
     """
+    _check_choice(estimator, memory)
     pure, rate = _optimizer(module, optimizer, lr)
     problem = _problem(module, pure, learned_loss, task_loss)
-    batches = train if isinstance(train, list) else [train]
+    batches: Any = [train] if isinstance(train[0], Tensor) else train
     chosen = choose_estimator(estimator, memory, len(batches), problem, batches[0])
     theta, buffers, phi = _tensors(module, learned_loss)
     state = pure.init(theta) if opt_state is None else opt_state
     return chosen(problem, theta, buffers, state, phi, rate(), batches, meta)
+
+
+def _check_name(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise SpecError(field, f"is {value!r}, but must be one of {', '.join(allowed)}")
+
+
+def _check_choice(estimator: str, memory: str) -> None:
+    _check_name("estimator", estimator, get_args(EstimatorName))
+    _check_name("memory", memory, get_args(Memory))
+
+
+def _check_trained(field: str, before: Params, now: Params, state: Params) -> None:
+    """What the optimizer keeps is of the parameters that it began with."""
+    if state and before.keys() != now.keys():
+        names = ", ".join(sorted(before.keys() ^ now.keys()))
+        raise SpecError(field, f"has frozen or unfrozen {names} since the learner was made; make a new learner")
 
 
 def _tensors(module: nn.Module, learned: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
@@ -190,6 +223,11 @@ def _tensors(module: nn.Module, learned: nn.Module) -> tuple[dict[str, Tensor], 
 
 
 def _problem(module: nn.Module, optimizer: Optimizer, learned: nn.Module, task_loss: TaskLoss) -> Problem:
+    for field, part in (("module", module), ("learned_loss", learned)):
+        if not any(value.requires_grad for value in part.parameters()):
+            raise SpecError(
+                field, "has no parameters that require a gradient, so nothing of it can be learned; give it some"
+            )
     return Problem(
         module=module,
         learned=learned,

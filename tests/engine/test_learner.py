@@ -2,6 +2,7 @@
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from olfl_ray import OnlineLossLearner, meta_gradient
-from olfl_ray.engine import Sgd
+from olfl_ray.engine import Adam, Optimizer, Sgd
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import LearnedLoss, LossNetwork, SmoothLeakyReLU
 
@@ -140,6 +141,62 @@ def test_optimizer_without_a_counterpart_is_refused_by_name(build, message: str)
     module, learned = parts()
     with pytest.raises(SpecError, match=f"^{message}"):
         OnlineLossLearner(module, build(list(module.parameters())), learned, F.cross_entropy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"meta": "Adam"}, "meta: is 'Adam', but must be one of adam, sgd"),
+        ({"estimator": "revers"}, "estimator: is 'revers', but must be one of auto, exact, reverse, finite_difference"),
+        ({"memory": "lo"}, "memory: is 'lo', but must be one of auto, low, fast"),
+        ({"graph": True}, "graph: is True, but the module is on cpu; leave it out"),
+        ({"module": nn.Linear(6, 3).requires_grad_(False)}, "module: has no parameters that require a gradient"),
+        ({"learned_loss": nn.CrossEntropyLoss()}, "learned_loss: has no parameters that require a gradient"),
+    ],
+)
+def test_argument_that_means_nothing_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
+    module, learned = parts()
+    given = {"module": module, "optimizer": Adam(), "learned_loss": learned, "task_loss": F.cross_entropy, "lr": 0.1}
+    with pytest.raises(SpecError, match=f"^{message}"):
+        OnlineLossLearner(**{**given, **settings})
+    if not settings.keys() & {"meta", "graph"}:
+        train, meta = batches(2)
+        with pytest.raises(SpecError, match=f"^{message}"):
+            meta_gradient(train=train, meta=meta, **{**given, **settings})
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_parameters_frozen_or_unfrozen_later_are_refused_where_the_optimizer_has_a_state(frozen: bool) -> None:
+    train, meta = batches(2)
+    for optimizer in (Sgd(), Sgd(momentum=0.9)):
+        module, learned = parts()
+        module[3].bias.requires_grad_(frozen)
+        learner = OnlineLossLearner(module, optimizer, learned, F.cross_entropy, lr=0.1)
+        learner.step(train, meta)
+        module[3].bias.requires_grad_(not frozen)
+        if optimizer.momentum:
+            with pytest.raises(SpecError, match=r"^module: has frozen or unfrozen 3\.bias since the learner was made"):
+                learner.step(train, meta)
+        else:
+            learner.step(train, meta)
+
+
+@pytest.mark.parametrize(("mine", "other"), [(Sgd(), Adam()), (Sgd(momentum=0.9), Adam()), (Adam(), Sgd())])
+def test_state_of_another_optimizer_is_refused(mine: Optimizer, other: Optimizer) -> None:
+    one, two = (OnlineLossLearner(*parts()[:1], each, parts()[1], F.cross_entropy, lr=0.1) for each in (mine, other))
+    with pytest.raises(SpecError, match=r"^optimizer: has a state of other tensors in the state_dict than here"):
+        one.load_state_dict(two.state_dict())
+
+
+@pytest.mark.parametrize("rows", [2, 16])
+def test_a_data_loaders_list_is_one_batch(rows: int) -> None:
+    module, learned = parts()
+    train, meta = ((x[:rows], y[:rows]) for x, y in batches(2))
+    wanted, found = (
+        meta_gradient(module, Sgd(), learned, F.cross_entropy, kind(train), kind(meta), lr=0.1)
+        for kind in (tuple, list)
+    )
+    assert all(torch.equal(found.phi_grad[name], value) for name, value in wanted.phi_grad.items())
 
 
 def test_example_is_short_and_learns(capsys: pytest.CaptureFixture[str]) -> None:
