@@ -1,5 +1,6 @@
 """Commands in scripts, manifests and documents are commands that exist, and the studies that they start are accepted."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -115,6 +116,24 @@ def test_the_study_of_the_slurm_job_is_accepted(monkeypatch, tmp_path) -> None:
     sets = shlex.split(given[1].replace("$shared", str(tmp_path)))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/home/mlflow.db")
     _accepted(["sweep", "run", str(SPEC), *sets, "--set", "concurrency=16"], monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(("step", "code"), [("true", 1), ('echo 1 >"$DRIVER"', 0), ('echo 1 >"$DRIVER"; exit 2', 2)])
+def test_a_slurm_job_fails_where_its_driver_failed_or_never_began(tmp_path, step: str, code: int) -> None:
+    srun = tmp_path / "srun"
+    srun.write_text(f'#!/bin/sh\necho "$SRUN_CPUS_PER_TASK CPUs"; case "$*" in *symmetric-run*) {step};; esac\n')
+    srun.chmod(0o700)
+    given = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_CPUS_PER_TASK": "8", "USER": "me"}
+    here = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "OLFL_SHARED": str(tmp_path / "shared"),
+        "OLFL_HEAD_IP": "127.0.0.1",
+    }
+    job = [SLURM, SPEC, "--set", "concurrency=16"]
+    done = subprocess.run(["bash", *job], env={**given, **here}, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.splitlines() == ["8 CPUs", "8 CPUs"]
+    assert list((tmp_path / "shared").iterdir()) == []  # nothing of the token is left
 
 
 def test_ray_of_the_slurm_job_gets_a_token_of_its_own() -> None:
