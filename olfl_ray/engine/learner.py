@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.drawing import drawn
+from olfl_ray.engine.followed import Followed
 from olfl_ray.engine.graphed import Graphed, copy_state
-from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
+from olfl_ray.engine.optimizers import Optimizer, Params
 from olfl_ray.engine.problem import Batch, Problem
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.steps import LearnerState, Metrics, meta_optimizer, online_step
@@ -21,12 +22,6 @@ from olfl_ray.errors import SpecError
 __all__ = ["OnlineLossLearner", "meta_gradient"]
 
 TaskLoss = Callable[[Tensor, Tensor], Tensor]
-PLAIN: Mapping[type[torch.optim.Optimizer], Mapping[str, Any]] = {
-    torch.optim.SGD: {"dampening": 0, "maximize": False},
-    torch.optim.Adam: {"amsgrad": False, "maximize": False},
-    torch.optim.AdamW: {"amsgrad": False, "maximize": False},
-}
-"""torch's optimizers that have a counterpart here -> the options that it lacks, at the values that mean their absence."""
 
 
 class OnlineLossLearner:
@@ -38,8 +33,8 @@ class OnlineLossLearner:
     Args:
         module: Base learner f. It is put in train mode at each step.
         optimizer: `Sgd` or `Adam` of this package with `lr`, or a `torch.optim.SGD`, `Adam` or `AdamW` over the module's
-            trainable parameters. The latter is never stepped: its settings are read once and its learning rate at each
-            step, so that torch's schedulers work.
+            trainable parameters. The latter is never stepped: its settings are read at each step, so that torch's
+            schedulers work; in a graph only the learning rate may change.
         learned_loss: M_phi, called with (outputs, targets); gives a scalar.
         task_loss: L_T, called with (outputs, targets); gives a scalar.
         lr: Base learning rate alpha; only beside this package's own optimizers.
@@ -80,6 +75,7 @@ class OnlineLossLearner:
         self._learned, self._graph = learned_loss, graph
         self._choice: tuple[EstimatorName, Memory] = (estimator, memory)
         self._estimator: Callable[..., StepResult] | None = None
+        self._captured: Optimizer | None = None
         theta, buffers, phi = _tensors(module, learned_loss)
         device = next(iter(theta.values())).device
         if graph and device.type != "cuda":
@@ -113,12 +109,21 @@ class OnlineLossLearner:
         if self._estimator is None:
             problem = self._problem = _knows_draws(problem, train_batch[0], replayed=self._graph)
             self._estimator = choose_estimator(*self._choice, 1, problem, train_batch)
+        if isinstance(self._optimizer, Followed):
+            self._follow(self._optimizer)
         if not graphed.captured:  # a parameter may have been given other data since
             theta, buffers, phi = _tensors(problem.module, self._learned)
             _check_trained("module", graphed.state.theta, theta, graphed.state.opt_state)
             _check_trained("learned_loss", graphed.state.phi, phi, graphed.state.meta_state)
             graphed.state = replace(graphed.state, theta=theta, buffers=buffers, phi=phi)
         return graphed((*train_batch, *meta_batch, self._lr(), self.eta))
+
+    def _follow(self, optimizer: Followed) -> None:
+        now = optimizer.now()
+        if self._graphed.captured and now != self._captured:
+            raise SpecError("graph", f"has captured {self._captured}, but the optimizer is {now} now; use graph=False")
+        self._captured = now
+        optimizer.stepped()
 
     def _once(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
         x, y, meta_x, meta_y, lr, eta = inputs
@@ -259,26 +264,5 @@ def _optimizer(
         return given, lambda: lr
     if lr is not None:
         raise SpecError("lr", f"is {lr}, but a torch optimizer brings its own; leave lr out")
-    kind = type(given)
-    if kind not in PLAIN:
-        known = ", ".join(one.__name__ for one in PLAIN)
-        raise SpecError("optimizer", f"{kind.__name__} is not one whose update is differentiated here; use {known}")
-    if len(given.param_groups) != 1:
-        raise SpecError("optimizer", f"has {len(given.param_groups)} parameter groups, but must have 1; join them")
-    group = given.param_groups[0]
-    if {id(one) for one in group["params"]} != {id(one) for one in module.parameters() if one.requires_grad}:
-        raise SpecError("optimizer", "must hold all trainable parameters of the module and no others; build it anew")
-    if given.state:
-        raise SpecError("optimizer", "has taken steps already, which would be lost; give one that is new")
-    for option, plain in PLAIN[kind].items():
-        if group[option] != plain:
-            raise SpecError(f"optimizer.{option}", f"is {group[option]!r}, but must be {plain!r}; change it")
-    return _counterpart(kind, group), lambda: float(group["lr"])
-
-
-def _counterpart(kind: type[torch.optim.Optimizer], group: Mapping[str, Any]) -> Optimizer:
-    if kind is torch.optim.SGD:
-        return Sgd(momentum=group["momentum"], nesterov=group["nesterov"], weight_decay=group["weight_decay"])
-    beta1, beta2 = group["betas"]
-    decoupled = kind is torch.optim.AdamW or bool(group.get("decoupled_weight_decay", False))
-    return Adam(beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=group["weight_decay"], decoupled=decoupled)
+    followed = Followed(given, module)
+    return followed, followed.lr

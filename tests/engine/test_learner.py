@@ -1,6 +1,7 @@
 """The engine in a loop of one's own: equal to reverse over reverse written by hand; what can't be had is refused by name."""
 
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,58 @@ def test_learner_follows_the_scheduler_of_a_torch_optimizer() -> None:
     optimizer.param_groups[0]["lr"] = 0.1
     learner.step(train, meta)
     assert not torch.equal(module[0].weight, before[0])
+
+
+def test_learner_follows_all_that_a_scheduler_cycles_and_an_optimizer_that_is_loaded() -> None:
+    """One cycle moves momentum against the rate; warnings are errors here, torch's of a scheduler that goes first as well."""
+    module, learned = parts()
+    optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=6)
+    learner = OnlineLossLearner(module, optimizer, learned, F.cross_entropy)
+    twin, twins_loss = parts()
+    state, phi = {}, torch.optim.Adam(twins_loss.parameters(), 1e-5)
+    train, meta = batches(2)
+    for _ in range(5):
+        group = dict(optimizer.param_groups[0])
+        result = meta_gradient(
+            twin,
+            Sgd(momentum=group["momentum"]),
+            twins_loss,
+            F.cross_entropy,
+            train,
+            meta,
+            lr=group["lr"],
+            opt_state=state or None,
+        )
+        state = result.opt_state
+        twin.load_state_dict({**result.theta, **result.buffers})
+        for name, value in twins_loss.named_parameters():
+            value.grad = result.phi_grad[name]
+        phi.step()
+        learner.step(train, meta)
+        scheduler.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(module.state_dict()[name], value, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o: o.param_groups[0].update(momentum=0.0), "optimizer.momentum: is 0.0 now"),
+        (lambda o: o.param_groups[0].update(maximize=True), "optimizer.maximize: is True"),
+        (lambda o: o.state.update({"0": {}}), "optimizer: has taken steps of its own"),
+    ],
+)
+def test_learner_refuses_a_change_of_the_optimizer_that_it_cannot_follow(change: Callable, message: str) -> None:
+    module, learned = parts()
+    optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
+    learner = OnlineLossLearner(module, optimizer, learned, F.cross_entropy)
+    train, meta = batches(2)
+    learner.step(train, meta)
+    change(optimizer)
+    with pytest.raises(SpecError, match=f"^{message}"):
+        learner.step(train, meta)
 
 
 def test_learner_goes_on_from_its_state() -> None:

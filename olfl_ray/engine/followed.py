@@ -1,0 +1,98 @@
+"""A torch optimizer as a pure one: its settings count as they are at each step, for torch's schedulers change them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
+from olfl_ray.errors import SpecError
+
+__all__ = ["Followed"]
+
+PLAIN: Mapping[type[torch.optim.Optimizer], Mapping[str, Any]] = {
+    torch.optim.SGD: {"dampening": 0, "maximize": False},
+    torch.optim.Adam: {"amsgrad": False, "maximize": False},
+    torch.optim.AdamW: {"amsgrad": False, "maximize": False},
+}
+"""torch's optimizers that have a counterpart here -> the options that it lacks, at the values that mean their absence."""
+
+
+class Followed(Optimizer):
+    """The counterpart of a torch optimizer, which itself never steps.
+
+    Args:
+        given: `torch.optim.SGD`, `Adam` or `AdamW`.
+        module: All of its trainable parameters, and no others, are the optimizer's.
+
+    Raises:
+        SpecError: It has no counterpart here, or other parameters.
+    """
+
+    clip_norm = None
+
+    def __init__(self, given: torch.optim.Optimizer, module: nn.Module) -> None:
+        kind = type(given)
+        if kind not in PLAIN:
+            known = ", ".join(one.__name__ for one in PLAIN)
+            raise SpecError("optimizer", f"{kind.__name__} is not one whose update is differentiated here; use {known}")
+        if len(given.param_groups) != 1:
+            raise SpecError("optimizer", f"has {len(given.param_groups)} parameter groups, but must have 1; join them")
+        group = given.param_groups[0]
+        if {id(one) for one in group["params"]} != {id(one) for one in module.parameters() if one.requires_grad}:
+            raise SpecError(
+                "optimizer", "must hold all trainable parameters of the module and no others; build it anew"
+            )
+        self._given, self._names = given, [name for name in group if name not in ("params", "lr", "initial_lr")]
+        self._options: list[Any] = []
+        self._keeps = bool(group.get("momentum", True))
+        self.now()
+
+    def now(self) -> Optimizer:
+        """The counterpart with the settings of now.
+
+        Raises:
+            SpecError: An option without a counterpart; momentum where there was none; a state of the optimizer's own.
+        """
+        if self._given.state:
+            raise SpecError("optimizer", "has taken steps of its own, which a learner would lose; give one that is new")
+        group = self._given.param_groups[0]
+        options = [group.get(name) for name in self._names]
+        if options != self._options:
+            self._pure, self._options = self._counterpart(group), options
+        return self._pure
+
+    def lr(self) -> float:
+        """Its learning rate now."""
+        return float(self._given.param_groups[0]["lr"])
+
+    def stepped(self) -> None:
+        """Tell its schedulers that a step was taken: they warn of a scheduler that goes first."""
+        self._given._opt_called = True  # type: ignore[attr-defined]
+
+    def init(self, params: Params) -> dict[str, Tensor]:
+        return self.now().init(params)
+
+    def update(
+        self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return self.now().update(params, grads, state, lr)
+
+    def gradient_factor(self, lr: float | Tensor) -> float | Tensor | None:
+        return self.now().gradient_factor(lr)
+
+    def _counterpart(self, group: Mapping[str, Any]) -> Optimizer:
+        kind = type(self._given)
+        for option, plain in PLAIN[kind].items():
+            if group[option] != plain:
+                raise SpecError(f"optimizer.{option}", f"is {group[option]!r}, but must be {plain!r}; change it")
+        if bool(group.get("momentum", True)) != self._keeps:
+            raise SpecError("optimizer.momentum", f"is {group['momentum']} now; to start or end it, make a new learner")
+        if kind is torch.optim.SGD:
+            return Sgd(momentum=group["momentum"], nesterov=group["nesterov"], weight_decay=group["weight_decay"])
+        beta1, beta2 = group["betas"]
+        decoupled = kind is torch.optim.AdamW or bool(group.get("decoupled_weight_decay", False))
+        return Adam(beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=group["weight_decay"], decoupled=decoupled)
