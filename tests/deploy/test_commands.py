@@ -107,7 +107,16 @@ def _accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_the_study_of_the_ray_job_is_accepted(monkeypatch, tmp_path) -> None:
     entrypoint = documents(CLUSTER / "kuberay" / "rayjob.yaml")[0]["spec"]["entrypoint"]
     place = entrypoint.replace("/spec", str(SPEC.parent)).replace("$OLFL_STORAGE", str(tmp_path))
-    _accepted(shlex.split(place)[1:], monkeypatch, tmp_path)
+    wrapper, _, *arguments = shlex.split(place)
+    assert f"cluster/docker/ray-job.sh /usr/local/bin/{wrapper}\n" in (CLUSTER / "docker" / "Dockerfile").read_text()
+    _accepted(arguments, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, 0), (1, 1), (2, 0), (130, 0), (137, 137)])
+def test_kuberay_tries_again_only_what_was_killed_or_is_a_bug(code: int, told: int) -> None:
+    script = CLUSTER / "docker" / "ray-job.sh"
+    done = subprocess.run([script, "sh", "-c", f"exit {code}"], capture_output=True, check=False)
+    assert done.returncode == told
 
 
 def test_the_study_of_the_slurm_job_is_accepted(monkeypatch, tmp_path) -> None:

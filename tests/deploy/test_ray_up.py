@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 from ray.autoscaler._private.util import prepare_config, validate_config
-from support.deployment import RAY_UP, documents
+from support.deployment import CLUSTER, RAY_UP, documents
 
 
 @pytest.fixture(params=RAY_UP, ids=lambda path: path.stem)
@@ -43,3 +43,12 @@ def test_nothing_is_opened_and_machines_act_under_a_role_each(config) -> None:
         node = kind["node_config"]
         roles[name] = str(node["IamInstanceProfile"] if "IamInstanceProfile" in node else node["serviceAccounts"])
     assert roles["head"] != roles["cpu"] == roles["gpu"]
+
+
+def test_the_image_has_what_a_head_starts_workers_with() -> None:
+    dockerfile = (CLUSTER / "docker" / "Dockerfile").read_text().split()
+    locked = (CLUSTER.parent / "requirements.lock").read_text()
+    assert {"openssh-client", "rsync"} <= set(dockerfile)
+    for package in ("boto3", "google-api-python-client", "google-auth-httplib2"):
+        assert package in dockerfile
+        assert f"\n{package}==" in locked
