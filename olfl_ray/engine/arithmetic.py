@@ -11,6 +11,9 @@ import torch
 
 __all__ = ["Precision", "arithmetic", "autocast"]
 
+# cuBLAS has no other way to be told, and whether its products are deterministic torch asks once, at the first of them.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 Precision = Literal["float32", "tf32", "bf16"]
 """float32; tf32: matrix products and convolutions of a GPU in TF32; bf16: the base learner's passes in autocast."""
 
@@ -35,7 +38,6 @@ def arithmetic(precision: Precision, *, deterministic: bool = False) -> Iterator
     for place in places:
         place.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     if deterministic and torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS has no other way to be told
         torch.set_deterministic_debug_mode("error")
         debugging.fill_uninitialized_memory = False  # it costs a pass over memory
         cudnn.benchmark = False

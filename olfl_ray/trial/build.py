@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from olfl_ray.engine import (
     Optimizer,
     Problem,
     Sgd,
+    arithmetic,
     base_step,
     choose_estimator,
     drawn,
@@ -29,7 +31,7 @@ from olfl_ray.losses import LearnedLoss, build_loss, fixed_loss, task_loss
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.source import find_loss, find_sequence
 
-__all__ = ["Place", "Replicate", "build_replicate", "check", "set_threads"]
+__all__ = ["Place", "Replicate", "arithmetic_of", "build_replicate", "check", "set_threads"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,8 +240,14 @@ def check(config: TrialConfig, place: Place) -> str:
     if place.device.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError("resources.gpu: a GPU was asked for, but torch sees none here; set resources.gpu: 0")
     dataset = data.load(config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root)
-    build_replicate(config, place, dataset, config.seeds[0])
+    with arithmetic_of(config):
+        build_replicate(config, place, dataset, config.seeds[0])
     return dataset.kind
+
+
+def arithmetic_of(config: TrialConfig) -> AbstractContextManager[None]:
+    """How a trial's products are rounded, and whether its sums have one order."""
+    return arithmetic(config.learner.precision, deterministic=config.learner.deterministic)
 
 
 def set_threads(count: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor
 
 from olfl_ray import data
-from olfl_ray.engine import LearnerState, arithmetic, keep_freed_memory
+from olfl_ray.engine import LearnerState, keep_freed_memory
 from olfl_ray.losses import dump_loss
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial.build import Place, Replicate, build_replicate
+from olfl_ray.trial.build import Place, Replicate, arithmetic_of, build_replicate
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
 from olfl_ray.trial.measure import evaluate, gradients, surfaces, system
 from olfl_ray.trial.randomness import RandomState, fresh_random
@@ -77,7 +76,8 @@ def run(
         UserError: A name, shape or option does not fit.
     """
     dataset = data.load(config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root)
-    replicates = [build_replicate(config, place, dataset, seed) for seed in config.seeds]
+    with arithmetic_of(config):
+        replicates = [build_replicate(config, place, dataset, seed) for seed in config.seeds]
     if state is None:
         state = TrialState(
             init_steps=0,
@@ -132,7 +132,7 @@ def _initialise(
         end = min(state.init_steps + config.eval.every, total)
         new, losses = [], []
         for replicate, stepper, old in zip(replicates, steppers, state.replicates, strict=True):
-            with RandomState(old.rng, _device(replicate)) as random, _arithmetic(config):
+            with RandomState(old.rng, _device(replicate)) as random, arithmetic_of(config):
                 learner, loss = stepper.initialise(old.learner, state.init_steps, end)
             new.append(replace(old, learner=learner, rng=random.after))
             losses.append(loss)
@@ -161,10 +161,6 @@ def _with_phi(replicate: Replicate, learner: LearnerState, phi: dict[str, Tensor
     return replace(learner, phi=phi, meta_state=replicate.meta_optimizer.init(phi))
 
 
-def _arithmetic(config: TrialConfig) -> AbstractContextManager[None]:
-    return arithmetic(config.learner.precision, deterministic=config.learner.deterministic)
-
-
 def _device(replicate: Replicate) -> torch.device:
     return next(iter(replicate.start.theta.values())).device
 
@@ -182,9 +178,9 @@ def _train(
         new: list[ReplicateState] = []
         measured: list[dict[str, float]] = []
         for replicate, stepper, old in zip(replicates, steppers, state.replicates, strict=True):
-            with RandomState(old.rng, _device(replicate)) as random, _arithmetic(config):
+            with RandomState(old.rng, _device(replicate)) as random, arithmetic_of(config):
                 learner, means = stepper.train(replicate.replayed(old.learner, start / total), start, end)
-            with RandomState(random.after, _device(replicate)), _arithmetic(config):
+            with RandomState(random.after, _device(replicate)), arithmetic_of(config):
                 now = evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
                 slopes = gradients(replicate, learner, replicate.data.batch("train", "train", end))
             measured.append({**means, **slopes, **now})
@@ -204,7 +200,7 @@ def _train(
         diverged = not all(math.isfinite(value) for values in metrics.values() for value in values)
         if end == total and not diverged and config.confirming:
             bests = [own.best for own in new if own.best is not None]
-            with _arithmetic(config):
+            with arithmetic_of(config):
                 tests = [
                     evaluate(replicate, best.theta, best.buffers, "test", kind)
                     for replicate, best in zip(replicates, bests, strict=True)

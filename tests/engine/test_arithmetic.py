@@ -1,6 +1,7 @@
 """Precision and determinism are settings that act, and only where they were asked for."""
 
 import contextlib
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -52,3 +53,7 @@ def test_tf32_is_allowed_inside_alone(precision, wanted: str) -> None:
         assert torch.are_deterministic_algorithms_enabled() == torch.cuda.is_available()
         raise KeyError
     assert flags() == before
+
+
+def test_cublas_is_told_to_be_deterministic_before_its_first_product() -> None:
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")

@@ -202,3 +202,31 @@ def test_bf16_trains_in_other_bits_to_about_the_same_loss(method: str, place: Pl
     )
     assert exact != rounded
     assert rounded == pytest.approx(exact, rel=0.05)
+
+
+seen: list[str] = []
+
+
+class Watching(torch.nn.Linear):
+    """Notes how a GPU's products would be rounded at each of its passes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cuda.matmul.fp32_precision)
+        return super().forward(x.flatten(1))
+
+
+def watching(input_shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
+    return Watching(math.prod(input_shape), outputs)
+
+
+@pytest.mark.parametrize(("precision", "wanted"), [("float32", "ieee"), ("tf32", "tf32")])
+def test_every_pass_of_a_step_has_the_precision_even_those_of_the_check(
+    precision: str, wanted: str, place: Place
+) -> None:
+    task, learner = {"model": f"{__name__}:watching"}, {"precision": precision, "steps": 1}
+    settings = config("online", task=task, learner=learner)
+    for run_all in (check, lambda *given: list(run(*given))):
+        seen.clear()
+        run_all(settings, place)
+        assert len(seen) > 4
+        assert set(seen) == {wanted}
