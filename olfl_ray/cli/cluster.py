@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from olfl_ray.cli.options import Address, Follow, Home, PyModules, Sets, WorkingDir, out
+from olfl_ray.cli.options import Cluster, Follow, Home, PyModules, Sets, WorkingDir, out
 from olfl_ray.cli.outcome import INTERRUPTED, print_plan, print_result, study_view
 from olfl_ray.errors import SetupError, StudyError
 
@@ -17,7 +17,7 @@ __all__ = ["located", "logs", "print_studies", "show", "stop_there", "submit"]
 
 def submit(
     spec: Path,
-    address: Address = None,
+    address: Cluster = None,
     name: Annotated[str | None, typer.Option(help="Replaces the spec's name.")] = None,
     set_: Sets = None,
     working_dir: WorkingDir = None,
@@ -42,7 +42,7 @@ def submit(
 
 def logs(
     name: str,
-    address: Address = None,
+    address: Cluster = None,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the driver ends.")] = False,
     attempt: Annotated[int | None, typer.Option("--attempt", help="Number of the attempt; else the newest.")] = None,
 ) -> None:

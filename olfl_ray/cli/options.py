@@ -8,13 +8,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-__all__ = ["Address", "Follow", "Home", "PyModules", "Sets", "Storage", "WorkingDir", "out"]
+__all__ = ["Address", "Cluster", "Follow", "Home", "PyModules", "Sets", "Storage", "WorkingDir", "out"]
 
 Home = Annotated[Path | None, typer.Option("--home", help="Home folder; else OLFL_HOME, else ./.olfl.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=c. May be repeated.")]
 Address = Annotated[
     str | None,
-    typer.Option("--address", help="On a cluster: URL of Ray's job server, or a target of the settings file."),
+    typer.Option(
+        "--address", help="On a cluster: URL of Ray's job server, or a target of the settings file; else here."
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--address", help="URL of Ray's job server, or a target; else RAY_ADDRESS, else the settings file's default."
+    ),
 ]
 Storage = Annotated[str | None, typer.Option("--storage", help="Where the study is kept, if nothing else tells.")]
 WorkingDir = Annotated[Path | None, typer.Option("--working-dir", help="Folder that driver and trials start in.")]

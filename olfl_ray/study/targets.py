@@ -63,7 +63,7 @@ class Settings(Strict):
     """The user's file of settings."""
 
     default: str | None = None
-    """The target of commands without --address, where RAY_ADDRESS names no job server."""
+    """The target of submit and logs without --address, where RAY_ADDRESS names no job server."""
     targets: dict[Annotated[str, Field(pattern=NAME)], Target] = Field(default_factory=dict)
     """Clusters by name."""
 
@@ -111,7 +111,7 @@ def read_settings() -> Settings:
 
 
 def find_target(address: str | None = None) -> tuple[str, Target]:
-    """The cluster that commands speak to, and what leads to it: its URL, or its name.
+    """The cluster that a command speaks to, and what leads to it: its URL, or its name.
 
     Args:
         address: URL of Ray's job server, or the name of a target; None: `RAY_ADDRESS` where it is such a URL, else the
