@@ -79,15 +79,15 @@ def _allocated(start: Callable[[], Callable[[], object]]) -> int:
     return int(max(total for moment, total in totals if moment >= begun) - before)
 
 
-def _on_device(start: Callable[[], Callable[[], object]]) -> int:
+def _on_device(start: Callable[[], Callable[[], object]], device: str) -> int:
     step = start()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
     for _ in range(2):
         step()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def _measure(network: str, rows: int, contestant: str, device: str, kind: str) -> int:
@@ -101,7 +101,7 @@ def _measure(network: str, rows: int, contestant: str, device: str, kind: str) -
 
     start("linear", 2)()  # lazy imports, thread pools and libraries' handles are no part of a step
     if device.startswith("cuda"):
-        return _on_device(start)
+        return _on_device(start, device)
     return _allocated(start) if kind == "tensors" else _resident(start)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
@@ -40,6 +42,8 @@ class Graphed:
 
     def __init__(self, step: Step, state: LearnerState, *, capture: bool) -> None:
         self._step, self.state, self._wanted = step, state, capture
+        some = next(tensor for _, part in _parts(state) for tensor in part.values())
+        self._device, self._dtype = some.device, some.dtype
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
         self._names: list[str] = []
@@ -69,7 +73,8 @@ class Graphed:
                 own.copy_(value)
             else:
                 own.fill_(value)
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         return dict(zip(self._names, self._measured.clone().unbind(), strict=True))
 
     def _once(self, inputs: Sequence[Any]) -> Metrics:
@@ -80,29 +85,50 @@ class Graphed:
     def _capture(self, inputs: Sequence[Tensor | float]) -> None:
         """Warm-up steps move nothing: the state and the random state are put back; a capture runs nothing."""
         before = clone_state(self.state)
-        device = next(tensor.device for _, part in _parts(self.state) for tensor in part.values())
+        dtype = torch.promote_types(self._dtype, torch.float32)
         self._inputs = [
-            value.clone() if isinstance(value, Tensor) else torch.full((), value, device=device) for value in inputs
+            value.clone()
+            if isinstance(value, Tensor)
+            else torch.full((), float(value), dtype=dtype, device=self._device)
+            for value in inputs
         ]
         graph = torch.cuda.CUDAGraph()
-        try:
-            with random_kept(device):
-                aside, here = torch.cuda.Stream(device), torch.cuda.current_stream(device)
-                aside.wait_stream(here)
-                with torch.cuda.stream(aside):
-                    for _ in range(WARM_UP):
-                        self._once(self._inputs)
-                here.wait_stream(aside)
+        with torch.cuda.device(self._device):
+            aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+            try:
+                with random_kept(self._device):
+                    aside.wait_stream(here)
+                    with torch.cuda.stream(aside):
+                        for _ in range(WARM_UP - 1):
+                            self._once(self._inputs)
+                        with _waits_refused():
+                            self._once(self._inputs)
+                    here.wait_stream(aside)
+                    copy_state(before, self.state)
+                    with torch.cuda.graph(graph, stream=aside):
+                        metrics = self._once(self._inputs)
+                        self._names, self._measured = list(metrics), torch.stack(list(metrics.values()))
+            except RuntimeError as error:
+                torch.cuda.set_stream(here)  # a capture that fails at its end leaves the thread on its own
+                torch.cuda.synchronize()
                 copy_state(before, self.state)
-                with torch.cuda.graph(graph):
-                    metrics = self._once(self._inputs)
-                    self._names, self._measured = list(metrics), torch.stack(list(metrics.values()))
-        except RuntimeError as error:
-            torch.cuda.synchronize(device)
-            copy_state(before, self.state)
-            _log.warning("a step can't be captured as a CUDA graph (%s); it runs without", str(error).splitlines()[0])
-        else:
-            self._graph = graph
+                reason = str(error).splitlines()[0]
+                _log.warning("a step can't be captured as a CUDA graph (%s); it runs without", reason)
+            else:
+                self._graph = graph
+
+
+@contextlib.contextmanager
+def _waits_refused() -> Iterator[None]:
+    """An operator that waits for the GPU raises here, where a capture, which it would spoil, has not begun yet."""
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def clone_state(state: LearnerState) -> LearnerState:

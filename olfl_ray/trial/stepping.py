@@ -71,6 +71,7 @@ class Stepper:
         """
         config, replicate = self._config, self._replicate
         method, meta = config.learner.method, config.meta
+        self._graphs.pop("init", None)  # a graph's memory serves nothing else while it stands
         self._begin(learner)
         found: dict[str, list[Tensor]] = {}
         factor = 1.0

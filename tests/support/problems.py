@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from olfl_ray.engine import Adam, Batch, Optimizer, Problem, Sgd
+from olfl_ray.engine import Adam, Batch, Optimizer, Problem, Sgd, drawn
 from olfl_ray.losses import LearnedLoss, LossNetwork, SmoothLeakyReLU
 
 ROWS, SIDE, OUTPUTS = 10, 8, 4
@@ -193,9 +193,12 @@ def case(
         task_loss=F.mse_loss if regression else F.cross_entropy,
         base_loss=F.mse_loss if regression else F.cross_entropy,
         optimizer=chosen,
-        draws_random=True,
+        draws_random=False,
     )
     theta = problem.theta()
+    few = torch.zeros(2, 1, SIDE, SIDE, dtype=dtype)
+    draws, _ = drawn(lambda: problem.train_forward(theta, problem.buffers(), few), few.device)
+    problem = replace(problem, draws_random=draws)
     state = chosen.init(theta)
     for _ in range(2 if warm else 0):
         grads = {name: torch.randn_like(value) * (value > -100) for name, value in theta.items()}
