@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.drawing import drawn
 from olfl_ray.engine.followed import Followed
@@ -32,7 +35,8 @@ class OnlineLossLearner:
 
     Args:
         module: Base learner f. It is put in train mode at each step.
-        optimizer: `Sgd` or `Adam` of this package with `lr`, or a `torch.optim.SGD`, `Adam` or `AdamW` over the module's
+        optimizer: `Sgd` or `Adam` of `olfl_ray.engine` with `lr`; their `clip_norm` is the largest global norm of the base
+            gradient, and the meta-gradient goes through the clipping. Or a `torch.optim.SGD`, `Adam` or `AdamW` over the module's
             trainable parameters. The latter is never stepped: its settings are read at each step, so that torch's
             schedulers work; in a graph only the learning rate may change.
         learned_loss: M_phi, called with (outputs, targets); gives a scalar.
@@ -46,6 +50,8 @@ class OnlineLossLearner:
         graph: On a GPU, capture the step as a CUDA graph, which small networks gain most from. Batches keep their shape
             then, the module's and the loss's tensors their place, and what the host draws (layers dropped by Python's
             `random`, say) is drawn once, for all steps.
+        precision: float32, tf32 or bf16, as of `learner.precision`; None: products are rounded as torch's own flags say.
+        deterministic: On a GPU, deterministic kernels alone; in float32 where no precision is given.
 
     Raises:
         SpecError: An optimizer or an option without a counterpart here; parameters that are not the module's; a name that
@@ -66,11 +72,18 @@ class OnlineLossLearner:
         estimator: EstimatorName = "auto",
         memory: Memory = "auto",
         graph: bool = False,
+        precision: Precision | None = None,
+        deterministic: bool = False,
     ) -> None:
         _check_choice(estimator, memory)
         _check_name("meta", meta, ("adam", "sgd"))
+        if precision is not None:
+            _check_name("precision", precision, get_args(Precision))
         self._optimizer, self._lr = _optimizer(module, optimizer, lr)
-        self._problem = _problem(module, self._optimizer, learned_loss, task_loss)
+        self._problem = _problem(module, self._optimizer, learned_loss, task_loss, precision or "float32")
+        self._arithmetic: Callable[[], AbstractContextManager[None]] = nullcontext
+        if precision is not None or deterministic:
+            self._arithmetic = partial(arithmetic, precision or "float32", deterministic=deterministic)
         self._meta_optimizer, self._meta_clip_norm, self.eta = meta_optimizer(meta), meta_clip_norm, eta
         self._learned, self._graph = learned_loss, graph
         self._choice: tuple[EstimatorName, Memory] = (estimator, memory)
@@ -104,6 +117,10 @@ class OnlineLossLearner:
         Returns:
             Scalars on the device: base_loss, task_loss, meta_loss, grad_norm.
         """
+        with self._arithmetic():
+            return self._step(train_batch, meta_batch)
+
+    def _step(self, train_batch: Batch, meta_batch: Batch) -> Metrics:
         problem, graphed = self._problem, self._graphed
         problem.module.train()
         if self._estimator is None:
@@ -227,7 +244,13 @@ def _tensors(module: nn.Module, learned: nn.Module) -> tuple[dict[str, Tensor], 
     return theta, dict(module.named_buffers()), phi
 
 
-def _problem(module: nn.Module, optimizer: Optimizer, learned: nn.Module, task_loss: TaskLoss) -> Problem:
+def _problem(
+    module: nn.Module,
+    optimizer: Optimizer,
+    learned: nn.Module,
+    task_loss: TaskLoss,
+    precision: Precision = "float32",
+) -> Problem:
     for field, part in (("module", module), ("learned_loss", learned)):
         if not any(value.requires_grad for value in part.parameters()):
             raise SpecError(
@@ -241,6 +264,7 @@ def _problem(module: nn.Module, optimizer: Optimizer, learned: nn.Module, task_l
         optimizer=optimizer,
         draws_random=True,
         draws_python=True,
+        precision=precision,
     )
 
 

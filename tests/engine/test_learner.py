@@ -202,6 +202,7 @@ def test_optimizer_without_a_counterpart_is_refused_by_name(build, message: str)
         ({"meta": "Adam"}, "meta: is 'Adam', but must be one of adam, sgd"),
         ({"estimator": "revers"}, "estimator: is 'revers', but must be one of auto, exact, reverse, finite_difference"),
         ({"memory": "lo"}, "memory: is 'lo', but must be one of auto, low, fast"),
+        ({"precision": "half"}, "precision: is 'half', but must be one of float32, tf32, bf16"),
         ({"graph": True}, "graph: is True, but the module is on cpu; leave it out"),
         ({"module": nn.Linear(6, 3).requires_grad_(False)}, "module: has no parameters that require a gradient"),
         ({"learned_loss": nn.CrossEntropyLoss()}, "learned_loss: has no parameters that require a gradient"),
@@ -212,7 +213,7 @@ def test_argument_that_means_nothing_is_refused_by_name(settings: dict[str, Any]
     given = {"module": module, "optimizer": Adam(), "learned_loss": learned, "task_loss": F.cross_entropy, "lr": 0.1}
     with pytest.raises(SpecError, match=f"^{message}"):
         OnlineLossLearner(**{**given, **settings})
-    if not settings.keys() & {"meta", "graph"}:
+    if not settings.keys() & {"meta", "graph", "precision"}:
         train, meta = batches(2)
         with pytest.raises(SpecError, match=f"^{message}"):
             meta_gradient(train=train, meta=meta, **{**given, **settings})
@@ -239,6 +240,29 @@ def test_state_of_another_optimizer_is_refused(mine: Optimizer, other: Optimizer
     one, two = (OnlineLossLearner(*parts()[:1], each, parts()[1], F.cross_entropy, lr=0.1) for each in (mine, other))
     with pytest.raises(SpecError, match=r"^optimizer: has a state of other tensors in the state_dict than here"):
         one.load_state_dict(two.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag", "dtype"),
+    [
+        ({}, torch.backends.cuda.matmul.fp32_precision, torch.float32),
+        ({"precision": "float32"}, "ieee", torch.float32),
+        ({"precision": "tf32"}, "tf32", torch.float32),
+        ({"precision": "bf16"}, "ieee", torch.bfloat16),
+        ({"deterministic": True}, "ieee", torch.float32),
+    ],
+)
+def test_a_learners_passes_have_its_precision(settings: dict[str, Any], flag: str, dtype: torch.dtype) -> None:
+    module, learned = nn.Linear(6, 3), parts()[1].float()
+    seen, outside = set(), torch.backends.cuda.matmul.fp32_precision
+    module.register_forward_hook(lambda _, x, out: seen.add((torch.backends.cuda.matmul.fp32_precision, out.dtype)))
+    learner = OnlineLossLearner(module, Sgd(), learned, F.cross_entropy, lr=0.1, **settings)
+    train, meta = ((x.float(), y) for x, y in batches(2))
+    metrics = learner.step(train, meta)
+    assert (flag, dtype) in seen
+    assert {name for name, _ in seen} == {flag}
+    assert metrics["meta_loss"].dtype == torch.float32
+    assert torch.backends.cuda.matmul.fp32_precision == outside
 
 
 @pytest.mark.parametrize("rows", [2, 16])
