@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from olfl_ray.engine.drawing import random_kept
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.steps import Estimator
 
@@ -19,6 +21,8 @@ __all__ = ["PlainKernels", "plain_kernels"]
 
 FUSED = "_scaled_dot_product"
 """In the names of torch's fused attention operators; the plain one is made of ordinary products."""
+
+_known: weakref.WeakKeyDictionary[nn.Module, dict[torch.device, PlainKernels]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +55,14 @@ class PlainKernels:
 
 
 def plain_kernels(problem: Problem, x: Tensor) -> PlainKernels:
-    """Those that the base learner needs, from one train pass on x."""
-    with _Seen() as seen:
-        problem.train_forward(leaves(problem.theta()), problem.buffers(), x)
-    recurrent = x.is_cuda and any(isinstance(part, nn.RNNBase) for part in problem.module.modules())
-    return PlainKernels(attention=seen.fused, recurrent=recurrent)
+    """Those that the base learner needs on x's device, found once by a train pass on x."""
+    known = _known.setdefault(problem.module, {})
+    if x.device not in known:
+        with random_kept(x.device), _Seen() as seen:
+            problem.train_forward(leaves(problem.theta()), problem.buffers(), x)
+        recurrent = x.is_cuda and any(isinstance(part, nn.RNNBase) for part in problem.module.modules())
+        known[x.device] = PlainKernels(attention=seen.fused, recurrent=recurrent)
+    return known[x.device]
 
 
 class _Seen(TorchDispatchMode):
