@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from olfl_ray.study.home import Home
 
 __all__ = [
     "STARTED",
+    "check_failed",
+    "check_more",
     "check_same",
     "first_difference",
     "load",
@@ -76,6 +78,34 @@ def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
             "name with --name, or put the field back (only the number of trials, confirm, resources but cpu, budget, "
             "checkpoint, storage and tracking may change)"
         )
+
+
+def check_failed(trials: Sequence[str], state: StudyState) -> None:
+    """Refuse to try again what did not fail.
+
+    Args:
+        trials: `ARM/ORDINAL` of each.
+        state: The study.
+
+    Raises:
+        StudyError: Names the first that is not there, or did not fail.
+    """
+    for trial in trials:
+        found = state.trials.get(trial)
+        if found is None:
+            raise StudyError(f"study {state.name!r} has no trial {trial!r}; see its report for their names")
+        if found.state != "failed":
+            raise StudyError(f"trial {trial!r} is {found.state}; only a failed one is tried again")
+
+
+def check_more(trials: int) -> None:
+    """Refuse to extend a study by nothing.
+
+    Raises:
+        StudyError: There is less than one trial more.
+    """
+    if trials < 1:
+        raise StudyError(f"--trials: must be at least 1, but it is {trials}")
 
 
 def first_difference(old: object, new: object, path: str = "") -> str:

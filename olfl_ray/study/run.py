@@ -30,7 +30,7 @@ from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.assign import Assigner
 from olfl_ray.study.check import check_trials
 from olfl_ray.study.home import Home, data_root
-from olfl_ray.study.look import check_same, load, report_of, spec_in, storage_of
+from olfl_ray.study.look import check_failed, check_more, check_same, load, report_of, spec_in, storage_of
 from olfl_ray.sweep import Conductor
 from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, undelivered
 
@@ -118,12 +118,7 @@ def retry(
         UserError: One of them is not there or did not fail; or as for `run`.
     """
     spec, ledger = _found(name, home)
-    for trial in trials:
-        found = ledger.state.trials.get(trial)
-        if found is None:
-            raise StudyError(f"study {name!r} has no trial {trial!r}; see its report for their names")
-        if found.state != "failed":
-            raise StudyError(f"trial {trial!r} is {found.state}; only a failed one is tried again")
+    check_failed(trials, ledger.state)
     return _run(spec, home, watch, trials, from_scratch)
 
 
@@ -139,8 +134,7 @@ def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None) 
     Raises:
         UserError: As for `run`.
     """
-    if trials < 1:
-        raise StudyError(f"--trials: must be at least 1, but it is {trials}")
+    check_more(trials)
     spec = _found(name, home)[0].model_dump(mode="json", by_alias=True)
     for arm in spec["arms"].values():
         arm["trials"] += trials

@@ -14,7 +14,7 @@ from olfl_ray.spec import StorageSpec, StudySpec, parse_spec
 from olfl_ray.storage import open_storage
 from olfl_ray.study.clusters import RayCluster, Unseen, locate
 from olfl_ray.study.home import Home
-from olfl_ray.study.look import STARTED, check_same, first_difference, load, spec_in
+from olfl_ray.study.look import STARTED, check_failed, check_more, check_same, first_difference, load, spec_in
 
 if TYPE_CHECKING:
     from olfl_ray.sweep.jobs import Attempt
@@ -126,12 +126,16 @@ def go_on_at(
         py_modules: As for `submit`.
 
     Raises:
-        UserError: There is no such study, it is running and would have to do something else, or the cluster refuses it.
+        UserError: There is no such study or trial, it is running and would have to do something else, or the cluster refuses it.
     """
     verb, *rest = command
+    if verb == "extend":
+        check_more(int(rest[-1]))
     try:
         root = locate(name, home=home, cluster=cluster, storage=storage).url.rpartition("/")[0]
         ledger = load(name, home)[1]
+        if verb == "retry":
+            check_failed([word for word in rest if not word.startswith("--")], ledger.state)
         digest, shared = ledger.state.digest, spec_in(ledger.state.spec, f"study {name}").storage.shared
     except (Unseen, SetupError):
         last = cluster.server.newest(name)

@@ -119,9 +119,14 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     follower.send_signal(signal.SIGINT)
     assert follower.wait(30) == 130
     assert "detached: the study goes on" in (laptop / "follow.log").read_text()
-    code, _, err = olfl("sweep", "retry", "long", "baseline/0", *there)
-    assert (code, err.count("\n")) == (2, 1)
-    assert "is running on the cluster (job olfl-long-1), so `retry baseline/0` must wait" in err
+    for command, wanted in (
+        (("resume", "long", "--failed"), "is running on the cluster (job olfl-long-1), so `resume --failed` must wait"),
+        (("retry", "long", "baseline/9", "--from-scratch"), "study 'long' has no trial 'baseline/9'"),
+        (("extend", "long", "--trials", "0"), "--trials: must be at least 1"),
+    ):
+        code, _, err = olfl("sweep", *command, *there)
+        assert (code, err.count("\n")) == (2, 1)
+        assert wanted in err
     assert ray.newest("long").live
 
     kept = open_storage(f"{cluster.storage}/client/long")
@@ -213,7 +218,7 @@ def test_a_target_gives_address_token_storage_and_tracking(
     assert f"url: {cluster.storage}/lab" in out
     assert f"uri: {cluster.tracking_uri}" in out
     assert f"would be submitted to {cluster.address}" in out
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "of another cluster")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")  # goes before the default, and gives way to a name
     assert "127.0.0.1:9 can't be reached" in olfl("sweep", "submit", spec, "--dry-run")[2]
     assert olfl("sweep", "list", "--address", "lab")[0] == 0
