@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from olfl_ray.engine.drawing import random_kept
 from olfl_ray.engine.problem import Problem, leaves
@@ -19,8 +19,8 @@ from olfl_ray.engine.steps import Estimator
 
 __all__ = ["PlainKernels", "plain_kernels"]
 
-FUSED = "_scaled_dot_product"
-"""In the names of torch's fused attention operators; the plain one is made of ordinary products."""
+ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
+"""Functions of torch's that take fused attention where they can; the plain one is made of ordinary products."""
 
 _known: weakref.WeakKeyDictionary[nn.Module, dict[torch.device, PlainKernels]] = weakref.WeakKeyDictionary()
 
@@ -65,15 +65,15 @@ def plain_kernels(problem: Problem, x: Tensor) -> PlainKernels:
     return known[x.device]
 
 
-class _Seen(TorchDispatchMode):
-    """Sees whether an operator inside is fused attention."""
+class _Seen(TorchFunctionMode):
+    """Sees whether a function inside may be fused attention. (A mode of operators would import torch's compiler.)"""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.fused = False
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        self.fused = self.fused or FUSED in str(func)
+        self.fused = self.fused or getattr(func, "__name__", "") in ATTENTION
         return func(*args, **(kwargs or {}))

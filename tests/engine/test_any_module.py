@@ -174,3 +174,17 @@ def test_outputs_must_be_one_tensor() -> None:
     module = Pipe(lambda self, x: (self.head(x), x), head=nn.Linear(FEATURES, OUTPUTS))
     with pytest.raises(SpecError, match=r"^module: gives a tuple, but must give one tensor; return the outputs alone$"):
         found(module, torch.randn(ROWS, FEATURES), torch.float32)
+
+
+def test_a_step_does_not_import_torchs_compiler() -> None:
+    """It takes seconds, in each process of a sweep."""
+    code = (
+        "import sys, torch; from torch import nn; from olfl_ray import OnlineLossLearner; "
+        "from olfl_ray.losses import build_loss; from olfl_ray.spec import LearnedLossSpec; f = nn.Linear(3, 2); "
+        "learner = OnlineLossLearner(f, torch.optim.SGD(f.parameters(), 0.1), "
+        "build_loss(LearnedLossSpec(), 'classification', seed=0), nn.functional.cross_entropy); "
+        "batch = torch.randn(4, 3), torch.zeros(4, dtype=torch.long); learner.step(batch, batch); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
