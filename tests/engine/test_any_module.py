@@ -1,6 +1,8 @@
 """Modules as users write them: every estimator gives what reverse over reverse gives, or one message says why it can't."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -177,12 +179,12 @@ def test_outputs_must_be_one_tensor() -> None:
 
 
 def test_a_step_does_not_import_torchs_compiler() -> None:
-    """It takes seconds, in each process of a sweep."""
+    """It takes seconds, in each process of a sweep. (Making one of torch's optimizers imports it as well.)"""
     code = (
         "import sys, torch; from torch import nn; from olfl_ray import OnlineLossLearner; "
-        "from olfl_ray.losses import build_loss; from olfl_ray.spec import LearnedLossSpec; f = nn.Linear(3, 2); "
-        "learner = OnlineLossLearner(f, torch.optim.SGD(f.parameters(), 0.1), "
-        "build_loss(LearnedLossSpec(), 'classification', seed=0), nn.functional.cross_entropy); "
+        "from olfl_ray.engine import Sgd; from olfl_ray.losses import build_loss; from olfl_ray.spec import LearnedLossSpec; "
+        "loss = build_loss(LearnedLossSpec(), 'classification', seed=0); "
+        "learner = OnlineLossLearner(nn.Linear(3, 2), Sgd(), loss, nn.functional.cross_entropy, lr=0.1); "
         "batch = torch.randn(4, 3), torch.zeros(4, dtype=torch.long); learner.step(batch, batch); "
         "print('torch._dynamo' in sys.modules)"
     )
