@@ -1,7 +1,7 @@
 """Memory that a step frees stays with the process for the next one.
 
 The C library gives each block of more than 32 MB back to the system as it is freed, and the system clears the pages of the
-next one, page by page: a sixth of an online step's time on a CPU, once activations are as large.
+next one, page by page: time that an online step on a CPU loses, once activations are as large.
 """
 
 from __future__ import annotations
