@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import itertools
@@ -55,7 +56,7 @@ def set_dotted(data: dict[str, Any], field: str, value: Any) -> None:
         if known is not None:
             for key in [key for key in here if key not in known]:
                 del here[key]
-    here[last] = value
+    here[last] = copy.deepcopy(value)  # a field below it may be set next, and the value is the spec's own
 
 
 def _fields_of(path: list[str], name: Any) -> set[str] | None:
@@ -78,10 +79,15 @@ def _fields_of(path: list[str], name: Any) -> set[str] | None:
 def base_values(spec: StudySpec, arm: str) -> dict[str, Any]:
     """The arm's settings before its search, as plain data."""
     data: dict[str, Any] = {name: getattr(spec, name).model_dump(mode="json", by_alias=True) for name in TRIAL_SECTIONS}
-    for field, value in spec.arms[arm].set.items():
+    for field, value in _outer_first(spec.arms[arm].set):
         _require_trial_field(f"arms.{arm}.set.{field}", field)
         set_dotted(data, field, value)
     return data
+
+
+def _outer_first(fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """In an order in which neither a section nor a new `name` undoes what is set inside or beside it."""
+    return sorted(fields.items(), key=lambda item: (item[0].count("."), not item[0].endswith(".name")))
 
 
 def active(parameters: Mapping[str, Parameter], params: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
@@ -109,7 +115,7 @@ def trial_config(
         SpecError: The point does not fit the fields.
     """
     data = base_values(spec, arm)
-    for field, value in sorted(params.items(), key=lambda item: not item[0].endswith(".name")):
+    for field, value in _outer_first(params):
         set_dotted(data, field, value)
     return _validated(data, spec, seeds, confirming, f"arms.{arm}")
 

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from olfl_ray.spec import read_spec, trial_config
+from olfl_ray.spec import parse_spec, read_spec, trial_config
 from olfl_ray.trial import Place, check
 
-SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+SPECS = [*SWEEPS, *sorted((ROOT / "sweeps" / "paper").glob("*_*.yaml")), ROOT / "docs" / "complete.yaml"]
 BUNDLED = ("diabetes", "digits")
 
 
@@ -23,3 +26,56 @@ def test_each_arm_fits_its_data(path: Path, tmp_path: Path, request: pytest.Fixt
     place = Place(cache=tmp_path, data_root=None if bundled else request.getfixturevalue("olfl_data"))
     for arm in spec.arms:
         check(trial_config(spec, arm, {}, seeds=(spec.seed,)), place)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_a_spec_is_what_its_file_says_before_and_after_trials_are_made_of_it(path: Path) -> None:
+    spec, written = read_spec(path), yaml.safe_load(path.read_text())
+    before = spec.digest
+    for arm in spec.arms:
+        assert spec.arms[arm].set == written["arms"][arm].get("set", {})
+        for end in (0, -1):
+            point = {field: one.extremes()[end] for field, one in spec.parameters_of(arm).items() if not one.when}
+            trial_config(spec, arm, point, seeds=(0,))
+    assert spec == read_spec(path)
+    assert spec.digest == before
+
+
+def test_a_point_inside_a_section_that_an_arm_sets_does_not_leak_into_the_next_trial() -> None:
+    spec = parse_spec(
+        b"""
+        name: leak
+        task: {dataset: digits}
+        search: {parameters: {}}
+        arms:
+          only:
+            set: {learner.method: baseline, learner.fixed_loss: {name: focal, gamma: 2.0}}
+            trials: 2
+            parameters: {learner.fixed_loss.gamma: {min: 0.5, max: 5.0}}
+        """,
+        source="here",
+    )
+    searched = trial_config(spec, "only", {"learner.fixed_loss.gamma": 4.0}, seeds=(0,))
+    own = trial_config(spec, "only", {}, seeds=(0,))
+    assert [searched.learner.fixed_loss.gamma, own.learner.fixed_loss.gamma] == [4.0, 2.0]
+
+
+def test_what_an_arm_sets_does_not_depend_on_the_order_of_writing() -> None:
+    fields = {"learner.optimizer.momentum": 0.9, "learner.optimizer.name": "sgd", "learner.optimizer": {"name": "adam"}}
+    configs = []
+    for order in (list(fields), list(fields)[::-1]):
+        spec = parse_spec(
+            yaml.safe_dump(
+                {
+                    "name": "order",
+                    "task": {"dataset": "digits"},
+                    "search": {"parameters": {}},
+                    "arms": {"only": {"trials": 1, "set": {field: fields[field] for field in order}}},
+                },
+                sort_keys=False,
+            ).encode(),
+            source="here",
+        )
+        configs.append(trial_config(spec, "only", {}, seeds=(0,)))
+    assert configs[0] == configs[1]
+    assert configs[0].learner.optimizer.momentum == 0.9
