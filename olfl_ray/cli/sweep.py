@@ -173,6 +173,8 @@ def sweep_list(address: Address = None, storage: Storage = None, home: Home = No
         print_studies(address, storage)
         return
     place = study.Home.find(home)
+    if not place.names():
+        out.print(f"no studies in {place.path}", highlight=False, soft_wrap=True, markup=False)
     for name in place.names():
         try:
             state = study.status(name, home=place)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 from support.commands import command, wait_until
+from typer.main import get_command
 
+from olfl_ray import data
 from olfl_ray.bench.services import free_port
+from olfl_ray.cli.app import app
 from olfl_ray.ledger import Ledger
 from olfl_ray.spec import read_spec
 from olfl_ray.study import Home
@@ -25,18 +28,21 @@ def test_version_is_that_of_the_package(olfl) -> None:
     assert olfl("--version") == (0, f"olfl {version('olfl_ray')}\n", "")
 
 
-@pytest.mark.parametrize("group", [[], ["sweep"], ["trial"], ["data"], ["spec"]])
-def test_help_names_its_commands(olfl, group: list[str]) -> None:
-    code, out, _ = olfl(*group, "--help")
+@pytest.mark.parametrize("path", [[], ["sweep"], ["trial"], ["data"], ["spec"], ["bench"], ["paper"]])
+def test_help_names_every_command_of_its_group(olfl, path: list[str]) -> None:
+    group = get_command(app)
+    for name in path:
+        group = group.commands[name]
+    code, out, _ = olfl(*path, "--help")
     assert code == 0
-    assert "Usage: olfl" in out
+    listed = {line.split()[1] for line in out.splitlines() if line.startswith("│ ")}
+    assert set(group.commands) <= listed
 
 
-def test_data_list_names_the_five_data_sets(olfl) -> None:
+def test_data_list_names_every_data_set(olfl) -> None:
     code, out, _ = olfl("data", "list")
     assert code == 0
-    for name in ("california-housing", "cifar10", "diabetes", "digits", "mnist"):
-        assert name in out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == data.names()
 
 
 def test_schema_describes_every_section(olfl) -> None:
@@ -146,6 +152,10 @@ def test_mistake_is_one_sentence_and_starts_nothing(olfl, kind: str, tmp_path: P
     assert err.startswith("olfl: ")
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.glob(".olfl/studies/*/trials"))
+
+
+def test_an_empty_home_says_that_it_has_no_studies(olfl, tmp_path: Path) -> None:
+    assert olfl("sweep", "list", "--home", tmp_path) == (0, f"no studies in {tmp_path}\n", "")
 
 
 def test_a_stray_folder_hides_no_study_and_a_renamed_one_is_said_so(olfl, tmp_path: Path) -> None:
