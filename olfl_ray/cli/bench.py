@@ -20,7 +20,10 @@ def chaos(
     kills: Annotated[int, typer.Option(help="Kills for each store behind MLflow.")] = 24,
     seed: Annotated[int, typer.Option(help="Decides what is killed when.")] = 0,
     steps: Annotated[int, typer.Option(help="Base steps of a trial.")] = 2000,
-    control: Annotated[bool, typer.Option(help="The same with Tune, OptunaSearch and MLflowLoggerCallback.")] = True,
+    control: Annotated[
+        bool,
+        typer.Option(help="Also run the same scenario with Ray Tune, OptunaSearch and MLflowLoggerCallback alone."),
+    ] = True,
     document: Annotated[Path, typer.Option(help="Where the document is written.")] = Path("benchmarks/chaos/RESULT.md"),
 ) -> None:
     """Kill a sweep's driver, workers, nodes and MLflow server at random, and compare it with one left in peace."""

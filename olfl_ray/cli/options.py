@@ -24,7 +24,12 @@ Cluster = Annotated[
         "--address", help="URL of Ray's job server, or a target; else RAY_ADDRESS, else the settings file's default."
     ),
 ]
-Storage = Annotated[str | None, typer.Option("--storage", help="Where the study is kept, if nothing else tells.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage", help="Place that holds the study, such as s3://bucket/studies; nothing else is looked at."
+    ),
+]
 WorkingDir = Annotated[Path | None, typer.Option("--working-dir", help="Folder that driver and trials start in.")]
 PyModules = Annotated[list[Path] | None, typer.Option("--py-module", help="A package of your own. May be repeated.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Show it live; Ctrl-C leaves it running.")]

@@ -62,8 +62,9 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
     out.print(final_view(result.table, spec.search.metric))
     out.print()
     if result.undelivered:
+        runs = "1 run is" if result.undelivered == 1 else f"{result.undelivered} runs are"
         out.print(
-            f"{result.undelivered} trials are not in MLflow yet ({result.problem or 'it is slow'}); "
+            f"{runs} not in MLflow yet ({result.problem or 'it is slow'}); "
             f"`olfl sweep resume {spec.name}` delivers them",
             soft_wrap=True,
             highlight=False,

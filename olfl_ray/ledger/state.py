@@ -19,11 +19,13 @@ _NAME = re.compile(r"c?(0|[1-9][0-9]*)", re.ASCII)
 
 @dataclass(frozen=True, order=True)
 class TrialId:
-    """`online/3`, search trial 3 of the arm online, or `online/c3`, its confirming trial on seed 3.
+    """`online/3`, search trial 3 of the arm online, or `online/c3`, its fourth confirming trial.
+
+    Confirming trials of an earlier winner keep their names, and those of a later one count on.
 
     Args:
         arm: The arm.
-        name: Ordinal of a search trial, or `c` and the index of the confirming seed.
+        name: Ordinal of a search trial, or `c` and the ordinal of a confirming one.
 
     Raises:
         StudyError: One of the two breaks that form.
@@ -34,9 +36,7 @@ class TrialId:
 
     def __post_init__(self) -> None:
         if not self.arm or "/" in self.arm or not _NAME.fullmatch(self.name):
-            raise StudyError(
-                f"trial {self}: give ARM/ORDINAL (online/3), or ARM/cSEED for a confirming one (online/c3)"
-            )
+            raise StudyError(f"trial {self}: give ARM/ORDINAL (online/3), or ARM/cN for a confirming one (online/c3)")
 
     def __str__(self) -> str:
         return f"{self.arm}/{self.name}"
@@ -54,7 +54,7 @@ class TrialId:
 
     @property
     def ordinal(self) -> int:
-        """Place among the arm's search trials, or among its confirming seeds; from 0."""
+        """Place among the arm's search trials, or among its confirming ones; from 0."""
         return int(self.name.removeprefix("c"))
 
 
@@ -111,7 +111,7 @@ class StudyState:
     Args:
         name: The study's name.
         digest: Digest of what affects its results.
-        spec: The resolved spec that it was created with.
+        spec: The resolved spec, as last revised.
         versions: Version of each library at its creation.
         created_at: When it was created, in seconds since 1970.
         epoch: Lease of its latest driver; 0 before the first.

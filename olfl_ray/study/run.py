@@ -49,7 +49,7 @@ class StudyResult:
         table: One row an arm.
         report: The report's page.
         tracking_uri: Where MLflow keeps the runs, without a password.
-        undelivered: Trials that MLflow does not have yet; the next start delivers them.
+        undelivered: Runs that MLflow does not have yet, the study's own among them; the next start delivers them.
         problem: Why not, in one line.
         finished: Whether nothing is left to do; else the next start goes on.
         stopped: Whether it was asked to stop.
@@ -181,7 +181,6 @@ def _run(
     holder = f"olfl on {socket.gethostname()}"
     with Lease.acquire(storage, holder, above=Ledger.load(storage).state.epoch) as lease:
         ledger = Ledger.load(storage)
-        started = _take_over(spec, ledger, storage, lease.epoch, retried, from_scratch)
 
         def connect() -> Runs:
             client = open_store(uri, spec.tracking.experiment, home.artifacts)
@@ -194,10 +193,11 @@ def _run(
             if watch is not None:
                 watch(event, ledger.state)
 
-        sink.start(ledger.state)
-        if watch is not None:
-            watch(started, ledger.state)
         try:
+            started = _take_over(spec, ledger, storage, lease.epoch, retried, from_scratch)
+            sink.start(ledger.state)
+            if watch is not None:
+                watch(started, ledger.state)
             done, stopped = _drive(spec, home, storage, ledger, observe, only)
         except Fenced:
             raise StudyError(
@@ -218,7 +218,7 @@ def _take_over(
     resolved = spec.model_dump(mode="json", by_alias=True)
     if resolved != dict(ledger.state.spec):
         ledger.append(Revised(spec=resolved))
-    for name in retried:
+    for name in dict.fromkeys(retried):
         scratch = latest_attempt(storage, name) if from_scratch else 0
         ledger.append(Reopened(trial=name, scratch=scratch))
     return started
@@ -256,7 +256,7 @@ def _nothing_to_do(spec: StudySpec, ledger: Ledger, storage: Storage, uri: str) 
 
 
 def _result(spec: StudySpec, home: Home, storage: Storage, state: StudyState, uri: str) -> StudyResult:
-    """Of a finished study whose runs are all in MLflow."""
+    """A study as it stands; its report is written where there is none yet."""
     page = home.report_folder(spec.name) / "index.html"
     if not page.exists():
         page = report_of(spec, state, storage, home)

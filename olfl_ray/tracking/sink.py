@@ -84,7 +84,7 @@ class Sink:
             patience: Seconds without any delivery after which it gives up.
 
         Returns:
-            Number of trials that could not be delivered; the next start delivers them.
+            Number of runs that could not be delivered, the study's own among them; the next start delivers them.
         """
         self._closing.set()
         with self._changed:

@@ -107,7 +107,7 @@ def test_mlflow_may_go_down_after_the_start_and_is_told_at_the_next(
         server.kill()
         assert driver.wait(200) == 0, (home / "first").read_text()
         said = (home / "first").read_text()
-        assert "are not in MLflow yet" in said
+        assert "not in MLflow yet" in said
         assert "Traceback" not in said
         server.start()
         again = olfl("sweep", "resume", "short", "--home", home, cwd=home)
