@@ -27,7 +27,9 @@ def load_builder(dotted: str, field: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a script that ends by sys.exit must not end the study
         raise SpecError(
-            field, f"{dotted!r} can't be imported ({type(error).__name__}: {error}); install it or correct the name"
+            field,
+            f"{dotted!r} can't be imported ({type(error).__name__}: {error}); install it, name its folder by PYTHONPATH "
+            "(on a cluster: --py-module), or correct the name",
         ) from error
     builder = getattr(module, attribute, None)
     if builder is None:

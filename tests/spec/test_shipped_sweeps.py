@@ -41,6 +41,17 @@ def test_a_spec_is_what_its_file_says_before_and_after_trials_are_made_of_it(pat
     assert spec.digest == before
 
 
+def test_the_spec_that_the_readme_shows_is_the_demos_shortened() -> None:
+    text = (ROOT / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    shown, demo = parse_spec(text.encode(), source="README.md"), read_spec(ROOT / "sweeps" / "digits.yaml")
+    for section in ("name", "learner", "replicates", "confirm"):
+        assert getattr(shown, section) == getattr(demo, section)
+    for arm in shown.arms:
+        assert shown.arms[arm].set == demo.arms[arm].set
+        assert shown.arms[arm].trials == demo.arms[arm].trials
+        assert shown.arms[arm].parameters.items() <= demo.arms[arm].parameters.items()
+
+
 def test_a_point_inside_a_section_that_an_arm_sets_does_not_leak_into_the_next_trial() -> None:
     spec = parse_spec(
         b"""
