@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from support.conducting import study
 
 from olfl_ray.errors import SetupError, StudyError
-from olfl_ray.ledger import Ledger
+from olfl_ray.ledger import Event, Ledger
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study import Home, extend, list_on, locate, resume, retry
 
@@ -64,3 +65,17 @@ def test_a_place_that_is_no_folder_is_not_listed(tmp_path: Path, place: str) -> 
     (tmp_path / "a-file").touch()
     with pytest.raises(StudyError, match=f"--storage: .*/{place} is no folder"):
         list(list_on(None, str(tmp_path / place)))
+
+
+def test_a_driver_that_is_overtaken_before_its_first_event_stops_with_one_sentence(
+    begun: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overtaken(Ledger):
+        def append(self, event: Event) -> None:
+            Ledger.load(begun).append(event)  # by another driver, a moment before
+            super().append(event)
+
+    monkeypatch.setattr(sys.modules["olfl_ray.study.run"], "Ledger", Overtaken)
+    with pytest.raises(StudyError, match="'s': another driver took it over"):
+        resume("s", home=Home(tmp_path / "first"))
+    assert len(Ledger.load(begun).events) == 2

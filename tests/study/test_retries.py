@@ -129,7 +129,7 @@ def test_a_failed_trial_goes_on_from_its_last_commit_in_the_same_run(home: Path,
     from mlflow.tracking import MlflowClient
 
     (home / "flag-raises").unlink()
-    done = olfl("sweep", "retry", "unruly", "raises/0", "--home", home, cwd=home)
+    done = olfl("sweep", "retry", "unruly", "raises/0", "raises/0", "--home", home, cwd=home)
     assert done.returncode == 0, done.stdout + done.stderr
     now = state_of(home, "unruly")
     assert now is not None
