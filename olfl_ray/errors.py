@@ -10,7 +10,22 @@ OlflError
     └── Fenced             another driver has taken the study over; this one must stop
 """
 
-__all__ = ["DataError", "Fenced", "LedgerError", "OlflError", "SetupError", "SpecError", "StudyError", "UserError"]
+import signal
+
+__all__ = [
+    "INTERRUPTED",
+    "DataError",
+    "Fenced",
+    "LedgerError",
+    "OlflError",
+    "SetupError",
+    "SpecError",
+    "StudyError",
+    "UserError",
+]
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code of a command that was stopped before its end; not an error."""
 
 
 class OlflError(Exception):

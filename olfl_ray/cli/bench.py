@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+
+from olfl_ray.cli.options import out
 
 __all__ = ["bench_app"]
 
 bench_app = typer.Typer(help="Benchmarks and proofs, each with a document.", no_args_is_help=True)
-out = Console()
 
 
 @bench_app.command("chaos")

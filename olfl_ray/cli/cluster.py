@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from olfl_ray.cli.options import Cluster, Follow, Home, PyModules, Sets, WorkingDir, out
-from olfl_ray.cli.outcome import INTERRUPTED, print_plan, print_result, study_view
-from olfl_ray.errors import SetupError, StudyError
+from olfl_ray.cli.outcome import print_plan, print_result, study_view
+from olfl_ray.errors import INTERRUPTED, SetupError, StudyError
 
 __all__ = ["located", "logs", "print_studies", "show", "stop_there", "submit"]
 

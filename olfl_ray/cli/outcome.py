@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 import typer
 
 from olfl_ray.cli.options import out
+from olfl_ray.errors import INTERRUPTED
 
-__all__ = ["INTERRUPTED", "print_plan", "print_result", "study_view"]
-
-INTERRUPTED = 128 + signal.SIGINT
+__all__ = ["print_plan", "print_result", "study_view"]
 
 
 @contextmanager

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from olfl_ray.cli.options import Home, Sets, out
+from olfl_ray.errors import INTERRUPTED
 
 __all__ = ["paper_app"]
 
 paper_app = typer.Typer(help="The paper's claim: online beats offline beats the task loss?", no_args_is_help=True)
 Folder = Annotated[Path, typer.Option("--folder", help="Folder of the rows.")]
 FOLDER = Path("sweeps/paper")
-INTERRUPTED = 128 + signal.SIGINT
 
 
 @paper_app.command("run")

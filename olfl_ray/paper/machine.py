@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-from pathlib import Path
 
 import torch
 
+from olfl_ray.records.machine import processor
 from olfl_ray.spec import Strict, StudySpec
 from olfl_ray.storage import Storage
 
@@ -45,7 +44,7 @@ def note_machine(spec: StudySpec, storage: Storage) -> None:
     """Add this machine to those that drove the study, if it is not among them."""
     on_gpu = spec.resources.gpu > 0 and torch.cuda.is_available()
     here = Machine(
-        processor=_processor(),
+        processor=processor(),
         cores=os.cpu_count() or 1,
         gpu=torch.cuda.get_device_name() if on_gpu else None,
         at_a_time=spec.concurrency,
@@ -63,10 +62,3 @@ def machines_of(storage: Storage) -> list[Machine]:
         return [Machine.model_validate(one) for one in json.loads(storage.read(KEY))]
     except FileNotFoundError:
         return []
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -30,6 +30,8 @@ __all__ = [
     "Strict",
     "TaskLossSpec",
     "TaskSpec",
+    "as_named",
+    "as_tuple",
 ]
 
 
@@ -46,11 +48,13 @@ class Strict(BaseModel):
     )
 
 
-def _as_tuple(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
+    """A list, as YAML gives it, as a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
-def _as_named(value: Any) -> Any:
+def as_named(value: Any) -> Any:
+    """A name alone as a section of that name."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -58,7 +62,7 @@ PRINTABLE = r"^[^\x00-\x1f]+$"
 """Text of at least one character, none of them a control character."""
 
 Ints: TypeAlias = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(_as_tuple), Field(min_length=1)
+    tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(as_tuple), Field(min_length=1)
 ]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
@@ -79,7 +83,7 @@ class NamedBuilder(BaseModel):
         return dict(self.model_extra or {})
 
 
-Named: TypeAlias = Annotated[NamedBuilder, BeforeValidator(_as_named)]
+Named: TypeAlias = Annotated[NamedBuilder, BeforeValidator(as_named)]
 
 
 class SplitSpec(Strict):
@@ -170,7 +174,7 @@ class AdamWSpec(AdamSpec):
 
 
 OptimizerSpec: TypeAlias = Annotated[
-    SgdSpec | AdamSpec | AdamWSpec, Field(discriminator="name"), BeforeValidator(_as_named)
+    SgdSpec | AdamSpec | AdamWSpec, Field(discriminator="name"), BeforeValidator(as_named)
 ]
 
 
@@ -186,7 +190,7 @@ class MilestonesSpec(Strict):
 
     name: Literal["milestones"]
     """milestones"""
-    at: Annotated[tuple[Fraction, ...], BeforeValidator(_as_tuple), Field(min_length=1)] = (0.5, 0.75)
+    at: Annotated[tuple[Fraction, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (0.5, 0.75)
     """Milestones as fractions of `learner.steps`, increasing."""
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     """Factor at each milestone."""
@@ -208,7 +212,7 @@ class CosineSpec(Strict):
 
 
 ScheduleSpec: TypeAlias = Annotated[
-    ConstantSpec | MilestonesSpec | CosineSpec, Field(discriminator="name"), BeforeValidator(_as_named)
+    ConstantSpec | MilestonesSpec | CosineSpec, Field(discriminator="name"), BeforeValidator(as_named)
 ]
 
 
@@ -247,7 +251,7 @@ class Poly1Spec(Strict):
 
 
 FixedLoss: TypeAlias = Annotated[
-    TaskLossSpec | LabelSmoothingSpec | FocalSpec | Poly1Spec, Field(discriminator="name"), BeforeValidator(_as_named)
+    TaskLossSpec | LabelSmoothingSpec | FocalSpec | Poly1Spec, Field(discriminator="name"), BeforeValidator(as_named)
 ]
 
 
@@ -299,7 +303,7 @@ def _activation_kind(value: Any) -> str:
 Activation: TypeAlias = Annotated[
     Annotated[SmoothLeakyReluSpec, Tag("smooth")] | Annotated[PlainActivationSpec, Tag("plain")],
     Discriminator(_activation_kind),
-    BeforeValidator(_as_named),
+    BeforeValidator(as_named),
 ]
 
 

@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from olfl_ray.spec.secrets import refuse_secrets
-from olfl_ray.spec.sections import PRINTABLE, EvalSpec, LearnedLossSpec, LearnerSpec, MetaSpec, Strict, TaskSpec
+from olfl_ray.spec.sections import (
+    PRINTABLE,
+    EvalSpec,
+    LearnedLossSpec,
+    LearnerSpec,
+    MetaSpec,
+    Strict,
+    TaskSpec,
+    as_named,
+    as_tuple,
+)
 
 __all__ = [
     "ArmSpec",
@@ -31,10 +41,6 @@ Condition: TypeAlias = dict[str, Scalar]
 Metric = Literal["selection/error", "selection/task_loss", "selection/rmse_original_units"]
 
 
-def _as_named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
 def _among(value: Any, others: tuple[Any, ...]) -> bool:
     """Whether one of the others is the same: `true` is not 1, though Python takes it for that."""
     return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in others)
@@ -49,7 +55,7 @@ class Parameter(Strict):
     """Largest value of a range."""
     log: bool = False
     """Draw the logarithm uniformly."""
-    values: Annotated[tuple[Any, ...] | None, BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = None
+    values: Annotated[tuple[Any, ...] | None, BeforeValidator(as_tuple)] = None
     """Choices."""
     when: Condition = {}
     """Search this field only where these other fields have these values."""
@@ -112,9 +118,9 @@ class SearchSpec(Strict):
     """Metric of the selection split that the search optimises."""
     goal: Literal["minimize", "maximize"] = "minimize"
     """Direction."""
-    sampler: Annotated[SamplerSpec, BeforeValidator(_as_named)] = SamplerSpec()
+    sampler: Annotated[SamplerSpec, BeforeValidator(as_named)] = SamplerSpec()
     """How the next point is proposed."""
-    pruner: Annotated[PrunerSpec, BeforeValidator(_as_named)] = PrunerSpec()
+    pruner: Annotated[PrunerSpec, BeforeValidator(as_named)] = PrunerSpec()
     """Which trials are ended early."""
     deterministic: bool = False
     """Make proposals and pruning independent of which trial ends first."""
@@ -224,7 +230,7 @@ class TrialConfig(Strict):
     eval: EvalSpec = EvalSpec()
     study_seed: int = 0
     """Seed of the study: it alone decides the test split."""
-    seeds: Annotated[tuple[int, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = (0,)
+    seeds: Annotated[tuple[int, ...], BeforeValidator(as_tuple)] = (0,)
     """One seed a replicate."""
     confirming: bool = False
     """Whether this trial may touch the test split."""

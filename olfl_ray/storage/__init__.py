@@ -1,8 +1,19 @@
 """Places that keep bytes: whole-or-nothing writes, create-if-absent, and a lease for a study's one driver."""
 
+from olfl_ray.storage.environment import HTTP_URL
 from olfl_ray.storage.lease import Lease
 from olfl_ray.storage.local import LocalStorage, expanded
 from olfl_ray.storage.place import POINTER, open_folder, open_storage
 from olfl_ray.storage.protocol import Storage, check_key
 
-__all__ = ["POINTER", "Lease", "LocalStorage", "Storage", "check_key", "expanded", "open_folder", "open_storage"]
+__all__ = [
+    "HTTP_URL",
+    "POINTER",
+    "Lease",
+    "LocalStorage",
+    "Storage",
+    "check_key",
+    "expanded",
+    "open_folder",
+    "open_storage",
+]

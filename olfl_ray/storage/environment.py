@@ -7,7 +7,7 @@ import re
 
 from olfl_ray.errors import SetupError
 
-__all__ = ["endpoint"]
+__all__ = ["HTTP_URL", "endpoint"]
 
 _ENDPOINT = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
@@ -17,8 +17,9 @@ _PLAIN = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"),
     "gs": ("GOOGLE_BEARER_TOKEN",),
 }
-_HTTP = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[!-~]*)?", re.ASCII)
 _WORD = re.compile(r"[!-~]*", re.ASCII)
+HTTP_URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[!-~]*)?", re.ASCII)
+"""A server's URL, without a user."""
 
 
 def endpoint(scheme: str) -> str:
@@ -44,6 +45,6 @@ def endpoint(scheme: str) -> str:
             f"{name}: the URL holds a user or a password; give the host alone, and credentials by"
             f" {' and '.join(_PLAIN[scheme][:2])}"
         )
-    if url and not _HTTP.fullmatch(url):
+    if url and not HTTP_URL.fullmatch(url):
         raise SetupError(f"{name}: {url!r} must be http://HOST:PORT or https://HOST:PORT; correct it")
     return url

@@ -12,14 +12,13 @@ from pydantic import Field, field_validator, model_validator
 
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import NAME, StoragePlace, StorageSpec, Strict, parse_as, without_secrets
-from olfl_ray.storage import expanded
+from olfl_ray.storage import HTTP_URL, expanded
 
 __all__ = ["Settings", "Target", "Token", "find_target", "read_settings", "settings_file", "token_of"]
 
 SETTINGS, ADDRESS = "OLFL_CONFIG", "RAY_ADDRESS"
 TOKEN, TOKEN_FILE, AUTH_MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"
 """Ray's own names."""
-_URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(/[!-~]*)?", re.ASCII)
 
 
 class Target(Strict):
@@ -54,7 +53,7 @@ class Target(Strict):
     @field_validator("address")
     @classmethod
     def _a_url(cls, value: str) -> str:
-        if not _URL.fullmatch(value):
+        if not HTTP_URL.fullmatch(value):
             raise ValueError(f"{value!r} must be http://HOST:PORT or https://HOST:PORT, Ray's job server; correct it")
         return value.rstrip("/")
 
@@ -180,7 +179,7 @@ def _of_url(address: str) -> Target:
         raise SetupError(
             f"--address: the URL holds a user or a password; take it out, and give Ray's token by {TOKEN_FILE}"
         )
-    if not _URL.fullmatch(address):
+    if not HTTP_URL.fullmatch(address):
         raise SetupError(
             f"--address: {address!r} must be http://HOST:PORT or https://HOST:PORT, Ray's job server (8265 is its usual "
             "port), or a target's name"

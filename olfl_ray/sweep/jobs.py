@@ -18,7 +18,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 from urllib3.exceptions import LocationValueError
 
-from olfl_ray.errors import SetupError, StudyError
+from olfl_ray.errors import INTERRUPTED, SetupError, StudyError
 
 __all__ = ["Attempt", "JobServer"]
 
@@ -28,7 +28,7 @@ STUDY, DIGEST, STORAGE, SHARED, SPEC = "olfl.study", "olfl.digest", "olfl.storag
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 120.0
 STOP_SECONDS = 600
 """A driver that is asked to stop by the job server has so long to commit, before it is killed."""
-INTERRUPTED, NOT_FOUND = 130, 127
+NOT_FOUND = 127
 for talker in (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",

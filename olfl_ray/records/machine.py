@@ -1,4 +1,4 @@
-"""What a benchmark's document says of the machine: its processor, and the versions of what ran on it."""
+"""The machine that something was measured on: its processor, and the versions of what ran there."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ def processor() -> str:
         for line in info.read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown processor"
+    return platform.machine() or "unknown processor"
