@@ -49,9 +49,12 @@ def main() -> None:
         _say(str(error))
         sys.exit(2)
     except Exception as error:
+        from olfl_ray.spec import without_secrets
+
         with tempfile.NamedTemporaryFile("w", prefix="olfl-", suffix=".txt", delete=False) as file:
-            file.write(format_exc())
-        _say(f"this is a bug: {type(error).__name__}: {error}; please report it with {file.name}")
+            file.write(without_secrets(format_exc()))
+        shown = without_secrets(str(error))
+        _say(f"this is a bug: {type(error).__name__}: {shown}; please report it with {file.name}")
         sys.exit(1)
 
 
