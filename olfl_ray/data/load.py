@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
@@ -31,15 +30,18 @@ def names() -> list[str]:
     return sorted(SOURCES)
 
 
-def describe() -> list[tuple[str, str, int, tuple[int, ...], str]]:
-    """Name, kind, rows, shape of a row, and where it is found, of each built-in data set."""
-    root = os.environ.get("OLFL_DATA")
+def describe(root: Path | None) -> list[tuple[str, str, int, tuple[int, ...], str]]:
+    """Name, kind, rows, shape of a row, and where it is found, of each built-in data set.
+
+    Args:
+        root: Folder of given files (`OLFL_DATA`), or None.
+    """
     found = []
     for name, source in sorted(SOURCES.items()):
         if not source.files:
             where = "bundled with scikit-learn"
-        elif root and all((Path(root) / file).exists() for file in source.files):
-            where = root
+        elif root is not None and all((root / file).exists() for file in source.files):
+            where = str(root)
         else:
             where = "download, or OLFL_DATA" if source.downloads else "OLFL_DATA"
         found.append((name, source.kind, source.rows, source.shape, where))

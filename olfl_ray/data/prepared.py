@@ -20,7 +20,7 @@ from olfl_ray.data.dataset import Dataset
 from olfl_ray.data.finding import Arrays
 from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import DataError, SetupError
-from olfl_ray.storage import LocalStorage, Storage
+from olfl_ray.storage import LocalStorage, Storage, expanded
 
 __all__ = ["CACHE", "node_cache", "prepare", "read_prepared", "share"]
 
@@ -98,7 +98,7 @@ def node_cache(name: str, drivers: Path, shared: Storage) -> Path:
     if name not in SOURCES:
         return drivers
     if os.environ.get(CACHE):
-        cache = Path(os.environ[CACHE]).absolute()
+        cache = expanded(os.environ[CACHE]).absolute()
     elif LocalStorage(drivers).exists(file_name(name)):
         return drivers
     else:

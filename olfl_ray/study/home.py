@@ -10,7 +10,7 @@ from pathlib import Path
 from olfl_ray import data
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.spec import NAME
-from olfl_ray.storage import POINTER, Storage, open_folder, open_storage
+from olfl_ray.storage import POINTER, Storage, expanded, open_folder, open_storage
 from olfl_ray.tracking import FROM_ENVIRONMENT
 
 __all__ = ["Home"]
@@ -33,7 +33,7 @@ class Home:
         Raises:
             SetupError: It can't be written.
         """
-        found = Path(path or os.environ.get("OLFL_HOME") or ".olfl").absolute()
+        found = expanded(path or os.environ.get("OLFL_HOME") or ".olfl").absolute()
         try:
             found.mkdir(parents=True, exist_ok=True)
             probe = found / f".probe-{os.getpid()}"
@@ -46,7 +46,7 @@ class Home:
     @property
     def cache(self) -> Path:
         """Prepared data sets: `OLFL_CACHE`, else in the home folder."""
-        return Path(os.environ.get(data.CACHE) or self.path / "data").absolute()
+        return expanded(os.environ.get(data.CACHE) or self.path / "data").absolute()
 
     @property
     def tracking_uri(self) -> str:
@@ -108,4 +108,4 @@ class Home:
 def data_root() -> Path | None:
     """The folder of given data sets, from `OLFL_DATA`."""
     value = os.environ.get("OLFL_DATA")
-    return Path(value).absolute() if value else None
+    return expanded(value).absolute() if value else None

@@ -70,7 +70,7 @@ def sample(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
 
 def describe_data() -> list[tuple[Any, ...]]:
     """The built-in data sets."""
-    return [tuple(row) for row in data.describe()]
+    return [tuple(row) for row in data.describe(data_root())]
 
 
 def prepare_data(name: str, *, home: Home) -> str:

@@ -15,9 +15,11 @@ from typer.main import get_command
 from olfl_ray import data
 from olfl_ray.bench.services import free_port
 from olfl_ray.cli.app import app
+from olfl_ray.errors import SetupError
 from olfl_ray.ledger import Ledger
 from olfl_ray.spec import read_spec
 from olfl_ray.study import Home
+from olfl_ray.study.home import data_root
 
 SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
 
@@ -193,6 +195,33 @@ def test_an_option_of_a_model_that_the_spec_leaves_out_can_be_searched(olfl) -> 
     code, out, err = olfl("sweep", "run", SPEC, "--dry-run", "--set", search)
     assert code == 0, err
     assert '"task.model.activation": "tanh"' in out
+
+
+def test_folders_of_the_environment_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("OLFL_HOME", "OLFL_CACHE", "OLFL_DATA"):
+        monkeypatch.setenv(name, f"~/{name}")
+    assert Home.find().path == tmp_path / "OLFL_HOME"
+    assert Home.find("~/given").path == tmp_path / "given"
+    assert Home.find().cache == tmp_path / "OLFL_CACHE"
+    assert data_root() == tmp_path / "OLFL_DATA"
+    with pytest.raises(SetupError, match="~nobody-here/x: nobody's home is known by that name"):
+        Home.find("~nobody-here/x")
+
+
+def test_a_bug_is_reported_without_the_passwords_of_urls(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("no answer from http://me:hunter2@127.0.0.1:9/")
+
+    monkeypatch.setattr("olfl_ray.study.describe_data", fail)
+    code, _, err = olfl("data", "list")
+    report = Path(err.split()[-1])
+    said = err + report.read_text()
+    report.unlink()
+    assert code == 1
+    assert "this is a bug: RuntimeError: no answer from http://***@127.0.0.1:9/" in err
+    assert "Traceback" in said
+    assert "hunter2" not in said
 
 
 def test_ui_serves_mlflow_on_loopback_until_it_is_interrupted(tmp_path: Path) -> None:

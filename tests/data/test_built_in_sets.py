@@ -67,7 +67,7 @@ def test_kind_shape_rows_and_test_set_are_as_described(named: tuple[str, data.Da
     else:
         assert (tuple(found.y.shape), found.y.dtype) == ((rows, 1), torch.float32)
     assert (None if found.test is None else found.test.tolist()) == (test and list(range(rows - test, rows)))
-    assert (name, kind, rows, shape) in [entry[:4] for entry in data.describe()]
+    assert (name, kind, rows, shape) in [entry[:4] for entry in data.describe(None)]
 
 
 def test_second_load_is_equal_and_memory_mapped(named: tuple[str, data.Dataset], prepared: Path) -> None:
