@@ -1,21 +1,32 @@
-"""What a study must satisfy before anything starts: every arm's own settings, and points all over its search space."""
+"""What is refused before anything starts: settings that no trial can have, and what a study that was begun can't do."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from olfl_ray.errors import SpecError
+from olfl_ray.errors import SpecError, StudyError
+from olfl_ray.ledger import StudyState
 from olfl_ray.records import names
 from olfl_ray.spec import StudySpec, TrialConfig, trial_config
 from olfl_ray.study.home import Home, data_root
-from olfl_ray.study.look import storage_of
+from olfl_ray.study.look import spec_in, storage_of
 from olfl_ray.study.reach import check_reach
 from olfl_ray.sweep import scattered
 from olfl_ray.tracking import check_store
 from olfl_ray.trial import Place, check
 
-__all__ = ["check_study", "check_trials", "device_of"]
+__all__ = [
+    "check_failed",
+    "check_more",
+    "check_same",
+    "check_study",
+    "check_trials",
+    "device_of",
+    "first_difference",
+]
 
 POINTS, TRIED = 64, 12
 """Points of each arm's search space whose form is checked before anything starts, and those that are tried on the data."""
@@ -73,6 +84,69 @@ def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> 
                 error.field,
                 f"{error.problem} (at the point {json.dumps(params)} of arm {arm}'s search space: take it out, by `when` say)",
             ) from None
+
+
+def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
+    """Refuse a spec whose results would not be those of the study that was begun under its name.
+
+    Args:
+        spec: The new one.
+        before: The resolved spec that the study was begun with.
+        digest: Its digest.
+
+    Raises:
+        StudyError: Names the first field that differs.
+    """
+    if digest != spec.digest:
+        begun, wanted = spec_in(before, "the study's spec").digested(), spec.digested()
+        if begun == wanted:
+            raise StudyError(
+                f"name: the study {spec.name!r} was begun by another version of olfl_ray, whose specs have other fields; go "
+                "on with that version, or choose another name with --name"
+            )
+        field = first_difference(begun, wanted)
+        raise StudyError(
+            f"name: a study {spec.name!r} with another spec is there already (first difference: {field}); choose another "
+            "name with --name, or put the field back (only the number of trials, confirm, resources but cpu, budget, "
+            "checkpoint, storage and tracking may change)"
+        )
+
+
+def check_failed(trials: Sequence[str], state: StudyState) -> None:
+    """Refuse to try again what did not fail.
+
+    Args:
+        trials: `ARM/ORDINAL` of each.
+        state: The study.
+
+    Raises:
+        StudyError: Names the first that is not there, or did not fail.
+    """
+    for trial in trials:
+        found = state.trials.get(trial)
+        if found is None:
+            raise StudyError(f"study {state.name!r} has no trial {trial!r}; see its report for their names")
+        if found.state != "failed":
+            raise StudyError(f"trial {trial!r} is {found.state}; only a failed one is tried again")
+
+
+def check_more(trials: int) -> None:
+    """Refuse to extend a study by nothing.
+
+    Raises:
+        StudyError: There is less than one trial more.
+    """
+    if trials < 1:
+        raise StudyError(f"--trials: must be at least 1, but it is {trials}")
+
+
+def first_difference(old: object, new: object, path: str = "") -> str:
+    """The first field in which two mappings differ, and its values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            if old.get(key) != new.get(key):
+                return first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    return f"{path} was {old!r}, is {new!r}"
 
 
 def device_of(spec: StudySpec) -> str:

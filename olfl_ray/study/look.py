@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,6 @@ from olfl_ray.study.home import Home
 
 __all__ = [
     "STARTED",
-    "check_failed",
-    "check_more",
-    "check_same",
-    "first_difference",
     "load",
     "report",
     "report_of",
@@ -52,69 +48,6 @@ def storage_of(spec: StudySpec, home: Home) -> Storage:
 def spec_in(resolved: Mapping[str, Any], source: str) -> StudySpec:
     """A spec from the plain values that a ledger keeps."""
     return parse_spec(json.dumps(dict(resolved)).encode(), source=source)
-
-
-def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
-    """Refuse a spec whose results would not be those of the study that was begun under its name.
-
-    Args:
-        spec: The new one.
-        before: The resolved spec that the study was begun with.
-        digest: Its digest.
-
-    Raises:
-        StudyError: Names the first field that differs.
-    """
-    if digest != spec.digest:
-        begun, wanted = spec_in(before, "the study's spec").digested(), spec.digested()
-        if begun == wanted:
-            raise StudyError(
-                f"name: the study {spec.name!r} was begun by another version of olfl_ray, whose specs have other fields; go "
-                "on with that version, or choose another name with --name"
-            )
-        field = first_difference(begun, wanted)
-        raise StudyError(
-            f"name: a study {spec.name!r} with another spec is there already (first difference: {field}); choose another "
-            "name with --name, or put the field back (only the number of trials, confirm, resources but cpu, budget, "
-            "checkpoint, storage and tracking may change)"
-        )
-
-
-def check_failed(trials: Sequence[str], state: StudyState) -> None:
-    """Refuse to try again what did not fail.
-
-    Args:
-        trials: `ARM/ORDINAL` of each.
-        state: The study.
-
-    Raises:
-        StudyError: Names the first that is not there, or did not fail.
-    """
-    for trial in trials:
-        found = state.trials.get(trial)
-        if found is None:
-            raise StudyError(f"study {state.name!r} has no trial {trial!r}; see its report for their names")
-        if found.state != "failed":
-            raise StudyError(f"trial {trial!r} is {found.state}; only a failed one is tried again")
-
-
-def check_more(trials: int) -> None:
-    """Refuse to extend a study by nothing.
-
-    Raises:
-        StudyError: There is less than one trial more.
-    """
-    if trials < 1:
-        raise StudyError(f"--trials: must be at least 1, but it is {trials}")
-
-
-def first_difference(old: object, new: object, path: str = "") -> str:
-    """The first field in which two mappings differ, and its values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            if old.get(key) != new.get(key):
-                return first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-    return f"{path} was {old!r}, is {new!r}"
 
 
 def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:

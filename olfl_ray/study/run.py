@@ -28,9 +28,9 @@ from olfl_ray.ledger import (
 from olfl_ray.spec import StudySpec, trial_config, without_secrets
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.assign import Assigner
-from olfl_ray.study.check import check_trials
+from olfl_ray.study.check import check_failed, check_more, check_same, check_trials
 from olfl_ray.study.home import Home, data_root
-from olfl_ray.study.look import check_failed, check_more, check_same, load, report_of, spec_in, storage_of
+from olfl_ray.study.look import load, report_of, spec_in, storage_of
 from olfl_ray.sweep import Conductor
 from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, undelivered
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from olfl_ray.errors import SetupError, SpecError, StudyError
 from olfl_ray.spec import StorageSpec, StudySpec, parse_spec
 from olfl_ray.storage import open_storage
+from olfl_ray.study.check import check_failed, check_more, check_same, first_difference
 from olfl_ray.study.clusters import RayCluster, Unseen, locate
 from olfl_ray.study.home import Home
-from olfl_ray.study.look import STARTED, check_failed, check_more, check_same, first_difference, load, spec_in
+from olfl_ray.study.look import STARTED, load, spec_in
 
 if TYPE_CHECKING:
     from olfl_ray.sweep.jobs import Attempt
