@@ -16,6 +16,7 @@ from olfl_ray.bench.engine_document import write_document
 from olfl_ray.bench.peak import Peak, peak_memory
 from olfl_ray.engine import arithmetic, keep_freed_memory
 from olfl_ray.errors import SetupError, UserError
+from olfl_ray.storage import writable_folder
 
 __all__ = ["Row", "bench_engine"]
 
@@ -80,13 +81,13 @@ def bench_engine(
         The Markdown file.
 
     Raises:
-        UserError: A network's name is unknown, or there is no such device.
+        UserError: A network's name is unknown, there is no such device, or the folder can't be written.
     """
     for network in networks:
         if network not in NETWORKS:
             raise UserError(f"networks: there is no {network!r}; use some of {', '.join(NETWORKS)}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise SetupError(f"device: {device!r} was asked for, but torch sees no GPU here; use cpu")
+    _check_device(device)
+    out = writable_folder(out, "--out")
     command = "olfl bench engine" + (" --quick" if quick else "") + (f" --rows {rows}" if rows != 128 else "")
     command += f" --device {device}" if device != "cpu" else ""
     command += f" --threads {threads}" if threads is not None else ""
@@ -101,6 +102,19 @@ def bench_engine(
         profiles = {} if quick else {name: profile(name, rows, device) for name in networks if name in PROFILED}
     stem = f"engine-{'quick' if quick else f'batch{rows}'}" + ("-gpu" if device != "cpu" else "")
     return write_document(out, stem, [asdict(row) for row in found], profiles, command=command, device=device)
+
+
+def _check_device(device: str) -> None:
+    try:
+        known = device == "cpu" or torch.device(device).type == "cuda"
+    except RuntimeError:
+        known = False
+    if not known:
+        raise SetupError(f"device: {device!r} is none that is measured; use cpu, cuda or cuda:N")
+    if device != "cpu" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise SetupError(
+            f"device: {device!r} was asked for, but torch sees {torch.cuda.device_count()} GPUs here; use cpu"
+        )
 
 
 def _network(network: str, rows: int, quick: bool, device: str, say: Callable[[str], None]) -> list[Row]:

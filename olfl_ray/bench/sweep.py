@@ -17,6 +17,7 @@ from olfl_ray.bench.sweep_contestants import CONTESTANTS
 from olfl_ray.bench.sweep_document import write_document
 from olfl_ray.bench.sweep_growth import measure_growth, mlflow_seconds
 from olfl_ray.errors import SetupError
+from olfl_ray.storage import writable_folder
 
 __all__ = ["Row", "bench_sweep", "row_of"]
 
@@ -85,7 +86,11 @@ def bench_sweep(
 
     Returns:
         The Markdown file.
+
+    Raises:
+        SetupError: The folder can't be written.
     """
+    out = writable_folder(out, "--out")
     rows = []
     command = "olfl bench sweep" + (" --quick" if quick else "") + (f" --rounds {rounds}" if rounds != 1 else "")
     with tempfile.TemporaryDirectory(prefix="olfl-sweep-", ignore_cleanup_errors=True) as scratch:

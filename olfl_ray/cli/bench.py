@@ -31,6 +31,12 @@ def chaos(
     from olfl_ray.bench.chaos import chaos as run_chaos
     from olfl_ray.bench.chaos_document import document as write
     from olfl_ray.bench.control import control as run_control
+    from olfl_ray.errors import SetupError
+    from olfl_ray.storage import writable_folder
+
+    document = writable_folder(document.parent, "--document") / document.name
+    if document.is_dir():
+        raise SetupError(f"--document: {document} is a folder; name a file in it")
 
     def say(text: str) -> None:
         out.print(text, highlight=False)
@@ -47,7 +53,6 @@ def chaos(
                 beside.append(f"{backend}: {run_control(folder / 'control', **scene).line()}")
                 out.print(f"control, {beside[-1]}", highlight=False, soft_wrap=True)
     command = f"olfl bench chaos --kills {kills} --seed {seed} --steps {steps}"
-    document.parent.mkdir(parents=True, exist_ok=True)
     document.write_text(write(outcomes, command=command, seed=seed, control=beside), encoding="utf-8")
     out.print(f"document: {document}", highlight=False, soft_wrap=True)
     for outcome in outcomes:

@@ -2,7 +2,7 @@
 
 from olfl_ray.storage.environment import HTTP_URL
 from olfl_ray.storage.lease import Lease
-from olfl_ray.storage.local import LocalStorage, expanded
+from olfl_ray.storage.local import LocalStorage, expanded, writable_folder
 from olfl_ray.storage.place import POINTER, open_folder, open_storage
 from olfl_ray.storage.protocol import Storage, check_key
 
@@ -16,4 +16,5 @@ __all__ = [
     "expanded",
     "open_folder",
     "open_storage",
+    "writable_folder",
 ]

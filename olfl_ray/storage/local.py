@@ -13,7 +13,7 @@ from typing import BinaryIO
 from olfl_ray.errors import SetupError
 from olfl_ray.storage.protocol import TEMPORARY, check_key
 
-__all__ = ["LocalStorage", "expanded"]
+__all__ = ["LocalStorage", "expanded", "writable_folder"]
 
 _NEXT_MOVE = {
     errno.EACCES: "grant yourself access, or choose another place",
@@ -128,6 +128,28 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise SetupError(f"{path}: nobody's home is known by that name; write the path from /") from None
+
+
+def writable_folder(path: str | os.PathLike[str], name: str) -> Path:
+    """A folder as an absolute path, made where it is not there, once a file was made in it.
+
+    Args:
+        path: The folder.
+        name: What names the folder, for the message: an option, say.
+
+    Raises:
+        SetupError: Nothing can be written there.
+    """
+    folder = expanded(path).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SetupError(f"{name}: {folder} can't be written ({reason}); choose another folder") from None
+    return folder
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from olfl_ray import data
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.spec import NAME
-from olfl_ray.storage import POINTER, Storage, expanded, open_folder, open_storage
+from olfl_ray.storage import POINTER, Storage, expanded, open_folder, open_storage, writable_folder
 from olfl_ray.tracking import FROM_ENVIRONMENT
 
 __all__ = ["Home"]
@@ -33,15 +33,7 @@ class Home:
         Raises:
             SetupError: It can't be written.
         """
-        found = expanded(path or os.environ.get("OLFL_HOME") or ".olfl").absolute()
-        try:
-            found.mkdir(parents=True, exist_ok=True)
-            probe = found / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise SetupError(f"home: {found} can't be written ({error.strerror}); choose another with --home") from None
-        return cls(found)
+        return cls(writable_folder(path or os.environ.get("OLFL_HOME") or ".olfl", "home"))
 
     @property
     def cache(self) -> Path:

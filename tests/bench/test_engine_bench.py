@@ -70,3 +70,20 @@ def test_profile_names_the_operators() -> None:
 def test_unknown_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^networks: there is no 'VGG'; use some of linear, "):
         bench_engine(tmp_path, networks=["VGG"])
+
+
+@pytest.mark.parametrize(
+    ("device", "folder", "wanted"),
+    [
+        ("foo", ".", "device: 'foo' is none that is measured; use cpu, cuda or cuda:N"),
+        ("meta", ".", "device: 'meta' is none that is measured"),
+        ("cuda:99", ".", "device: 'cuda:99' was asked for, but torch sees "),
+        ("cpu", "/proc/x", "--out: /proc/x can't be written"),
+    ],
+)
+def test_a_device_or_a_folder_that_can_not_be_used_is_refused_before_the_work(
+    tmp_path: Path, device: str, folder: str, wanted: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        bench_engine(tmp_path / folder, networks=["linear"], device=device)
+    assert str(refused.value).startswith(wanted)

@@ -136,6 +136,8 @@ WRONG = {
     "more CPUs than there are": (["sweep", "run", SPEC, "--set", "resources.cpu=9999"], "resources.cpu"),
     "no such model": (["sweep", "run", SPEC, "--set", "task.model=mpl"], "did you mean 'mlp'"),
     "a builder that is not there": (["sweep", "run", SPEC, "--set", "task.model=no.such:thing"], "task.model"),
+    "a document where none can be": (["bench", "chaos", "--document", "/proc/x/y.md"], "--document: /proc/x can't be"),
+    "a document that is a folder": (["bench", "chaos", "--document", "."], "is a folder; name a file in it"),
     "a home that can't be written": (["sweep", "run", SPEC, "--home", "/proc/x"], "home: /proc/x can't be written"),
 }
 
