@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from olfl_ray.errors import SpecError
 from olfl_ray.plugins import nearest
 from olfl_ray.spec.points import check_search, plain, set_dotted
 from olfl_ray.spec.secrets import without_secrets
-from olfl_ray.spec.study import StudySpec, default_arm
+from olfl_ray.spec.study import Parameter, StudySpec, default_arm
 
 __all__ = ["parse_as", "parse_spec", "read_spec", "spec_as_yaml"]
 
@@ -41,9 +42,13 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), name: str | None 
         SpecError: The file or a field of it breaks a rule.
     """
     if str(path) == "-":
-        return parse_spec(sys.stdin.buffer.read(), source="standard input", overrides=overrides, name=name)
+        if sys.stdin is None:  # closed by whoever started this
+            raise SpecError("", "is closed; pipe a spec into it, or name a YAML file", "standard input")
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        return parse_spec(data, source="standard input", overrides=overrides, name=name)
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # a device may never end
     except IsADirectoryError:
         raise SpecError("", "is a folder, not a spec file; name a YAML file", str(path)) from None
     except OSError as error:
@@ -60,8 +65,7 @@ def parse_spec(
         raise SpecError("", "must be a mapping of fields (name: ..., task: ..., search: ...)", source)
     given = [_override(text) for text in overrides]
     for field, value in given:
-        _require_arm(field, plain_data)
-        set_dotted(plain_data, field, _load(value.encode(), f"--set {field}")[1])
+        _set(plain_data, field, _load(value.encode(), f"--set {field}")[1])
     if name is not None:
         plain_data["name"] = name
     try:
@@ -79,21 +83,49 @@ def _override(text: str) -> tuple[str, str]:
     field, equals, value = text.partition("=")
     if not equals or not field.strip():
         raise SpecError("--set", f"{without_secrets(text)!r} is not of the form field=value, such as learner.steps=500")
+    if not _is_text(text):
+        raise SpecError("--set", f"{without_secrets(text)!r} is not text in UTF-8; write it in UTF-8")
     return field.strip(), value
 
 
-def _require_arm(field: str, data: dict[str, Any]) -> None:
-    """Refuse to make an arm by setting a field of it: its name is more likely mistyped."""
-    head, _, rest = field.partition(".")
-    arms = data.get("arms") or {default_arm(data): {}}
-    if head != "arms" or "." not in rest or not isinstance(arms, dict):
+def _set(data: dict[str, Any], field: str, value: Any) -> None:
+    """Set an overridden field. Arms, and the fields that are searched or set, have names with dots of their own."""
+    head, _, inner = field.partition(".")
+    own = data
+    if head == "arms" and "." in inner:
+        arm = _arm(field, inner, data)
+        own, inner = _section(_section(data, "arms", field), arm, field), inner.removeprefix(f"{arm}.")
+    elif head == "search":
+        own = _section(data, "search", field)
+    section, _, name = inner.partition(".")
+    if own is data or not name or section not in ("parameters", "set"):
+        set_dotted(own, field if own is data else inner, value)
         return
-    if not any(rest.startswith(f"{arm}.") for arm in arms):
-        arm = rest.partition(".")[0]
-        there = ", ".join(map(str, arms))
+    named = _section(own, section, field)
+    before, _, last = name.rpartition(".")
+    if section == "parameters" and before and last in Parameter.model_fields:
+        named, name = _section(named, before, field), last
+    named[name] = value
+
+
+def _section(data: dict[str, Any], name: str, field: str) -> dict[str, Any]:
+    """A section of a spec's plain values, made where it is not there."""
+    found = data.setdefault(name, {})
+    if not isinstance(found, dict):
+        raise SpecError(f"--set {field}", f"`{name}` is not a section, it is {found!r}; name a field that exists")
+    return found
+
+
+def _arm(field: str, rest: str, data: dict[str, Any]) -> str:
+    """The arm whose field is set. One that is not there is not made so: its name is more likely mistyped."""
+    arms = data.get("arms") or {default_arm(data): {}}
+    found = [str(arm) for arm in arms if rest.startswith(f"{arm}.")] if isinstance(arms, dict) else [""]
+    if not found:
+        name, there = rest.partition(".")[0], list(map(str, arms))
         raise SpecError(
-            f"--set {field}", f"there is no arm {arm!r}{nearest(arm, list(map(str, arms)))}; there are: {there}"
+            f"--set {field}", f"there is no arm {name!r}{nearest(name, there)}; there are: {', '.join(there)}"
         )
+    return max(found, key=len)
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -115,6 +147,7 @@ def _checked(
     check: Callable[[Model], None] = lambda _: None,
 ) -> Model:
     try:
+        _check_plain(plain_data, "")
         found = model.model_validate(plain_data)
         check(found)
     except ValidationError as error:
@@ -127,6 +160,37 @@ def _checked(
     except SpecError as error:
         raise SpecError(error.field, error.problem, _where(source, node, error.field)) from None
     return found
+
+
+def _check_plain(value: Any, field: str) -> None:
+    """Refuse values that YAML has and JSON does not: the ledger and the workers would see others in their place."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str) or not _is_text(key):
+                raise SpecError(field, f"its key {key!r} ({type(key).__name__}) must be a text; put it in quotes")
+            _check_plain(inner, f"{field}.{key}" if field else key)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _check_plain(inner, f"{field}.{index}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(field, f"must be a finite number, but it is {value}; give a number, or null for none")
+    elif isinstance(value, str) and not _is_text(value):
+        raise SpecError(field, f"holds half a character, {value!r}, which UTF-8 does not have; correct it")
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise SpecError(
+            field,
+            f"is a {type(value).__name__}, but must be a text, a number, true, false, null, a list or a mapping; put it in "
+            "quotes, or leave out its YAML tag",
+        )
+
+
+def _is_text(text: str) -> bool:
+    """Whether it has a form in UTF-8: half of a surrogate pair has none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def spec_as_yaml(spec: StudySpec) -> str:
@@ -172,7 +236,7 @@ def _did_you_mean(model: Any, field: str) -> str:
 
 def _load(data: bytes, source: str) -> tuple[Node | None, Any]:
     if len(data) > MAX_BYTES:
-        raise SpecError("", f"is {len(data)} bytes long; a spec has at most {MAX_BYTES}", source)
+        raise SpecError("", f"is longer than {MAX_BYTES} bytes, the most that a spec has; shorten it", source)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -83,6 +83,16 @@ def test_a_spec_may_come_from_standard_input(tmp_path: Path) -> None:
     assert done.stderr.startswith("olfl: standard input:1: seed: ")
 
 
+def test_a_spec_is_not_read_for_ever_and_standard_input_may_be_closed(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, _, err = olfl("sweep", "run", "/dev/zero")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "/dev/zero: is longer than 1000000 bytes" in err
+    monkeypatch.setattr(sys, "stdin", None)
+    code, _, err = olfl("sweep", "run", "-")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "standard input: is closed" in err
+
+
 def test_one_trial_runs_without_ray_and_mlflow(tmp_path: Path) -> None:
     code = (
         "import sys\n"

@@ -38,6 +38,16 @@ BAD = {
     ),
     "GPUs as a custom resource": (GOOD.replace("custom: {}", "custom: {GPU: 1}"), "give it by its own field"),
     "a value twice": (GOOD.replace("[250, 500, 1000, 2000]", "[250, 500, 250]"), "but 250 is there twice"),
+    "a number that is none": (GOOD.replace("hidden: [128]", "x: .nan"), "task.model.x: must be a finite number"),
+    "an infinite option": (
+        GOOD.replace("  options: {}", "  options: {a: [.inf]}"),
+        "loss.options.a.0: must be a finite",
+    ),
+    "bytes": (GOOD.replace("hidden: [128]", "x: !!binary gIGC"), "task.model.x: is a bytes, but must be"),
+    "a day": (GOOD.replace("hidden: [128]", "x: 2024-01-01"), "task.model.x: is a date, but must be"),
+    "half a character": (GOOD.replace("hidden: [128]", r'x: "\ud800"'), "task.model.x: holds half a character"),
+    "a number as key": (GOOD.replace("hidden: [128]", "x: {1: 2}"), "task.model.x: its key 1 (int) must be a text"),
+    "endless": ("#" * 1_000_001, "is longer than 1000000 bytes"),
     "a path as name": (GOOD.replace("name: digits", "name: ../up", 1), "name: String should match"),
 }
 
@@ -78,6 +88,13 @@ def test_overrides_are_checked_like_the_file(tmp_path: Path) -> None:
         (["learner.optimizer={name: sgd, nesterov: true}"], None, "--set: learner.optimizer: nesterov=true needs"),
         (["learner.optimizer.momentum=0.0", "learner.optimizer.nesterov=true"], None, "--set: learner.optimizer: nest"),
         ([], "../up", "--name: name: String should match"),
+        (["name=\udcff"], None, r"--set: 'name=\udcff' is not text in UTF-8"),
+        (
+            ["search.parameters.learner.optimizer.lr.min=1.0"],
+            None,
+            "--set: search.parameters.learner.optimizer.lr: `min",
+        ),
+        (["arms.online.set.learner.stepps=5"], None, "--set: arms.online"),
         (["arms.onlin.trials=3"], None, "--set arms.onlin.trials: there is no arm 'onlin' (did you mean 'online'?); "),
     ],
 )
@@ -99,6 +116,28 @@ def test_fields_of_arms_that_are_there_can_be_set() -> None:
     assert parse_spec(GOOD.encode(), overrides=["arms.new={trials: 2}"]).arms["new"].trials == 2
     least = b"{name: x, task: {dataset: digits}, search: {parameters: {}}}"
     assert parse_spec(least, overrides=["arms.online.trials=3"]).arms["online"].trials == 3
+
+
+def test_searched_and_set_fields_are_overridden_by_their_dotted_names() -> None:
+    overrides = [
+        "search.parameters.learner.optimizer.lr.min=0.02",
+        "arms.online.parameters.meta.eta_online.values=[1.0e-4, 1.0e-5]",
+        "arms.online.parameters.meta.eta_online.min=null",
+        "arms.online.parameters.meta.eta_online.max=null",
+        "arms.online.parameters.meta.eta_online.log=false",
+        "arms.offline.parameters.loss.bias={values: [true, false]}",
+        "arms.online.set.learner.steps=5",
+        "search.pruner.min_steps=7",
+    ]
+    spec = parse_spec(GOOD.encode(), overrides=overrides)
+    assert spec.search.parameters["learner.optimizer.lr"].min == 0.02
+    assert spec.search.parameters["learner.optimizer.lr"].max == 0.3
+    assert spec.arms["online"].parameters["meta.eta_online"].values == (1e-4, 1e-5)
+    assert spec.arms["offline"].parameters["loss.bias"].values == (True, False)
+    assert spec.arms["online"].set == {"learner.method": "online", "learner.steps": 5}
+    assert spec.search.pruner.min_steps == 7
+    renamed = GOOD.replace("  online:\n", "  on.line:\n").encode()
+    assert parse_spec(renamed, overrides=["arms.on.line.trials=3"]).arms["on.line"].trials == 3
 
 
 def test_true_and_one_are_two_values() -> None:
