@@ -17,7 +17,17 @@ from olfl_ray.spec.sections import (
     Strict,
     TaskSpec,
 )
-from olfl_ray.spec.study import NAME, ArmSpec, Parameter, Resources, StoragePlace, StorageSpec, StudySpec, TrialConfig
+from olfl_ray.spec.study import (
+    NAME,
+    ArmSpec,
+    Parameter,
+    PrunerSpec,
+    Resources,
+    StoragePlace,
+    StorageSpec,
+    StudySpec,
+    TrialConfig,
+)
 
 __all__ = [
     "NAME",
@@ -32,6 +42,7 @@ __all__ = [
     "NamedBuilder",
     "Parameter",
     "Poly1Spec",
+    "PrunerSpec",
     "Resources",
     "SplitSpec",
     "StoragePlace",

@@ -64,6 +64,9 @@ PRINTABLE = r"^[^\x00-\x1f]+$"
 Ints: TypeAlias = Annotated[
     tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(as_tuple), Field(min_length=1)
 ]
+LONGEST = 10**9
+"""The most steps of anything: more than any trial makes."""
+Steps: TypeAlias = Annotated[int, Field(ge=1, le=LONGEST)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
@@ -263,7 +266,7 @@ class LearnerSpec(Strict):
     fixed_loss: FixedLoss = TaskLossSpec()
     """What trains theta in a baseline trial: task (the task loss) | label_smoothing | focal | poly1, which stand for the
     cross-entropy. Evaluation and the meta-objective keep the task loss."""
-    steps: Annotated[int, Field(ge=1)] = 1500
+    steps: Steps = 1500
     """Base steps."""
     optimizer: OptimizerSpec = SgdSpec()
     """Base optimizer and its settings."""
@@ -342,11 +345,11 @@ class MetaSpec(Strict):
     """Meta learning rate of the initialisation (Algorithm 1)."""
     eta_online: NonNegative = 1e-5
     """Meta learning rate during training (Algorithm 2)."""
-    init_steps: Annotated[int, Field(ge=0)] = 1000
+    init_steps: Annotated[int, Field(ge=0, le=LONGEST)] = 1000
     """S_init: meta-updates of the initialisation."""
     inner_steps: Annotated[int, Field(ge=1, le=1000)] = 1
     """S_inner: base steps unrolled in each meta-update of the initialisation."""
-    every: Annotated[int, Field(ge=1)] = 1
+    every: Steps = 1
     """A meta-update every so many base steps (Algorithm 2)."""
     batch: Literal["meta", "train"] = "meta"
     """Where meta batches come from: the meta-validation split, or train."""
@@ -363,7 +366,7 @@ class MetaSpec(Strict):
 class EvalSpec(Strict):
     """When a trial is evaluated, and which evaluation counts."""
 
-    every: Annotated[int, Field(ge=1)] = 100
+    every: Steps = 100
     """Base steps between two evaluations on the selection split."""
     report: Literal["last", "best"] = "best"
     """The evaluation that counts: the last, or the best on the selection split (its weights are kept for the test)."""

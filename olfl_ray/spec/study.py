@@ -10,11 +10,13 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from olfl_ray.spec.secrets import refuse_secrets
 from olfl_ray.spec.sections import (
+    LONGEST,
     PRINTABLE,
     EvalSpec,
     LearnedLossSpec,
     LearnerSpec,
     MetaSpec,
+    Steps,
     Strict,
     TaskSpec,
     as_named,
@@ -46,6 +48,10 @@ def _among(value: Any, others: tuple[Any, ...]) -> bool:
     return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in others)
 
 
+FARTHEST = 10**15
+"""The farthest end of a range: a float still holds it to the unit."""
+
+
 class Parameter(Strict):
     """One searched field: a range (`min`, `max`) or a list of `values`."""
 
@@ -73,6 +79,11 @@ class Parameter(Strict):
             return self
         if self.min is None or self.max is None:
             raise ValueError("give `min` and `max`, or `values`")
+        for name, end in (("min", self.min), ("max", self.max)):
+            if abs(end) > FARTHEST:
+                raise ValueError(
+                    f"a range must lie between -1e15 and 1e15, but `{name}` does not; bring it nearer to 0"
+                )
         if not self.min < self.max:
             raise ValueError(f"`min < max` must hold, but min={self.min}, max={self.max}; swap or change them")
         if self.log and self.min <= 0:
@@ -105,10 +116,21 @@ class PrunerSpec(Strict):
 
     name: Literal["none", "asha", "median"] = "asha"
     """none | asha (asynchronous successive halving) | median."""
-    min_steps: Annotated[int, Field(ge=1)] = 200
+    min_steps: Steps = 200
     """Base steps before the first decision."""
-    reduction: Annotated[int, Field(ge=2)] = 3
+    reduction: Annotated[int, Field(ge=2, le=LONGEST)] = 3
     """asha: one in so many goes on, and steps between decisions grow by this factor."""
+
+    def decides(self, before: int, step: int) -> bool:
+        """Whether there is a decision after `before` base steps and up to `step`: at ASHA's rungs, or every `min_steps`."""
+        if self.name == "none":
+            return False
+        if self.name == "median":
+            return step // self.min_steps > before // self.min_steps
+        rung = self.min_steps
+        while rung <= before:
+            rung *= self.reduction
+        return rung <= step
 
 
 class SearchSpec(Strict):
@@ -133,7 +155,7 @@ class ArmSpec(Strict):
 
     set: dict[str, Any] = {}
     """Fixed settings that differ from the study's, by dotted name."""
-    trials: Annotated[int, Field(ge=1)]
+    trials: Annotated[int, Field(ge=1, le=1_000_000)]
     """Search trials; the first is the spec's own values."""
     parameters: dict[str, Parameter] = {}
     """Fields searched in this arm besides `search.parameters`."""
@@ -149,11 +171,11 @@ class ConfirmSpec(Strict):
 class Resources(Strict):
     """What one trial takes."""
 
-    cpu: Annotated[int, Field(ge=1)] = 1
+    cpu: Annotated[int, Field(ge=1, le=65_536)] = 1
     """CPU cores and threads."""
     gpu: Annotated[float, Field(ge=0)] = 0.0
     """GPUs; a fraction shares one, and is the part of its memory that a trial may fill."""
-    memory: Annotated[int, Field(gt=0)] | None = None
+    memory: Annotated[int, Field(gt=0, le=2**50)] | None = None
     """Bytes of memory that Ray reserves; null: none reserved."""
     custom: dict[Annotated[str, Field(pattern=NAME)], Annotated[float, Field(gt=0)]] = {}
     """A cluster's own resources, by the names that its nodes were given."""
@@ -181,16 +203,16 @@ class Resources(Strict):
 class BudgetSpec(Strict):
     """Wall-clock limits."""
 
-    trial_seconds: Annotated[float, Field(gt=0)] | None = None
+    trial_seconds: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """One attempt at a trial, in seconds; over it, the trial has failed, after a commit."""
-    study_seconds: Annotated[float, Field(gt=0)] | None = None
+    study_seconds: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """New trials are started only until then, in seconds."""
 
 
 class CheckpointSpec(Strict):
     """How much work a kill may cost."""
 
-    every_steps: Annotated[int, Field(ge=1)] = 500
+    every_steps: Steps = 500
     """Steps between two commits, rounded up to the next evaluation."""
 
 
@@ -269,7 +291,7 @@ class StudySpec(Strict):
     """The final comparison."""
     resources: Resources = Resources()
     """What one trial takes."""
-    concurrency: Annotated[int, Field(ge=1)] = 2
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 2
     """Trials at a time, at most."""
     budget: BudgetSpec = BudgetSpec()
     """Wall-clock limits."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from olfl_ray import data
 from olfl_ray.ledger import TrialState
-from olfl_ray.spec import StudySpec, TrialConfig
+from olfl_ray.spec import PrunerSpec, StudySpec, TrialConfig
 from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
 from olfl_ray.study.check import device_of
 from olfl_ray.study.home import Home, data_root
-from olfl_ray.sweep import decision_steps
 from olfl_ray.worker import Assignment
 
 __all__ = ["Assigner"]
@@ -57,7 +56,7 @@ class Assigner:
             device=device_of(spec),
             threads=spec.resources.cpu,
             commit_every=spec.checkpoint.every_steps,
-            decide_at=() if trial.id.confirming else decision_steps(spec, config.learner.steps),
+            pruner=(PrunerSpec(name="none") if trial.id.confirming else spec.search.pruner).model_dump_json(),
             max_seconds=spec.budget.trial_seconds,
             epoch=self._epoch,
             noted=tuple(commit.commit for commit in trial.commits),

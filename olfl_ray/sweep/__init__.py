@@ -1,6 +1,6 @@
 """Search and execution: Optuna proposes, the conductor decides, Ray Tune runs."""
 
-from olfl_ray.sweep.arm import ArmSearch, decision_steps, scattered
+from olfl_ray.sweep.arm import ArmSearch, scattered
 from olfl_ray.sweep.conductor import Conductor
 
-__all__ = ["ArmSearch", "Conductor", "decision_steps", "scattered"]
+__all__ = ["ArmSearch", "Conductor", "scattered"]

@@ -15,24 +15,9 @@ from olfl_ray import ledger
 from olfl_ray.spec import Parameter, StudySpec, active, base_values, get_dotted, seed_of
 from olfl_ray.sweep.samplers import listed, replaying_sampler, sampler
 
-__all__ = ["ArmSearch", "decision_steps", "scattered"]
+__all__ = ["ArmSearch", "scattered"]
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of conditional fields, which the spec explains
-
-
-def decision_steps(spec: StudySpec, steps: int) -> tuple[int, ...]:
-    """Base steps at which the pruner decides: ASHA's rungs, or every `min_steps` for the median rule."""
-    pruner = spec.search.pruner
-    if pruner.name == "none":
-        return ()
-    if pruner.name == "median":
-        return tuple(range(pruner.min_steps, steps, pruner.min_steps))
-    rungs = []
-    step = pruner.min_steps
-    while step < steps:
-        rungs.append(step)
-        step *= pruner.reduction
-    return tuple(rungs)
 
 
 def scattered(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:

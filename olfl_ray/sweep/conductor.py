@@ -22,7 +22,7 @@ from olfl_ray.ledger import (
     TrialState,
 )
 from olfl_ray.spec import StudySpec, TrialConfig, base_values, seed_of, trial_config
-from olfl_ray.sweep.arm import ArmSearch, decision_steps
+from olfl_ray.sweep.arm import ArmSearch
 from olfl_ray.worker import Message
 
 __all__ = ["Conductor"]
@@ -272,7 +272,7 @@ class Conductor:
             return False
         steps = int(trial.params.get("learner.steps", self._steps[trial.id.arm]))
         known = self._decided.setdefault(str(trial.id), [])
-        due = any(before < decide <= step for decide in decision_steps(self.spec, steps))
+        due = self.spec.search.pruner.decides(before, min(step, steps - 1))  # at its last step a trial is finished
         if not due or (known and known[-1][0] >= step):
             return False
         known.append((step, value))

@@ -23,7 +23,7 @@ class Assignment:
         device: cpu or cuda.
         threads: CPU threads of the trial.
         commit_every: Steps between two commits.
-        decide_at: Base steps at which the pruner decides; a commit is made at the first evaluation from each on.
+        pruner: Its settings as JSON; a commit is made at the first evaluation from each of its decisions on.
         max_seconds: Wall-clock budget of the trial, or None.
         epoch: Epoch of the driver's lease; a request to stop names it.
         noted: Keys of the commits that the ledger has.
@@ -44,7 +44,7 @@ class Assignment:
     device: str
     threads: int
     commit_every: int
-    decide_at: tuple[int, ...]
+    pruner: str
     max_seconds: float | None
     epoch: int
     noted: tuple[str, ...] = ()
@@ -63,4 +63,4 @@ class Assignment:
     def from_dict(cls, data: dict[str, Any]) -> Assignment:
         """The inverse of `to_dict`."""
         fields = json.loads(data["assignment"])
-        return cls(**{**fields, "decide_at": tuple(fields["decide_at"]), "noted": tuple(fields["noted"])})
+        return cls(**{**fields, "noted": tuple(fields["noted"])})

@@ -15,7 +15,7 @@ from olfl_ray import data
 from olfl_ray.errors import OlflError, SetupError
 from olfl_ray.ledger import Commit, StopRequest, restore_point, state_key, trial_folder, write_commit
 from olfl_ray.records import Record, records_to_table, surfaces_to_table, to_parquet
-from olfl_ray.spec import TrialConfig, without_secrets
+from olfl_ray.spec import PrunerSpec, TrialConfig, without_secrets
 from olfl_ray.storage import Storage, open_storage
 from olfl_ray.trial import Place, Progress, TrialState, run, set_threads, state_from_bytes, state_to_bytes
 from olfl_ray.worker.assignment import Assignment
@@ -55,6 +55,7 @@ class Session:
         self.assignment = assignment
         self.storage = open_storage(assignment.study)
         self.config = TrialConfig.model_validate_json(assignment.config)
+        self._pruner = PrunerSpec.model_validate_json(assignment.pruner)
         self._attempt = 0
         self._stop = StopRequest(self.storage, assignment.epoch)
         set_threads(assignment.threads)
@@ -151,7 +152,7 @@ class Session:
         every = self.assignment.commit_every
         if now.position // every > position // every:
             return True
-        return any(step < decide <= now.step for decide in self.assignment.decide_at)
+        return self._pruner.decides(step, now.step)
 
     def _commit(self, progress: Progress, pending: list[Record], parent: str | None) -> Commit:
         files = {"records.parquet": to_parquet(records_to_table(pending))}

@@ -47,6 +47,20 @@ BAD = {
     "a day": (GOOD.replace("hidden: [128]", "x: 2024-01-01"), "task.model.x: is a date, but must be"),
     "half a character": (GOOD.replace("hidden: [128]", r'x: "\ud800"'), "task.model.x: holds half a character"),
     "a number as key": (GOOD.replace("hidden: [128]", "x: {1: 2}"), "task.model.x: its key 1 (int) must be a text"),
+    "more steps than there can be": (
+        GOOD.replace("steps: 1500", f"steps: {10**30}"),
+        "less than or equal to 1000000000",
+    ),
+    "an end of 400 digits": (
+        GOOD.replace("max: 0.3, log: true}\n", f"max: {10**400}, log: true}}\n", 1),
+        "1e15, but `max` does not",
+    ),
+    "an unheard-of concurrency": (GOOD.replace("concurrency: 2", "concurrency: 1000000"), "equal to 10000, but it is"),
+    "unheard-of memory": (GOOD.replace("memory: null", f"memory: {10**400}"), "resources.memory: Input should be less"),
+    "a year of Methuselah": (
+        GOOD.replace("trial_seconds: null", "trial_seconds: 1.0e300"),
+        "budget.trial_seconds: Input",
+    ),
     "endless": ("#" * 1_000_001, "is longer than 1000000 bytes"),
     "a path as name": (GOOD.replace("name: digits", "name: ../up", 1), "name: String should match"),
 }

@@ -10,6 +10,7 @@ from support.conducting import run_to_end, study, tell
 
 from olfl_ray.errors import SpecError
 from olfl_ray.ledger import TrialState
+from olfl_ray.spec import PrunerSpec
 from olfl_ray.sweep import Conductor
 
 Conduct = Callable[..., Conductor]
@@ -32,6 +33,22 @@ def test_a_grid_smaller_than_its_trials_is_refused() -> None:
     search = {"parameters": GRID, "sampler": "grid"}
     with pytest.raises(SpecError, match=r"arms\.online\.trials: the grid has 6 points, but trials=7"):
         study(search=search, arms={"online": {"trials": 7}})
+
+
+@pytest.mark.parametrize(
+    ("pruner", "decisions"),
+    [
+        ({"name": "none"}, []),
+        ({"name": "asha", "min_steps": 100, "reduction": 3}, [100, 300, 900]),
+        ({"name": "median", "min_steps": 250}, [250, 500, 750, 1000]),
+    ],
+)
+def test_a_pruner_decides_at_its_steps(pruner: dict[str, object], decisions: list[int]) -> None:
+    spec = PrunerSpec.model_validate(pruner)
+    assert [step for step in range(1, 1001) if spec.decides(step - 1, step)] == decisions
+    for step in decisions:
+        assert spec.decides(step - 40, step + 7), "the first evaluation after it"
+        assert not spec.decides(step, step + 7), "once"
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -76,7 +76,7 @@ class Desk:
             "device": "cpu",
             "threads": 1,
             "commit_every": 20,
-            "decide_at": (),
+            "pruner": '{"name": "none"}',
             "max_seconds": None,
             "epoch": 1,
         }
@@ -158,7 +158,7 @@ def test_commits_at_the_interval_and_tells_each(whole: tuple[Desk, list[Commit]]
 
 
 def test_commit_is_made_where_the_pruner_decides(desk: Desk) -> None:
-    found = commits(list(desk.session(commit_every=1000, decide_at=(15, 40))))
+    found = commits(list(desk.session(commit_every=1000, pruner='{"name": "asha", "min_steps": 13, "reduction": 3}')))
     assert [commit.step for commit in found] == [20, 40, 60]
 
 
@@ -290,6 +290,6 @@ def test_messages_travel_as_plain_data(desk: Desk) -> None:
 def test_assignment_travels_as_plain_data() -> None:
     own = Assignment(
         study="a", trial=TRIAL, config="{}", cache="b", data_root=None, studies=None, device="cpu", threads=1,
-        commit_every=5, decide_at=(3, 9), max_seconds=None, epoch=2, noted=("k",), scratch=1, alone=True,
+        commit_every=5, pruner="{}", max_seconds=None, epoch=2, noted=("k",), scratch=1, alone=True,
     )  # fmt: skip
     assert Assignment.from_dict(json.loads(json.dumps(own.to_dict()))) == own
