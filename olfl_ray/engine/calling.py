@@ -21,7 +21,7 @@ class Stateless:
     one name, that of its first place.
 
     Args:
-        module: Its own tensors are put back after every call.
+        module: Its own tensors are put back after every call, and where `placed` ends.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -42,19 +42,17 @@ class Stateless:
 
     def __call__(self, tensors: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """The module's output with `tensors`, by name, in the place of its own."""
-        with self._placed(tensors):
+        with self.placed(tensors):
             output: Tensor = self.module(*inputs)
         return output
 
-    def call_and_collect(self, tensors: Mapping[str, Tensor], *inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """As a call, and the buffers that it leaves."""
-        with self._placed(tensors):
-            output = self.module(*inputs)
-            left = {}
-            for name in self._buffers:
-                held, key = self._slots[name][0]
-                left[name] = held[key]
-        return output, {name: value for name, value in left.items() if value is not None}
+    def buffers(self) -> dict[str, Tensor]:
+        """The buffers that stand in the module now."""
+        found = {}
+        for name in self._buffers:
+            held, key = self._slots[name][0]
+            found[name] = held[key]
+        return {name: value for name, value in found.items() if value is not None}
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
@@ -68,7 +66,8 @@ class Stateless:
                 norm.track_running_stats = True
 
     @contextlib.contextmanager
-    def _placed(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    def placed(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, `tensors`, by name, stand in the place of the module's own."""
         own: list[tuple[dict[str, Tensor | None], str, Tensor | None]] = []
         try:
             for name, tensor in tensors.items():

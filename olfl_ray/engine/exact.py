@@ -101,6 +101,7 @@ def _transposed_twice(problem: Problem, point: Point, w: Params) -> Tensor:
     df_BC, edges = point.backward
     reached = [(edge, w[name]) for name, edge in zip(point.theta, edges, strict=True) if edge is not None]
     ends, seeds = [edge for edge, _ in reached], [seed for _, seed in reached]
+    # Nothing is computed anew here, so theta need not stand in the module: g's own graph holds what it saved.
     (u_BC,) = torch.autograd.grad(ends, df_BC, seeds, materialize_grads=True)
     return u_BC
 
@@ -109,13 +110,12 @@ def _forward_over_reverse(
     problem: Problem, phi: Params, point: Point, w: Params
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tangent of grad_(theta, phi) M_phi along (w, 0): H w, and d <g, w> / d phi."""
-    x, y = point.batch
     theta_leaves, phi_leaves = leaves(point.theta), leaves(phi)
     inputs = [*theta_leaves.values(), *phi_leaves.values()]
-    with problem.replay(point.random, x), forward_ad.dual_level():
+    with problem.replay(point.random, point.batch[0]), forward_ad.dual_level():
         dual = {name: forward_ad.make_dual(value, w[name]) for name, value in theta_leaves.items()}
-        loss = problem.learned_loss(phi_leaves, problem.quiet_forward(dual, point.buffers, x), y)
-        grads = torch.autograd.grad(loss, inputs, materialize_grads=True)
+        with problem.loss_pass(dual, point.buffers, phi_leaves, point.batch) as loss:
+            grads = torch.autograd.grad(loss, inputs, materialize_grads=True)
         tangents = [forward_ad.unpack_dual(grad).tangent for grad in grads]
     found = iter(
         torch.zeros_like(value) if tangent is None else tangent.detach()
@@ -128,13 +128,14 @@ def _reverse_twice(
     problem: Problem, phi: Params, point: Point, w: Params
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The gradient of <g, w> in (theta, phi), which is the same."""
-    x, y = point.batch
     theta_leaves, phi_leaves = leaves(point.theta), leaves(phi)
-    with problem.replay(point.random, x):
-        loss = problem.learned_loss(phi_leaves, problem.quiet_forward(theta_leaves, point.buffers, x), y)
-    g = torch.autograd.grad(loss, list(theta_leaves.values()), create_graph=True, materialize_grads=True)
-    reached = [(value, w[name]) for name, value in zip(theta_leaves, g, strict=True) if value.requires_grad]
-    outputs, seeds = [value for value, _ in reached], [seed for _, seed in reached]
     inputs = [*theta_leaves.values(), *phi_leaves.values()]
-    found = iter(torch.autograd.grad(outputs, inputs, seeds, materialize_grads=True))
+    with (
+        problem.replay(point.random, point.batch[0]),
+        problem.loss_pass(theta_leaves, point.buffers, phi_leaves, point.batch) as loss,
+    ):
+        g = torch.autograd.grad(loss, list(theta_leaves.values()), create_graph=True, materialize_grads=True)
+        reached = [(value, w[name]) for name, value in zip(theta_leaves, g, strict=True) if value.requires_grad]
+        outputs, seeds = [value for value, _ in reached], [seed for _, seed in reached]
+        found = iter(torch.autograd.grad(outputs, inputs, seeds, materialize_grads=True))
     return {name: next(found) for name in theta_leaves}, {name: next(found) for name in phi_leaves}

@@ -78,8 +78,9 @@ def _gradients(problem: Problem, phi: Params, point: Point, w: Params) -> tuple[
 
 
 def _gradient(problem: Problem, phi: Params, point: Point, theta: Params) -> tuple[Tensor, ...]:
-    x, y = point.batch
     theta, phi = leaves(theta), leaves(phi)
-    with problem.replay(point.random, x):
-        loss = problem.learned_loss(phi, problem.quiet_forward(theta, point.buffers, x), y)
-    return torch.autograd.grad(loss, [*theta.values(), *phi.values()], materialize_grads=True)
+    with (
+        problem.replay(point.random, point.batch[0]),
+        problem.loss_pass(theta, point.buffers, phi, point.batch) as loss,
+    ):
+        return torch.autograd.grad(loss, [*theta.values(), *phi.values()], materialize_grads=True)

@@ -81,24 +81,76 @@ class Problem:
             loss, df, gradient = found
             return loss, df, gradient
         f, phi = outputs.detach().requires_grad_(), leaves(phi)
-        loss = self.learned_loss(phi, f, targets)
-        (df,) = torch.autograd.grad(loss, f, create_graph=True, materialize_grads=True)
-        # Not all of phi need take part: a bias of the last layer does not move the gradient of M_phi.
-        return loss.detach(), df.detach(), lambda u: _grads(df, phi, u)
+        with self._m.placed(phi):
+            loss = self._m.module(f, targets)
+            (df,) = torch.autograd.grad(loss, f, create_graph=True, materialize_grads=True)
+
+        def along(u: Tensor) -> dict[str, Tensor]:
+            # Not all of phi need take part: a bias of the last layer does not move the gradient of M_phi.
+            with self._m.placed(phi):
+                return _grads(df, phi, u)
+
+        return loss.detach(), df.detach(), along
+
+    @contextlib.contextmanager
+    def placed(self, theta: Params, buffers: Params) -> Iterator[None]:
+        """Theta and copies of buffers stand in the module, in the place of its own.
+
+        A module may compute activations anew in its backward pass (`torch.utils.checkpoint`), from the tensors that
+        stand in it then: wherever the graph of a pass is walked, what the pass had stands there.
+        """
+        with self._f.placed({**theta, **_copies(buffers)}):
+            yield
+
+    def phi_placed(self, phi: Params) -> contextlib.AbstractContextManager[None]:
+        """The same with phi, in the learned loss."""
+        return self._m.placed(phi)
+
+    @contextlib.contextmanager
+    def train_pass(
+        self,
+        theta: Params,
+        buffers: Params,
+        x: Tensor,
+        kernels: contextlib.AbstractContextManager[object] | None = None,
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """f_theta(x) in train mode, and the buffers after it; gradients of it are taken inside, as `placed` says.
+
+        Args:
+            theta: Parameters.
+            buffers: Buffers before the pass.
+            x: Inputs.
+            kernels: Is entered around the forward pass alone.
+        """
+        with self._f.placed({**theta, **_copies(buffers)}):
+            with kernels or contextlib.nullcontext(), autocast(self.precision, x.device):
+                outputs = self.module(x)
+            live = self._f.buffers()
+            with self._f.placed(_copies(buffers)):
+                yield _typed(outputs, theta, x), live
+
+    @contextlib.contextmanager
+    def quiet_pass(self, theta: Params, buffers: Params, x: Tensor) -> Iterator[Tensor]:
+        """As `train_pass`, with batch statistics of its own; buffers stay as they are."""
+        with self._f.quiet(), self.train_pass(theta, buffers, x) as (outputs, _):
+            yield outputs
+
+    @contextlib.contextmanager
+    def loss_pass(self, theta: Params, buffers: Params, phi: Params, batch: Batch) -> Iterator[Tensor]:
+        """M_phi after a quiet pass; gradients of it are taken inside."""
+        x, y = batch
+        with self.quiet_pass(theta, buffers, x) as outputs, self._m.placed(phi):
+            yield self._m.module(outputs, y)
 
     def train_forward(self, theta: Params, buffers: Params, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """f_theta(x) in train mode, and the buffers after it."""
-        updated = {name: value.clone() for name, value in buffers.items()}
-        with autocast(self.precision, x.device):
-            outputs, live = self._f.call_and_collect({**theta, **updated}, x)
-        return _typed(outputs, theta, x), live
+        """A `train_pass` that no gradient is taken of."""
+        with self.train_pass(theta, buffers, x) as found:
+            return found
 
     def quiet_forward(self, theta: Params, buffers: Params, x: Tensor) -> Tensor:
-        """f_theta(x) in train mode with batch statistics of its own; buffers stay as they are."""
-        copies = {name: value.clone() for name, value in buffers.items()}
-        with self._f.quiet(), autocast(self.precision, x.device):
-            outputs = self._f({**theta, **copies}, x)
-        return _typed(outputs, theta, x)
+        """A `quiet_pass` that no gradient in backward mode is taken of."""
+        with self.quiet_pass(theta, buffers, x) as outputs:
+            return outputs
 
     @torch.no_grad()
     def predict(self, theta: Params, buffers: Params, x: Tensor, chunk: int = 2048) -> Tensor:
@@ -132,6 +184,10 @@ class Problem:
 def leaves(tensors: Params) -> dict[str, Tensor]:
     """The same values as leaves of a new graph."""
     return {name: value.detach().requires_grad_() for name, value in tensors.items()}
+
+
+def _copies(buffers: Params) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in buffers.items()}
 
 
 def _typed(outputs: Tensor, theta: Params, x: Tensor) -> Tensor:

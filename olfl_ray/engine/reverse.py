@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from olfl_ray.engine.optimizers import Params
-from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.problem import Batch, Problem, leaves
 from olfl_ray.engine.result import StepResult
 
 __all__ = ["reverse"]
@@ -26,42 +27,101 @@ def reverse(
 ) -> StepResult:
     """Unroll one base step a train batch on M_phi, then d L_T(theta') / d phi by autograd (docs/method.md, Algorithms 1, 2).
 
+    Each step's part of the graph is walked by itself, from the last to the first, with that step's theta in place.
+
     Args:
-        problem: Base learner, losses and optimizer.
+        problem: Base learner, losses and optimizer. Without a learned loss, theta moves on the base loss.
         theta: Parameters before the steps.
         buffers: Buffers before the steps.
         opt_state: State of the base optimizer.
-        phi: Parameters of the learned loss.
-        lr: Base learning rate alpha.
+        phi: Parameters of the learned loss; where there is none, `{"alpha": base learning rate}`.
+        lr: Base learning rate alpha; not read where it is phi.
         train: One batch a base step (S_inner of them).
         meta: The batch of the outer objective.
 
     Returns:
         The state after the steps and the gradient with respect to phi, all detached.
     """
-    assert problem.learned is not None
-    phi = {name: value.detach().requires_grad_() for name, value in phi.items()}
-    current: dict[str, Tensor] = {name: value.detach().requires_grad_() for name, value in theta.items()}
-    state, live = dict(opt_state), dict(buffers)
-    learned_loss = task_loss = torch.zeros(())
+    phi = leaves(phi)
+    if problem.learned is None:
+        return _backpropagated(problem, theta, buffers, opt_state, phi, phi["alpha"], problem.base_loss, train, meta)
+    with problem.phi_placed(phi):
+        return _backpropagated(problem, theta, buffers, opt_state, phi, lr, problem.learned, train, meta)
+
+
+def _backpropagated(
+    problem: Problem,
+    theta: Params,
+    buffers: Params,
+    opt_state: Params,
+    phi: dict[str, Tensor],
+    lr: float | Tensor,
+    base_loss_of: Callable[[Tensor, Tensor], Tensor],
+    train: Sequence[Batch],
+    meta: Batch,
+) -> StepResult:
+    twice = problem.learned is not None or len(train) > 1  # else g does not depend on phi
+    current, state, live = leaves(theta), dict(opt_state), dict(buffers)
+    base_loss = task_loss = torch.zeros(())
+    steps: list[_Taken] = []
+    reached: list[Tensor] = []
     for x, y in train:
-        outputs, live = problem.train_forward(current, live, x)
-        learned_loss = problem.learned_loss(phi, outputs, y)
+        with problem.train_pass(current, live, x) as (outputs, after):
+            base_loss = base_loss_of(outputs, y)
+            found = torch.autograd.grad(base_loss, list(current.values()), create_graph=twice, materialize_grads=True)
         task_loss = problem.task_loss(outputs.detach(), y)
-        names = list(current)
-        grads = torch.autograd.grad(
-            learned_loss, [current[name] for name in names], create_graph=True, materialize_grads=True
-        )
-        current, state = problem.optimizer.update(current, dict(zip(names, grads, strict=True)), state, lr)
-    meta_loss = problem.task_loss(problem.quiet_forward(current, live, meta[0]), meta[1])
-    names = list(phi)
-    grads = torch.autograd.grad(meta_loss, [phi[name] for name in names], materialize_grads=True)
+        moved, moved_state = problem.optimizer.update(current, dict(zip(current, found, strict=True)), state, lr)
+        ends = _dependent(moved, moved_state, after)
+        steps.append(_Taken(theta=current, buffers=live, starts=reached, ends=ends))
+        current, state, live = _cut(moved), _cut(moved_state), _cut(after)
+        reached = _dependent(current, state, live)
+    with problem.quiet_pass(current, live, meta[0]) as outputs:
+        meta_loss = problem.task_loss(outputs, meta[1])
+        adjoint = torch.autograd.grad(meta_loss, reached, allow_unused=True)
+    phi_grad = {name: torch.zeros_like(value) for name, value in phi.items()}
+    for step in reversed(steps):
+        pairs = [(end, seed) for end, seed in zip(step.ends, adjoint, strict=True) if seed is not None]
+        with problem.placed(step.theta, step.buffers):
+            inputs = [*phi.values(), *step.starts]
+            found = torch.autograd.grad(
+                [end for end, _ in pairs], inputs, [seed for _, seed in pairs], allow_unused=True
+            )
+        adjoint = found[len(phi) :]
+        for name, value in zip(phi, found, strict=False):
+            if value is not None:
+                phi_grad[name] = phi_grad[name] + value
     return StepResult(
         theta={name: value.detach() for name, value in current.items()},
         buffers={name: value.detach() for name, value in live.items()},
         opt_state={name: value.detach() for name, value in state.items()},
-        phi_grad=dict(zip(names, grads, strict=True)),
-        base_loss=learned_loss.detach(),
+        phi_grad=phi_grad,
+        base_loss=base_loss.detach(),
         task_loss=task_loss.detach(),
         meta_loss=meta_loss.detach(),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    """One base step's part of the graph.
+
+    Args:
+        theta: Parameters before the step.
+        buffers: Buffers before the step.
+        starts: Of theta, the optimizer's state and the buffers before the step, those that phi has moved.
+        ends: Those after the step.
+    """
+
+    theta: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    starts: list[Tensor]
+    ends: list[Tensor]
+
+
+def _cut(tensors: Params) -> dict[str, Tensor]:
+    """The same values, as leaves where they depend on something."""
+    return {name: value.detach().requires_grad_(value.requires_grad) for name, value in tensors.items()}
+
+
+def _dependent(*groups: Params) -> list[Tensor]:
+    return [value for group in groups for value in group.values() if value.requires_grad]

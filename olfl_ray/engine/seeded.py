@@ -41,11 +41,21 @@ class Seeded(Replacing):
 
     d <g, w> / d df needs two products a layer. PyTorch's own double backward of a convolution and of a batch norm
     computes the derivatives in their inputs and weights as well, whoever asks, which doubles the cost. Values are
-    those of the same kernels.
+    those of the same kernels, but for a batch norm on a GPU: there it is torch's own kernel, where `F.batch_norm` may
+    take cuDNN's, which rounds differently.
+
+    Where saved tensors are hooked, torch's own stand: what `torch.utils.checkpoint` computes anew must be what it ran.
     """
 
     def __init__(self) -> None:
         super().__init__(REPLACED)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in REPLACED and torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
+            return func(*args, **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 def _convolve(

@@ -43,14 +43,14 @@ def base_step(problem: Problem, state: LearnerState, batch: Batch, lr: float | T
     """One ordinary step: theta' = U(theta, grad of M_phi (phi frozen) or of the task loss)."""
     x, y = batch
     theta = leaves(state.theta)
-    outputs, buffers = problem.train_forward(theta, state.buffers, x)
     inputs = list(theta.values())
-    if problem.learned is None:
-        loss = problem.base_loss(outputs, y)
-        found = torch.autograd.grad(loss, inputs, materialize_grads=True)
-    else:
-        loss, df, _ = problem.outputs_gradient(state.phi, outputs, y)
-        found = torch.autograd.grad(outputs, inputs, df, materialize_grads=True)
+    with problem.train_pass(theta, state.buffers, x) as (outputs, buffers):
+        if problem.learned is None:
+            loss = problem.base_loss(outputs, y)
+            found = torch.autograd.grad(loss, inputs, materialize_grads=True)
+        else:
+            loss, df, _ = problem.outputs_gradient(state.phi, outputs, y)
+            found = torch.autograd.grad(outputs, inputs, df, materialize_grads=True)
     with torch.no_grad():
         new_theta, opt_state = problem.optimizer.update(
             state.theta, dict(zip(theta, found, strict=True)), state.opt_state, lr
@@ -101,17 +101,18 @@ def online_lr_step(
 ) -> tuple[LearnerState, Metrics]:
     """The ablation: a scalar alpha in phi's place, the task loss as base loss; lr = alpha times the schedule's factor."""
     x, y = train
-    theta = {name: value.detach().requires_grad_() for name, value in state.theta.items()}
-    outputs, buffers = problem.train_forward(theta, state.buffers, x)
-    loss = problem.base_loss(outputs, y)
-    found = torch.autograd.grad(loss, list(theta.values()), materialize_grads=True)
+    theta = leaves(state.theta)
+    with problem.train_pass(theta, state.buffers, x) as (outputs, buffers):
+        loss = problem.base_loss(outputs, y)
+        found = torch.autograd.grad(loss, list(theta.values()), materialize_grads=True)
     grads = dict(zip(theta, found, strict=True))
     alpha = state.phi["alpha"].detach().requires_grad_()
     fixed = {name: value.detach() for name, value in theta.items()}
     moved, opt_state = problem.optimizer.update(fixed, grads, state.opt_state, alpha * factor)
     live = {name: value.detach() for name, value in buffers.items()}
-    meta_loss = problem.task_loss(problem.quiet_forward(moved, live, meta[0]), meta[1])
-    (grad,) = torch.autograd.grad(meta_loss, [alpha])
+    with problem.quiet_pass(moved, live, meta[0]) as ahead:
+        meta_loss = problem.task_loss(ahead, meta[1])
+        (grad,) = torch.autograd.grad(meta_loss, [alpha])
     phi, meta_state, norm = _meta_update(state.phi, {"alpha": grad}, state.meta_state, eta, meta_optimizer, clip_norm)
     new = LearnerState(
         theta={name: value.detach() for name, value in moved.items()},
@@ -145,37 +146,10 @@ def init_step(
         phi', the meta-optimizer's state, and L_T after the unrolled steps.
     """
     opt_state = problem.optimizer.init(theta)
-    if problem.learned is None:
-        meta_loss, grads = _lr_gradient(problem, theta, buffers, opt_state, phi["alpha"], train, meta)
-    else:
-        result = estimator(problem, theta, buffers, opt_state, phi, lr, train, meta)
-        assert result.meta_loss is not None
-        meta_loss, grads = result.meta_loss, result.phi_grad
-    new_phi, new_state, _ = _meta_update(phi, grads, meta_state, eta, meta_optimizer, clip_norm)
-    return new_phi, new_state, meta_loss
-
-
-def _lr_gradient(
-    problem: Problem,
-    theta: Params,
-    buffers: Params,
-    opt_state: Params,
-    alpha: Tensor,
-    train: Sequence[Batch],
-    meta: Batch,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """L_T after unrolled steps on the task loss, and its derivative with respect to the learning rate."""
-    alpha = alpha.detach().requires_grad_()
-    current = {name: value.detach().requires_grad_() for name, value in theta.items()}
-    state, live = dict(opt_state), dict(buffers)
-    for x, y in train:
-        outputs, live = problem.train_forward(current, live, x)
-        loss = problem.base_loss(outputs, y)
-        found = torch.autograd.grad(loss, list(current.values()), create_graph=len(train) > 1, materialize_grads=True)
-        current, state = problem.optimizer.update(current, dict(zip(current, found, strict=True)), state, alpha)
-    meta_loss = problem.task_loss(problem.quiet_forward(current, live, meta[0]), meta[1])
-    (grad,) = torch.autograd.grad(meta_loss, [alpha])
-    return meta_loss.detach(), {"alpha": grad}
+    result = estimator(problem, theta, buffers, opt_state, phi, lr, train, meta)
+    assert result.meta_loss is not None
+    new_phi, new_state, _ = _meta_update(phi, result.phi_grad, meta_state, eta, meta_optimizer, clip_norm)
+    return new_phi, new_state, result.meta_loss
 
 
 @torch.no_grad()

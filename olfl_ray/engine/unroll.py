@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -95,8 +94,9 @@ def unroll(
             theta, opt_state = problem.optimizer.update(theta, g, opt_state, lr)
         points.append(point)
     ahead = leaves(theta)
-    meta_loss = problem.task_loss(problem.quiet_forward(ahead, live, meta[0]), meta[1])
-    found = torch.autograd.grad(meta_loss, list(ahead.values()), materialize_grads=True)
+    with problem.quiet_pass(ahead, live, meta[0]) as outputs_BC:
+        meta_loss = problem.task_loss(outputs_BC, meta[1])
+        found = torch.autograd.grad(meta_loss, list(ahead.values()), materialize_grads=True)
     adjoint: Params = dict(zip(ahead, found, strict=True))
     del found
     phi_grad: dict[str, Tensor] = {}
@@ -144,16 +144,15 @@ def take_point(
     x, y = batch
     random = None if keep_backward else problem.random_state(x)  # a kept backward pass is not run through again
     theta_leaves = leaves(theta)
-    with Seeded() if keep_backward else contextlib.nullcontext():
-        outputs_BC, live = problem.train_forward(theta_leaves, buffers, x)
-    learned_loss, df_BC, along_phi = problem.outputs_gradient(phi, outputs_BC, y)
-    kept = None
-    if keep_backward:
-        kept = along_phi
-        df_BC.requires_grad_()
-    del along_phi
     inputs = list(theta_leaves.values())
-    g = torch.autograd.grad(outputs_BC, inputs, df_BC, create_graph=keep_backward, materialize_grads=True)
+    with problem.train_pass(theta_leaves, buffers, x, Seeded() if keep_backward else None) as (outputs_BC, live):
+        learned_loss, df_BC, along_phi = problem.outputs_gradient(phi, outputs_BC, y)
+        kept = None
+        if keep_backward:
+            kept = along_phi
+            df_BC.requires_grad_()
+        del along_phi
+        g = torch.autograd.grad(outputs_BC, inputs, df_BC, create_graph=keep_backward, materialize_grads=True)
     point = Point(
         theta=theta,
         buffers=buffers,

@@ -49,24 +49,24 @@ def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict
     """How the gradient that theta follows stands to the task loss's: a learned loss's implicit learning-rate schedule."""
     problem, (x, y) = replicate.problem, batch
     theta = leaves(learner.theta)
-    outputs, _ = problem.train_forward(theta, learner.buffers, x)
-    task_df, df = (
-        torch.autograd.grad(loss(outputs, y), outputs, retain_graph=True)[0]
-        for loss in (problem.task_loss, problem.base_loss)
-    )
-    if problem.learned is not None:
-        _, df, _ = problem.outputs_gradient(learner.phi, outputs, y)
-    task, own = (
-        torch.cat(
-            [
-                part.flatten().double()
-                for part in torch.autograd.grad(
-                    outputs, list(theta.values()), seed, retain_graph=True, materialize_grads=True
-                )
-            ]
+    with problem.train_pass(theta, learner.buffers, x) as (outputs, _):
+        task_df, df = (
+            torch.autograd.grad(loss(outputs, y), outputs, retain_graph=True)[0]
+            for loss in (problem.task_loss, problem.base_loss)
         )
-        for seed in (task_df, df)
-    )
+        if problem.learned is not None:
+            _, df, _ = problem.outputs_gradient(learner.phi, outputs, y)
+        task, own = (
+            torch.cat(
+                [
+                    part.flatten().double()
+                    for part in torch.autograd.grad(
+                        outputs, list(theta.values()), seed, retain_graph=True, materialize_grads=True
+                    )
+                ]
+            )
+            for seed in (task_df, df)
+        )
     norm, task_norm, product = own.norm().item(), task.norm().item(), (own @ task).item()
     return {
         names.TRAIN_GRAD_NORM: norm,

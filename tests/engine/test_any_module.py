@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,9 +13,23 @@ from support.problems import distance
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
 
 from olfl_ray import OnlineLossLearner, meta_gradient
-from olfl_ray.engine import EstimatorName, Memory, Sgd, StepResult
+from olfl_ray.engine import (
+    Adam,
+    EstimatorName,
+    LearnerState,
+    Memory,
+    Problem,
+    Sgd,
+    StepResult,
+    base_step,
+    exact,
+    finite_difference,
+    online_lr_step,
+    reverse,
+)
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import build_loss
 from olfl_ray.spec import LearnedLossSpec
@@ -97,6 +112,88 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "gru": (lambda: pipe(in_time, nn.GRU(FEATURES, FEATURES, batch_first=True)), set()),
 }
 """Module, and the ways that it has not."""
+
+
+class Recomputing(nn.Module):
+    """Layers whose activations are computed anew in the backward pass, or not."""
+
+    def __init__(self, *, anew: bool, reentrant: bool = False) -> None:
+        super().__init__()
+        self.anew, self.reentrant = anew, reentrant
+        self.body = nn.Sequential(
+            nn.Conv1d(1, 4, 3, padding=1), nn.BatchNorm1d(4), nn.Dropout(0.3), nn.Tanh(), nn.Flatten(), nn.Linear(24, 8)
+        )
+        self.stem, self.head = nn.Linear(FEATURES, FEATURES), nn.Linear(8, OUTPUTS)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.body(x.unsqueeze(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        hidden = checkpoint(self.hidden, x, use_reentrant=self.reentrant) if self.anew else self.hidden(x)
+        return self.head(hidden)
+
+
+def twins(method: str = "online") -> tuple[Problem, Problem, LearnerState]:
+    """The same module without and with recomputation, and a state away from the module's own tensors."""
+    problems = []
+    for anew in (False, True):
+        torch.manual_seed(0)
+        problems.append(
+            Problem(
+                module=Recomputing(anew=anew).double(),
+                learned=build_loss(LearnedLossSpec(), "classification", seed=1).double()
+                if method == "online"
+                else None,
+                task_loss=F.cross_entropy,
+                base_loss=F.cross_entropy,
+                optimizer=Sgd(momentum=0.9),
+                draws_random=True,
+            )
+        )
+    theta = {name: value + 0.5 * torch.randn_like(value) for name, value in problems[0].theta().items()}
+    phi = {"alpha": torch.tensor(0.1, dtype=torch.float64)}
+    if problems[0].learned is not None:
+        phi = {name: value.detach() for name, value in problems[0].learned.named_parameters()}
+    optimizers = {"opt_state": Sgd(momentum=0.9).init(theta), "meta_state": Adam().init(phi)}
+    return *problems, LearnerState(theta=theta, buffers=problems[0].buffers(), phi=phi, **optimizers)
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.allclose(one[name], value, rtol=1e-12, atol=1e-14) for name, value in other.items())
+
+
+@pytest.mark.parametrize("method", ["online", "online_lr"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_module_that_recomputes_activations_is_trained_as_its_twin(steps: int, method: str) -> None:
+    plain, anew, state = twins(method)
+    *train, meta = ((torch.randn(ROWS, FEATURES).double(), torch.arange(ROWS) % OUTPUTS) for _ in range(steps + 1))
+    ways = {"reverse": reverse}
+    if method == "online":
+        ways |= {"low": partial(exact, memory="low"), "fast": partial(exact, memory="fast"), "fd": finite_difference}
+    for name, way in ways.items():
+        results = []
+        for problem in (plain, anew):
+            torch.manual_seed(3)
+            results.append(way(problem, state.theta, state.buffers, state.opt_state, state.phi, 0.1, train, meta))
+        for part in ("phi_grad", "theta", "buffers", "opt_state"):
+            assert same(getattr(results[1], part), getattr(results[0], part)), (name, part)
+    steps_of = [partial(base_step, batch=train[0], lr=0.1)]
+    if method == "online_lr":
+        rates = {"factor": 1.0, "eta": 0.01, "meta_optimizer": Adam(), "clip_norm": None}
+        steps_of.append(partial(online_lr_step, train=train[0], meta=meta, **rates))
+    for step in steps_of:
+        moved = []
+        for problem in (plain, anew):
+            torch.manual_seed(3)
+            moved.append(step(problem, state)[0])
+        for part in ("theta", "buffers", "phi"):
+            assert same(getattr(moved[1], part), getattr(moved[0], part)), (step, part)
+
+
+def test_a_module_whose_recomputation_autograd_refuses_is_refused_with_torchs_reason() -> None:
+    with pytest.raises(SpecError, match=r"^meta\.estimator: no meta-gradient comes through .*use_reentrant=False"):
+        found(Recomputing(anew=True, reentrant=True), torch.randn(ROWS, FEATURES), torch.float32)
 
 
 @pytest.mark.parametrize("name", MODULES)

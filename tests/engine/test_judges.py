@@ -9,6 +9,13 @@ from olfl_ray.engine import exact
 LEARNERS = ["mlp with dead units", "lenet", "batch norm"]
 
 
+def judged(learner: str, optimizer: str, steps: int):
+    """A case whose module stands at its theta: that is what the judges differentiate."""
+    problem = case(learner, optimizer, steps=steps)
+    problem.problem.module.load_state_dict(problem.theta, strict=False)
+    return problem
+
+
 def own_gradient(problem, memory: str):
     torch.manual_seed(11)
     found = exact(
@@ -28,7 +35,7 @@ def gradient(loss: torch.Tensor, learned: torch.nn.Module) -> dict[str, torch.Te
 @pytest.mark.parametrize("memory", ["low", "fast"])
 def test_higher_finds_the_same(memory: str, learner: str, steps: int) -> None:
     higher = pytest.importorskip("higher")
-    problem = case(learner, "sgd", steps=steps)
+    problem = judged(learner, "sgd", steps)
     module, learned = problem.problem.module, problem.problem.learned
     optimizer = torch.optim.SGD(module.parameters(), 0.05)
     with higher.innerloop_ctx(module, optimizer, copy_initial_weights=False) as (f, inner):
@@ -43,7 +50,7 @@ def test_higher_finds_the_same(memory: str, learner: str, steps: int) -> None:
 @pytest.mark.parametrize("memory", ["low", "fast"])
 def test_torchopt_finds_the_same(memory: str, learner: str, steps: int) -> None:
     torchopt = pytest.importorskip("torchopt")
-    problem = case(learner, "nesterov", steps=steps)
+    problem = judged(learner, "nesterov", steps)
     problem.state.update({name: torch.zeros_like(value) for name, value in problem.state.items()})
     module, learned = problem.problem.module, problem.problem.learned
     optimizer = torchopt.MetaSGD(module, lr=0.05, momentum=0.9, nesterov=True)

@@ -195,7 +195,8 @@ def case(
         optimizer=chosen,
         draws_random=False,
     )
-    theta = problem.theta()
+    # Away from the module's own, so that one standing where the other should is seen.
+    theta = {name: value + 0.1 * torch.randn_like(value) for name, value in problem.theta().items()}
     few = torch.zeros(2, 1, SIDE, SIDE, dtype=dtype)
     draws, _ = drawn(lambda: problem.train_forward(theta, problem.buffers(), few), few.device)
     problem = replace(problem, draws_random=draws)
