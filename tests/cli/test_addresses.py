@@ -16,13 +16,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from support.commands import Run
 
 from olfl_ray.errors import SetupError, UserError
 from olfl_ray.study.targets import find_target, read_settings, token_of
 from olfl_ray.sweep.jobs import JobServer
 
 SECRET = "a-secret-that-nobody-prints"
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)

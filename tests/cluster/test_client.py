@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
-from support.commands import start, wait_until
+from support.commands import Run, in_process, start, wait_until
 
 from olfl_ray import study
 from olfl_ray.bench.local_cluster import LocalCluster
-from olfl_ray.cli import main
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import DriverStarted, Ledger
 from olfl_ray.spec import StudySpec, parse_spec
@@ -37,7 +34,6 @@ class Slow(nn.Linear):
 def build(input_shape, outputs):
     return Slow(64, outputs)
 """
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -46,14 +42,12 @@ def olfl(
 ) -> Run:
     """Run a command in this process; gives its exit code, output and errors, in which the token never is."""
 
+    command = in_process(monkeypatch, capfd, laptop)
+
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.chdir(laptop)
-        monkeypatch.setattr(sys, "argv", ["olfl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        found = capfd.readouterr()
-        assert token(cluster) not in found.out + found.err
-        return int(left.value.code or 0), found.out, found.err
+        code, out, err = command(*arguments)
+        assert token(cluster) not in out + err
+        return code, out, err
 
     return run
 
@@ -96,7 +90,7 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     ray = study.RayCluster.connect(cluster.address)
 
     def submit(_: int) -> study.Submission:
-        return study.submit(changed(spec), cluster=ray, py_modules=[laptop / "mine"])
+        return study.submit(changed(spec), cluster=ray, code=study.Code(py_modules=(laptop / "mine",)))
 
     with ThreadPoolExecutor() as pool:
         both = list(pool.map(submit, range(2)))

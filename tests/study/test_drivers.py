@@ -6,7 +6,6 @@ import json
 import resource
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,8 @@ import pytest
 from support.commands import command, olfl, start, state_of, wait_until
 
 from olfl_ray.bench.services import MlflowServer
+from olfl_ray.storage import Lease
+from olfl_ray.study import Home
 
 SPEC = {
     "name": "s",
@@ -76,7 +77,10 @@ def test_a_paused_driver_that_wakes_up_after_another_took_over_stops_and_changes
     wait_until(lambda: begun(home))
     paused.send_signal(signal.SIGSTOP)
     try:
-        time.sleep(11)  # a lease is lost after ten seconds without a beat
+        wait_until(lambda: psutil.Process(paused.pid).status() == psutil.STATUS_STOPPED)
+        place, lease = Home(home).storage("s"), Lease.key(1)
+        claim = json.loads(place.read(lease))
+        place.write(lease, json.dumps({**claim, "beat": claim["beat"] - 60}).encode())  # as if paused for a minute
         driver = start("sweep", "resume", "s", "--home", home, cwd=home, log="other")
         wait_until(lambda: (state := state_of(home, "s")) is not None and state.epoch == 2)
         wait_until(lambda: (state := state_of(home, "s")) is not None and state.trials["baseline/0"].attempt > 1)

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.commands import Run, olfl
 
 SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
 SMALL = [
@@ -13,17 +14,6 @@ SMALL = [
     *("search.pruner.min_steps=40", "arms.offline.parameters={}", "task.batch_size=16"),
     *("arms.baseline.trials=3", "arms.offline.trials=2", "arms.online.trials=3"),
 ]
-
-
-def olfl(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "olfl_ray.cli", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=cwd,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -89,24 +79,23 @@ def test_a_trial_starts_from_another_trials_learned_loss(home: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["digits/baseline/0", "digits/online/99", "nowhere/online/0", "a.safetensors", "x"])
-def test_a_learned_loss_that_is_not_there_is_one_message(home: Path, source: str) -> None:
-    done = olfl("trial", "run", SPEC, "--arm", "offline", "--home", home, "--set", f"loss.from={source}", cwd=home)
-    assert done.returncode == 2
-    assert done.stderr.startswith("olfl: loss.from:")
-    assert source in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_learned_loss_that_is_not_there_is_one_message(home: Path, here: Run, source: str) -> None:
+    code, _, err = here("trial", "run", SPEC, "--arm", "offline", "--home", home, "--set", f"loss.from={source}")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("olfl: loss.from:")
+    assert source in err
 
 
-def test_running_a_finished_study_again_does_nothing(home: Path) -> None:
-    done = olfl("sweep", "resume", "digits", "--home", home, cwd=home)
-    assert done.returncode == 0, done.stderr
-    assert "nothing to do" in done.stdout
+def test_running_a_finished_study_again_does_nothing(home: Path, here: Run) -> None:
+    code, out, err = here("sweep", "resume", "digits", "--home", home)
+    assert code == 0, err
+    assert "nothing to do" in out
 
 
-def test_a_name_in_use_by_another_spec_is_refused(home: Path) -> None:
-    done = olfl("sweep", "run", SPEC, "--home", home, "--set", "seed=5", cwd=home)
-    assert done.returncode == 2
-    assert "another spec" in done.stderr
+def test_a_name_in_use_by_another_spec_is_refused(home: Path, here: Run) -> None:
+    code, _, err = here("sweep", "run", SPEC, "--home", home, "--set", "seed=5")
+    assert code == 2
+    assert "another spec" in err
 
 
 def test_a_sweeps_trial_is_reproduced_without_ray(home: Path) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.commands import olfl, state_of
+from support.commands import SUPPORT, Run, olfl, state_of
 
 from olfl_ray.ledger import Began, Ledger, Stopped, StudyState
 from olfl_ray.study import Home
@@ -85,13 +85,17 @@ def test_an_exception_fails_at_once_with_its_traceback_kept_and_one_line_shown(h
     assert "misbehave" in text
 
 
-def test_a_failed_trial_is_reproduced_without_a_sweep(home: Path, state: StudyState) -> None:
-    again = olfl("trial", "run", "--from", "unruly/raises/0", "--home", home, cwd=home)
-    assert again.returncode == 1
-    assert "failed: ValueError: boom\n" in again.stdout
-    assert "Traceback" not in again.stdout + again.stderr
-    whole = olfl("trial", "run", "--from", "unruly/raises/0", "--home", home, "--traceback", cwd=home)
-    assert "misbehave" in whole.stderr
+def test_a_failed_trial_is_reproduced_without_a_sweep_and_shows_where_it_raised_if_asked(
+    home: Path, state: StudyState, here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(SUPPORT)
+    code, out, err = here("trial", "run", "--from", "unruly/raises/0", "--home", home)
+    assert code == 1
+    assert "failed: ValueError: boom\n" in out
+    assert "Traceback" not in out + err
+    code, _, err = here("trial", "run", "--from", "unruly/raises/0", "--home", home, "--traceback")
+    assert code == 1
+    assert "misbehave" in err
 
 
 def test_out_of_device_memory_is_tried_once_more_alone(home: Path, state: StudyState) -> None:
@@ -111,7 +115,7 @@ def test_a_worker_that_gets_further_each_time_may_be_lost_more_often(home: Path,
     assert [commit.step for commit in state.trials["stumbles/0"].commits] == [20, 40, 60, 80, 100]
 
 
-def test_wrong_retries_are_one_message(home: Path) -> None:
+def test_wrong_retries_are_one_message(home: Path, here: Run) -> None:
     for args, wanted in (
         (("retry", "unruly", "plain/0"), "trial 'plain/0' is finished; only a failed one is tried again"),
         (("retry", "unruly", "plain/9"), "has no trial 'plain/9'"),
@@ -119,10 +123,9 @@ def test_wrong_retries_are_one_message(home: Path) -> None:
         (("extend", "unruly", "--trials", "0"), "must be at least 1"),
         (("stop", "unruly"), "is not running"),
     ):
-        done = olfl("sweep", *args, "--home", home, cwd=home)
-        assert done.returncode == 2, done.stdout + done.stderr
-        assert wanted in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        code, out, err = here("sweep", *args, "--home", home)
+        assert (code, err.count("\n")) == (2, 1), out + err
+        assert wanted in err
 
 
 def test_a_failed_trial_goes_on_from_its_last_commit_in_the_same_run(home: Path, state: StudyState) -> None:

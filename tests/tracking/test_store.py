@@ -33,8 +33,10 @@ def begin(uri: str, scratch: Path) -> None:
 @pytest.mark.parametrize("use", [check, begin])
 @pytest.mark.parametrize("uri", WRONG)
 def test_a_store_that_cannot_be_used_is_one_line_at_once(
-    use: Callable[[str, Path], None], uri: str, tmp_path: Path
+    use: Callable[[str, Path], None], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if use is begin:  # what a user waits for, is waited for once
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     began = time.monotonic()
     with pytest.raises(SetupError) as caught:
         use(uri, tmp_path)
