@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from olfl_ray.engine.drawing import random_kept
 from olfl_ray.engine.exact import exact, modes_agree
 from olfl_ray.engine.finite_difference import finite_difference
+from olfl_ray.engine.host import host_memory
 from olfl_ray.engine.kernels import PlainKernels, plain_kernels
 from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Batch, Problem
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 def choose_estimator(
     name: EstimatorName, memory: Memory, inner_steps: int, problem: Problem, batch: Batch
 ) -> Estimator:
-    """The estimator called `name`, tried once on two rows of `batch`.
+    """The estimator called `name`, tried once on two rows of `batch`, or on all of it where two are not taken.
 
     `auto` is exact; where this learner has no low memory it is fast, and where it has no exact, reverse; a warning says
     so once a module.
@@ -57,7 +57,7 @@ def choose_estimator(
         name: auto, exact, reverse or finite_difference.
         memory: Of exact: low, fast, or auto, which is fast where that fits.
         inner_steps: S_inner, the largest number of base steps to be unrolled.
-        problem: Base learner, losses and optimizer.
+        problem: Base learner, losses and optimizer. Without a learned loss, the learning rate is what is learned.
         batch: A train batch.
 
     Raises:
@@ -65,7 +65,8 @@ def choose_estimator(
             and the batch do not fit each other.
     """
     if problem.learned is None:
-        return reverse
+        # One step on the task loss needs no second derivative of the module.
+        return plain_kernels(problem, problem.few(batch)[0]).around(reverse) if inner_steps > 1 else reverse
     if name == "finite_difference":
         if problem.precision == "bf16":
             raise SpecError(
@@ -73,13 +74,14 @@ def choose_estimator(
                 "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32",
             )
         return finite_difference
-    kernels = plain_kernels(problem, batch[0][:2])
+    rows = problem.few(batch)
+    kernels = plain_kernels(problem, rows[0])
     if name == "reverse":
         return kernels.around(reverse)
     with kernels.inside():
-        wanted = pick_memory(problem, batch[0]) if memory == "auto" else memory
+        wanted = pick_memory(problem, rows[0], len(batch[0])) if memory == "auto" else memory
     ways = list(WAYS)
-    found, error = _first(ways[ways.index(wanted) :], kernels, inner_steps, problem, batch)
+    found, error = _first(ways[ways.index(wanted) :], kernels, inner_steps, problem, rows)
     if error is not None:
         reason = _said(error)
         if name == "exact" and (found == "reverse" or memory == "low"):
@@ -101,7 +103,7 @@ def _first(
     for way in ways:
         try:
             with random_kept(batch[0].device), kernels.inside():
-                _try(way, inner_steps, problem, (batch[0][:2], batch[1][:2]))
+                _try(way, inner_steps, problem, batch)
         except UserError:
             raise
         except Exception as caught:  # a user's module may raise anything
@@ -115,32 +117,33 @@ def _first(
     ) from last
 
 
-def pick_memory(problem: Problem, x: Tensor) -> Literal["low", "fast"]:
+def pick_memory(problem: Problem, rows: Tensor, count: int) -> Literal["low", "fast"]:
     """fast where a kept backward pass takes a small part of the device's memory.
 
     All of the memory counts, not what is free now: the two modes round differently, and a trial that goes on from its
     state must go on in the same mode.
+
+    Args:
+        problem: Base learner and its parts.
+        rows: Some rows of a batch, which a pass is tried on.
+        count: Rows of a whole batch.
     """
     saved = 0
     own = {value.data_ptr() for value in problem.module.parameters()}
 
-    def count(tensor: Tensor) -> Tensor:
+    def weigh(tensor: Tensor) -> Tensor:
         nonlocal saved
         if tensor.data_ptr() not in own:
             saved += tensor.numel() * tensor.element_size()
         return tensor
 
-    rows = x[:2]
     theta = problem.theta()
-    with random_kept(x.device), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with random_kept(rows.device), torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
         own |= {value.data_ptr() for value in theta.values()}
         theta = {name: value.requires_grad_() for name, value in theta.items()}
         problem.train_forward(theta, problem.buffers(), rows)
-    if x.is_cuda:
-        total = torch.cuda.get_device_properties(x.device).total_memory
-    else:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return "fast" if KEPT_TWICE * saved * len(x) / len(rows) <= FAST_SHARE * total else "low"
+    total = torch.cuda.get_device_properties(rows.device).total_memory if rows.is_cuda else host_memory()
+    return "fast" if KEPT_TWICE * saved * count / len(rows) <= FAST_SHARE * total else "low"
 
 
 def _try(way: Way, inner_steps: int, problem: Problem, batch: Batch) -> None:

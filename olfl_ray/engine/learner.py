@@ -124,7 +124,7 @@ class OnlineLossLearner:
         problem, graphed = self._problem, self._graphed
         problem.module.train()
         if self._estimator is None:
-            problem = self._problem = _knows_draws(problem, train_batch[0], replayed=self._graph)
+            problem = self._problem = _knows_draws(problem, train_batch, replayed=self._graph)
             self._estimator = choose_estimator(*self._choice, 1, problem, train_batch)
         if isinstance(self._optimizer, Followed):
             self._follow(self._optimizer)
@@ -268,13 +268,14 @@ def _problem(
     )
 
 
-def _knows_draws(problem: Problem, x: Tensor, *, replayed: bool) -> Problem:
-    """The problem with what a pass on x draws.
+def _knows_draws(problem: Problem, batch: Batch, *, replayed: bool) -> Problem:
+    """The problem with what a pass on a batch draws.
 
     A loop of one's own may raise a rate of dropout from 0 on its way, so torch's generators count as drawn from, except
     in a graph, where all that the host decides is fixed and a generator that is put back could not be captured.
     """
-    random, python = drawn(lambda: problem.train_forward(problem.theta(), problem.buffers(), x[:2]), x.device)
+    x, _ = problem.few(batch)
+    random, python = drawn(lambda: problem.train_forward(problem.theta(), problem.buffers(), x), x.device)
     return replace(problem, draws_random=random or not replayed, draws_python=python)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from olfl_ray.engine.arithmetic import Precision, autocast
 from olfl_ray.engine.calling import Stateless
-from olfl_ray.engine.drawing import RandomStates, random_states, set_random_states
+from olfl_ray.engine.drawing import RandomStates, random_kept, random_states, set_random_states
 from olfl_ray.engine.optimizers import Optimizer, Params
 from olfl_ray.errors import SpecError
 
@@ -163,6 +163,18 @@ class Problem:
         finally:
             self.module.train()
         return torch.cat(parts)
+
+    def few(self, batch: Batch) -> Batch:
+        """Two rows of a batch for a trial; all of it where the module or a loss needs its batch size."""
+        few = batch[0][:2], batch[1][:2]
+        try:
+            with random_kept(batch[0].device), torch.no_grad():
+                outputs, _ = self.train_forward(self.theta(), self.buffers(), few[0])
+                for loss in (self.task_loss, self.base_loss, *([] if self.learned is None else [self.learned])):
+                    loss(outputs, few[1])
+        except Exception:  # a user's module may raise anything; on the whole batch it says what
+            return batch
+        return few
 
     def random_state(self, x: Tensor) -> RandomStates | None:
         """The states that a forward pass on x draws from; None where a pass draws nothing."""

@@ -121,9 +121,11 @@ class LearnedLoss(nn.Module):
             targets: As of `forward`.
 
         Returns:
-            None where the network has no closed form; autograd gives the same then.
+            None where the network, or a subclass's own `forward`, has no closed form; autograd gives the same then.
         """
         network = self.network
+        if type(self).forward is not LearnedLoss.forward:
+            return None
         if type(network) is not LossNetwork or type(network.layers[1]) not in DERIVATIVES:
             return None
         linear, activations = network.parts()

@@ -25,13 +25,15 @@ from olfl_ray.engine import (
     Sgd,
     StepResult,
     base_step,
+    choose_estimator,
     exact,
     finite_difference,
+    init_step,
     online_lr_step,
     reverse,
 )
 from olfl_ray.errors import SpecError
-from olfl_ray.losses import build_loss
+from olfl_ray.losses import LearnedLoss, build_loss
 from olfl_ray.spec import LearnedLossSpec
 
 ROWS, FEATURES, OUTPUTS = 8, 6, 3
@@ -243,6 +245,70 @@ def test_parts_that_do_not_fit_get_one_message_and_no_other_estimator(
     ):
         meta_gradient(**{**given, **change}, lr=0.1, estimator=estimator)
     assert not caplog.records
+
+
+def test_learning_rate_is_learned_through_two_steps_with_attention() -> None:
+    torch.manual_seed(0)
+    problem = Problem(
+        module=MODULES["attention"][0](),
+        learned=None,
+        task_loss=F.cross_entropy,
+        base_loss=F.cross_entropy,
+        optimizer=Sgd(),
+        draws_random=False,
+    )
+    batch = torch.randn(ROWS, FEATURES), torch.arange(ROWS) % OUTPUTS
+    phi = {"alpha": torch.tensor(0.1)}
+    chosen = choose_estimator("auto", "auto", 2, problem, batch)
+    _, _, loss = init_step(
+        problem,
+        phi,
+        Adam().init(phi),
+        problem.theta(),
+        {},
+        [batch, batch],
+        batch,
+        lr=0.0,
+        eta=0.01,
+        estimator=chosen,
+        meta_optimizer=Adam(),
+        clip_norm=None,
+    )
+    assert loss.isfinite()
+
+
+def test_a_module_may_need_its_batch_size() -> None:
+    torch.manual_seed(0)
+    module = pipe(lambda self, x: self.head(self.body(x) + torch.ones(ROWS, FEATURES)), nn.Linear(FEATURES, FEATURES))
+    x, y = torch.randn(ROWS, FEATURES), torch.arange(ROWS) % OUTPUTS
+    learned = build_loss(LearnedLossSpec(), "classification", seed=1)
+    assert (
+        distance(
+            found(module, x, torch.float32).phi_grad, found(module, x, torch.float32, estimator="reverse").phi_grad
+        )
+        < 1e-4
+    )
+    learner = OnlineLossLearner(module, Sgd(), learned, F.cross_entropy, lr=0.1)
+    assert learner.step((x, y), (x, y))["meta_loss"].isfinite()
+
+
+class Steep(LearnedLoss):
+    """A learned loss of a user's own class, whose forward is not its base's."""
+
+    def forward(self, outputs_BC: Tensor, targets: Tensor) -> Tensor:
+        return 3 * super().forward(outputs_BC, targets) + outputs_BC.square().mean()
+
+
+def test_a_subclass_of_the_learned_loss_is_differentiated_as_it_computes() -> None:
+    torch.manual_seed(0)
+    base = build_loss(LearnedLossSpec(), "classification", seed=1).double()
+    learned, module = Steep(base.network, base.kind), nn.Linear(FEATURES, OUTPUTS).double()
+    x, y = torch.randn(ROWS, FEATURES).double(), torch.arange(ROWS) % OUTPUTS
+    wanted, *others = (
+        meta_gradient(module, Sgd(), learned, F.cross_entropy, (x, y), (x, y), lr=0.1, **way) for way in WAYS.values()
+    )
+    for other in others:
+        assert distance(other.phi_grad, wanted.phi_grad) <= 1e-10
 
 
 @pytest.mark.parametrize("memory", ["low", "fast"])

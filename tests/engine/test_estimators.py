@@ -176,6 +176,5 @@ def test_auto_is_exact_and_its_memory_follows_from_the_activations() -> None:
     assert found.func is exact
     assert found.keywords == {"memory": "fast"}
     x, _ = problem.train[0]
-    assert pick_memory(problem.problem, x[:2].expand(2, 1, 8, 8)) == "fast"
-    many = x[:1].expand(2**40, 1, 8, 8)  # no memory is taken: one row, seen often
-    assert pick_memory(problem.problem, many) == "low"
+    assert pick_memory(problem.problem, x[:2], 2) == "fast"
+    assert pick_memory(problem.problem, x[:2], 2**40) == "low"
