@@ -48,7 +48,8 @@ class Progress:
         state: The state after them, from which `run` goes on.
         report: The evaluation that counts so far (`eval.report`), one value a replicate; empty before the first.
         outcome: finished or diverged at the last one, else None.
-        learned_loss: The first replicate's learned loss as files, name -> bytes; empty where none trains theta yet.
+        learned_loss: The first replicate's learned loss as files, name -> bytes; empty before it is initialised,
+            and where none trains theta.
     """
 
     records: tuple[Record, ...]
@@ -126,7 +127,7 @@ def _initialise(
             for replicate, old, phi in zip(replicates, state.replicates, phis, strict=True)
         )
         now = replace(state, init_steps=total, init_curve=curve, replicates=done)
-        yield _init_progress(now, curve)
+        yield _init_progress(now, curve, _loss_files(replicates, now))
         return
     while state.init_steps < total:
         end = min(state.init_steps + config.eval.every, total)
@@ -145,15 +146,23 @@ def _initialise(
         state = replace(state, init_steps=end, replicates=tuple(new), init_curve=(*state.init_curve, (end, values)))
         if end == total and cache is not None and all(map(math.isfinite, values)):
             cache.put(key, phi_to_bytes([old.learner.phi for old in new], state.init_curve))
-        yield _init_progress(state, state.init_curve[-1:])
+        yield _init_progress(state, state.init_curve[-1:], _loss_files(replicates, state) if end == total else {})
 
 
-def _init_progress(state: TrialState, points: Sequence[tuple[int, tuple[float, ...]]]) -> Progress:
+def _init_progress(
+    state: TrialState, points: Sequence[tuple[int, tuple[float, ...]]], learned_loss: Mapping[str, bytes]
+) -> Progress:
     """Records of `init/...` metrics; their step counts the rounds of Algorithm 1."""
     outcome: Literal["diverged"] | None = None if all(map(math.isfinite, points[-1][1])) else "diverged"
     now = _now_ms()
     records = tuple(Record(step=step, time_ms=now, metrics={names.INIT_TASK_LOSS: values}) for step, values in points)
-    return Progress(records=records, state=state, report={}, outcome=outcome)
+    return Progress(records=records, state=state, report={}, outcome=outcome, learned_loss=learned_loss)
+
+
+def _loss_files(replicates: Sequence[Replicate], state: TrialState) -> Mapping[str, bytes]:
+    """The first replicate's learned loss as files; none where no learned loss trains theta."""
+    learned = replicates[0].learned
+    return dump_loss(state.replicates[0].learner.phi, learned) if learned is not None else {}
 
 
 def _with_phi(replicate: Replicate, learner: LearnerState, phi: dict[str, Tensor]) -> LearnerState:
@@ -215,8 +224,7 @@ def _train(
             outcome = "finished"
         record = Record(step=end, time_ms=_now_ms(), metrics=metrics, surfaces=grids)
         grids = ()
-        learned = replicates[0].learned
-        files = dump_loss(new[0].learner.phi, learned) if learned is not None else {}
+        files = _loss_files(replicates, state)
         yield Progress(records=(record,), state=state, report=report, outcome=outcome, learned_loss=files)
         if outcome is not None:
             return

@@ -39,6 +39,8 @@ def find_loss(source: str, studies: Path | None, beside: str = "") -> LearnedLos
 def find_sequence(source: str, studies: Path | None, beside: str = "") -> list[tuple[int, LearnedLoss]]:
     """The learned losses that a finished trial's commits recorded, each after its number of base steps.
 
+    The first is that of step 0, where the trial initialised it.
+
     Args:
         source: `STUDY/ARM/ORDINAL`.
         studies: Folder of the studies.

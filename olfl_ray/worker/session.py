@@ -121,7 +121,7 @@ class Session:
             pending.extend(progress.records)
             over = limit is not None and time.monotonic() - began > limit
             stop = self._stop.made()
-            if progress.outcome is not None or over or stop or self._due(position, step, progress.state):
+            if progress.outcome is not None or over or stop or self._due(position, step, progress):
                 commit = self._commit(progress, pending, parent)
                 parent, position, step, pending = commit.key, commit.position, commit.step, []
                 yield self._message("commit", commit=commit)
@@ -147,10 +147,10 @@ class Session:
             device=given.device,
         )
 
-    def _due(self, position: int, step: int, now: TrialState) -> bool:
-        """Whether a commit is due: an interval has passed, or the pruner decides here."""
-        every = self.assignment.commit_every
-        if now.position // every > position // every:
+    def _due(self, position: int, step: int, progress: Progress) -> bool:
+        """Whether a commit is due: an interval has passed, the pruner decides here, or a learned loss is initialised."""
+        every, now = self.assignment.commit_every, progress.state
+        if now.position // every > position // every or (now.step == 0 and progress.learned_loss):
             return True
         return self._pruner.decides(step, now.step)
 
