@@ -25,12 +25,12 @@ def arithmetic(precision: Precision, *, deterministic: bool = False) -> Iterator
     On a CPU neither changes anything: float32 is float32 there, and equal bits need no setting.
 
     Args:
-        precision: tf32 allows TF32, which torch would use in convolutions anyway; the others forbid it.
+        precision: tf32 allows TF32, which torch would use in convolutions and recurrent networks anyway; the others forbid it.
         deterministic: Whether operators without a deterministic kernel are refused.
     """
     cudnn: Any = torch.backends.cudnn
     debugging: Any = torch.utils.deterministic
-    places: list[Any] = [torch.backends.cuda.matmul, cudnn.conv]
+    places: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
     before = [place.fp32_precision for place in places]
     # As a debug mode: `use_deterministic_algorithms` would import torch's compiler, for a second in each process.
     refused, filled = torch.get_deterministic_debug_mode(), debugging.fill_uninitialized_memory

@@ -46,6 +46,10 @@ class Stateless:
             output: Tensor = self.module(*inputs)
         return output
 
+    def moved_from(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Names of the tensors whose memory is not that of the module's own now."""
+        return [name for name, tensor in tensors.items() if not _stands(self._slots[name][0], tensor)]
+
     def buffers(self) -> dict[str, Tensor]:
         """The buffers that stand in the module now."""
         found = {}
@@ -78,3 +82,9 @@ class Stateless:
         finally:
             for held, key, tensor_of_module in own:
                 held[key] = tensor_of_module
+
+
+def _stands(slot: Slot, tensor: Tensor) -> bool:
+    held, key = slot
+    own = held.get(key)
+    return own is not None and own.data_ptr() == tensor.data_ptr()

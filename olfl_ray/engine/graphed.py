@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,15 +25,32 @@ without a host's look at a value."""
 WARM_UP = 3
 """Steps before a capture, in which libraries make their handles and choose their kernels."""
 
+_told: set[str] = set()
 _log = logging.getLogger(__name__)
+
+
+@functools.cache
+def _aside(device: torch.device) -> tuple[torch.cuda.Stream, Any, torch.cuda.CUDAGraph]:
+    """The stream and the memory pool of all captures on a device: one set of libraries' workspaces and of free blocks.
+
+    The third is an empty graph: a pool without graphs is torn down, and its handle is of no use again.
+    """
+    with torch.cuda.device(device), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The CUDA Graph is empty")
+        stream, pool, empty = torch.cuda.Stream(), torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(empty, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            pass
+    return stream, pool, empty
 
 
 class Graphed:
     """`step` with its state in place.
 
     A captured step takes its inputs and leaves its metrics in tensors that do not move either, so that a call is a few
-    copies and one launch. Where capture is refused (an operator of a user's module that looks at a value, say), one
-    warning says why, and the same code runs operator by operator; so does a batch of another shape.
+    copies and one launch. Where capture is refused (an operator of a user's module that looks at a value, say), a warning
+    says why, once a reason, and the same code runs operator by operator; so does a batch of another shape. During the
+    first call no other thread may copy to or from the GPU, or wait for it. All graphs of a process share their working
+    memory, so no two may run at once, on streams of their own.
 
     Args:
         step: What is repeated.
@@ -94,7 +112,7 @@ class Graphed:
         ]
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device):
-            aside, here = torch.cuda.Stream(), torch.cuda.current_stream()
+            (aside, pool, _), here = _aside(self._device), torch.cuda.current_stream()
             try:
                 with random_kept(self._device):
                     aside.wait_stream(here)
@@ -105,15 +123,22 @@ class Graphed:
                             self._once(self._inputs)
                     here.wait_stream(aside)
                     copy_state(before, self.state)
-                    with torch.cuda.graph(graph, stream=aside):
+                    with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
                         metrics = self._once(self._inputs)
                         self._names, self._measured = list(metrics), torch.stack(list(metrics.values()))
             except RuntimeError as error:
                 torch.cuda.set_stream(here)  # a capture that fails at its end leaves the thread on its own
                 torch.cuda.synchronize()
+                try:
+                    with random_kept(self._device):
+                        torch.rand((), device=self._device)
+                except RuntimeError:  # the generator stays in the failed capture: no step could draw, nor be put back
+                    raise error from None
                 copy_state(before, self.state)
                 reason = str(error).splitlines()[0]
-                _log.warning("a step can't be captured as a CUDA graph (%s); it runs without", reason)
+                if reason not in _told:
+                    _told.add(reason)
+                    _log.warning("a step can't be captured as a CUDA graph (%s); it runs without", reason)
             else:
                 self._graph = graph
 

@@ -128,7 +128,9 @@ class OnlineLossLearner:
             self._estimator = choose_estimator(*self._choice, 1, problem, train_batch)
         if isinstance(self._optimizer, Followed):
             self._follow(self._optimizer)
-        if not graphed.captured:  # a parameter may have been given other data since
+        if graphed.captured:
+            check_in_place(problem, graphed.state)
+        else:  # a parameter may have been given other data since
             theta, buffers, phi = _tensors(problem.module, self._learned)
             _check_trained("module", graphed.state.theta, theta, graphed.state.opt_state)
             _check_trained("learned_loss", graphed.state.phi, phi, graphed.state.meta_state)
@@ -233,6 +235,21 @@ def _check_trained(field: str, before: Params, now: Params, state: Params) -> No
     if state and before.keys() != now.keys():
         names = ", ".join(sorted(before.keys() ^ now.keys()))
         raise SpecError(field, f"has frozen or unfrozen {names} since the learner was made; make a new learner")
+
+
+def check_in_place(problem: Problem, state: LearnerState) -> None:
+    """A graph writes where the modules' tensors stood when it was captured.
+
+    Raises:
+        SpecError: One of them stands elsewhere now.
+    """
+    for field, moved in problem.moved_from(state.theta, state.buffers, state.phi).items():
+        if moved:
+            raise SpecError(
+                field,
+                f"has {', '.join(moved)} in other memory than the captured graph writes to (an assignment to `.data`, "
+                "`flatten_parameters` or `to` moves them); make a new learner after such a change, or use graph=False",
+            )
 
 
 def _tensors(module: nn.Module, learned: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:

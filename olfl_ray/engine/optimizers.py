@@ -117,7 +117,7 @@ class Sgd(Optimizer):
 
 @dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
-    """As `torch.optim.Adam`, or `AdamW` with `decoupled` weight decay; its derivative at v = 0 is defined as 0."""
+    """As `torch.optim.Adam`, or `AdamW` with `decoupled` weight decay; the derivative of its root of v at v = 0 is defined as 0."""
 
     beta1: float = 0.9
     beta2: float = 0.999

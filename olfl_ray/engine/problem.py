@@ -56,6 +56,10 @@ class Problem:
         assert self.learned is not None
         return Stateless(self.learned)
 
+    def moved_from(self, theta: Params, buffers: Params, phi: Params) -> dict[str, list[str]]:
+        """By module, the tensors whose memory is not that of the module's own now."""
+        return {"module": self._f.moved_from({**theta, **buffers}), "learned_loss": self._m.moved_from(phi)}
+
     def theta(self) -> dict[str, Tensor]:
         """The module's own trainable parameters, copied."""
         return {name: p.detach().clone() for name, p in self.module.named_parameters() if p.requires_grad}
@@ -170,8 +174,8 @@ class Problem:
         try:
             with random_kept(batch[0].device), torch.no_grad():
                 outputs, _ = self.train_forward(self.theta(), self.buffers(), few[0])
-                for loss in (self.task_loss, self.base_loss, *([] if self.learned is None else [self.learned])):
-                    loss(outputs, few[1])
+                self.task_loss(outputs, few[1])
+                (self.learned or self.base_loss)(outputs, few[1])
         except Exception:  # a user's module may raise anything; on the whole batch it says what
             return batch
         return few

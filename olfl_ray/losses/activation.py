@@ -41,8 +41,6 @@ class SmoothLeakyReLU(nn.Module):
 class _Value(torch.autograd.Function):
     """s; its derivative is `_Slope`."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(z: Tensor, beta: float, gamma: float) -> Tensor:
         return _value(z, beta, gamma)
@@ -67,8 +65,6 @@ class _Value(torch.autograd.Function):
 
 class _Slope(torch.autograd.Function):
     """s' = (1 - gamma) sigmoid(beta z) + gamma, whose derivative needs s' alone."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(z: Tensor, beta: float, gamma: float) -> Tensor:

@@ -40,6 +40,7 @@ def flags() -> list[object]:
     return [
         torch.backends.cuda.matmul.fp32_precision,
         torch.backends.cudnn.conv.fp32_precision,
+        torch.backends.cudnn.rnn.fp32_precision,
         torch.are_deterministic_algorithms_enabled(),
         torch.backends.cudnn.benchmark,
     ]
@@ -49,7 +50,7 @@ def flags() -> list[object]:
 def test_tf32_is_allowed_inside_alone(precision, wanted: str) -> None:
     before = flags()
     with contextlib.suppress(KeyError), arithmetic(precision, deterministic=True):
-        assert flags()[:2] == [wanted, wanted]
+        assert flags()[:3] == [wanted] * 3
         assert torch.are_deterministic_algorithms_enabled() == torch.cuda.is_available()
         raise KeyError
     assert flags() == before

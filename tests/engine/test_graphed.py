@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import olfl_ray.engine.graphed as engine_graphed
 from olfl_ray import OnlineLossLearner
 from olfl_ray.engine import (
     Adam,
@@ -190,12 +191,17 @@ def test_a_number_among_the_inputs_is_a_number_or_a_scalar_on_the_device(device:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_step_that_looks_at_a_value_runs_without_a_graph_and_spoils_no_later_one(
-    device: str, caplog: pytest.LogCaptureFixture
+    device: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(engine_graphed, "_told", set())
     found = case("lenet", dtype=torch.float32)
     state, inputs = scene(found, device)
     curious = online(found, lambda *parts: reverse(*parts) if parts[6][0][0].isfinite().all() else None)
-    for step, captures in ((curious, False), (online(found, ESTIMATORS["exact, low"]), device == "cuda")):
+    for step, captures in (
+        (curious, False),
+        (curious, False),
+        (online(found, ESTIMATORS["exact, low"]), device == "cuda"),
+    ):
         graphed = Graphed(step, clone_state(state), capture=device == "cuda")
         for _ in range(2):
             metrics = graphed([*inputs, 0.1])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from olfl_ray import OnlineLossLearner, meta_gradient
 from olfl_ray.engine import Adam, Optimizer, Sgd
+from olfl_ray.engine.learner import check_in_place
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import LearnedLoss, LossNetwork, SmoothLeakyReLU
 
@@ -233,6 +234,28 @@ def test_parameters_frozen_or_unfrozen_later_are_refused_where_the_optimizer_has
                 learner.step(train, meta)
         else:
             learner.step(train, meta)
+
+
+@pytest.mark.parametrize(
+    ("move", "says"),
+    [
+        (
+            lambda module, loss: setattr(module[0].weight, "data", module[0].weight.data.clone()),
+            r"module: has 0\.weight in",
+        ),
+        (lambda module, loss: setattr(module[1], "running_var", torch.ones(9)), r"module: has 1\.running_var in"),
+        (lambda module, loss: loss.to(torch.float16), r"learned_loss: has network\.layers\.0\.weight, "),
+    ],
+)
+def test_tensors_moved_from_under_a_captured_graph_are_refused_by_name(move: Callable, says: str) -> None:
+    module, learned = parts()
+    learner = OnlineLossLearner(module, Sgd(), learned, F.cross_entropy, lr=0.1)
+    train, meta = batches(2)
+    learner.step(train, meta)
+    check_in_place(learner._problem, learner._graphed.state)
+    move(module, learned)
+    with pytest.raises(SpecError, match=rf"^{says}.* make a new learner after such a change, or use graph=False$"):
+        check_in_place(learner._problem, learner._graphed.state)
 
 
 @pytest.mark.parametrize(("mine", "other"), [(Sgd(), Adam()), (Sgd(momentum=0.9), Adam()), (Adam(), Sgd())])
