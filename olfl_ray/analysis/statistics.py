@@ -1,4 +1,4 @@
-"""Paired comparison over seeds: Student's t, an exact test by sign flips, and Holm's correction for several of them."""
+"""Paired comparison over seeds: Student's t, exact tests by sign flips and by signs, Holm's correction of several."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["Difference", "holm", "mean", "paired", "sd", "sign_flips"]
+__all__ = ["Difference", "detectable", "holm", "mean", "paired", "sd", "sign_flips", "sign_test"]
 
 Seed = TypeVar("Seed", int, str)
 
@@ -68,9 +68,29 @@ def paired(baseline: str, own: Mapping[Seed, float], other: Mapping[Seed, float]
         sd=spread,
         low=middle - t * error,
         high=middle + t * error,
-        detectable=(t + float(stdtrit(n - 1, 0.8))) * error,
+        detectable=detectable(spread, n),
         p=float(2 * stdtr(n - 1, -abs(middle) / error)),
     )
+
+
+def detectable(spread: float, n: int, *, level: float = 0.05) -> float:
+    """Smallest true difference that a paired t-test finds with power 0.8.
+
+    Args:
+        spread: Standard deviation of the differences.
+        n: Pairs.
+        level: Of the two-sided test.
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, 1 - level / 2) + stdtrit(n - 1, 0.8)) * spread / math.sqrt(n)
+
+
+def sign_test(less: int, more: int) -> float:
+    """Two-sided p value of so many differences below zero and above, were both signs as likely."""
+    from scipy.special import bdtr
+
+    return min(1.0, 2 * float(bdtr(min(less, more), less + more, 0.5))) if less + more else 1.0
 
 
 def sign_flips(differences: Sequence[float]) -> float:

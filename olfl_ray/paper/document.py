@@ -1,19 +1,19 @@
-"""docs/paper.md: every row that was run, at which scale, on what machine, with n; and those that were not."""
+"""docs/paper.md: what was found, row by row, at which scale, on what machine, with n; and what was not run."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import get_args
 
 from olfl_ray import study
-from olfl_ray.analysis import Difference, confirmed, mean, paired, sd
+from olfl_ray.analysis import confirmed
 from olfl_ray.analysis.canvas import as_svg
+from olfl_ray.errors import SetupError
 from olfl_ray.ledger import StudyState
 from olfl_ray.paper import phenomena, pictures
-from olfl_ray.paper.results import Method, Result, classes_of, collect, learns, read_results, write_result
+from olfl_ray.paper.detail import detail
+from olfl_ray.paper.results import Result, classes_of, collect, learns, read_results, write_result
 from olfl_ray.paper.rows import (
     BASELINE,
     METHODS,
@@ -26,7 +26,8 @@ from olfl_ray.paper.rows import (
     study_name,
     study_of,
 )
-from olfl_ray.paper.verdicts import CLAIM, Comparison, Comparisons, compare, verdict
+from olfl_ray.paper.text import count, error, line, rate, reached, seconds, smoothing
+from olfl_ray.paper.verdicts import CLAIM, JUDGES, Comparison, Comparisons, compare, of_the_claim, verdict
 from olfl_ray.spec import StudySpec
 from olfl_ray.trial import find_sequence
 
@@ -37,8 +38,10 @@ Found = Mapping[str, Comparisons]
 HEAD = """# The paper's claim, row by row
 
 The claim: online loss function learning (AdaLFL) consistently outperforms the task loss and offline loss learning (ML3), on
-a diverse range of architectures and data sets. Written by `olfl paper table` from what was run; a row is run again by
-`olfl paper run ROW`. No figure of the paper stands here: only comparisons within one study count.
+a diverse range of architectures and data sets. Written by `olfl paper table` from what was run; a row is run, or gone on
+with, by `olfl paper run ROW`. No figure of the paper stands here: only comparisons within one study count.
+
+## What was found
 """
 
 METHOD = """## How it is measured
@@ -47,32 +50,37 @@ METHOD = """## How it is measured
   batches (of *train + meta rows* the batches come from more rows). Each is run on n fresh seeds that no search saw. The test
   split is the same rows for all seeds: intervals are over splits of the other rows, weights and batches, not over test rows.
   It is touched by these runs alone, once each, with the weights of the best evaluation on the selection split.
-- **Fixed** settings are the recipe of `sweeps/paper`; **tuned** ones come from a search on the selection split, with the
-  same number of trials and the same pruner for each method. Methods have more settings than one another: the task loss has
-  its learning rate, offline two more, online three more.
+- **Fixed** settings are the recipe of `sweeps/paper`; where nobody searched the recipe, they have no verdict. **Tuned** ones
+  come from a search on the selection split that begins with the recipe, with the same number of trials and the same pruner
+  for each method. Methods differ in how many settings they have: the task loss has its learning rate, offline two more,
+  online three more, so the same number of trials covers less of online's space.
 - **Offline (ML3)** is ML3's algorithm with AdaLFL's loss network: the initial loss of online, frozen.
 - **Further judges.** *Task loss, train + meta rows*: trained on the meta rows, too, which learned losses see (where a row's
-  `meta.batch` is train, they do not, and it has more rows than they). *Task loss, same compute*: as many more steps as
-  online takes longer, initialisation included; how many is in the table, and what a step took beside it. *Online learning
-  rate*: a scalar in the learned loss's place, from the recipe's learning rate on.
+  `meta.batch` is train, they do not, and it has more rows than they). *Task loss, same compute*: more steps, so many that a
+  run takes about as long as online's; the seconds of both are in each row's table. *Online learning rate*: a scalar in the
+  learned loss's place, from the recipe's learning rate on.
 - **Statistics.** Mean ± standard deviation; a method minus another, paired by seed, with Student's 95 % interval and t-test;
-  the exact test by sign flips, which supposes no distribution, stands beside it. Holm's correction runs over all rows at the
-  same kind of settings: one family for the claim (online − task loss, online − offline, offline − task loss), one for online
-  against the further methods. Intervals are not corrected, so one may leave out 0 where p does not pass; nor is *detectable*,
-  the smallest true difference that n seeds find with power 0.8 at level 0.05.
+  the exact test by sign flips, which supposes no distribution, stands beside it. Where a method lost seeds, p is the sign
+  test's, in which such a seed is lost to the other method. Holm's correction runs over all rows at the same kind of
+  settings: one family for the claim (online − task loss, online − offline, offline − task loss), one for online against the
+  further methods, one for transferred losses. Intervals are not corrected, so one may leave out 0 where p does not pass.
+  *Detectable* is the smallest true difference that n seeds find with power 0.8 at 0.05 over the family's number of tests.
 - **The claim** holds in a row where online is better than the task loss and than offline at level 0.05 after the correction,
-  is contradicted where it is worse than one of them, else it is not shown. Seeds that diverged or failed have no error and
-  are counted; where online lost one, the claim is not shown. A row whose seeds have not all been run is incomplete.
-- **Errors** are error rates; of regressions, root mean squared errors in the target's own units.
-- **Steps to the baseline's error**: median over seeds of the first evaluation whose selection error is at most the task
-  loss's least one with that seed; in brackets, how many seeds got there.
+  is contradicted where it is worse than one of them, else it is not shown; not where online lost a seed either. A row whose
+  seeds have not all been run is incomplete, and methods that are not complete are not compared.
+- **Errors** are error rates; of regressions, root mean squared errors in the unit that the row names.
+- **Steps to the baseline's error**: median over seeds of the first evaluation whose selection error is at most that of the
+  task loss's last one with that seed; in brackets, how many seeds got there.
 - **Effective learning rate**: the learning rate times the norm of the gradient that theta follows over that of the task
   loss's, at the first and the last record: with SGD, the rate at which the task loss would step as far. With Adam, which
   scales gradients itself, it says nothing, and is left out.
-- **Implicit smoothing**: label smoothing whose loss is least at the same probability of the true class, median over seeds;
-  0: least at 1, as cross-entropy.
-- **Times** are those of each method's fastest record, evaluations included, initialisation not: other work on the machine
-  only slows.
+- **Implicit smoothing**: label smoothing whose loss is least at the same probability of the true class, median over seeds
+  and range; 0: least at 1, as cross-entropy.
+- **Seconds** are a whole trial's, initialisation and evaluations included; milliseconds a base step's, evaluations included.
+  Both are medians, and what else the machine did is in them.
+- **Another machine**: a row runs anywhere with the same command. Data sets come from the folder that OLFL_DATA names, or are
+  downloaded; a killed run goes on where its home folder (or its `storage`) is; the small files in `docs/paper` are all that
+  this document needs of it.
 """
 
 
@@ -85,26 +93,34 @@ def write_table(docs: Path, *, folder: Path, home: study.Home) -> Path:
         home: The home folder.
 
     Raises:
-        UserError: The rows can't be read, or a study here is damaged.
+        UserError: The rows can't be read, a study or a result is damaged, or the folder can't be written.
     """
     cards = read_cards(folder)
+    try:
+        return _write(docs, cards, folder, home)
+    except OSError as problem:
+        raise SetupError(f"--docs: {docs} can't be written ({problem}); name a folder that can") from None
+
+
+def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home) -> Path:
     drawn, kept = docs / "pictures", docs / "paper"
     for place in (drawn, kept):
         place.mkdir(parents=True, exist_ok=True)
     here = home.names()
-    order: list[str] = []
-    for row, card in cards.items():
-        for settings in get_args(Settings):
-            for scale in get_args(Scale):
-                name = study_name(row, settings, scale)
-                order.append(name)
-                if name in here:
-                    _gather(row, card, settings, scale, name, home, drawn, kept)
+    names = {
+        study_name(row, settings, scale): (row, settings, scale)
+        for row in cards
+        for settings in get_args(Settings)
+        for scale in get_args(Scale)
+    }
+    for name, (row, settings, scale) in names.items():
+        if name in here:
+            _gather(collect(row, cards[row], settings, scale, name, home), home, drawn, kept)
     found = {result.study: result for result in read_results(kept)}
     whole = {(result.row, result.settings) for result in found.values() if result.scale == "full"}
     results = [  # a short run stands in until its row is run at full scale
         found[name]
-        for name in order
+        for name in names
         if name in found and (found[name].scale == "full" or (found[name].row, found[name].settings) not in whole)
     ]
     recipes = {
@@ -115,28 +131,26 @@ def write_table(docs: Path, *, folder: Path, home: study.Home) -> Path:
     return page
 
 
-def _gather(
-    row: str, card: Card, settings: Settings, scale: Scale, name: str, home: study.Home, drawn: Path, kept: Path
-) -> None:
+def _gather(result: Result, home: study.Home, drawn: Path, kept: Path) -> None:
     """Keep the results of a study here and draw its pictures, if a method has results."""
-    spec, state = study.spec_of(name, home=home), study.status(name, home=home)
-    result = collect(row, settings, scale, spec, state, home, claim=card.claim)
     if not any(method.errors for method in result.methods):
         return
     write_result(result, kept)
+    spec, state = study.spec_of(result.study, home=home), study.status(result.study, home=home)
     for kind, svg in _pictures(spec, state, home):
-        (drawn / f"{name}-{kind}.svg").write_text(svg, encoding="utf-8")
+        (drawn / f"{result.study}-{kind}.svg").write_text(svg, encoding="utf-8")
 
 
 def _pictures(spec: StudySpec, state: StudyState, home: study.Home) -> Iterator[tuple[str, str]]:
-    storage = home.storage(spec.name)
+    storage, classes = home.storage(spec.name), classes_of(spec, home)
     finished = {arm: confirmed(spec, state, arm) for arm in spec.arms}
     curves = {arm: [phenomena.curves_of(storage, trial) for trial in trials] for arm, trials in finished.items()}
-    yield "training", as_svg(pictures.training(list(spec.arms), curves))
+    sgd = spec.learner.optimizer.name == "sgd"
+    yield "training", as_svg(pictures.training(list(spec.arms), curves, regression=classes is None, sgd=sgd))
     firsts = {arm: trials[0].id for arm, trials in finished.items() if trials and learns(spec, arm)}
     sequences = {arm: find_sequence(f"{spec.name}/{trial}", home.studies) for arm, trial in firsts.items()}
     if sequences:
-        yield "losses", as_svg(pictures.learned_losses(sequences, classes_of(spec, home)))
+        yield "losses", as_svg(pictures.learned_losses(sequences, classes))
 
 
 def _page(
@@ -144,173 +158,116 @@ def _page(
 ) -> Iterator[str]:
     found = compare(results)
     yield HEAD
-    for settings in get_args(Settings):
-        own = [result for result in results if result.settings == settings]
-        yield from _summary(settings, cards, own, found, drawn)
+    yield from _answer(cards, results, found)
+    yield from _summary(cards, results, found)
+    yield from _forest(cards, results, found, drawn)
+    yield from _online(cards, results)
     yield METHOD
     yield "## Rows\n"
     for row, card in cards.items():
-        yield f"### {card.title} (`{row}`)\n"
-        yield from (f"- {note}" for note in card.notes)
-        if card.notes:
-            yield ""
         own = [result for result in results if result.row == row]
+        if own:
+            yield f"### {card.title} (`{row}`)\n"
+            yield from (f"- {note}" for note in card.notes)
+            if card.notes:
+                yield ""
         for result in own:
-            yield from _detail(result, found[result.study], recipes, drawn)
+            yield from detail(result, card, found[result.study], drawn, changed=recipes[result.study] != result.digest)
+
+
+def _name(card: Card, result: Result) -> str:
+    return card.title + (", short" if result.scale == "short" else "")
+
+
+def _answer(cards: Mapping[str, Card], results: Sequence[Result], found: Found) -> Iterator[str]:
+    """For each pair of methods, in which rows the first errs less, and in which more."""
+    for settings in get_args(Settings):
+        own = [one for one in results if one.settings == settings and of_the_claim(one)]
+        own = [one for one in own if not verdict(one, found[one.study]).startswith(("incomplete", "no verdict"))]
         if not own:
-            yield "Not run.\n"
-
-
-def _summary(
-    settings: str, cards: Mapping[str, Card], results: Sequence[Result], found: Found, drawn: Path
-) -> Iterator[str]:
-    yield f"## {settings.capitalize()} settings\n"
-    verdicts = {result.study: verdict(result, found[result.study]) for result in results}
-    for scale in get_args(Scale):
-        told = [verdicts[result.study] for result in results if result.scale == scale and result.claim]
-        counts = {
-            word: sum(one.startswith(word) for one in told)
-            for word in ("holds", "contradicted", "not shown", "incomplete")
-        }
-        said = ", ".join(f"{word} in {count}" for word, count in counts.items())
-        yield f"Rows run at {scale} scale: {len(told)}. The claim: {said}.\n"
-    differences = " | ".join(f"{METHODS[arm]} − {METHODS[other]}" for arm, other in CLAIM)
-    yield f"| row | scale, steps | n | task loss | offline | online | {differences} | claim |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
-    for row, card in cards.items():
-        own = [result for result in results if result.row == row]
-        for result in own:
-            errors = [_error(result.method(arm)) for arm in (BASELINE, OFFLINE, ONLINE)]
-            compared = [_difference(found[result.study].get(pair)) for pair in CLAIM]
-            steps = next((method.steps for method in result.methods if method.arm == ONLINE), 0)
-            size = f"{result.scale}, {steps:,}"
-            yield _line(card.title, size, _count(result.method(ONLINE)), *errors, *compared, verdicts[result.study])
-        if not own:
-            yield _line(card.title, "not run", *[""] * 8)
-    yield "\nDifferences with 95 % intervals; p is Holm's.\n"
-    shown = [
-        (f"{cards[result.row].title}{', short' if result.scale == 'short' else ''}", pair, found[result.study][pair])
-        for result in results
-        for pair in CLAIM
-        if pair in found[result.study]
-    ]
-    if shown:
-        name = f"paper-forest-{settings}.svg"
-        (drawn / name).write_text(as_svg(pictures.forest(shown)), encoding="utf-8")
-        yield f"![Paired differences at {settings} settings](pictures/{name})\n"
-
-
-def _detail(result: Result, found: Comparisons, recipes: Mapping[str, str], drawn: Path) -> Iterator[str]:
-    errors = {
-        method.arm: mean(list(method.errors.values()))
-        for method in result.methods
-        if len(method.errors) == result.seeds
-    }
-    ranking = " < ".join(METHODS.get(arm, arm) for arm in sorted(errors, key=lambda arm: errors[arm]))
-    trials = max(sum(method.trials.values()) for method in result.methods)
-    search = f"{trials} search trials a method" if result.settings == "tuned" else "nothing searched"
-    yield f"**{result.settings.capitalize()} settings, {result.scale} scale** ({search}; digest {result.digest[:12]}). "
-    if recipes[result.study] != result.digest:
-        yield "The recipe has changed since this run. "
-    yield f"Claim: {verdict(result, found)}. Errors in order, of methods with all seeds: {ranking or 'none'}.\n"
-    yield from _comparisons(result, found)
-    yield ""
-    yield from _phenomena(result)
-    yield ""
-    yield f"{'Found by the search' if result.settings == 'tuned' else 'The recipe'}:\n"
-    for method in result.methods:
-        told = ", ".join(f"`{field}` {_short(value)}" for field, value in sorted(method.settings.items()))
-        ends = ", ".join(f"{count} {state}" for state, count in sorted(method.trials.items()))
-        yield f"- {METHODS.get(method.arm, method.arm)}: {told} (search trials: {ends or 'none'})"
-    yield ""
-    yield f"Machine: {'; '.join(map(str, result.machines)) or 'not noted'}.\n"
-    for kind, text in (("training", "Training"), ("losses", "Learned losses, early and late")):
-        if (drawn / f"{result.study}-{kind}.svg").exists():
-            yield f"![{text}](pictures/{result.study}-{kind}.svg)\n"
-
-
-def _comparisons(result: Result, found: Comparisons) -> Iterator[str]:
-    yield "| method | test error | n | it − task loss | online − it | % | p | p, sign flips | p, Holm | detectable |"
-    yield "|---|---|---|---|---|---|---|---|---|---|"
-    baseline = result.method(BASELINE)
-    for method in result.methods:
-        name = METHODS.get(method.arm, method.arm)
-        one = found.get((ONLINE, method.arm))
-        gain = paired(BASELINE, method.errors, baseline.errors) if baseline not in (None, method) else None
-        first = name, _error(method), _count(method), _interval(gain) if gain is not None else ""
-        if one is None:
-            yield _line(*first, *[""] * 6)
             continue
-        yield _line(
-            *first,
-            _interval(one.difference),
-            f"{100 * one.difference.mean / one.level:+.1f}",
-            *(f"{p:.2g}" for p in (one.difference.p, one.flips, one.holm)),
-            f"{one.difference.detectable:.2g}",
-        )
+        yield f"At {settings} settings, of {len(own)} rows:\n"
+        for arm, other in (*CLAIM, *((ONLINE, judge) for judge in JUDGES)):
+            told: dict[str, list[str]] = {"better": [], "no difference": [], "worse": []}
+            for result in own:
+                one = found[result.study].get((arm, other))
+                if one is not None:
+                    told[one.found].append(f"{_name(cards[result.row], result)} ({one.percent:+.1f} %)")
+            said = "; ".join(f"{word} in {', '.join(rows)}" for word, rows in told.items() if rows)
+            if said:
+                yield f"- **{METHODS[arm]} against {METHODS[other]}**: {said}."
+        yield ""
 
 
-def _phenomena(result: Result) -> Iterator[str]:
-    baseline = result.method(BASELINE)
-    yield "| method | base steps | steps to the baseline's error | ms a step | effective learning rate | implicit smoothing |"
-    yield "|---|---|---|---|---|---|"
-    for method in result.methods:
-        yield _line(
-            METHODS.get(method.arm, method.arm),
-            f"{method.steps:,}",
-            _reached(method),
-            _time(method, baseline),
-            "" if method.rate is None else f"{method.rate[0]:.2g} → {method.rate[1]:.2g}",
-            f"{median(method.smoothing):.2g}" if method.smoothing else "",
-        )
-
-
-def _line(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _error(method: Method | None) -> str:
-    if method is None or not method.errors:
-        return "–"
-    values = list(method.errors.values())
-    return f"{mean(values):.4g}" + (f" ± {sd(values):.2g}" if len(values) > 1 else "")
-
-
-def _count(method: Method | None) -> str:
-    if method is None:
-        return "–"
-    if method.unrunnable:
-        return f"0 (search trials: {', '.join(method.trials)})"
-    lost = ", ".join(f"{count} {state}" for state, count in sorted(method.lost.items()))
-    return f"{len(method.errors)}" + (f" ({lost})" if lost else "")
+def _summary(cards: Mapping[str, Card], results: Sequence[Result], found: Found) -> Iterator[str]:
+    differences = " | ".join(f"{METHODS[arm]} − {METHODS[other]}" for arm, other in CLAIM)
+    yield f"| row | settings | scale, steps | n | task loss | offline | online | {differences} | claim |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for row, card in cards.items():
+        for result in (one for one in results if one.row == row):
+            arms = [result.method(arm) for arm in (BASELINE, OFFLINE, ONLINE)]
+            steps = next((method.steps for method in result.methods if method.arm == ONLINE), 0)
+            counts = [count(method) for method in arms]
+            yield line(
+                card.title,
+                result.settings,
+                f"{result.scale}, {steps:,}",
+                counts[0] if len(set(counts)) == 1 else " / ".join(counts),
+                *map(error, arms),
+                *(_difference(found[result.study].get(pair)) for pair in CLAIM),
+                verdict(result, found[result.study]),
+            )
+    waiting = {
+        settings: [
+            card.title
+            for row, card in cards.items()
+            if not any((one.row, one.settings) == (row, settings) for one in results)
+        ]
+        for settings in get_args(Settings)
+    }
+    yield "\nDifferences in percent of the second method's error, with Student's 95 % interval; p is Holm's; bold: p < 0.05.\n"
+    for settings, rows in waiting.items():
+        if rows:
+            yield f"Not run at {settings} settings: {'; '.join(rows)}.\n"
 
 
 def _difference(one: Comparison | None) -> str:
     if one is None:
         return "–"
-    return f"{_interval(one.difference)}, p {one.holm:.2g}"
+    low, high = (100 * end / one.level for end in (one.difference.low, one.difference.high))
+    mark = "" if one.found == "no difference" else "**"
+    return f"{mark}{one.percent:+.1f} %{mark} [{low:+.1f}, {high:+.1f}], p {one.holm:.2g}"
 
 
-def _interval(one: Difference) -> str:
-    return f"{one.mean:+.3g} [{one.low:+.3g}, {one.high:+.3g}]"
+def _forest(cards: Mapping[str, Card], results: Sequence[Result], found: Found, drawn: Path) -> Iterator[str]:
+    for settings in get_args(Settings):
+        shown = [
+            (_name(cards[result.row], result), pair, found[result.study][pair])
+            for result in results
+            for pair in CLAIM
+            if result.settings == settings and pair in found[result.study]
+        ]
+        if shown:
+            name = f"paper-forest-{settings}.svg"
+            (drawn / name).write_text(as_svg(pictures.forest(shown)), encoding="utf-8")
+            yield f"![Paired differences at {settings} settings](pictures/{name})\n"
+            yield (
+                f"*{settings.capitalize()} settings: mean paired difference and Student's 95 % interval; filled: p < 0.05 "
+                "after Holm's correction; beyond ±10 % the axis is logarithmic.*\n"
+            )
 
 
-def _reached(method: Method) -> str:
-    """The median over all seeds; those that never got there count as later than any that did."""
-    steps = sorted(math.inf if step is None else step for step in method.reached.values())
-    there = sum(map(math.isfinite, steps))
-    if not there:
-        return f"never ({there} of {len(steps)})" if steps else ""
-    middle = median(steps)
-    return (f"{middle:,.0f}" if math.isfinite(middle) else "not by half") + f" ({there} of {len(steps)})"
-
-
-def _time(method: Method, baseline: Method | None) -> str:
-    if method.step_ms is None:
-        return ""
-    ratio = f" ({method.step_ms / baseline.step_ms:.2g} ×)" if baseline is not None and baseline.step_ms else ""
-    return f"{method.step_ms:.3g}{ratio}"
-
-
-def _short(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _online(cards: Mapping[str, Card], results: Sequence[Result]) -> Iterator[str]:
+    """What the learned loss does to training, over rows."""
+    yield "## What online learning does\n"
+    yield (
+        "| row | settings | effective learning rate, first → last record | implicit smoothing at the end "
+        "| steps to the task loss's error | seconds a run, × task loss |"
+    )
+    yield "|---|---|---|---|---|---|"
+    for result in results:
+        online, baseline = result.method(ONLINE), result.method(BASELINE)
+        if online is not None and online.errors:
+            cells = rate(online), smoothing(online), reached(online), seconds(online, baseline)
+            yield line(_name(cards[result.row], result), result.settings, *cells)
+    yield ""

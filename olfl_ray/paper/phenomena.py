@@ -8,6 +8,7 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -49,9 +50,9 @@ def effective_rate(curves: Curves) -> dict[int, float]:
 
 
 def step_ms(trials: Sequence[Curves]) -> float | None:
-    """Milliseconds of a base step in the fastest record, evaluations included; None where nothing was recorded."""
+    """Milliseconds of a base step, evaluations included: the median over all records; None where there are none."""
     rates = [rate for curves in trials for rate in curves.get(names.PERF_STEPS_PER_SECOND, {}).values()]
-    return 1000 / max(rates) if rates else None
+    return 1000 / median(rates) if rates else None
 
 
 @torch.no_grad()

@@ -28,24 +28,30 @@ DRAWN = (BASELINE, OFFLINE, ONLINE, "online_lr")
 def forest(comparisons: Sequence[tuple[str, tuple[str, str], Comparison]]) -> Figure:
     """Mean paired difference and its 95 % interval, in percent of the other method's error; filled: p below 0.05 by Holm.
 
+    Beyond 10 percent the axis is logarithmic, so that one unstable method does not squeeze the others.
+
     Args:
         comparisons: Label of the row, the two methods, and the first against the second.
     """
     labels = list(dict.fromkeys(label for label, _, _ in comparisons))
-    figure, ((axes,),) = grid(1, 1, width=7.5, height=1.2 + 0.5 * len(labels))
+    figure, ((axes,),) = grid(1, 1, width=9, height=1.4 + 0.6 * len(labels))
     pairs = list(dict.fromkeys(pair for _, pair, _ in comparisons))
     for place, pair in enumerate(pairs):
         color = style(place)[0]
         for label, _, found in (one for one in comparisons if one[1] == pair):
             height = -labels.index(label) - 0.22 * (place - (len(pairs) - 1) / 2)
-            gain = found.difference
-            low, middle, high = (100 * part / found.level for part in (gain.low, gain.mean, gain.high))
+            low, high = (100 * end / found.level for end in (found.difference.low, found.difference.high))
             axes.plot([low, high], [height, height], color=color, linewidth=1.6)
-            face = color if found.holm < 0.05 else "white"
-            axes.plot([middle], [height], "o", color=color, markerfacecolor=face, markersize=6)
+            face = "white" if found.found == "no difference" else color
+            axes.plot([found.percent], [height], "o", color=color, markerfacecolor=face, markersize=5)
         axes.plot([], [], "o-", color=color, label=" − ".join(METHODS.get(arm, arm) for arm in pair))
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks([-index for index in range(len(labels))], labels)
+    axes.set_xscale("symlog", linthresh=10, linscale=2)
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in (-100, -50, -20, -10, -5, 0, 5, 10, 20, 50, 100) if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
+    axes.set_xticks([], minor=True)
     axes.set(
         xlabel="difference of test errors, % of the second method's; left of 0 the first errs less",
         ylim=(-len(labels) + 0.4, 0.6),
@@ -55,34 +61,52 @@ def forest(comparisons: Sequence[tuple[str, tuple[str, str], Comparison]]) -> Fi
     return figure
 
 
-def training(arms: Sequence[str], curves: Mapping[str, Sequence[Curves]]) -> Figure:
-    """Three panels over base steps: error on the selection split, norms of gradients, and the effective learning rate.
+def training(arms: Sequence[str], curves: Mapping[str, Sequence[Curves]], *, regression: bool, sgd: bool) -> Figure:
+    """Panels over base steps: error on the selection split, norms of gradients, and with SGD the effective learning rate.
 
     Args:
         arms: The study's arms, which decide the colours.
         curves: Arm -> what its fresh seeds recorded.
+        regression: Whether errors are root mean squared ones, in the target's own units.
+        sgd: Whether the base optimizer is SGD: of others the effective rate says nothing.
     """
-    figure, ((errors, norms, rates),) = grid(1, 3, width=13, height=3.8)
+    figure, ((errors, norms, *rates),) = grid(1, 2 + sgd, width=9 + 4 * sgd, height=3.8)
+    error = names.SELECTION_RMSE if regression else names.SELECTION_ERROR
     for arm in (arm for arm in DRAWN if curves.get(arm)):
         color, dash = style(list(arms).index(arm))
         own: dict[str, Any] = {"color": color, "linestyle": dash}
-        _line(errors, [found.get(names.SELECTION_ERROR, {}) for found in curves[arm]], label=METHODS[arm], **own)
-        _line(rates, [effective_rate(found) for found in curves[arm]], **own)
+        _line(errors, [found.get(error, {}) for found in curves[arm]], label=METHODS[arm], **own)
+        for panel in rates:
+            _line(panel, [effective_rate(found) for found in curves[arm]], **own)
         if arm != "online_lr":
             _line(norms, [found.get(names.TRAIN_GRAD_NORM, {}) for found in curves[arm]], **own)
             task = [found.get(names.TRAIN_TASK_GRAD_NORM, {}) for found in curves[arm]]
             _line(norms, task, band=False, color=color, linestyle=":", linewidth=1)
     norms.plot([], [], ":", color=INK, linewidth=1, label="of the task loss, at the same point")
-    errors.set(xlabel="base step", ylabel="error on the selection split", yscale="log")
+    errors.set(
+        xlabel="base step", ylabel=f"{'RMSE' if regression else 'error rate'} on the selection split", yscale="log"
+    )
     norms.set(xlabel="base step", ylabel="norm of the gradient that theta follows", yscale="log")
-    rates.set(xlabel="base step", ylabel="effective learning rate", yscale="log")
+    for panel in rates:
+        panel.set(xlabel="base step", ylabel="effective learning rate", yscale="log")
+    for panel in (errors, norms, *rates):
+        _plain_numbers(panel.yaxis)
     legend(errors)
     legend(norms)
     return figure
 
 
+def _plain_numbers(axis: Any) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5 times a power of ten, written in full."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
 def learned_losses(sequences: Mapping[str, Sequence[tuple[int, LearnedLoss]]], classes: int | None) -> Figure:
-    """A run's learned loss after its first commit and at its end, beside the task loss; marks: where it is least.
+    """A run's learned loss at its first record and at its end, beside the task loss; marks: where it is least.
 
     For a classifier over the probability p of the true class, the others sharing the rest; for a regression over the
     output at target 0. Each line is shifted to 0 at its least and scaled to 1 at the left end (at output 2).
@@ -99,7 +123,10 @@ def learned_losses(sequences: Mapping[str, Sequence[tuple[int, LearnedLoss]]], c
         x = torch.linspace(1 / classes, 0.9995, 801)
         task, end, label = -x.log(), 0, "probability of the true class"
     for panel, (arm, found) in zip(axes, sequences.items(), strict=True):
-        moments = {f"after step {found[0][0]}": found[0][1], f"after step {found[-1][0]}": found[-1][1]}
+        first, last = found[0], found[-1]
+        moments = {f"after step {step:,}": loss for step, loss in (first, last)}
+        if arm == OFFLINE:
+            moments = {"frozen": last[1]}
         for place, (moment, loss) in enumerate(moments.items()):
             values = _shape(along(loss, classes, x) if classes else _at_zero(loss, x), end)
             (line,) = panel.plot(x, values, color=style(place)[0], label=moment)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pydantic import ValidationError
+
 from olfl_ray import data, study
 from olfl_ray.analysis import confirmed, values_on_test
+from olfl_ray.errors import DataError
 from olfl_ray.ledger import StudyState
 from olfl_ray.paper import phenomena
 from olfl_ray.paper.machine import Machine, machines_of
 from olfl_ray.paper.phenomena import Curves
-from olfl_ray.paper.rows import BASELINE, Scale, Settings
+from olfl_ray.paper.rows import BASELINE, Card, Scale, Settings
 from olfl_ray.records import names
-from olfl_ray.spec import Strict, StudySpec, TrialConfig, trial_config
+from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, trial_config
+from olfl_ray.storage import Storage
 from olfl_ray.study.home import data_root
 from olfl_ray.trial import find_loss
 
@@ -29,19 +34,25 @@ class Method(Strict):
     arm: str
     """Name of the arm."""
     settings: dict[str, Any]
-    """What it was run with, of what its search may choose: field -> value."""
+    """All settings of its confirming trials: dotted field -> value."""
+    searched: dict[str, Any]
+    """Those of them that its search changed; empty where the recipe won, and at fixed settings."""
     trials: dict[str, int]
     """Search trials by state."""
+    budget: int
+    """Search trials that it may have."""
     errors: dict[str, float]
     """Error on the test split by fresh seed."""
-    lost: dict[str, int]
-    """Fresh seeds without an error on the test split, by state."""
+    lost: dict[str, str]
+    """Why a fresh seed has ended without a finite error on the test split, by seed."""
     steps: int
     """Base steps of a trial."""
     reached: dict[str, int | None]
-    """By fresh seed: base steps until the baseline's least selection error; null: never, or no baseline there."""
+    """By fresh seed: base steps until the baseline's last selection error; null: never, or no baseline there."""
+    seconds: float | None
+    """Seconds from a trial's begin to its end, initialisation and evaluations included; median over fresh seeds."""
     step_ms: float | None
-    """Milliseconds of a base step in the fastest record."""
+    """Milliseconds of a base step, evaluations included; median over the records of fresh seeds."""
     smoothing: list[float]
     """Implicit label smoothing of the loss that each fresh seed ended with; empty where nothing is learned."""
     rate: tuple[float, float] | None
@@ -51,7 +62,7 @@ class Method(Strict):
     def unrunnable(self) -> bool:
         """Whether no search trial finished, so that there is nothing to run on fresh seeds."""
         ends = ("pruned", "diverged", "failed")
-        return bool(self.trials) and set(self.trials) <= set(ends)
+        return set(self.trials) <= set(ends) and sum(self.trials.values()) >= self.budget
 
 
 class Result(Strict):
@@ -64,8 +75,12 @@ class Result(Strict):
     """Name of the study."""
     digest: str
     """Digest of what affects its results."""
+    versions: dict[str, str]
+    """Version of each library that it was created with."""
     claim: bool = True
     """Whether the row is one of those that the claim is judged by."""
+    searched: bool = True
+    """Whether the row's recipe was searched, so that fixed settings say something."""
     seeds: int
     """Fresh seeds that were asked for."""
     machines: list[Machine]
@@ -77,53 +92,42 @@ class Result(Strict):
         """The method of that arm."""
         return next((one for one in self.methods if one.arm == arm), None)
 
+    def complete(self, method: Method) -> bool:
+        """Whether all its fresh seeds have ended."""
+        return len(method.errors) + len(method.lost) >= self.seeds
 
-def collect(
-    row: str,
-    settings: Settings,
-    scale: Scale,
-    spec: StudySpec,
-    state: StudyState,
-    home: study.Home,
-    *,
-    claim: bool = True,
-) -> Result:
+
+def collect(row: str, card: Card, settings: Settings, scale: Scale, name: str, home: study.Home) -> Result:
     """Read what a study here found, as far as it is.
 
     Args:
         row: Name of the row.
+        card: What is said of it.
         settings: Its kind of settings.
         scale: Its scale.
-        spec: The study.
-        state: Its trials.
+        name: Name of the study.
         home: The home folder that it is in.
-        claim: Whether the claim is judged by the row.
     """
-    storage = home.storage(spec.name)
-    classes = classes_of(spec, home)
-    # In the target's own units: scaled ones differ where a method's scalers see more rows.
-    metric, selection = (
-        (names.TEST_RMSE, names.SELECTION_RMSE) if classes is None else (names.TEST_ERROR, names.SELECTION_ERROR)
-    )
-    curves = {
-        arm: {trial.seeds[0]: phenomena.curves_of(storage, trial) for trial in confirmed(spec, state, arm)}
-        for arm in spec.arms
-    }
+    spec, state = study.spec_of(name, home=home), study.status(name, home=home)
+    reader = _Reader(spec, state, home.storage(name), classes_of(spec, home), home.studies)
+    curves = {arm: reader.curves(arm) for arm in spec.arms}
     levels = {
-        seed: min(errors.values())
+        seed: errors[max(errors)]
         for seed, found in curves.get(BASELINE, {}).items()
-        if (errors := found.get(selection))
+        if (errors := found.get(reader.selection))
     }
     return Result(
         row=row,
         settings=settings,
         scale=scale,
-        study=spec.name,
+        study=name,
         digest=state.digest,
-        claim=claim,
+        versions=dict(state.versions),
+        claim=card.claim,
+        searched=card.searched,
         seeds=spec.confirm.seeds,
-        machines=machines_of(storage),
-        methods=[_method(spec, state, home, arm, metric, selection, classes, curves[arm], levels) for arm in spec.arms],
+        machines=machines_of(reader.storage),
+        methods=[reader.method(arm, found, levels) for arm, found in curves.items()],
     )
 
 
@@ -139,52 +143,79 @@ def classes_of(spec: StudySpec, home: study.Home) -> int | None:
     return dataset.outputs if dataset.kind == "classification" else None
 
 
-def _method(
-    spec: StudySpec,
-    state: StudyState,
-    home: study.Home,
-    arm: str,
-    metric: str,
-    selection: str,
-    classes: int | None,
-    curves: dict[int, Curves],
-    levels: dict[int, float],
-) -> Method:
-    best = state.best(arm, spec.search.goal)
-    confirming = state.confirming_trials(arm, spec.search.goal)
-    smoothing = []
-    if classes is not None and learns(spec, arm):
-        sources = [f"{spec.name}/{trial.id}" for trial in confirmed(spec, state, arm)]
-        smoothing = [phenomena.smoothing(find_loss(source, home.studies), classes) for source in sources]
-    params = {} if best is None else dict(best.params)
-    config = trial_config(spec, arm, params, seeds=(spec.seed,))
-    return Method(
-        arm=arm,
-        settings={**_recipe(config), **params},
-        trials=dict(Counter(trial.state for trial in state.search_trials(arm))),
-        errors={str(seed): error for seed, error in values_on_test(spec, state, arm, metric).items()},
-        lost=dict(Counter(trial.state for trial in confirming if trial.state in ("diverged", "failed"))),
-        steps=config.learner.steps,
-        reached={
-            str(seed): phenomena.steps_to_reach(found, levels[seed], selection) if seed in levels else None
-            for seed, found in curves.items()
-        },
-        step_ms=phenomena.step_ms(list(curves.values())),
-        smoothing=smoothing,
-        rate=_ends([phenomena.effective_rate(found) for found in curves.values()])
-        if config.learner.optimizer.name == "sgd"
-        else None,
-    )
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a study's arms one by one."""
+
+    spec: StudySpec
+    state: StudyState
+    storage: Storage
+    classes: int | None
+    studies: Path
+
+    @property
+    def selection(self) -> str:
+        """The error on the selection split, as `test` counts it."""
+        return names.SELECTION_RMSE if self.classes is None else names.SELECTION_ERROR
+
+    @property
+    def test(self) -> str:
+        """The error on the test split; in the target's own units: methods whose scalers see more rows scale otherwise."""
+        return names.TEST_RMSE if self.classes is None else names.TEST_ERROR
+
+    def curves(self, arm: str) -> dict[int, Curves]:
+        """What each finished fresh seed recorded."""
+        return {
+            trial.seeds[0]: phenomena.curves_of(self.storage, trial) for trial in confirmed(self.spec, self.state, arm)
+        }
+
+    def method(self, arm: str, curves: Mapping[int, Curves], levels: Mapping[int, float]) -> Method:
+        """An arm; `levels` are the selection errors that the baseline ends with, by seed."""
+        spec, state = self.spec, self.state
+        best = state.best(arm, spec.search.goal)
+        params = {} if best is None else dict(best.params)
+        base, config = base_values(spec, arm), trial_config(spec, arm, params, seeds=(spec.seed,))
+        errors = values_on_test(spec, state, arm, self.test)
+        ended = [trial for trial in state.confirming_trials(arm, spec.search.goal) if trial.ended]
+        done = confirmed(spec, state, arm)
+        smoothing = []
+        if self.classes is not None and learns(spec, arm):
+            losses = (find_loss(f"{spec.name}/{trial.id}", self.studies) for trial in done)
+            smoothing = [phenomena.smoothing(loss, self.classes) for loss in losses]
+        sgd = config.learner.optimizer.name == "sgd"
+        return Method(
+            arm=arm,
+            settings=_flat(
+                config.model_dump(mode="json", by_alias=True, exclude={"study_seed", "seeds", "confirming"})
+            ),
+            searched={field: value for field, value in params.items() if get_dotted(base, field) != value},
+            trials=dict(Counter(trial.state for trial in state.search_trials(arm))),
+            budget=spec.arms[arm].trials,
+            errors={str(seed): error for seed, error in errors.items()},
+            lost={
+                str(trial.seeds[0]): trial.state if trial.state in ("diverged", "failed") else "without a finite error"
+                for trial in ended
+                if trial.seeds[0] not in errors
+            },
+            steps=config.learner.steps,
+            reached={
+                str(seed): phenomena.steps_to_reach(found, levels[seed], self.selection) if seed in levels else None
+                for seed, found in curves.items()
+            },
+            seconds=median(trial.ended_at - trial.began_at for trial in done if trial.ended_at and trial.began_at)
+            if done
+            else None,
+            step_ms=phenomena.step_ms(list(curves.values())),
+            smoothing=smoothing,
+            rate=_ends([phenomena.effective_rate(found) for found in curves.values()]) if sgd else None,
+        )
 
 
-def _recipe(config: TrialConfig) -> dict[str, Any]:
-    """What decides how a method does, by the fields' names."""
-    method, loss = config.learner.method, config.loss
-    found: dict[str, Any] = {"learner.optimizer.lr": config.learner.optimizer.lr}
-    if method in ("offline", "online") and loss.from_ is None:
-        found["meta.init_steps"] = config.meta.init_steps
-    if method in ("online", "online_lr"):
-        found["meta.eta_online"] = config.meta.eta_online
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted field -> value."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {prefix + key: value}
     return found
 
 
@@ -204,5 +235,20 @@ def write_result(result: Result, folder: Path) -> Path:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """The results kept in a folder."""
-    return [Result.model_validate_json(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    """The results kept in a folder.
+
+    Raises:
+        DataError: A file is torn, or of another version of the project.
+    """
+    return [_read(path) for path in sorted(folder.glob("*.json"))]
+
+
+def _read(path: Path) -> Result:
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise DataError(
+            f"{path}: {where}: {first['msg']}; delete the file, and write it again where its study is: olfl paper table"
+        ) from None

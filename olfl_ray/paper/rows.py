@@ -56,8 +56,12 @@ class Card(Strict):
     """Its name in the document: data set and base learner."""
     short: dict[str, Any] = Field(default_factory=dict)
     """What `--scale short` changes, merged into the study."""
+    error: str = "error rate"
+    """What its errors are, with the unit."""
     claim: bool = True
     """Whether the claim is judged by it."""
+    searched: bool = True
+    """Whether its recipe was searched; if not, fixed settings compare rates that nobody chose, and nothing is judged."""
     notes: list[str] = Field(default_factory=list)
     """What was tried, and what a reader must know; printed in the document."""
 

@@ -69,8 +69,10 @@ def test_methods_share_fresh_seeds_that_no_search_saw(place: Path) -> None:
 
 def test_document_shows_what_was_run_and_what_was_not(place: Path) -> None:
     text = table(place, "home")
-    assert len(re.findall(r"^\| Digits, a small MLP \| short, 40 \| 2 \|", text, re.MULTILINE)) == 1
-    assert len(re.findall(r"^\| Digits, a (small|large) MLP \| not run \|", text, re.MULTILINE)) == 3
+    assert len(re.findall(r"^\| Digits, a small MLP \| fixed \| short, 40 \| 2 \|", text, re.MULTILINE)) == 1
+    assert "Not run at fixed settings: Digits, a large MLP.\n" in text
+    assert "Not run at tuned settings: Digits, a small MLP; Digits, a large MLP.\n" in text
+    assert "- **online (AdaLFL) against task loss**: " in text
     assert "- A note on the row." in text
     assert "2 trials at a time with 1 thread each" in text
     (result,) = read_results(place / "docs" / "paper")
@@ -83,6 +85,8 @@ def test_document_shows_what_was_run_and_what_was_not(place: Path) -> None:
     assert result.methods[0].rate == pytest.approx((0.1, 0.1)), "the task loss steps as far as the task loss"
     pictures = re.findall(r"\((pictures/.*?\.svg)\)", text)
     assert [path.split("-")[-1] for path in pictures] == ["fixed.svg", "training.svg", "losses.svg"]
+    losses = (place / "docs" / "pictures" / "paper-small-fixed-short-losses.svg").read_text()
+    assert re.findall(r">(after step .*|frozen)<", losses) == ["frozen", "after step 0", "after step 40"]
     for path in pictures:
         assert (place / "docs" / path).read_text().startswith("<svg")
 
@@ -91,6 +95,16 @@ def test_results_of_another_machine_are_kept(place: Path) -> None:
     """The document is the same where the studies themselves are not."""
     text = table(place, "home")
     assert table(place, "elsewhere") == text
+
+
+def test_a_torn_result_and_a_folder_that_cannot_be_written_are_told(place: Path) -> None:
+    torn = place / "torn" / "paper" / "paper-small-fixed-short.json"
+    torn.parent.mkdir(parents=True)
+    torn.write_text('{"row": "small"')
+    for docs, says in (("torn", "paper-small-fixed-short.json"), ("rows/small.yaml", "--docs: rows/small.yaml")):
+        done = olfl("paper", "table", "--home", "elsewhere", "--folder", "rows", "--docs", docs, cwd=place)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert says in done.stderr
 
 
 def test_running_a_finished_row_again_does_nothing(place: Path) -> None:
