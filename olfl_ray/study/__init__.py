@@ -2,13 +2,15 @@
 
 from olfl_ray.study.check import check_study
 from olfl_ray.study.clusters import RayCluster, Unseen, locate
+from olfl_ray.study.datasets import describe_data, prepare_data
 from olfl_ray.study.follow import Standing, follow, is_driven, list_on, logs, outcome, stop_on
 from olfl_ray.study.home import Home
-from olfl_ray.study.look import STARTED, report, spec_of, status, stop
+from olfl_ray.study.look import STARTED, report, sample, spec_of, status, stop
 from olfl_ray.study.loss import load_loss
 from olfl_ray.study.run import StudyResult, extend, resume, retry, run
-from olfl_ray.study.single import describe_data, prepare_data, run_trial, sample, serve_ui, trial_of
+from olfl_ray.study.single import run_trial, trial_of
 from olfl_ray.study.submit import Submission, accepted, go_on_at, last_words, spec_on, submit
+from olfl_ray.study.ui import serve_ui
 
 __all__ = [
     "STARTED",

@@ -1,4 +1,4 @@
-"""Look at a study without driving it: its spec, where it stands, its report; and ask its driver to stop."""
+"""Look at a study without driving it: what it would try, where it stands, its report; and ask its driver to stop."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from olfl_ray.ledger import Ledger, StopRequest, StudyState
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.storage import Lease, Storage, open_storage
 from olfl_ray.study.home import Home
+from olfl_ray.sweep import ArmSearch
 
 __all__ = [
     "STARTED",
     "load",
     "report",
     "report_of",
+    "sample",
     "spec_in",
     "spec_of",
     "status",
@@ -48,6 +50,13 @@ def storage_of(spec: StudySpec, home: Home) -> Storage:
 def spec_in(resolved: Mapping[str, Any], source: str) -> StudySpec:
     """A spec from the plain values that a ledger keeps."""
     return parse_spec(json.dumps(dict(resolved)).encode(), source=source)
+
+
+def sample(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
+    """The first points that the arm's search would propose, if it learned nothing from them."""
+    search = ArmSearch(spec, arm, spec.concurrency)
+    search.replay([], {})
+    return [search.propose(ordinal, [], {}) for ordinal in range(min(count, spec.arms[arm].trials))]
 
 
 def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:
