@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -98,10 +99,18 @@ def bench_engine(
         torch.set_num_threads(threads)
     keep_freed_memory()
     with arithmetic("float32"):
-        found = [row for network in networks for row in _network(network, rows, quick, device, say)]
-        profiles = {} if quick else {name: profile(name, rows, device) for name in networks if name in PROFILED}
-    stem = f"engine-{'quick' if quick else f'batch{rows}'}" + ("-gpu" if device != "cpu" else "")
-    return write_document(out, stem, [asdict(row) for row in found], profiles, command=command, device=device)
+        stem = f"engine-{'quick' if quick else f'batch{rows}'}" + ("-gpu" if device != "cpu" else "")
+        found: list[dict[str, Any]] = []
+        profiles: dict[str, list[tuple[str, float]]] = {}
+        missing: dict[str, dict[str, str]] = {}
+        for network in networks:
+            measured, missing[network] = _network(network, rows, quick, device, say)
+            found += [asdict(row) for row in measured]
+            if network in PROFILED and not quick:
+                profiles[network] = profile(network, rows, device)
+            # After each network: a machine that is lent may be taken back before the last.
+            document = write_document(out, stem, found, profiles, missing, command=command, device=device)
+    return document
 
 
 def _check_device(device: str) -> None:
@@ -117,10 +126,17 @@ def _check_device(device: str) -> None:
         )
 
 
-def _network(network: str, rows: int, quick: bool, device: str, say: Callable[[str], None]) -> list[Row]:
-    names = entered(device)
+def _network(
+    network: str, rows: int, quick: bool, device: str, say: Callable[[str], None]
+) -> tuple[list[Row], dict[str, str]]:
+    """Its rows, and why the contestants that are not among them did not run."""
+    steps, missing = _started(network, rows, entered(device), device)
+    for name, reason in missing.items():
+        say(f"{network:16s} {name:24s} not run: {reason}")
+    names = list(steps)
+    times = _times(steps, SECONDS[quick], device)
+    del steps
     errors = _errors(network, names, device)
-    times = _times(network, rows, names, SECONDS[quick], device)
     memory: dict[str, Peak] = {} if quick else {name: peak_memory(network, rows, name, device) for name in names}
     plain = times["plain step"]
     found = []
@@ -141,22 +157,37 @@ def _network(network: str, rows: int, quick: bool, device: str, say: Callable[[s
         )
         say(f"{network:16s} {name:24s} {row.median_ms:10.2f} ms  {row.ratio:6.2f}")
         found.append(row)
-    return found
+    return found, missing
 
 
-def _times(network: str, rows: int, names: Sequence[str], budget: float, device: str) -> dict[str, list[float]]:
-    """Seconds a step, one value a round; in each round all contestants take their turn."""
-    steps = {}
+def _started(
+    network: str, rows: int, names: Sequence[str], device: str
+) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
+    """Contestants after a first step, and why others could not take it (no compiler, no memory); a plain step and ours must."""
+    steps: dict[str, Callable[[], object]] = {}
+    missing = {}
     for name in names:
-        with arithmetic(CONTESTANTS[name].precision):
-            steps[name] = CONTESTANTS[name].start(Arena(network, rows, device=device))
-            steps[name]()
+        try:
+            with arithmetic(CONTESTANTS[name].precision):
+                step = CONTESTANTS[name].start(Arena(network, rows, device=device))
+                step()
+        except Exception as error:  # a peer's library may raise anything
+            if name in ("plain step", "ours: auto"):
+                raise
+            missing[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        else:
+            steps[name] = step
+    return steps, missing
+
+
+def _times(steps: Mapping[str, Callable[[], object]], budget: float, device: str) -> dict[str, list[float]]:
+    """Seconds a step, one value a round; in each round all contestants take their turn."""
     first = {name: _seconds(step, name, 1, device) for name, step in steps.items()}
     once = sum(first.values())
     repeats = max(1, min(20, int(budget / 20 / once)))
     rounds = max(3, min(31, int(budget / (repeats * once))))
     times: dict[str, list[float]] = {name: [seconds] if repeats == 1 else [] for name, seconds in first.items()}
-    while len(times[names[0]]) < rounds:
+    while len(times["plain step"]) < rounds:
         for name, step in steps.items():
             times[name].append(_seconds(step, name, repeats, device) / repeats)
     return times
@@ -207,7 +238,7 @@ def profile(network: str, rows: int, device: str = "cpu", steps: int = 3) -> lis
     return sorted(((name, spent / total) for name, spent in events), key=lambda pair: -pair[1])[:12]
 
 
-if __name__ == "__main__":  # where nothing but torch is installed
+if __name__ == "__main__":  # where there is no Typer, hence no `olfl`
     parser = argparse.ArgumentParser(prog="python -m olfl_ray.bench.engine", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/engine"))
     parser.add_argument("--quick", action="store_true")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ def write_document(
     stem: str,
     rows: Sequence[Mapping[str, Any]],
     profiles: Mapping[str, Sequence[tuple[str, float]]],
+    missing: Mapping[str, Mapping[str, str]],
     *,
     command: str,
     device: str = "cpu",
@@ -36,6 +38,7 @@ def write_document(
         stem: Beginning of the files' names.
         rows: One measurement each.
         profiles: Network -> operators and their share of an online step.
+        missing: Network -> contestants that were not run, and why.
         command: What was run.
         device: What it was run on.
 
@@ -78,6 +81,10 @@ def write_document(
             "| contestant | median ms | spread ms | ratio | tensors MB | memory ratio | resident MB | gradient error |",
             "|---|---|---|---|---|---|---|---|",
             *(_line(row) for row in chosen),
+            *(
+                f"| {name} | not run: {reason.replace('|', '/')} | | | | | | |"
+                for name, reason in missing[network].items()
+            ),
             "",
         ]
         if network in profiles:
@@ -131,7 +138,7 @@ def _picture(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     for place, name in enumerate(names):
         heights = {row["network"]: row["ratio"] for row in rows if row["contestant"] == name}
         at = [index + (place - (len(names) - 1) / 2) * width for index, _ in enumerate(networks)]
-        axes.bar(at, [heights[network] for network in networks], width, label=name, color=f"C{place}")
+        axes.bar(at, [heights.get(network, math.nan) for network in networks], width, label=name, color=f"C{place}")
     axes.axhline(LIMIT, color="gray", linewidth=1, linestyle="--")
     axes.set_xticks(range(len(networks)), networks)
     axes.set_ylabel("time over a plain step's")

@@ -80,6 +80,7 @@ def _allocated(start: Callable[[], Callable[[], object]]) -> int:
 
 
 def _on_device(start: Callable[[], Callable[[], object]], device: str) -> int:
+    """A contestant that replays a graph captures it at its first step, so that its pool counts, whoever's it is."""
     step = start()
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)

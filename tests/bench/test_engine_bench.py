@@ -2,15 +2,24 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from olfl_ray.bench.contestants import CONTESTANTS, entered
+import olfl_ray.bench.engine as engine_bench
+from olfl_ray.bench.contestants import CONTESTANTS, Arena, Contestant, entered
 from olfl_ray.bench.engine import bench_engine, profile
 from olfl_ray.bench.peak import peak_memory
 from olfl_ray.errors import UserError
+
+NEEDED = (
+    "olfl_ray torch torchgen functorch torchvision numpy PIL pydantic pydantic_core annotated_types typing_inspection "
+    "typing_extensions ruamel safetensors sympy mpmath filelock fsspec jinja2 markupsafe networkx packaging setuptools "
+    "optree pyarrow"
+)
+"""Modules: this package, torch, torchvision, pydantic, ruamel.yaml, safetensors, pyarrow, and what those bring."""
 
 
 @pytest.mark.filterwarnings("ignore")  # the peers' own
@@ -45,19 +54,50 @@ def test_low_takes_at_most_a_quarter_more_tensors_than_a_plain_step() -> None:
     assert low.tensors <= 1.25 * plain.tensors
 
 
-def test_a_machine_with_torch_alone_writes_the_document(tmp_path: Path) -> None:
-    """Where a GPU is to be had there is often little else; the data and the packages that read it are not needed."""
+def test_a_machine_with_little_beside_torch_runs_the_benchmark(tmp_path: Path) -> None:
+    """Where a GPU is to be had there is often little else: no more than the packages below, and what they need."""
     script = (
         "import sys\n"
-        "for name in ('ray', 'mlflow', 'optuna', 'pyarrow', 'matplotlib', 'sklearn', 'higher', 'torchopt', 'betty'):\n"
-        "    sys.modules[name] = None\n"
+        "from importlib.machinery import PathFinder\n"
+        "from importlib.metadata import packages_distributions\n"
+        "absent = set(packages_distributions()) - set(sys.argv[2].split())\n"
+        "class Few(PathFinder):\n"
+        "    @classmethod\n"
+        "    def find_spec(cls, name, path=None, target=None):\n"
+        "        return None if name.partition('.')[0] in absent else super().find_spec(name, path, target)\n"
+        "sys.meta_path[sys.meta_path.index(PathFinder)] = Few\n"
         "from pathlib import Path\n"
-        "from olfl_ray.bench import engine, peak\n"
-        "from olfl_ray.bench.engine_document import write_document\n"
-        "print(write_document(Path(sys.argv[1]), 'gpu', [], {}, command='none'))\n"
+        "from olfl_ray.bench.engine import bench_engine\n"
+        "print(bench_engine(Path(sys.argv[1]), quick=True, networks=['linear']))\n"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=300)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".md"]
+    subprocess.run([sys.executable, "-c", script, str(tmp_path), NEEDED], check=True, timeout=300)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".md", ".parquet"]
+
+
+def test_a_contestant_that_cannot_run_stops_no_other_and_the_document_stands_after_each_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_compiler(arena: Arena) -> Callable[[], None]:
+        def step() -> None:
+            raise RuntimeError("no C compiler\nset CC")
+
+        return step
+
+    def interrupted(arena: Arena) -> Callable[[], None]:
+        if arena.module[-1].in_features == 1000:  # the second network's
+            raise KeyboardInterrupt
+        return engine_bench.CONTESTANTS["plain step"].start(arena)
+
+    few = {name: CONTESTANTS[name] for name in ("plain step", "ours: auto", "ours: reverse")}
+    few |= {"compiled": Contestant(start=without_compiler), "stopped": Contestant(start=interrupted)}
+    monkeypatch.setattr(engine_bench, "CONTESTANTS", few)
+    monkeypatch.setattr(engine_bench, "entered", lambda device: list(few))
+    with pytest.raises(KeyboardInterrupt):
+        bench_engine(tmp_path, quick=True, networks=["linear", "MLP 784-1000-10"], say=lambda line: None)
+    (document,) = tmp_path.glob("*.md")
+    assert "| compiled | not run: RuntimeError: no C compiler |" in document.read_text()
+    assert "| stopped | " in document.read_text()
+    assert "MLP" not in document.read_text().split("## ", 1)[1]
 
 
 def test_profile_names_the_operators() -> None:
