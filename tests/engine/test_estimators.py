@@ -1,8 +1,11 @@
 """One contract suite for the meta-gradient estimators: base learners x optimizers x learned losses x S_inner."""
 
+import importlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,6 +15,10 @@ from olfl_ray.engine import choose_estimator, exact, finite_difference, reverse
 from olfl_ray.engine.choice import pick_memory
 from olfl_ray.errors import SpecError
 
+# The package's names of these are the functions that the files are named after.
+exact_file, difference_file, reverse_file, unroll_file = (
+    importlib.import_module(f"olfl_ray.engine.{name}") for name in ("exact", "finite_difference", "reverse", "unroll")
+)
 ESTIMATORS = {
     "reverse": reverse,
     "exact, low": partial(exact, memory="low"),
@@ -19,6 +26,7 @@ ESTIMATORS = {
     "finite difference": finite_difference,
 }
 STEPS = (1, 3)
+APART = sorted(set(ESTIMATORS) - {"reverse"})
 
 
 def allowed(learner: str, optimizer: str, steps: int) -> dict[str, float]:
@@ -31,12 +39,14 @@ def allowed(learner: str, optimizer: str, steps: int) -> dict[str, float]:
     return found
 
 
-def check(learner: str, optimizer: str, loss: str, steps: int) -> None:
+def check(learner: str, optimizer: str, loss: str, steps: int, *, only: str | None = None, lr: float = 0.05) -> None:
     problem, estimators = case(learner, optimizer, loss, steps), allowed(learner, optimizer, steps)
-    wanted = problem.step(reverse)
+    if only is not None:
+        estimators = {only: estimators[only]}
+    wanted = problem.step(reverse, lr)
     assert all(torch.isfinite(value).all() for value in wanted.phi_grad.values())
     for name, tolerance in estimators.items():
-        found = problem.step(ESTIMATORS[name])
+        found = problem.step(ESTIMATORS[name], lr)
         assert distance(found.phi_grad, wanted.phi_grad) <= tolerance, name
         for part in ("theta", "buffers", "opt_state"):
             for key, value in getattr(wanted, part).items():
@@ -57,6 +67,88 @@ def test_every_estimator_equals_reverse_over_reverse_on(learner: str, optimizer:
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_every_estimator_equals_reverse_over_reverse_with(learner: str, loss: str, steps: int) -> None:
     check(learner, "momentum and decay", loss, steps)
+
+
+@pytest.mark.parametrize("loss", sorted(set(LOSSES) - {"mlp"}))
+def test_every_estimator_equals_reverse_over_reverse_with_clipped_adamw_and(loss: str) -> None:
+    check("lenet", "clipped adamw", loss, 3)
+
+
+def scaled(result: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: 1.01 * value for name, value in result.items()}
+
+
+def u_off(function: Callable) -> Callable:
+    return lambda *parts: 1.01 * function(*parts)
+
+
+def hessian_off(function: Callable) -> Callable:
+    def planted(*parts):
+        curved, along_phi = function(*parts)
+        return scaled(curved), along_phi
+
+    return planted
+
+
+def phi_off(function: Callable) -> Callable:
+    def planted(*parts):
+        curved, along_phi = function(*parts)
+        return curved, scaled(along_phi)
+
+    return planted
+
+
+def w_off(function: Callable) -> Callable:
+    def planted(*parts, **settings):
+        w, direct, sigma = function(*parts, **settings)
+        return scaled(w), direct, sigma
+
+    return planted
+
+
+def adjoint_off(function: Callable) -> Callable:
+    def planted(*parts, **settings):
+        w, direct, sigma = function(*parts, **settings)
+        return w, scaled(direct), sigma
+
+    return planted
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "plant", "estimator", "steps"),
+    [
+        (exact_file, "_forward_mode", u_off, "exact, low", 1),
+        (exact_file, "_transposed_twice", u_off, "exact, fast", 1),
+        (difference_file, "_outputs", u_off, "finite difference", 1),
+        *((unroll_file, "_through_update", w_off, name, 1) for name in APART),
+        *((unroll_file, "_through_update", adjoint_off, name, 3) for name in APART),
+        (exact_file, "_forward_over_reverse", hessian_off, "exact, low", 3),
+        (exact_file, "_reverse_twice", hessian_off, "exact, fast", 3),
+        # of finite differences, one percent of the curvature's part is less than what they are off by themselves
+        (exact_file, "_forward_over_reverse", phi_off, "exact, low", 3),
+        (exact_file, "_reverse_twice", phi_off, "exact, fast", 3),
+        (difference_file, "_gradients", phi_off, "finite difference", 3),
+    ],
+)
+def test_an_error_of_one_percent_is_seen_in(
+    where: ModuleType, name: str, plant: Callable, estimator: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(where, name, plant(getattr(where, name)))
+    with pytest.raises(AssertionError, match=f"^{estimator}"):
+        check("smooth mlp", "warm adam and decay", "softplus", steps, only=estimator, lr=0.5)
+
+
+def test_an_error_of_one_percent_is_seen_in_reverse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference: every other estimator is off it then."""
+    backpropagated = reverse_file._backpropagated
+    monkeypatch.setattr(
+        reverse_file,
+        "_backpropagated",
+        lambda *parts: replace(found := backpropagated(*parts), phi_grad=scaled(found.phi_grad)),
+    )
+    for estimator in APART:
+        with pytest.raises(AssertionError, match=f"^{estimator}"):
+            check("smooth mlp", "warm adam and decay", "softplus", 1, only=estimator)
 
 
 @pytest.mark.parametrize("steps", STEPS)
