@@ -10,10 +10,9 @@ from olfl_ray import study
 from olfl_ray.analysis import confirmed
 from olfl_ray.analysis.canvas import as_svg
 from olfl_ray.errors import SetupError
-from olfl_ray.ledger import StudyState
 from olfl_ray.paper import phenomena, pictures
 from olfl_ray.paper.detail import detail
-from olfl_ray.paper.results import Result, classes_of, collect, learns, read_results, write_result
+from olfl_ray.paper.results import Result, collect, dataset_of, learns, read_results, write_result
 from olfl_ray.paper.rows import (
     BASELINE,
     METHODS,
@@ -28,7 +27,6 @@ from olfl_ray.paper.rows import (
 )
 from olfl_ray.paper.text import count, error, line, rate, reached, seconds, smoothing
 from olfl_ray.paper.verdicts import CLAIM, JUDGES, Comparison, Comparisons, compare, of_the_claim, verdict
-from olfl_ray.spec import StudySpec
 from olfl_ray.trial import find_sequence
 
 __all__ = ["write_table"]
@@ -60,11 +58,13 @@ METHOD = """## How it is measured
   run takes about as long as online's; the seconds of both are in each row's table. *Online learning rate*: a scalar in the
   learned loss's place, from the recipe's learning rate on.
 - **Statistics.** Mean ± standard deviation; a method minus another, paired by seed, with Student's 95 % interval and t-test;
-  the exact test by sign flips, which supposes no distribution, stands beside it. Where a method lost seeds, p is the sign
-  test's, in which such a seed is lost to the other method. Holm's correction runs over all rows at the same kind of
-  settings: one family for the claim (online − task loss, online − offline, offline − task loss), one for online against the
-  further methods, one for transferred losses. Intervals are not corrected, so one may leave out 0 where p does not pass.
-  *Detectable* is the smallest true difference that n seeds find with power 0.8 at 0.05 over the family's number of tests.
+  the exact test by sign flips, which supposes no distribution, stands beside it. A seed is lost where its run diverged or
+  failed, or ended no better than a constant prediction. Where a method lost seeds, p is the sign test's, in which such a
+  seed is lost to the other method; means and differences are of the others. Holm's correction runs over all rows at the
+  same kind of settings: one family for the claim (online − task loss, online − offline, offline − task loss), one for
+  online against the further methods, one for transferred losses. Intervals are not corrected, so one may leave out 0 where
+  p does not pass. *Detectable* is the smallest true difference that n seeds find with power 0.8 at 0.05 over the family's
+  number of tests.
 - **The claim** holds in a row where online is better than the task loss and than offline at level 0.05 after the correction,
   is contradicted where it is worse than one of them, else it is not shown; not where online lost a seed either. A row whose
   seeds have not all been run is incomplete, and methods that are not complete are not compared.
@@ -115,7 +115,9 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
     }
     for name, (row, settings, scale) in names.items():
         if name in here:
-            _gather(collect(row, cards[row], settings, scale, name, home), home, drawn, kept)
+            result = collect(row, cards[row], settings, scale, name, home)
+            if any(method.errors for method in result.methods):
+                write_result(result, kept)
     found = {result.study: result for result in read_results(kept)}
     whole = {(result.row, result.settings) for result in found.values() if result.scale == "full"}
     results = [  # a short run stands in until its row is run at full scale
@@ -123,6 +125,10 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
         for name in names
         if name in found and (found[name].scale == "full" or (found[name].row, found[name].settings) not in whole)
     ]
+    for result in results:
+        if result.study in here:
+            for kind, svg in _pictures(result.study, home):
+                (drawn / f"{result.study}-{kind}.svg").write_text(svg, encoding="utf-8")
     recipes = {
         one.study: study_of(one.row, folder=folder, settings=one.settings, scale=one.scale).digest for one in results
     }
@@ -131,18 +137,10 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
     return page
 
 
-def _gather(result: Result, home: study.Home, drawn: Path, kept: Path) -> None:
-    """Keep the results of a study here and draw its pictures, if a method has results."""
-    if not any(method.errors for method in result.methods):
-        return
-    write_result(result, kept)
-    spec, state = study.spec_of(result.study, home=home), study.status(result.study, home=home)
-    for kind, svg in _pictures(spec, state, home):
-        (drawn / f"{result.study}-{kind}.svg").write_text(svg, encoding="utf-8")
-
-
-def _pictures(spec: StudySpec, state: StudyState, home: study.Home) -> Iterator[tuple[str, str]]:
-    storage, classes = home.storage(spec.name), classes_of(spec, home)
+def _pictures(name: str, home: study.Home) -> Iterator[tuple[str, str]]:
+    spec, state = study.spec_of(name, home=home), study.status(name, home=home)
+    storage, dataset = home.storage(spec.name), dataset_of(spec, home)
+    classes = dataset.outputs if dataset.kind == "classification" else None
     finished = {arm: confirmed(spec, state, arm) for arm in spec.arms}
     curves = {arm: [phenomena.curves_of(storage, trial) for trial in trials] for arm, trials in finished.items()}
     sgd = spec.learner.optimizer.name == "sgd"

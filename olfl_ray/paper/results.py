@@ -25,7 +25,11 @@ from olfl_ray.storage import Storage
 from olfl_ray.study.home import data_root
 from olfl_ray.trial import find_loss
 
-__all__ = ["Method", "Result", "classes_of", "collect", "learns", "read_results", "write_result"]
+__all__ = ["Method", "Result", "collect", "dataset_of", "learns", "read_results", "write_result"]
+
+
+NO_BETTER = 0.99
+"""A run is no better than a constant prediction above this part of its error: the test split is not all rows."""
 
 
 class Method(Strict):
@@ -44,7 +48,7 @@ class Method(Strict):
     errors: dict[str, float]
     """Error on the test split by fresh seed."""
     lost: dict[str, str]
-    """Why a fresh seed has ended without a finite error on the test split, by seed."""
+    """Why a fresh seed has ended without an error that counts, by seed: diverged, failed, or no better than a constant."""
     steps: int
     """Base steps of a trial."""
     reached: dict[str, int | None]
@@ -109,7 +113,7 @@ def collect(row: str, card: Card, settings: Settings, scale: Scale, name: str, h
         home: The home folder that it is in.
     """
     spec, state = study.spec_of(name, home=home), study.status(name, home=home)
-    reader = _Reader(spec, state, home.storage(name), classes_of(spec, home), home.studies)
+    reader = _Reader(spec, state, home.storage(name), dataset_of(spec, home), home.studies)
     curves = {arm: reader.curves(arm) for arm in spec.arms}
     levels = {
         seed: errors[max(errors)]
@@ -136,11 +140,10 @@ def learns(spec: StudySpec, arm: str) -> bool:
     return spec.arms[arm].set.get("learner.method", spec.learner.method) in ("offline", "online")
 
 
-def classes_of(spec: StudySpec, home: study.Home) -> int | None:
-    """Number of classes; None: regression."""
+def dataset_of(spec: StudySpec, home: study.Home) -> data.Dataset:
+    """The data set of a study."""
     wanted = spec.task.dataset
-    dataset = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
-    return dataset.outputs if dataset.kind == "classification" else None
+    return data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
 
 
 @dataclass(frozen=True)
@@ -150,18 +153,26 @@ class _Reader:
     spec: StudySpec
     state: StudyState
     storage: Storage
-    classes: int | None
+    dataset: data.Dataset
     studies: Path
 
     @property
     def selection(self) -> str:
         """The error on the selection split, as `test` counts it."""
-        return names.SELECTION_RMSE if self.classes is None else names.SELECTION_ERROR
+        return names.SELECTION_ERROR if self.dataset.kind == "classification" else names.SELECTION_RMSE
 
     @property
     def test(self) -> str:
         """The error on the test split; in the target's own units: methods whose scalers see more rows scale otherwise."""
-        return names.TEST_RMSE if self.classes is None else names.TEST_ERROR
+        return names.TEST_ERROR if self.dataset.kind == "classification" else names.TEST_RMSE
+
+    @property
+    def constant(self) -> float:
+        """`names.TEST_ERROR` of a constant prediction: the mean, whose scaled squared error is 1, or the largest class."""
+        if self.dataset.kind == "regression":
+            return 1.0
+        counts = self.dataset.y.bincount()
+        return 1 - (counts.max() / counts.sum()).item()
 
     def curves(self, arm: str) -> dict[int, Curves]:
         """What each finished fresh seed recorded."""
@@ -175,13 +186,14 @@ class _Reader:
         best = state.best(arm, spec.search.goal)
         params = {} if best is None else dict(best.params)
         base, config = base_values(spec, arm), trial_config(spec, arm, params, seeds=(spec.seed,))
-        errors = values_on_test(spec, state, arm, self.test)
+        found, scaled = (values_on_test(spec, state, arm, metric) for metric in (self.test, names.TEST_ERROR))
+        errors = {seed: error for seed, error in found.items() if scaled[seed] < NO_BETTER * self.constant}
         ended = [trial for trial in state.confirming_trials(arm, spec.search.goal) if trial.ended]
         done = confirmed(spec, state, arm)
         smoothing = []
-        if self.classes is not None and learns(spec, arm):
+        if self.dataset.kind == "classification" and learns(spec, arm):
             losses = (find_loss(f"{spec.name}/{trial.id}", self.studies) for trial in done)
-            smoothing = [phenomena.smoothing(loss, self.classes) for loss in losses]
+            smoothing = [phenomena.smoothing(loss, self.dataset.outputs) for loss in losses]
         sgd = config.learner.optimizer.name == "sgd"
         return Method(
             arm=arm,
@@ -193,7 +205,7 @@ class _Reader:
             budget=spec.arms[arm].trials,
             errors={str(seed): error for seed, error in errors.items()},
             lost={
-                str(trial.seeds[0]): trial.state if trial.state in ("diverged", "failed") else "without a finite error"
+                str(trial.seeds[0]): trial.state if trial.state != "finished" else "no better than a constant"
                 for trial in ended
                 if trial.seeds[0] not in errors
             },

@@ -31,6 +31,7 @@ arms:
   baseline: {set: {learner.method: baseline}, trials: 2}
   offline: {set: {learner.method: offline}, trials: 2}
   online: {set: {learner.method: online}, trials: 2}
+  idle: {set: {learner.method: baseline, learner.optimizer.weight_decay: 9.9, learner.optimizer.lr: 0.1}, trials: 2}
 replicates: 1
 checkpoint: {every_steps: 20}
 """
@@ -80,7 +81,9 @@ def test_document_shows_what_was_run_and_what_was_not(place: Path) -> None:
         ("baseline", 2, 0, 2),
         ("offline", 2, 2, 2),
         ("online", 2, 2, 2),
+        ("idle", 0, 0, 2),
     ]
+    assert set(result.methods[-1].lost.values()) == {"no better than a constant"}, "its weights decay to nothing"
     assert set(result.methods[0].reached.values()) <= {20, 40}, "the baseline reaches its own last error"
     assert result.methods[0].rate == pytest.approx((0.1, 0.1)), "the task loss steps as far as the task loss"
     pictures = re.findall(r"\((pictures/.*?\.svg)\)", text)
