@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import statistics
 from dataclasses import replace
 from functools import partial
 
@@ -17,16 +18,28 @@ ESTIMATORS = {"reverse": reverse, "low": partial(exact, memory="low"), "fast": p
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_bf16_moves_the_meta_gradient_a_little_and_keeps_types(learner: str) -> None:
-    """bfloat16 has 8 bits of precision: products are off by up to 1 in 256, and errors add up over layers."""
+    """bfloat16 has 8 bits of precision: products are off by up to 1 in 256, and errors add up over layers.
+
+    On some batches the rows' parts nearly cancel, and the sum is off by more: hence the median of several.
+    """
     problem = case(learner, "nesterov", dtype=torch.float32)
-    wanted = problem.step(reverse)
     rounded = replace(problem, problem=replace(problem.problem, precision="bf16"))
-    for name, estimator in ESTIMATORS.items():
-        found = rounded.step(estimator)
-        assert 1e-5 < distance(found.phi_grad, wanted.phi_grad) < 0.25, name
-        for part in ("theta", "opt_state", "phi_grad"):
-            assert all(value.dtype == torch.float32 for value in getattr(found, part).values())
-        assert found.meta_loss.dtype == torch.float32
+    off: dict[str, list[float]] = {name: [] for name in ESTIMATORS}
+    for seed in range(5):
+        torch.manual_seed(seed)
+        batches = {
+            "train": [(torch.randn_like(x), y) for x, y in problem.train],
+            "meta": (torch.randn_like(problem.meta[0]), problem.meta[1]),
+        }
+        wanted = replace(problem, **batches).step(reverse)
+        for name, estimator in ESTIMATORS.items():
+            found = replace(rounded, **batches).step(estimator)
+            off[name].append(distance(found.phi_grad, wanted.phi_grad))
+            for part in ("theta", "opt_state", "phi_grad"):
+                assert all(value.dtype == torch.float32 for value in getattr(found, part).values())
+            assert found.meta_loss.dtype == torch.float32
+    for name, distances in off.items():
+        assert 1e-5 < statistics.median(distances) < 0.1, name
 
 
 def test_finite_differences_in_bf16_are_refused() -> None:
