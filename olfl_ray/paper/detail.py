@@ -49,7 +49,7 @@ def detail(result: Result, card: Card, found: Comparisons, drawn: Path, *, chang
     yield ""
     for kind, caption in CAPTIONS.items():
         if (drawn / f"{result.study}-{kind}.svg").exists():
-            yield f"![{caption}](pictures/{result.study}-{kind}.svg)\n"
+            yield f"![{kind.capitalize()} at {result.settings} settings](pictures/{result.study}-{kind}.svg)\n"
             yield f"*{caption}*\n"
     yield from _settings(result)
     versions = ", ".join(f"{name} {result.versions[name]}" for name in ("olfl_ray", "torch") if name in result.versions)
@@ -131,4 +131,6 @@ def _settings(result: Result) -> Iterator[str]:
 
 
 def _listed(settings: dict[str, Any]) -> str:
-    return ", ".join(f"`{field}` {short(value)}" for field, value in settings.items()) or "the same"
+    """What is not off; the defaults of docs/complete.yaml are among them."""
+    told = {field: value for field, value in settings.items() if value not in (None, False, "none", {})}
+    return ", ".join(f"`{field}` {short(value)}" for field, value in told.items()) or "the same"
