@@ -36,7 +36,8 @@ def submit(
         print_plan(study.spec_on(checked, cluster))
         out.print(f"would be submitted to {cluster.server.address}", highlight=False, soft_wrap=True)
         return
-    submission = study.submit(checked, cluster=cluster, working_dir=working_dir, py_modules=py_module or ())
+    code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
+    submission = study.submit(checked, cluster=cluster, code=code)
     show(submission, cluster, study.Home.find(home), follow)
 
 

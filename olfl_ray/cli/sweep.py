@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,9 +67,10 @@ def sweep_resume(
 
     if from_scratch and not failed:
         raise StudyError("--from-scratch: goes with --failed; add it")
-    command = ["resume", *_flags({"--failed": failed, "--from-scratch": from_scratch})]
+    code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
+    at = _At(address=address, storage=storage, code=code, follow=follow, home=home)
     here = partial(study.resume, name, failed=failed, from_scratch=from_scratch)
-    _go_on(name, here, command, address, storage, working_dir, py_module, follow, home)
+    _go_on(name, at, here, partial(study.resume_on, name, failed=failed, from_scratch=from_scratch))
 
 
 @sweep_app.command("retry")
@@ -86,9 +88,10 @@ def sweep_retry(
     """Try failed trials again, and go on with their study."""
     from olfl_ray import study
 
-    command = ["retry", *trials, *_flags({"--from-scratch": from_scratch})]
+    code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
+    at = _At(address=address, storage=storage, code=code, follow=follow, home=home)
     here = partial(study.retry, name, trials, from_scratch=from_scratch)
-    _go_on(name, here, command, address, storage, working_dir, py_module, follow, home)
+    _go_on(name, at, here, partial(study.retry_on, name, trials, from_scratch=from_scratch))
 
 
 @sweep_app.command("extend")
@@ -105,8 +108,9 @@ def sweep_extend(
     """Search further with every arm; the search keeps what it knows."""
     from olfl_ray import study
 
-    command = ["extend", "--trials", str(trials)]
-    _go_on(name, partial(study.extend, name, trials), command, address, storage, working_dir, py_module, follow, home)
+    code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
+    at = _At(address=address, storage=storage, code=code, follow=follow, home=home)
+    _go_on(name, at, partial(study.extend, name, trials), partial(study.extend_on, name, trials))
 
 
 @sweep_app.command("stop")
@@ -124,41 +128,37 @@ def sweep_stop(name: str, address: Address = None, storage: Storage = None, home
     out.print(f"stopped; go on with: olfl sweep resume {name}", highlight=False, soft_wrap=True)
 
 
-def _flags(wanted: dict[str, bool]) -> list[str]:
-    return [flag for flag, given in wanted.items() if given]
+@dataclass(frozen=True, kw_only=True)
+class _At:
+    """Where a study goes on, as the options say: here, or on a cluster, with a user's own code.
+
+    Args:
+        address: The cluster's; None: here.
+        storage: Where the study is kept.
+        code: Goes with the cluster's job.
+        follow: Show the cluster's job live.
+        home: The home folder.
+    """
+
+    address: str | None
+    storage: str | None
+    code: Any
+    follow: bool
+    home: Path | None
 
 
-def _go_on(
-    name: str,
-    here: Callable[..., Any],
-    command: list[str],
-    address: str | None,
-    storage: str | None,
-    working_dir: Path | None,
-    py_module: list[Path] | None,
-    follow: bool,
-    home: Path | None,
-) -> None:
-    """Go on with a study: on a cluster by a command of its driver's, or here by a call, with its live view."""
+def _go_on(name: str, at: _At, here: Callable[..., Any], there: Callable[..., Any]) -> None:
+    """Go on with a study: here, with its live view, or there, on a cluster."""
     from olfl_ray import study
 
-    place = study.Home.find(home)
-    if address is not None:
-        cluster, modules = study.RayCluster.connect(address), py_module or ()
-        submission = study.go_on_at(
-            name,
-            command,
-            cluster=cluster,
-            home=place,
-            storage=storage,
-            working_dir=working_dir,
-            py_modules=modules,
-        )
-        show(submission, cluster, place, follow)
+    place = study.Home.find(at.home)
+    if at.address is not None:
+        cluster = study.RayCluster.connect(at.address)
+        show(there(cluster=cluster, home=place, storage=at.storage, code=at.code), cluster, place, at.follow)
         return
-    if working_dir is not None or py_module or follow:
+    if at.code != study.Code() or at.follow:
         raise StudyError("--working-dir, --py-module, --follow: go with --address; add it, or leave them out")
-    located(name, place, storage=storage)
+    located(name, place, storage=at.storage)
     with study_view(study.spec_of(name, home=place)) as view:
         result = here(home=place, watch=view.watch)
     print_result(result, place)

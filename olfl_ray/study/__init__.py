@@ -9,11 +9,22 @@ from olfl_ray.study.look import STARTED, report, sample, spec_of, status, stop
 from olfl_ray.study.loss import load_loss
 from olfl_ray.study.run import StudyResult, extend, resume, retry, run
 from olfl_ray.study.single import run_trial, trial_of
-from olfl_ray.study.submit import Submission, accepted, go_on_at, last_words, spec_on, submit
+from olfl_ray.study.submit import (
+    Code,
+    Submission,
+    accepted,
+    extend_on,
+    last_words,
+    resume_on,
+    retry_on,
+    spec_on,
+    submit,
+)
 from olfl_ray.study.ui import serve_ui
 
 __all__ = [
     "STARTED",
+    "Code",
     "Home",
     "RayCluster",
     "Standing",
@@ -24,8 +35,8 @@ __all__ = [
     "check_study",
     "describe_data",
     "extend",
+    "extend_on",
     "follow",
-    "go_on_at",
     "is_driven",
     "last_words",
     "list_on",
@@ -36,7 +47,9 @@ __all__ = [
     "prepare_data",
     "report",
     "resume",
+    "resume_on",
     "retry",
+    "retry_on",
     "run",
     "run_trial",
     "sample",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olfl_ray.errors import SetupError, SpecError, StudyError
+from olfl_ray.ledger import StudyState
 from olfl_ray.spec import StorageSpec, StudySpec, parse_spec
 from olfl_ray.storage import open_storage
 from olfl_ray.study.check import check_failed, check_more, check_same, first_difference
@@ -20,7 +21,7 @@ from olfl_ray.study.look import STARTED, load, spec_in
 if TYPE_CHECKING:
     from olfl_ray.sweep.jobs import Attempt
 
-__all__ = ["Submission", "accepted", "go_on_at", "spec_on", "submit"]
+__all__ = ["Code", "Submission", "accepted", "extend_on", "resume_on", "retry_on", "spec_on", "submit"]
 
 LONGEST_SPEC = 100_000
 """Characters; a variable of the environment holds 131,072 bytes."""
@@ -30,6 +31,22 @@ SIGNALLED = 128
 # The job's own folder goes with the job; what a home folder holds must not.
 _AT_HOME = 'export OLFL_HOME="${OLFL_HOME:-$HOME/.olfl}"; '
 _RUN = _AT_HOME + 'printf %s "$OLFL_SPEC" | olfl sweep run -'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """A user's own code, which goes with a job.
+
+    Args:
+        working_dir: Folder that driver and trials start in.
+        py_modules: Packages that they can import.
+    """
+
+    working_dir: Path | None = None
+    py_modules: tuple[Path, ...] = ()
+
+
+NO_CODE = Code()
 
 
 @dataclass(frozen=True)
@@ -67,16 +84,13 @@ def spec_on(spec: StudySpec, cluster: RayCluster) -> StudySpec:
     return spec.model_copy(update={"storage": storage, "tracking": tracking})
 
 
-def submit(
-    spec: StudySpec, *, cluster: RayCluster, working_dir: Path | None = None, py_modules: Sequence[Path] = ()
-) -> Submission:
+def submit(spec: StudySpec, *, cluster: RayCluster, code: Code = NO_CODE) -> Submission:
     """Run a study on a cluster, or go on with it there; an attempt that is running is left to run.
 
     Args:
         spec: The study; only its form is checked here, the rest by the driver.
         cluster: Where.
-        working_dir: Folder that driver and trials start in, for builders of the user's own.
-        py_modules: Packages that they can import.
+        code: What holds builders of the user's own.
 
     Raises:
         UserError: The cluster refuses it, or another study of that name is running.
@@ -101,43 +115,114 @@ def submit(
             before.model_dump(mode="json", by_alias=True), spec.model_dump(mode="json", by_alias=True)
         )
 
-    return _submit(cluster, spec.name, _RUN, attach, spec.digest, spec.storage, text, working_dir, py_modules)
+    driver = _Driver(study=spec.name, entrypoint=_RUN, digest=spec.digest, storage=spec.storage, spec=text)
+    return _submit(driver, attach, cluster, code)
 
 
-def go_on_at(
+def resume_on(
     name: str,
-    command: Sequence[str],
     *,
     cluster: RayCluster,
     home: Home,
+    failed: bool = False,
+    from_scratch: bool = False,
     storage: str | None = None,
-    working_dir: Path | None = None,
-    py_modules: Sequence[Path] = (),
+    code: Code = NO_CODE,
 ) -> Submission:
-    """Go on with a study on a cluster by its name, with the spec that its ledger holds.
+    """Go on with a study on a cluster by its name, with the spec that its ledger holds; a running attempt does already.
 
     Args:
         name: The study.
-        command: What the driver is to do, in the words of `olfl sweep`, without the name: `("resume",)`, which a running
-            attempt does already; `("resume", "--failed")`, `("retry", "ARM/ORDINAL")`, `("extend", "--trials", "8")`.
         cluster: Where.
         home: The home folder, which may know nothing of it.
+        failed: Run the failed trials again, each from its last commit, and no others.
+        from_scratch: Try them from the beginning.
         storage: As for `locate`.
-        working_dir: As for `submit`.
-        py_modules: As for `submit`.
+        code: As for `submit`.
 
     Raises:
-        UserError: There is no such study or trial, it is running and would have to do something else, or the cluster refuses it.
+        UserError: There is no such study, it is running and would have to do something else, or the cluster refuses it.
     """
-    verb, *rest = command
-    if verb == "extend":
-        check_more(int(rest[-1]))
+    words = ["resume", name, *(["--failed"] if failed else []), *(["--from-scratch"] if from_scratch else [])]
+    return _go_on(words, lambda state: None, cluster=cluster, home=home, storage=storage, code=code)
+
+
+def retry_on(
+    name: str,
+    trials: Sequence[str],
+    *,
+    cluster: RayCluster,
+    home: Home,
+    from_scratch: bool = False,
+    storage: str | None = None,
+    code: Code = NO_CODE,
+) -> Submission:
+    """Try failed trials of a study again on a cluster, and go on with it.
+
+    Args:
+        name: The study.
+        trials: `ARM/ORDINAL` of each.
+        cluster: Where.
+        home: As for `resume_on`.
+        from_scratch: From the beginning, not from their last commits.
+        storage: As for `locate`.
+        code: As for `submit`.
+
+    Raises:
+        UserError: One of them is not there or did not fail; or as for `resume_on`.
+    """
+    words = ["retry", name, *trials, *(["--from-scratch"] if from_scratch else [])]
+    return _go_on(
+        words, lambda state: check_failed(trials, state), cluster=cluster, home=home, storage=storage, code=code
+    )
+
+
+def extend_on(
+    name: str, trials: int, *, cluster: RayCluster, home: Home, storage: str | None = None, code: Code = NO_CODE
+) -> Submission:
+    """Search further with every arm of a study on a cluster; the search keeps what it knows.
+
+    Args:
+        name: The study.
+        trials: More search trials for each arm.
+        cluster: Where.
+        home: As for `resume_on`.
+        storage: As for `locate`.
+        code: As for `submit`.
+
+    Raises:
+        UserError: As for `resume_on`.
+    """
+    check_more(trials)
+    words = ["extend", name, "--trials", str(trials)]
+    return _go_on(words, lambda state: None, cluster=cluster, home=home, storage=storage, code=code)
+
+
+def _go_on(
+    words: list[str],
+    check: Callable[[StudyState], None],
+    *,
+    cluster: RayCluster,
+    home: Home,
+    storage: str | None,
+    code: Code,
+) -> Submission:
+    """Have a driver do something with a study that was begun.
+
+    Args:
+        words: What, as `olfl sweep` takes it: a verb, the study's name, and the rest.
+        check: Refuses it, where the study is seen from here.
+        cluster: Where.
+        home: The home folder.
+        storage: As for `locate`.
+        code: As for `submit`.
+    """
+    verb, name, *rest = words
     try:
         root = locate(name, home=home, cluster=cluster, storage=storage).url.rpartition("/")[0]
-        ledger = load(name, home)[1]
-        if verb == "retry":
-            check_failed([word for word in rest if not word.startswith("--")], ledger.state)
-        digest, shared = ledger.state.digest, spec_in(ledger.state.spec, f"study {name}").storage.shared
+        state = load(name, home)[1].state
+        check(state)
+        digest, shared = state.digest, spec_in(state.spec, f"study {name}").storage.shared
     except (Unseen, SetupError):
         last = cluster.server.newest(name)
         if last is None:
@@ -147,15 +232,15 @@ def go_on_at(
     def attach(running: Attempt) -> str:
         if (verb, rest) != ("resume", []):
             raise StudyError(
-                f"study {name!r}: is running on the cluster (job {running.id}), so `{shlex.join(command)}` must wait; stop it "
-                f"first: olfl sweep stop {name} --address {cluster.name}"
+                f"study {name!r}: is running on the cluster (job {running.id}), so `{shlex.join([verb, *rest])}` must wait; "
+                f"stop it first: olfl sweep stop {name} --address {cluster.name}"
             )
         return ""
 
     there = ["--storage", root] if root else []
-    entrypoint = _AT_HOME + shlex.join(["olfl", "sweep", verb, name, *rest, *there])
+    entrypoint = _AT_HOME + shlex.join(["olfl", "sweep", *words, *there])
     place = StorageSpec(url=root or None, shared=shared)
-    return _submit(cluster, name, entrypoint, attach, digest, place, "", working_dir, py_modules)
+    return _submit(_Driver(study=name, entrypoint=entrypoint, digest=digest, storage=place), attach, cluster, code)
 
 
 def accepted(attempt: Attempt, *, cluster: RayCluster, patience: float = 90.0) -> Attempt:
@@ -196,35 +281,44 @@ def last_words(attempt: Attempt, cluster: RayCluster) -> str:
     return f"job {attempt.id} failed: {(told or lines or ['nobody knows why'])[-1][:300]}"
 
 
-def _submit(
-    cluster: RayCluster,
-    name: str,
-    entrypoint: str,
-    attach: Callable[[Attempt], str],
-    digest: str,
-    storage: StorageSpec,
-    text: str,
-    working_dir: Path | None,
-    py_modules: Sequence[Path],
-) -> Submission:
+@dataclass(frozen=True, kw_only=True)
+class _Driver:
+    """A driver to be started.
+
+    Args:
+        study: The study.
+        entrypoint: The driver's command.
+        digest: The study's.
+        storage: Where it is kept.
+        spec: The spec as JSON, which the command finds in its environment; or empty.
+    """
+
+    study: str
+    entrypoint: str
+    digest: str
+    storage: StorageSpec
+    spec: str = ""
+
+
+def _submit(driver: _Driver, attach: Callable[[Attempt], str], cluster: RayCluster, code: Code) -> Submission:
     """Start the attempt after the newest, unless one is running; of two that do so at once one starts, the other attaches."""
-    for folder in (*([working_dir] if working_dir is not None else []), *py_modules):
+    for folder in (*([code.working_dir] if code.working_dir is not None else []), *code.py_modules):
         if not folder.is_dir():
             raise SetupError(f"{folder}: is no folder; --working-dir and --py-module name folders of code")
     while True:
-        newest = cluster.server.newest(name)
+        newest = cluster.server.newest(driver.study)
         if newest is not None and newest.live:
             return Submission(newest, True, attach(newest))
         started = cluster.server.start(
-            name,
+            driver.study,
             1 if newest is None else newest.number + 1,
-            entrypoint,
-            digest=digest,
-            storage=storage.url or "",
-            shared=storage.shared,
-            spec=text,
-            working_dir=working_dir,
-            py_modules=py_modules,
+            driver.entrypoint,
+            digest=driver.digest,
+            storage=driver.storage.url or "",
+            shared=driver.storage.shared,
+            spec=driver.spec,
+            working_dir=code.working_dir,
+            py_modules=code.py_modules,
         )
         if started is not None:
             return Submission(started, False)

@@ -90,7 +90,7 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     ray = study.RayCluster.connect(cluster.address)
 
     def submit(_: int) -> study.Submission:
-        return study.submit(changed(spec), cluster=ray, py_modules=[laptop / "mine"])
+        return study.submit(changed(spec), cluster=ray, code=study.Code(py_modules=(laptop / "mine",)))
 
     with ThreadPoolExecutor() as pool:
         both = list(pool.map(submit, range(2)))

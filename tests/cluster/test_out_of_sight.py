@@ -14,7 +14,7 @@ from support.conducting import SPEC, study
 from olfl_ray.bench.local_cluster import LocalCluster
 from olfl_ray.ledger import DriverStarted, Ledger, StopRequest
 from olfl_ray.storage import Lease, Storage, open_storage
-from olfl_ray.study import Home, RayCluster, go_on_at, stop_on
+from olfl_ray.study import Home, RayCluster, resume_on, stop_on
 from olfl_ray.sweep.jobs import Attempt
 
 Submit = Callable[..., Attempt]
@@ -90,7 +90,7 @@ def test_a_study_out_of_sight_is_stopped_and_goes_on(
     submit(name, digest="abc", storage=there, shared=False)
     stop_on(name, cluster=ray, home=home, patience=30)
     assert ray.newest(name).state == "stopped"
-    second = go_on_at(name, ["resume"], cluster=ray, home=home)
+    second = resume_on(name, cluster=ray, home=home)
     ray.server.stop(second.attempt)
     assert not second.attached
     assert (second.attempt.number, second.attempt.digest, second.attempt.storage) == (2, "abc", there)
