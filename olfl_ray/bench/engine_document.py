@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from olfl_ray.records.machine import processor, version_of
+from olfl_ray.machine import processor, version_of
 
 __all__ = ["write_document"]
 

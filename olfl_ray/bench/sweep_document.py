@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olfl_ray.bench.sweep_growth import Growth
-from olfl_ray.records.machine import processor, version_of
+from olfl_ray.machine import processor, version_of
 
 if TYPE_CHECKING:
     from olfl_ray.bench.sweep import Row

@@ -7,7 +7,7 @@ import os
 
 import torch
 
-from olfl_ray.records.machine import processor
+from olfl_ray.machine import processor
 from olfl_ray.spec import Strict, StudySpec
 from olfl_ray.storage import Storage
 
