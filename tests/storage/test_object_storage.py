@@ -178,7 +178,7 @@ def test_refused_credentials_are_named(call, place: Storage, s3_endpoint: str) -
     assert "not-for-any-log" not in str(caught.value)
 
 
-def test_store_that_does_not_answer_is_one_message_within_fifteen_seconds(spawn, s3_place: str, closed: str) -> None:
+def test_store_that_does_not_answer_is_one_message_within_half_a_minute(spawn, s3_place: str, closed: str) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -201,7 +201,7 @@ def test_store_that_does_not_answer_is_one_message_within_fifteen_seconds(spawn,
     for line, (_, text) in zip(lines, children, strict=True):
         seconds, _, message = line.partition(" ")
         assert text in message
-        assert int(seconds) <= 15, line
+        assert int(seconds) <= 30, line
 
 
 @pytest.mark.parametrize(
