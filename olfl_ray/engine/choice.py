@@ -27,13 +27,16 @@ __all__ = ["EstimatorName", "Memory", "choose_estimator", "pick_memory"]
 EstimatorName = Literal["auto", "exact", "reverse", "finite_difference"]
 Memory = Literal["auto", "low", "fast"]
 
-Way = Literal["low", "fast", "reverse"]
+Way = Literal["low", "fast", "reverse", "finite_difference"]
 WAYS: Mapping[Way, Estimator] = {
     "low": partial(exact, memory="low"),
     "fast": partial(exact, memory="fast"),
     "reverse": reverse,
+    "finite_difference": finite_difference,
 }
-"""From the leanest to the one that asks least of a module's operators."""
+EXACT: tuple[Way, ...] = ("low", "fast", "reverse")
+"""Those without error, from the leanest to the one that asks least of a module's operators."""
+ANY_KERNELS = PlainKernels(attention=False, recurrent=False)
 
 FAST_SHARE = 0.125
 """Part of the device's memory that one replicate's activations may take in fast mode; several trials share a device."""
@@ -73,15 +76,16 @@ def choose_estimator(
                 "meta.estimator",
                 "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32",
             )
-        return finite_difference
+        _first([name], ANY_KERNELS, inner_steps, problem, problem.few(batch))
+        return finite_difference  # it takes first derivatives alone, which fast kernels have
     rows = problem.few(batch)
     kernels = plain_kernels(problem, rows[0])
     if name == "reverse":
+        _first([name], kernels, inner_steps, problem, rows)
         return kernels.around(reverse)
     with kernels.inside():
         wanted = pick_memory(problem, rows[0], len(batch[0])) if memory == "auto" else memory
-    ways = list(WAYS)
-    found, error = _first(ways[ways.index(wanted) :], kernels, inner_steps, problem, rows)
+    found, error = _first(EXACT[EXACT.index(wanted) :], kernels, inner_steps, problem, rows)
     if error is not None:
         reason = _said(error)
         if name == "exact" and (found == "reverse" or memory == "low"):

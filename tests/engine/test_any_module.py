@@ -193,9 +193,10 @@ def test_a_module_that_recomputes_activations_is_trained_as_its_twin(steps: int,
             assert same(getattr(moved[1], part), getattr(moved[0], part)), (step, part)
 
 
-def test_a_module_whose_recomputation_autograd_refuses_is_refused_with_torchs_reason() -> None:
+@pytest.mark.parametrize("estimator", ["auto", "exact", "reverse", "finite_difference"])
+def test_a_module_whose_recomputation_autograd_refuses_is_refused_with_torchs_reason(estimator: str) -> None:
     with pytest.raises(SpecError, match=r"^meta\.estimator: no meta-gradient comes through .*use_reentrant=False"):
-        found(Recomputing(anew=True, reentrant=True), torch.randn(ROWS, FEATURES), torch.float32)
+        found(Recomputing(anew=True, reentrant=True), torch.randn(ROWS, FEATURES), torch.float32, estimator=estimator)
 
 
 @pytest.mark.parametrize("name", MODULES)
