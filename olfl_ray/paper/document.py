@@ -55,8 +55,8 @@ METHOD = """## How it is measured
 - **Offline (ML3)** is ML3's algorithm with AdaLFL's loss network: the initial loss of online, frozen.
 - **Further judges.** *Task loss, train + meta rows*: trained on the meta rows, too, which learned losses see (where a row's
   `meta.batch` is train, they do not, and it has more rows than they). *Task loss, same compute*: more steps, so many that a
-  run takes about as long as online's; the seconds of both are in each row's table. *Online learning rate*: a scalar in the
-  learned loss's place, from the recipe's learning rate on.
+  run takes about as long as online's and its initialisation. *Online learning rate*: a scalar in the learned loss's place,
+  from the recipe's learning rate on.
 - **Statistics.** Mean ± standard deviation; a method minus another, paired by seed, with Student's 95 % interval and t-test;
   the exact test by sign flips, which supposes no distribution, stands beside it. A seed is lost where its run diverged or
   failed, or ended no better than a constant prediction. Where a method lost seeds, p is the sign test's, in which such a
@@ -76,8 +76,9 @@ METHOD = """## How it is measured
   scales gradients itself, it says nothing, and is left out.
 - **Implicit smoothing**: label smoothing whose loss is least at the same probability of the true class, median over seeds
   and range; 0: least at 1, as cross-entropy.
-- **Seconds** are a whole trial's, initialisation and evaluations included; milliseconds a base step's, evaluations included.
-  Both are medians, and what else the machine did is in them.
+- **Seconds** are a whole trial's, evaluations included; milliseconds a base step's, evaluations included. Initialisation is
+  in them where a trial did it: online takes the one that offline has done with the same seed and settings, if there is one,
+  so offline's seconds may have it and online's not. All are medians, and what else the machine did is in them.
 - **Another machine**: a row runs anywhere with the same command. Data sets come from the folder that OLFL_DATA names, or are
   downloaded; a killed run goes on where its home folder (or its `storage`) is; the small files in `docs/paper` are all that
   this document needs of it.
