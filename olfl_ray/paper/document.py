@@ -107,7 +107,7 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
     drawn, kept = docs / "pictures", docs / "paper"
     for place in (drawn, kept):
         place.mkdir(parents=True, exist_ok=True)
-    here = home.names()
+    here, collected = home.names(), set()
     names = {
         study_name(row, settings, scale): (row, settings, scale)
         for row in cards
@@ -117,8 +117,9 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
     for name, (row, settings, scale) in names.items():
         if name in here:
             result = collect(row, cards[row], settings, scale, name, home)
-            if any(method.errors for method in result.methods):
+            if any(method.errors for method in result.methods):  # else an older one stays, with its pictures
                 write_result(result, kept)
+                collected.add(name)
     found = {result.study: result for result in read_results(kept)}
     whole = {(result.row, result.settings) for result in found.values() if result.scale == "full"}
     results = [  # a short run stands in until its row is run at full scale
@@ -127,7 +128,7 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
         if name in found and (found[name].scale == "full" or (found[name].row, found[name].settings) not in whole)
     ]
     for result in results:
-        if result.study in here:
+        if result.study in collected:
             for kind, svg in _pictures(result.study, home):
                 (drawn / f"{result.study}-{kind}.svg").write_text(svg, encoding="utf-8")
     recipes = {

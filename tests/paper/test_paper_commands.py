@@ -44,10 +44,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "rows").mkdir()
     (folder / "rows" / "rows.yaml").write_text(INDEX)
     (folder / "rows" / "small.yaml").write_text(ROW)
-    options = ("--settings", "fixed", "--scale", "short", "--seeds", 2, "--home", "home", "--folder", "rows")
-    done = olfl("paper", "run", "small", *options, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(folder, "home")
     return folder
+
+
+def run(place: Path, home: str, *more: str) -> None:
+    options = ("--settings", "fixed", "--scale", "short", "--seeds", 2, "--home", home, "--folder", "rows", *more)
+    done = olfl("paper", "run", "small", *options, cwd=place)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def table(place: Path, home: str) -> str:
@@ -98,6 +102,15 @@ def test_results_of_another_machine_are_kept(place: Path) -> None:
     """The document is the same where the studies themselves are not."""
     text = table(place, "home")
     assert table(place, "elsewhere") == text
+
+
+def test_a_row_that_has_only_begun_here_leaves_what_was_kept(place: Path) -> None:
+    text = table(place, "home")
+    drawn = {path: path.read_text() for path in (place / "docs").rglob("*.svg")}
+    run(place, "begun", "--set", "budget.study_seconds=0.001")
+    assert study.status("paper-small-fixed-short", home=study.Home(place / "begun")).trials == {}
+    assert table(place, "begun") == text
+    assert {path: path.read_text() for path in drawn} == drawn
 
 
 def test_a_torn_result_and_a_folder_that_cannot_be_written_are_told(place: Path) -> None:
