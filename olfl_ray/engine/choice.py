@@ -37,6 +37,7 @@ WAYS: Mapping[Way, Estimator] = {
 EXACT: tuple[Way, ...] = ("low", "fast", "reverse")
 """Those without error, from the leanest to the one that asks least of a module's operators."""
 ANY_KERNELS = PlainKernels(attention=False, recurrent=False)
+"""Those that a module takes by itself."""
 
 FAST_SHARE = 0.125
 """Part of the device's memory that one replicate's activations may take in fast mode; several trials share a device."""
@@ -70,19 +71,16 @@ def choose_estimator(
     if problem.learned is None:
         # One step on the task loss needs no second derivative of the module.
         return plain_kernels(problem, problem.few(batch)[0]).around(reverse) if inner_steps > 1 else reverse
-    if name == "finite_difference":
-        if problem.precision == "bf16":
-            raise SpecError(
-                "meta.estimator",
-                "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32",
-            )
-        _first([name], ANY_KERNELS, inner_steps, problem, problem.few(batch))
-        return finite_difference  # it takes first derivatives alone, which fast kernels have
+    if name == "finite_difference" and problem.precision == "bf16":
+        raise SpecError(
+            "meta.estimator", "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32"
+        )
     rows = problem.few(batch)
-    kernels = plain_kernels(problem, rows[0])
-    if name == "reverse":
-        _first([name], kernels, inner_steps, problem, rows)
-        return kernels.around(reverse)
+    # Finite differences take first derivatives alone, which fast kernels have.
+    kernels = ANY_KERNELS if name == "finite_difference" else plain_kernels(problem, rows[0])
+    if name == "reverse" or name == "finite_difference":
+        found, _ = _first([name], kernels, inner_steps, problem, rows)
+        return kernels.around(WAYS[found])
     with kernels.inside():
         wanted = pick_memory(problem, rows[0], len(batch[0])) if memory == "auto" else memory
     found, error = _first(EXACT[EXACT.index(wanted) :], kernels, inner_steps, problem, rows)

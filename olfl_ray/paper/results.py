@@ -54,7 +54,7 @@ class Method(Strict):
     reached: dict[str, int | None]
     """By fresh seed: base steps until the baseline's last selection error; null: never, or no baseline there."""
     seconds: float | None
-    """Seconds from a trial's begin to its end, evaluations included, and initialisation where no other had done it; median."""
+    """Seconds of a trial, with evaluations, and with initialisation where no other had done it; median over fresh seeds."""
     step_ms: float | None
     """Milliseconds of a base step, evaluations included; median over the records of fresh seeds."""
     smoothing: list[float]
