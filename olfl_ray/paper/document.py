@@ -86,7 +86,9 @@ METHOD = """## How it is measured
 
 
 def write_table(docs: Path, *, folder: Path, home: study.Home) -> Path:
-    """Write `paper.md`, its pictures, and one file of results a study; results of studies that are not here are kept.
+    """Write `paper.md`, its pictures, and one file of results a study.
+
+    The results kept of a study stay where it is not here, and, if they are whole, until it is whole here.
 
     Args:
         docs: Folder of the document.
@@ -107,7 +109,7 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
     drawn, kept = docs / "pictures", docs / "paper"
     for place in (drawn, kept):
         place.mkdir(parents=True, exist_ok=True)
-    here, collected = home.names(), set()
+    here, older, collected = home.names(), _by_study(kept), set()
     names = {
         study_name(row, settings, scale): (row, settings, scale)
         for row in cards
@@ -117,10 +119,11 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
     for name, (row, settings, scale) in names.items():
         if name in here:
             result = collect(row, cards[row], settings, scale, name, home)
-            if any(method.errors for method in result.methods):  # else an older one stays, with its pictures
+            begun = any(method.errors for method in result.methods)
+            if begun and (result.whole or name not in older or not older[name].whole):
                 write_result(result, kept)
-                collected.add(name)
-    found = {result.study: result for result in read_results(kept)}
+                collected.add(name)  # and drawn below; else what was kept stays, with its pictures
+    found = _by_study(kept)
     whole = {(result.row, result.settings) for result in found.values() if result.scale == "full"}
     results = [  # a short run stands in until its row is run at full scale
         found[name]
@@ -137,6 +140,10 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
     page = docs / "paper.md"
     page.write_text("\n".join(_page(cards, results, recipes, drawn)), encoding="utf-8")
     return page
+
+
+def _by_study(kept: Path) -> dict[str, Result]:
+    return {result.study: result for result in read_results(kept)}
 
 
 def _pictures(name: str, home: study.Home) -> Iterator[tuple[str, str]]:

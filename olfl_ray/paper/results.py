@@ -21,7 +21,7 @@ from olfl_ray.paper.phenomena import Curves
 from olfl_ray.paper.rows import BASELINE, Card, Scale, Settings
 from olfl_ray.records import names
 from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, trial_config
-from olfl_ray.storage import Storage
+from olfl_ray.storage import LocalStorage, Storage
 from olfl_ray.study.home import data_root
 from olfl_ray.trial import find_loss
 
@@ -99,6 +99,11 @@ class Result(Strict):
     def complete(self, method: Method) -> bool:
         """Whether all its fresh seeds have ended."""
         return len(method.errors) + len(method.lost) >= self.seeds
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of it has still to be run."""
+        return all(method.unrunnable or self.complete(method) for method in self.methods)
 
 
 def collect(row: str, card: Card, settings: Settings, scale: Scale, name: str, home: study.Home) -> Result:
@@ -239,11 +244,9 @@ def _ends(rates: Sequence[dict[int, float]]) -> tuple[float, float] | None:
     return first, last
 
 
-def write_result(result: Result, folder: Path) -> Path:
-    """Keep a result as `STUDY.json`."""
-    path = folder / f"{result.study}.json"
-    path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return path
+def write_result(result: Result, folder: Path) -> None:
+    """Keep a result as `STUDY.json`; a kill leaves the older one or the new one, never a torn one."""
+    LocalStorage(folder).write(f"{result.study}.json", (result.model_dump_json(indent=1) + "\n").encode())
 
 
 def read_results(folder: Path) -> list[Result]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from support.commands import olfl
 
 from olfl_ray import study
-from olfl_ray.paper import read_results, run_row, study_of
+from olfl_ray.paper import Result, read_results, run_row, study_of
 
 INDEX = """
 rows:
@@ -111,6 +112,18 @@ def test_a_row_that_has_only_begun_here_leaves_what_was_kept(place: Path) -> Non
     assert study.status("paper-small-fixed-short", home=study.Home(place / "begun")).trials == {}
     assert table(place, "begun") == text
     assert {path: path.read_text() for path in drawn} == drawn
+
+
+def test_a_whole_result_stays_until_the_study_here_is_whole(place: Path) -> None:
+    text = table(place, "home")
+    shutil.copytree(place / "home", place / "further")
+    run(place, "further", "--seeds", "3", "--set", "budget.study_seconds=0.001")
+    assert table(place, "further") == text
+    kept = place / "docs" / "paper" / "paper-small-fixed-short.json"
+    older = Result.model_validate_json(kept.read_bytes())
+    kept.write_text(older.model_copy(update={"seeds": 4}).model_dump_json())
+    assert "incomplete: 2 of 3 seeds of online" in table(place, "further"), "neither is whole: what is here counts"
+    assert table(place, "home") == text
 
 
 def test_a_torn_result_and_a_folder_that_cannot_be_written_are_told(place: Path) -> None:
