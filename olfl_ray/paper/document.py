@@ -193,7 +193,7 @@ def _answer(cards: Mapping[str, Card], results: Sequence[Result], found: Found) 
         own = [one for one in own if not verdict(one, found[one.study]).startswith(("incomplete", "no verdict"))]
         if not own:
             continue
-        yield f"At {settings} settings, of {len(own)} rows:\n"
+        yield f"At {settings} settings, of {len(own)} row{'s' if len(own) > 1 else ''}:\n"
         for arm, other in (*CLAIM, *((ONLINE, judge) for judge in JUDGES)):
             told: dict[str, list[str]] = {"better": [], "no difference": [], "worse": []}
             for result in own:
