@@ -10,7 +10,7 @@ from olfl_ray.analysis import mean, paired
 from olfl_ray.paper.results import Method, Result
 from olfl_ray.paper.rows import BASELINE, METHODS, ONLINE, Card
 from olfl_ray.paper.text import count, error, interval, line, rate, reached, seconds, short, smoothing, step_time
-from olfl_ray.paper.verdicts import Comparisons, verdict
+from olfl_ray.paper.verdicts import Comparison, Comparisons, of_the_claim, verdict
 
 __all__ = ["detail"]
 
@@ -39,7 +39,7 @@ def detail(result: Result, card: Card, found: Comparisons, drawn: Path, *, chang
     yield (
         f"**{result.settings.capitalize()} settings, {result.scale} scale"
         + (f", {trials} search trials a method" if tuned else "")
-        + f".** Claim: {verdict(result, found)}."
+        + (f".** Claim: {verdict(result, found)}." if of_the_claim(result) else ".** Not a row of the claim.")
         + (" The recipe has changed since this run." if changed else "")
     )
     yield f"Errors in order: {_order(result) or 'no method has all seeds'}.\n"
@@ -66,16 +66,29 @@ def _order(result: Result) -> str:
 
 
 def _comparisons(result: Result, card: Card, found: Comparisons) -> Iterator[str]:
-    yield f"| method | {card.error} | n | it − task loss | online − it | % | p | p, sign flips | p, Holm | detectable |"
+    """Online against each method; where the claim is not asked, each further method against the task loss and offline."""
+    own = of_the_claim(result)
+    columns = ("it − task loss", "online − it") if own else ("against", "it − that")
+    yield line("method", card.error, "n", *columns, "%", "p", "p, sign flips", "p, Holm", "detectable")
     yield "|---|---|---|---|---|---|---|---|---|---|"
     baseline = result.method(BASELINE)
     for method in result.methods:
-        cells = [METHODS.get(method.arm, method.arm), error(method), count(method), _gain(result, method, baseline)]
-        one = found.get((ONLINE, method.arm))
-        if one is not None:
-            cells += [interval(one.difference), f"{one.percent:+.1f}"]
-            cells += [f"{p:.2g}" for p in (one.p, one.flips, one.holm)] + [f"{one.detectable:.2g}"]
-        yield line(*cells, *[""] * (10 - len(cells)))
+        cells = [METHODS.get(method.arm, method.arm), error(method), count(method)]
+        if own:
+            yield line(*cells, _gain(result, method, baseline), *_tested(found.get((ONLINE, method.arm))))
+            continue
+        against = [other for arm, other in found if arm == method.arm]
+        for other in against:
+            yield line(*cells, METHODS[other], *_tested(found[method.arm, other]))
+        if not against:
+            yield line(*cells, "", *_tested(None))
+
+
+def _tested(one: Comparison | None) -> list[str]:
+    if one is None:
+        return [""] * 6
+    p = [f"{p:.2g}" for p in (one.p, one.flips, one.holm)]
+    return [interval(one.difference), f"{one.percent:+.1f}", *p, f"{one.detectable:.2g}"]
 
 
 def _gain(result: Result, method: Method, baseline: Method | None) -> str:

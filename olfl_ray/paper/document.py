@@ -169,6 +169,7 @@ def _page(
     yield from _summary(cards, results, found)
     yield from _forest(cards, results, found, drawn)
     yield from _online(cards, results)
+    yield from _transfer(cards, results, found)
     yield METHOD
     yield "## Rows\n"
     for row, card in cards.items():
@@ -211,7 +212,7 @@ def _summary(cards: Mapping[str, Card], results: Sequence[Result], found: Found)
     yield f"| row | settings | scale, steps | n | task loss | offline | online | {differences} | claim |"
     yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for row, card in cards.items():
-        for result in (one for one in results if one.row == row):
+        for result in (one for one in results if one.row == row and of_the_claim(one)):
             arms = [result.method(arm) for arm in (BASELINE, OFFLINE, ONLINE)]
             steps = next((method.steps for method in result.methods if method.arm == ONLINE), 0)
             counts = [count(method) for method in arms]
@@ -251,8 +252,9 @@ def _forest(cards: Mapping[str, Card], results: Sequence[Result], found: Found, 
         shown = [
             (_name(cards[result.row], result), pair, found[result.study][pair])
             for result in results
+            if result.settings == settings and of_the_claim(result)
             for pair in CLAIM
-            if result.settings == settings and pair in found[result.study]
+            if pair in found[result.study]
         ]
         if shown:
             name = f"paper-forest-{settings}.svg"
@@ -278,3 +280,26 @@ def _online(cards: Mapping[str, Card], results: Sequence[Result]) -> Iterator[st
             cells = rate(online), smoothing(online), reached(online), seconds(online, baseline)
             yield line(_name(cards[result.row], result), result.settings, *cells)
     yield ""
+
+
+def _transfer(cards: Mapping[str, Card], results: Sequence[Result], found: Found) -> Iterator[str]:
+    """Rows that are not of the claim: whether a loss that was learned elsewhere is worth its use."""
+    rows = [result for result in results if not of_the_claim(result)]
+    if not rows:
+        return
+    yield "## Loss transfer\n"
+    yield "| row | settings | scale, steps | method | n | error | it − task loss | it − offline (ML3) |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for result in rows:
+        own = found[result.study]
+        for method in result.methods:
+            yield line(
+                cards[result.row].title,
+                result.settings,
+                f"{result.scale}, {method.steps:,}",
+                METHODS.get(method.arm, method.arm),
+                count(method),
+                error(method),
+                *(_difference(own.get((method.arm, other))) for other in (BASELINE, OFFLINE)),
+            )
+    yield "\nDifferences as above; Holm's correction runs over these tests alone.\n"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["forest", "learned_losses", "training"]
 
-DRAWN = (BASELINE, OFFLINE, ONLINE, "online_lr")
+DRAWN = (BASELINE, OFFLINE, ONLINE, "from_mlp", "replay_mlp", "online_lr")
 """Arms whose training is drawn."""
 
 

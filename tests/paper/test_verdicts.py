@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from scipy import stats
 
-from olfl_ray.paper import Method, Result
+from olfl_ray.paper import Method, Result, write_result, write_table
 from olfl_ray.paper.verdicts import compare, verdict
+from olfl_ray.study import Home
+
+FOLDER = Path(__file__).parents[2] / "sweeps" / "paper"
 
 NOISE = (0.0, 0.001, -0.001, 0.002, -0.002, 0.0015, -0.0005, 0.0005, -0.0015, 0.001)
 
@@ -180,6 +186,23 @@ def test_a_row_of_transfer_compares_each_loss_with_the_task_loss_and_offline() -
     methods = method("baseline", 0.1), method("offline", 0.1), method("from_mlp", 0.09)
     found = compare([result("a", *methods, claim=False)])["paper-a-fixed"]
     assert list(found) == [("from_mlp", "baseline"), ("from_mlp", "offline")]
+
+
+def test_a_row_of_transfer_stands_in_a_table_of_its_own(tmp_path: Path) -> None:
+    methods = method("baseline", 0.1), method("offline", 0.08), method("from_mlp", 0.09, spread=0.5)
+    one = result("mnist_transfer", *methods, claim=False)
+    write_result(one, tmp_path / "paper")
+    text = write_table(tmp_path, folder=FOLDER, home=Home(tmp_path / "home")).read_text()
+    claim, transfer, detail = re.split("^## (?:Loss transfer|How it is measured)$", text, flags=re.MULTILINE)
+    title, name = "MNIST, LeNet-5 on a loss learned with the MLP (1,000)", "offline, on the MLP's last loss"
+    assert f"| {title} |" not in claim
+    (cells,) = re.findall(
+        rf"^{re.escape(f'| {title} | fixed | full, 10 | {name} | 10 |')}(.*)$", transfer, re.MULTILINE
+    )
+    assert re.match(r" 0\.09\d* ± \d\S* \| \*\*-10\.\d %\*\* \[.*?, p .*? \| \*\*\+12\.\d %\*\* \[", cells)
+    assert "Not a row of the claim." in detail
+    against = re.findall(rf"^\| {name} \| 0\.09[^|]+ \| 10 \| ([^|]+) \|", detail, re.MULTILINE)
+    assert against == ["task loss", "offline (ML3)"]
 
 
 def test_a_method_that_has_no_pair_is_not_compared() -> None:
