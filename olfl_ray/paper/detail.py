@@ -39,7 +39,7 @@ def detail(result: Result, card: Card, found: Comparisons, drawn: Path, *, chang
     yield (
         f"**{result.settings.capitalize()} settings, {result.scale} scale"
         + (f", {trials} search trials a method" if tuned else "")
-        + (f".** Claim: {verdict(result, found)}." if of_the_claim(result) else ".** Not a row of the claim.")
+        + f".** Claim: {verdict(result, found)}."
         + (" The recipe has changed since this run." if changed else "")
     )
     yield f"Errors in order: {_order(result) or 'no method has all seeds'}.\n"

@@ -95,7 +95,7 @@ def verdict(result: Result, comparisons: Comparisons) -> str:
     searched have no verdict. What was lost stands beside, and what the further judges say.
     """
     if not of_the_claim(result):
-        return "not of the claim"
+        return "not asked in this row"
     methods = [method for arm in (ONLINE, BASELINE, OFFLINE) if (method := result.method(arm)) is not None]
     for method in methods:
         if not method.unrunnable and not result.complete(method):

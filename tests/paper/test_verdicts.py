@@ -148,7 +148,7 @@ def test_an_arm_whose_first_trials_were_pruned_may_still_find_a_winner() -> None
 def test_a_row_of_another_question_counts_for_no_claim() -> None:
     transfer = row("a", 0.10, 0.09, 0.08).model_copy(update={"claim": False})
     other = row("b", 0.10, 0.20, 0.0985)
-    assert said(transfer) == "not of the claim"
+    assert said(transfer) == "not asked in this row"
     assert compare([transfer, other])[other.study] == compare([other])[other.study]
 
 
@@ -200,7 +200,7 @@ def test_a_row_of_transfer_stands_in_a_table_of_its_own(tmp_path: Path) -> None:
         rf"^{re.escape(f'| {title} | fixed | full, 10 | {name} | 10 |')}(.*)$", transfer, re.MULTILINE
     )
     assert re.match(r" 0\.09\d* ± \d\S* \| \*\*-10\.\d %\*\* \[.*?, p .*? \| \*\*\+12\.\d %\*\* \[", cells)
-    assert "Not a row of the claim." in detail
+    assert "Claim: not asked in this row." in detail
     against = re.findall(rf"^\| {name} \| 0\.09[^|]+ \| 10 \| ([^|]+) \|", detail, re.MULTILINE)
     assert against == ["task loss", "offline (ML3)"]
 
@@ -208,7 +208,7 @@ def test_a_row_of_transfer_stands_in_a_table_of_its_own(tmp_path: Path) -> None:
 def test_a_method_that_has_no_pair_is_not_compared() -> None:
     one = result("a", method("baseline", 0.1, seeds=1), method("online", 0.1))
     assert compare([one])[one.study] == {}
-    assert verdict(one, {}) == "not of the claim"
+    assert verdict(one, {}) == "not asked in this row"
 
 
 def test_a_result_is_read_back_as_it_was_kept() -> None:
