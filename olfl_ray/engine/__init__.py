@@ -1,6 +1,7 @@
 """Base step, meta-gradient estimators, Algorithms 1 and 2; needs torch alone."""
 
 from olfl_ray.engine.arithmetic import Precision, arithmetic
+from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.drawing import drawn
 from olfl_ray.engine.exact import exact
@@ -9,7 +10,7 @@ from olfl_ray.engine.graphed import Graphed, clone_state, copy_state
 from olfl_ray.engine.heap import keep_freed_memory
 from olfl_ray.engine.learner import OnlineLossLearner, meta_gradient
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
-from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.problem import Problem
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.reverse import reverse
 from olfl_ray.engine.steps import (

@@ -6,18 +6,19 @@ import logging
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from olfl_ray.engine.batches import Batch, examples
 from olfl_ray.engine.drawing import random_kept
 from olfl_ray.engine.exact import exact, modes_agree
 from olfl_ray.engine.finite_difference import finite_difference
 from olfl_ray.engine.host import host_memory
 from olfl_ray.engine.kernels import PlainKernels, plain_kernels
 from olfl_ray.engine.optimizers import Params
-from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.problem import Problem
 from olfl_ray.engine.reverse import reverse
 from olfl_ray.engine.steps import Estimator
 from olfl_ray.errors import SpecError, UserError
@@ -82,7 +83,8 @@ def choose_estimator(
         found, _ = _first([name], kernels, inner_steps, problem, rows)
         return kernels.around(WAYS[found])
     with kernels.inside():
-        wanted = pick_memory(problem, rows[0], len(batch[0])) if memory == "auto" else memory
+        times = (examples(batch) or 1) / (examples(rows) or 1)
+        wanted = pick_memory(problem, rows[0], times) if memory == "auto" else memory
     found, error = _first(EXACT[EXACT.index(wanted) :], kernels, inner_steps, problem, rows)
     if error is not None:
         reason = _said(error)
@@ -104,7 +106,7 @@ def _first(
     error: Exception | None = None
     for way in ways:
         try:
-            with random_kept(batch[0].device), kernels.inside():
+            with random_kept(problem.device), kernels.inside():
                 _try(way, inner_steps, problem, batch)
         except UserError:
             raise
@@ -119,7 +121,7 @@ def _first(
     ) from last
 
 
-def pick_memory(problem: Problem, rows: Tensor, count: int) -> Literal["low", "fast"]:
+def pick_memory(problem: Problem, rows: Any, times: float) -> Literal["low", "fast"]:
     """fast where a kept backward pass takes a small part of the device's memory.
 
     All of the memory counts, not what is free now: the two modes round differently, and a trial that goes on from its
@@ -127,8 +129,8 @@ def pick_memory(problem: Problem, rows: Tensor, count: int) -> Literal["low", "f
 
     Args:
         problem: Base learner and its parts.
-        rows: Some rows of a batch, which a pass is tried on.
-        count: Rows of a whole batch.
+        rows: Inputs of some examples, which a pass is tried on.
+        times: Examples of a whole batch, in units of those.
     """
     saved = 0
     own = {value.data_ptr() for value in problem.module.parameters()}
@@ -140,12 +142,13 @@ def pick_memory(problem: Problem, rows: Tensor, count: int) -> Literal["low", "f
         return tensor
 
     theta = problem.theta()
-    with random_kept(rows.device), torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
+    with random_kept(problem.device), torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
         own |= {value.data_ptr() for value in theta.values()}
         theta = {name: value.requires_grad_() for name, value in theta.items()}
         problem.train_forward(theta, problem.buffers(), rows)
-    total = torch.cuda.get_device_properties(rows.device).total_memory if rows.is_cuda else host_memory()
-    return "fast" if KEPT_TWICE * saved * count / len(rows) <= FAST_SHARE * total else "low"
+    device = problem.device
+    total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else host_memory()
+    return "fast" if KEPT_TWICE * saved * times <= FAST_SHARE * total else "low"
 
 
 def _try(way: Way, inner_steps: int, problem: Problem, batch: Batch) -> None:

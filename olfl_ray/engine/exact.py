@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from olfl_ray.engine.arithmetic import arithmetic
+from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.optimizers import Params
-from olfl_ray.engine.problem import Batch, Problem, leaves
+from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.tangents import Tangents
 from olfl_ray.engine.unroll import Point, take_point, unroll
@@ -77,7 +78,7 @@ def modes_agree(problem: Problem, phi: Params, batch: Batch) -> bool:
     problem = replace(problem, precision="float32")
     theta = problem.theta()
     w = {name: torch.randn_like(value) for name, value in theta.items()}
-    random = problem.random_state(batch[0])
+    random = problem.random_state()
     with arithmetic("float32"):
         point, *_ = take_point(problem, theta, problem.buffers(), {}, phi, batch, keep_backward=True)
         point = replace(point, random=random)
@@ -89,7 +90,7 @@ def modes_agree(problem: Problem, phi: Params, batch: Batch) -> bool:
 def _forward_mode(problem: Problem, point: Point, w: Params) -> Tensor:
     """u = J_f w with the train pass's own batch statistics and dropout mask."""
     x, _ = point.batch
-    with problem.replay(point.random, x), torch.no_grad(), forward_ad.dual_level(), Tangents():
+    with problem.replay(point.random), torch.no_grad(), forward_ad.dual_level(), Tangents():
         dual = {name: forward_ad.make_dual(point.theta[name], w[name]) for name in point.theta}
         output_BC, u_BC = forward_ad.unpack_dual(problem.quiet_forward(dual, point.buffers, x))
     return torch.zeros_like(output_BC) if u_BC is None else u_BC
@@ -112,7 +113,7 @@ def _forward_over_reverse(
     """The tangent of grad_(theta, phi) M_phi along (w, 0): H w, and d <g, w> / d phi."""
     theta_leaves, phi_leaves = leaves(point.theta), leaves(phi)
     inputs = [*theta_leaves.values(), *phi_leaves.values()]
-    with problem.replay(point.random, point.batch[0]), forward_ad.dual_level():
+    with problem.replay(point.random), forward_ad.dual_level():
         dual = {name: forward_ad.make_dual(value, w[name]) for name, value in theta_leaves.items()}
         with problem.loss_pass(dual, point.buffers, phi_leaves, point.batch) as loss:
             grads = torch.autograd.grad(loss, inputs, materialize_grads=True)
@@ -131,7 +132,7 @@ def _reverse_twice(
     theta_leaves, phi_leaves = leaves(point.theta), leaves(phi)
     inputs = [*theta_leaves.values(), *phi_leaves.values()]
     with (
-        problem.replay(point.random, point.batch[0]),
+        problem.replay(point.random),
         problem.loss_pass(theta_leaves, point.buffers, phi_leaves, point.batch) as loss,
     ):
         g = torch.autograd.grad(loss, list(theta_leaves.values()), create_graph=True, materialize_grads=True)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.optimizers import Params, global_norm
-from olfl_ray.engine.problem import Batch, Problem, leaves
+from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.unroll import Point, unroll
 
@@ -63,7 +64,7 @@ def _shifted(theta: Params, w: Params) -> tuple[dict[str, Tensor], Tensor]:
 def _outputs(problem: Problem, point: Point, w: Params) -> Tensor:
     x, _ = point.batch
     shifted, h = _shifted(point.theta, w)
-    with problem.replay(point.random, x):
+    with problem.replay(point.random):
         moved_BC = problem.quiet_forward(shifted, point.buffers, x)
     assert point.outputs_BC is not None
     return (moved_BC - point.outputs_BC) / h
@@ -80,7 +81,7 @@ def _gradients(problem: Problem, phi: Params, point: Point, w: Params) -> tuple[
 def _gradient(problem: Problem, phi: Params, point: Point, theta: Params) -> tuple[Tensor, ...]:
     theta, phi = leaves(theta), leaves(phi)
     with (
-        problem.replay(point.random, point.batch[0]),
+        problem.replay(point.random),
         problem.loss_pass(theta, point.buffers, phi, point.batch) as loss,
     ):
         return torch.autograd.grad(loss, [*theta.values(), *phi.values()], materialize_grads=True)

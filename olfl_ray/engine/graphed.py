@@ -85,7 +85,7 @@ class Graphed:
             self._wanted = False
             self._capture(inputs)
         if self._graph is None or not all(map(_fits, self._inputs, inputs)):
-            return self._once(inputs)
+            return self.uncaptured(inputs)
         for own, value in zip(self._inputs, inputs, strict=True):
             if isinstance(value, Tensor):
                 own.copy_(value)
@@ -95,7 +95,8 @@ class Graphed:
             self._graph.replay()
         return dict(zip(self._names, self._measured.clone().unbind(), strict=True))
 
-    def _once(self, inputs: Sequence[Any]) -> Metrics:
+    def uncaptured(self, inputs: Sequence[Any]) -> Metrics:
+        """One step operator by operator, whether a graph is there or not."""
         new, metrics = self._step(self.state, inputs)
         copy_state(new, self.state)
         return metrics
@@ -118,13 +119,13 @@ class Graphed:
                     aside.wait_stream(here)
                     with torch.cuda.stream(aside):
                         for _ in range(WARM_UP - 1):
-                            self._once(self._inputs)
+                            self.uncaptured(self._inputs)
                         with _waits_refused():
-                            self._once(self._inputs)
+                            self.uncaptured(self._inputs)
                     here.wait_stream(aside)
                     copy_state(before, self.state)
                     with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
-                        metrics = self._once(self._inputs)
+                        metrics = self.uncaptured(self._inputs)
                         self._names, self._measured = list(metrics), torch.stack(list(metrics.values()))
             except RuntimeError as error:
                 torch.cuda.set_stream(here)  # a capture that fails at its end leaves the thread on its own

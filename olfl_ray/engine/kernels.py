@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
@@ -54,15 +54,16 @@ class PlainKernels:
         return self.inside()(estimator) if self.attention or self.recurrent else estimator
 
 
-def plain_kernels(problem: Problem, x: Tensor) -> PlainKernels:
-    """Those that the base learner needs on x's device, found once by a train pass on x."""
+def plain_kernels(problem: Problem, x: Any) -> PlainKernels:
+    """Those that the base learner needs on its device, found once by a train pass on x."""
     known = _known.setdefault(problem.module, {})
-    if x.device not in known:
-        with random_kept(x.device), _Seen() as seen:
+    device = problem.device
+    if device not in known:
+        with random_kept(device), _Seen() as seen:
             problem.train_forward(leaves(problem.theta()), problem.buffers(), x)
-        recurrent = x.is_cuda and any(isinstance(part, nn.RNNBase) for part in problem.module.modules())
-        known[x.device] = PlainKernels(attention=seen.fused, recurrent=recurrent)
-    return known[x.device]
+        recurrent = device.type == "cuda" and any(isinstance(part, nn.RNNBase) for part in problem.module.modules())
+        known[device] = PlainKernels(attention=seen.fused, recurrent=recurrent)
+    return known[device]
 
 
 class _Seen(TorchFunctionMode):

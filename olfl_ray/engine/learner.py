@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray.engine.arithmetic import Precision, arithmetic
+from olfl_ray.engine.batches import Batch, joined, parted
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.drawing import drawn
 from olfl_ray.engine.followed import Followed
 from olfl_ray.engine.graphed import Graphed, copy_state
 from olfl_ray.engine.optimizers import Optimizer, Params
-from olfl_ray.engine.problem import Batch, Problem
+from olfl_ray.engine.problem import Problem
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.steps import LearnerState, Metrics, meta_optimizer, online_step
 from olfl_ray.errors import SpecError
@@ -89,6 +90,7 @@ class OnlineLossLearner:
         self._choice: tuple[EstimatorName, Memory] = (estimator, memory)
         self._estimator: Callable[..., StepResult] | None = None
         self._captured: Optimizer | None = None
+        self._form: Any = None  # of the batches, which a graph is captured with
         theta, buffers, phi = _tensors(module, learned_loss)
         device = next(iter(theta.values())).device
         if graph and device.type != "cuda":
@@ -135,7 +137,15 @@ class OnlineLossLearner:
             _check_trained("module", graphed.state.theta, theta, graphed.state.opt_state)
             _check_trained("learned_loss", graphed.state.phi, phi, graphed.state.meta_state)
             graphed.state = replace(graphed.state, theta=theta, buffers=buffers, phi=phi)
-        return graphed((*train_batch, *meta_batch, self._lr(), self.eta))
+        values, form = parted((train_batch, meta_batch))
+        if not graphed.captured or form == self._form:
+            self._form = form
+            return graphed((*values, self._lr(), self.eta))
+        captured, self._form = self._form, form
+        try:
+            return graphed.uncaptured((*values, self._lr(), self.eta))
+        finally:
+            self._form = captured
 
     def _follow(self, optimizer: Followed) -> None:
         now = optimizer.now()
@@ -145,13 +155,14 @@ class OnlineLossLearner:
         optimizer.stepped()
 
     def _once(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
-        x, y, meta_x, meta_y, lr, eta = inputs
+        *values, lr, eta = inputs
+        train, meta = joined(values, self._form)
         assert self._estimator is not None
         return online_step(
             self._problem,
             state,
-            (x, y),
-            (meta_x, meta_y),
+            train,
+            meta,
             lr=lr,
             eta=eta,
             estimator=self._estimator,
@@ -292,7 +303,7 @@ def _knows_draws(problem: Problem, batch: Batch, *, replayed: bool) -> Problem:
     in a graph, where all that the host decides is fixed and a generator that is put back could not be captured.
     """
     x, _ = problem.few(batch)
-    random, python = drawn(lambda: problem.train_forward(problem.theta(), problem.buffers(), x), x.device)
+    random, python = drawn(lambda: problem.train_forward(problem.theta(), problem.buffers(), x), problem.device)
     return replace(problem, draws_random=random or not replayed, draws_python=python)
 
 

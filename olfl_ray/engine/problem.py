@@ -6,20 +6,19 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from olfl_ray.engine.arithmetic import Precision, autocast
+from olfl_ray.engine.batches import Batch, first_examples, tensors
 from olfl_ray.engine.calling import Stateless
 from olfl_ray.engine.drawing import RandomStates, random_kept, random_states, set_random_states
 from olfl_ray.engine.optimizers import Optimizer, Params
 from olfl_ray.errors import SpecError
 
-__all__ = ["Batch", "Problem", "leaves"]
-
-Batch = tuple[Tensor, Tensor]
-"""Inputs and targets of one batch."""
+__all__ = ["Problem", "leaves"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +39,8 @@ class Problem:
 
     module: nn.Module
     learned: nn.Module | None
-    task_loss: Callable[[Tensor, Tensor], Tensor]
-    base_loss: Callable[[Tensor, Tensor], Tensor]
+    task_loss: Callable[[Tensor, Any], Tensor]
+    base_loss: Callable[[Tensor, Any], Tensor]
     optimizer: Optimizer
     draws_random: bool
     draws_python: bool = False
@@ -60,6 +59,11 @@ class Problem:
         """By module, the tensors whose memory is not that of the module's own now."""
         return {"module": self._f.moved_from({**theta, **buffers}), "learned_loss": self._m.moved_from(phi)}
 
+    @property
+    def device(self) -> torch.device:
+        """Where the module is, and so where its passes draw random numbers; batches may hold no tensor of their own."""
+        return next((value.device for value in self.module.parameters()), torch.device("cpu"))
+
     def theta(self) -> dict[str, Tensor]:
         """The module's own trainable parameters, copied."""
         return {name: p.detach().clone() for name, p in self.module.named_parameters() if p.requires_grad}
@@ -68,12 +72,12 @@ class Problem:
         """The module's own buffers, copied."""
         return {name: value.detach().clone() for name, value in self.module.named_buffers()}
 
-    def learned_loss(self, phi: Params, outputs: Tensor, targets: Tensor) -> Tensor:
+    def learned_loss(self, phi: Params, outputs: Tensor, targets: Any) -> Tensor:
         """M_phi(y, f(x)), a scalar."""
         return self._m(phi, outputs, targets)
 
     def outputs_gradient(
-        self, phi: Params, outputs: Tensor, targets: Tensor
+        self, phi: Params, outputs: Tensor, targets: Any
     ) -> tuple[Tensor, Tensor, Callable[[Tensor], dict[str, Tensor]]]:
         """M_phi, df = dM_phi/df, and the function from u to d <df, u> / d phi; all detached.
 
@@ -115,7 +119,7 @@ class Problem:
         self,
         theta: Params,
         buffers: Params,
-        x: Tensor,
+        x: Any,
         kernels: contextlib.AbstractContextManager[object] | None = None,
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         """f_theta(x) in train mode, and the buffers after it; gradients of it are taken inside, as `placed` says.
@@ -123,18 +127,18 @@ class Problem:
         Args:
             theta: Parameters.
             buffers: Buffers before the pass.
-            x: Inputs.
+            x: Inputs, one tensor or a tree of them, which is the module's one argument.
             kernels: Is entered around the forward pass alone.
         """
         with self._f.placed({**theta, **_copies(buffers)}):
-            with kernels or contextlib.nullcontext(), autocast(self.precision, x.device):
+            with kernels or contextlib.nullcontext(), autocast(self.precision, self.device):
                 outputs = self.module(x)
             live = self._f.buffers()
             with self._f.placed(_copies(buffers)):
                 yield _typed(outputs, theta, x), live
 
     @contextlib.contextmanager
-    def quiet_pass(self, theta: Params, buffers: Params, x: Tensor) -> Iterator[Tensor]:
+    def quiet_pass(self, theta: Params, buffers: Params, x: Any) -> Iterator[Tensor]:
         """As `train_pass`, with batch statistics of its own; buffers stay as they are."""
         with self._f.quiet(), self.train_pass(theta, buffers, x) as (outputs, _):
             yield outputs
@@ -146,12 +150,12 @@ class Problem:
         with self.quiet_pass(theta, buffers, x) as outputs, self._m.placed(phi):
             yield self._m.module(outputs, y)
 
-    def train_forward(self, theta: Params, buffers: Params, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def train_forward(self, theta: Params, buffers: Params, x: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """A `train_pass` that no gradient is taken of."""
         with self.train_pass(theta, buffers, x) as found:
             return found
 
-    def quiet_forward(self, theta: Params, buffers: Params, x: Tensor) -> Tensor:
+    def quiet_forward(self, theta: Params, buffers: Params, x: Any) -> Tensor:
         """A `quiet_pass` that no gradient in backward mode is taken of."""
         with self.quiet_pass(theta, buffers, x) as outputs:
             return outputs
@@ -170,9 +174,9 @@ class Problem:
 
     def few(self, batch: Batch) -> Batch:
         """Two rows of a batch for a trial; all of it where the module or a loss needs its batch size."""
-        few = batch[0][:2], batch[1][:2]
         try:
-            with random_kept(batch[0].device), torch.no_grad():
+            few = first_examples(batch, 2)
+            with random_kept(self.device), torch.no_grad():
                 outputs, _ = self.train_forward(self.theta(), self.buffers(), few[0])
                 self.task_loss(outputs, few[1])
                 (self.learned or self.base_loss)(outputs, few[1])
@@ -180,21 +184,21 @@ class Problem:
             return batch
         return few
 
-    def random_state(self, x: Tensor) -> RandomStates | None:
-        """The states that a forward pass on x draws from; None where a pass draws nothing."""
-        return random_states(x.device, python=self.draws_python) if self.draws_random else None
+    def random_state(self) -> RandomStates | None:
+        """The states that a forward pass draws from; None where a pass draws nothing."""
+        return random_states(self.device, python=self.draws_python) if self.draws_random else None
 
     @contextlib.contextmanager
-    def replay(self, states: RandomStates | None, x: Tensor) -> Iterator[None]:
+    def replay(self, states: RandomStates | None) -> Iterator[None]:
         """Passes inside draw what was drawn after `states`; the random states are put back afterwards."""
-        now = self.random_state(x) if states is not None else None
+        now = self.random_state() if states is not None else None
         try:
             if states is not None:
-                set_random_states(states, x.device)
+                set_random_states(states, self.device)
             yield
         finally:
             if now is not None:
-                set_random_states(now, x.device)
+                set_random_states(now, self.device)
 
 
 def leaves(tensors: Params) -> dict[str, Tensor]:
@@ -206,13 +210,13 @@ def _copies(buffers: Params) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in buffers.items()}
 
 
-def _typed(outputs: Tensor, theta: Params, x: Tensor) -> Tensor:
+def _typed(outputs: Tensor, theta: Params, x: Any) -> Tensor:
     """Outputs in the inputs' floating type; integers (token ids, bytes of images) have none, there theta's holds."""
     if not isinstance(outputs, Tensor):
         raise SpecError(
             "module", f"gives a {type(outputs).__name__}, but must give one tensor; return the outputs alone"
         )
-    kinds = [x.dtype] if x.is_floating_point() else [value.dtype for value in theta.values()]
+    kinds = [value.dtype for value in (*tensors(x), *theta.values())]
     return outputs.to(next((kind for kind in kinds if kind.is_floating_point), outputs.dtype))
 
 

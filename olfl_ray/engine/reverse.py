@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.optimizers import Params
-from olfl_ray.engine.problem import Batch, Problem, leaves
+from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.result import StepResult
 
 __all__ = ["reverse"]
@@ -56,7 +58,7 @@ def _backpropagated(
     opt_state: Params,
     phi: dict[str, Tensor],
     lr: float | Tensor,
-    base_loss_of: Callable[[Tensor, Tensor], Tensor],
+    base_loss_of: Callable[[Tensor, Any], Tensor],
     train: Sequence[Batch],
     meta: Batch,
 ) -> StepResult:

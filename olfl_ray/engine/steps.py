@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd, clip_scale, global_norm
-from olfl_ray.engine.problem import Batch, Problem, leaves
+from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.result import StepResult
 
 __all__ = ["LearnerState", "Metrics", "base_step", "init_step", "online_lr_step", "online_step"]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.drawing import RandomStates
 from olfl_ray.engine.optimizers import Params
-from olfl_ray.engine.problem import Batch, Problem, leaves
+from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.seeded import Seeded
 
@@ -142,7 +143,7 @@ def take_point(
 ) -> tuple[Point, dict[str, Tensor], dict[str, Tensor], Tensor]:
     """Where one base step is taken, still without g; g = J_f^T dM/df; the buffers after the forward pass; M_phi."""
     x, y = batch
-    random = None if keep_backward else problem.random_state(x)  # a kept backward pass is not run through again
+    random = None if keep_backward else problem.random_state()  # a kept backward pass is not run through again
     theta_leaves = leaves(theta)
     inputs = list(theta_leaves.values())
     with problem.train_pass(theta_leaves, buffers, x, Seeded() if keep_backward else None) as (outputs_BC, live):

@@ -1,0 +1,56 @@
+"""A batch: inputs and targets, each one tensor or any tree of tensors (dicts, lists, tuples, named tuples)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree
+
+__all__ = ["Batch", "examples", "first_examples", "joined", "parted", "tensors"]
+
+Batch = tuple[Any, Any]
+"""Inputs and targets of one batch. What is no tensor and no known container reaches the module or the loss as it is."""
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """The tensors of a tree, in its order."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    return [leaf for leaf in _pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def examples(tree: Any) -> int | None:
+    """How many examples a tree holds: the first dimension that all its tensors share; None where they share none."""
+    counts = {value.shape[0] if value.dim() else None for value in tensors(tree)}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def first_examples(batch: Batch, count: int) -> Batch:
+    """The first examples of a batch; the batch itself where its tensors do not share a first dimension."""
+    if examples(tuple(batch)) is None:
+        return batch
+    x, y = batch
+    cut: Batch = _pytree.tree_map(lambda leaf: leaf[:count] if isinstance(leaf, Tensor) else leaf, (x, y))
+    return cut
+
+
+def parted(batches: Sequence[Batch]) -> tuple[list[Tensor], Any]:
+    """The tensors of some batches, and their form, which is all but the tensors."""
+    if all(isinstance(value, Tensor) for batch in batches for value in batch):
+        return [value for batch in batches for value in batch], len(batches)
+    leaves, structure = _pytree.tree_flatten([tuple(batch) for batch in batches])
+    others = [None if isinstance(leaf, Tensor) else (leaf,) for leaf in leaves]
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)], (structure, others)
+
+
+def joined(values: Sequence[Tensor], form: Any) -> list[Batch]:
+    """What `parted` took apart."""
+    if isinstance(form, int):
+        return [(values[2 * index], values[2 * index + 1]) for index in range(form)]
+    structure, others = form
+    found = iter(values)
+    leaves = [next(found) if other is None else other[0] for other in others]
+    batches: list[Batch] = _pytree.tree_unflatten(leaves, structure)
+    return batches
