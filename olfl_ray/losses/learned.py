@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olfl_ray.losses.slopes import DERIVATIVES, pair_slopes
+from olfl_ray.losses.unchanged import AsBuilt
 from olfl_ray.spec import LearnedLossSpec
 
 __all__ = ["Kind", "LearnedLoss", "LossNetwork"]
@@ -92,6 +93,7 @@ class LearnedLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.kind, self.reduction, self.settings = network, kind, reduction, settings
+        self._plain = AsBuilt(self) if type(self) is LearnedLoss and _has_closed_form(network) else None
 
     def forward(self, outputs_BC: Tensor, targets: Tensor) -> Tensor:
         """Mean over the batch of the reduced elementwise loss.
@@ -121,17 +123,21 @@ class LearnedLoss(nn.Module):
             targets: As of `forward`.
 
         Returns:
-            None where the network, or a subclass's own `forward`, has no closed form; autograd gives the same then.
+            None where there is no closed form: of another network or a subclass, after a change to any part (hooks, another
+            `forward`, other layers, tied weights) and in autocast. Autograd is right then.
         """
-        network = self.network
-        if type(self).forward is not LearnedLoss.forward:
+        if self._plain is None or not self._plain.holds() or torch.is_autocast_enabled(outputs_BC.device.type):
             return None
-        if type(network) is not LossNetwork or type(network.layers[1]) not in DERIVATIVES:
-            return None
+        network: Any = self.network
         linear, activations = network.parts()
-        prefix, tensors = "network.layers", {**dict(self.named_parameters()), **phi}
-        weights = [tensors[f"{prefix}.{index}.weight"] for index in linear]
-        biases = [tensors.get(f"{prefix}.{index}.bias") for index in linear]
+        prefix = "network.layers"
+
+        def tensor(index: int, name: str) -> Any:
+            own = getattr(network.layers[index], name)
+            return phi.get(f"{prefix}.{index}.{name}", own)  # a frozen one is no part of phi
+
+        weights = [tensor(index, "weight") for index in linear]
+        biases = [tensor(index, "bias") for index in linear]
         if self.kind == "classification":
             inputs_BC = torch.softmax(outputs_BC, dim=-1)
             targets = F.one_hot(targets, outputs_BC.shape[-1]).to(outputs_BC.dtype)
@@ -174,6 +180,14 @@ class LearnedLoss(nn.Module):
         target_P, output_P = grid[:, 0], grid[:, 1]
         task_P = -target_P * output_P.log() if self.kind == "classification" else (target_P - output_P) ** 2
         return target_P, output_P, self.network(target_P, output_P), task_P
+
+
+def _has_closed_form(network: nn.Module) -> bool:
+    """Whether it is layers of `LossNetwork`, each as that class builds them."""
+    if type(network) is not LossNetwork or type(network.layers) is not nn.Sequential:
+        return False
+    kinds = [type(layer) for layer in network.layers]
+    return set(kinds[::2]) == {nn.Linear} and set(kinds[1::2]) <= set(DERIVATIVES)
 
 
 def _through_softmax(p_BC: Tensor, vector_BC: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def _smooth_leaky_relu(s: SmoothLeakyReLU, z: Tensor) -> tuple[Tensor, Tensor, C
 
 
 def _softplus(s: nn.Softplus, z: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-    slope = torch.sigmoid(s.beta * z)
+    slope = torch.sigmoid(s.beta * z).masked_fill_(s.beta * z > s.threshold, 1.0)  # torch's softplus is linear there
     return s(z), slope, lambda: s.beta * slope * (1 - slope)
 
 
