@@ -12,7 +12,7 @@ import typer
 from olfl_ray.cli.options import out
 from olfl_ray.errors import INTERRUPTED
 
-__all__ = ["print_plan", "print_result", "study_view"]
+__all__ = ["print_notes", "print_plan", "print_result", "study_view"]
 
 
 @contextmanager
@@ -27,14 +27,23 @@ def study_view(spec: Any) -> Iterator[Any]:
 def print_plan(spec: Any) -> None:
     """A spec as it is resolved, its digest, and the first points of each arm."""
     from olfl_ray import study
-    from olfl_ray.spec import spec_as_yaml
+    from olfl_ray.spec import planned, spec_as_yaml
 
     out.print(spec_as_yaml(spec), highlight=False, soft_wrap=True, markup=False)
     out.print(f"digest {spec.digest}", highlight=False)
     for arm in spec.arms:
-        out.print(f"arm {arm}: {spec.arms[arm].trials} trials over {', '.join(spec.parameters_of(arm)) or 'nothing'}")
+        out.print(f"arm {arm}: {planned(spec, arm)} trials over {', '.join(spec.parameters_of(arm)) or 'nothing'}")
         for index, params in enumerate(study.sample(spec, arm, 3)):
             out.print(f"  {arm}/{index}: {json.dumps(params)}", highlight=False, soft_wrap=True)
+    print_notes(spec)
+
+
+def print_notes(spec: Any) -> None:
+    """What a study does other than its spec seems to ask."""
+    from olfl_ray.spec import notes
+
+    for note in notes(spec):
+        out.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
 
 
 def print_result(result: Any, place: Any, where: str | None = None) -> None:
@@ -56,6 +65,7 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
     if result.stopped:
         out.print("interrupted: what was committed is kept")
     out.print(status_view(result.state, spec))
+    print_notes(spec)
     out.print()
     out.print(final_view(result.table, spec.search.metric))
     out.print()

@@ -12,7 +12,7 @@ import typer
 
 from olfl_ray.cli.cluster import located, logs, print_studies, show, stop_there, submit
 from olfl_ray.cli.options import Address, Follow, Home, PyModules, Sets, Storage, WorkingDir, out
-from olfl_ray.cli.outcome import print_plan, print_result, study_view
+from olfl_ray.cli.outcome import print_notes, print_plan, print_result, study_view
 from olfl_ray.errors import StudyError, UserError
 
 __all__ = ["sweep_app"]
@@ -43,6 +43,7 @@ def sweep_run(
         return
     kept = f"{checked.storage.url}/{checked.name}" if checked.storage.url else place.study_folder(checked.name)
     out.print(f"study {checked.name} in {kept}", highlight=False, soft_wrap=True, markup=False)
+    print_notes(checked)
     with study_view(checked) as view:
         result = study.run(checked, home=place, watch=view.watch)
     print_result(result, place)
@@ -193,8 +194,9 @@ def sweep_status(name: str, address: Address = None, storage: Storage = None, ho
 
     place = study.Home.find(home)
     cluster = located(name, place, address, storage)
-    state = study.status(name, home=place)
-    out.print(status_view(state, study.spec_of(name, home=place)))
+    state, spec = study.status(name, home=place), study.spec_of(name, home=place)
+    out.print(status_view(state, spec))
+    print_notes(spec)
     if cluster is not None and (attempt := cluster.server.newest(name)) is not None:
         out.print(
             f"attempt {attempt.number} on {cluster.server.address}: {attempt.state}", highlight=False, soft_wrap=True

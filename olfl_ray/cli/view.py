@@ -14,7 +14,7 @@ from rich.text import Text
 
 from olfl_ray.analysis import ArmResult
 from olfl_ray.ledger import Began, DriverStarted, Ended, Event, Reopened, Stopped, StudyState
-from olfl_ray.spec import StudySpec
+from olfl_ray.spec import StudySpec, planned
 from olfl_ray.study import STARTED
 
 __all__ = ["LOOK", "StudyView", "final_view", "status_view"]
@@ -88,7 +88,10 @@ class StudyView:
         ended = self._ended
         total = max(
             len(state.trials),
-            sum(arm["trials"] + state.spec["confirm"]["seeds"] for arm in state.spec["arms"].values()),
+            sum(
+                planned(self._spec, name, arm["trials"]) + state.spec["confirm"]["seeds"]
+                for name, arm in state.spec["arms"].items()
+            ),
         )
         seconds = self._now - self._began
         if not self._ended_here or seconds <= 0:

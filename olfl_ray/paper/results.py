@@ -20,7 +20,7 @@ from olfl_ray.paper.machine import Machine, machines_of
 from olfl_ray.paper.phenomena import Curves
 from olfl_ray.paper.rows import BASELINE, Card, Scale, Settings
 from olfl_ray.records import names
-from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, trial_config
+from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, planned, trial_config
 from olfl_ray.storage import LocalStorage, Storage
 from olfl_ray.study.home import data_root
 from olfl_ray.trial import find_loss
@@ -207,7 +207,7 @@ class _Reader:
             ),
             searched={field: value for field, value in params.items() if get_dotted(base, field) != value},
             trials=dict(Counter(trial.state for trial in state.search_trials(arm))),
-            budget=spec.arms[arm].trials,
+            budget=planned(spec, arm),
             errors={str(seed): error for seed, error in errors.items()},
             lost={
                 str(trial.seeds[0]): trial.state if trial.state != "finished" else "no better than a constant"

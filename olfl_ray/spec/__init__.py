@@ -17,6 +17,7 @@ from olfl_ray.spec.sections import (
     Strict,
     TaskSpec,
 )
+from olfl_ray.spec.space import notes, own_point, planned, points_left, values_of
 from olfl_ray.spec.study import (
     NAME,
     ArmSpec,
@@ -27,6 +28,7 @@ from olfl_ray.spec.study import (
     StorageSpec,
     StudySpec,
     TrialConfig,
+    same,
 )
 
 __all__ = [
@@ -54,11 +56,17 @@ __all__ = [
     "active",
     "base_values",
     "get_dotted",
+    "notes",
+    "own_point",
     "parse_as",
     "parse_spec",
+    "planned",
+    "points_left",
     "read_spec",
+    "same",
     "seed_of",
     "spec_as_yaml",
     "trial_config",
+    "values_of",
     "without_secrets",
 ]

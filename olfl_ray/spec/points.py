@@ -1,12 +1,9 @@
-"""From a study to a trial's settings: dotted overrides, and the check that a search space fits its fields."""
+"""From a study to a trial's settings: dotted overrides, and what is searched at a point."""
 
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
-import itertools
-import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -14,9 +11,22 @@ from pydantic import ValidationError
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import sections
-from olfl_ray.spec.study import Parameter, StudySpec, TrialConfig
+from olfl_ray.spec.sections import BUILDER, PRINTABLE
+from olfl_ray.spec.study import NAME, Parameter, StudySpec, TrialConfig, same
+from olfl_ray.spec.suggest import did_you_mean
 
-__all__ = ["active", "base_values", "check_search", "get_dotted", "seed_of", "set_dotted", "trial_config"]
+__all__ = [
+    "active",
+    "base_values",
+    "dotted",
+    "get_dotted",
+    "plain",
+    "require_trial_field",
+    "seed_of",
+    "set_dotted",
+    "trial_config",
+    "validated",
+]
 
 TRIAL_SECTIONS = ("task", "learner", "loss", "meta", "eval")
 
@@ -80,7 +90,7 @@ def base_values(spec: StudySpec, arm: str) -> dict[str, Any]:
     """The arm's settings before its search, as plain data."""
     data: dict[str, Any] = {name: getattr(spec, name).model_dump(mode="json", by_alias=True) for name in TRIAL_SECTIONS}
     for field, value in _outer_first(spec.arms[arm].set):
-        _require_trial_field(f"arms.{arm}.set.{field}", field)
+        require_trial_field(f"arms.{arm}.set.{field}", field)
         set_dotted(data, field, value)
     return data
 
@@ -99,7 +109,7 @@ def active(parameters: Mapping[str, Parameter], params: Mapping[str, Any], base:
     names = []
     for name, parameter in parameters.items():
         try:
-            if all(value_of(field) == wanted for field, wanted in parameter.when.items()):
+            if all(same(value_of(field), wanted) for field, wanted in parameter.when.items()):
                 names.append(name)
         except KeyError:
             continue
@@ -117,18 +127,54 @@ def trial_config(
     data = base_values(spec, arm)
     for field, value in _outer_first(params):
         set_dotted(data, field, value)
-    return _validated(data, spec, seeds, confirming, f"arms.{arm}")
+    return validated(data, spec, seeds, confirming, f"arms.{arm}")
 
 
-def _validated(
+def validated(
     data: dict[str, Any], spec: StudySpec, seeds: tuple[int, ...], confirming: bool, where: str
 ) -> TrialConfig:
+    """A trial's settings from plain values.
+
+    Raises:
+        SpecError: A field breaks a rule; it is reported at `where`.
+    """
     try:
         return TrialConfig.model_validate({**data, "study_seed": spec.seed, "seeds": seeds, "confirming": confirming})
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("tagged", "function")))
-        raise SpecError(where, f"{field}: {plain(first)}") from None
+        field, near = dotted(first["loc"], data, missing=first["type"] == "missing"), ""
+        if first["type"] == "extra_forbidden":
+            near = did_you_mean(TrialConfig, field)
+        raise SpecError(where, f"{field}: {plain(first)}{near}") from None
+
+
+def dotted(loc: tuple[Any, ...], data: Any, *, missing: bool) -> str:
+    """The dotted field of a pydantic location, without the names of union members that pydantic adds.
+
+    Args:
+        loc: The location.
+        data: What was validated.
+        missing: Whether it is the last part that the data lack.
+    """
+    parts: list[str] = []
+    here = data
+    for index, part in enumerate(loc):
+        if (isinstance(here, dict) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and part < len(here)
+        ):
+            here = here[part]
+        elif not (missing and index == len(loc) - 1):
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+FORMS = {
+    NAME: "a name of 1 to 64 letters, digits, `_`, `.` and `-`, of which the first is a letter or a digit",
+    PRINTABLE: "a text of at least one character without control characters",
+    BUILDER: "a built-in name, or package.module:builder",
+}
+"""What the patterns of fields ask for, in words."""
 
 
 def plain(error: Any) -> str:
@@ -141,117 +187,17 @@ def plain(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if kind == "value_error":
         return message
+    if kind == "string_pattern_mismatch":
+        message = f"must be {FORMS.get(error['ctx']['pattern'], error['msg'])}"
     shown = repr(value)
     return f"{message}, but it is {shown if len(shown) <= 80 else shown[:77] + '...'} ({type(value).__name__})"
 
 
-def _require_trial_field(where: str, field: str) -> None:
+def require_trial_field(where: str, field: str) -> None:
+    """Refuse a dotted field that lies in no section of a trial."""
     head = field.split(".")[0]
     if head not in TRIAL_SECTIONS or "." not in field:
-        raise SpecError(where, f"there is no field {field!r} in a trial; use one of {', '.join(TRIAL_SECTIONS)}.*")
-
-
-def check_search(spec: StudySpec) -> None:
-    """Check the form of every arm's search space: fields exist, ends of ranges fit, conditions can hold.
-
-    Raises:
-        SpecError: Names the parameter, the value and the rule.
-    """
-    for arm in spec.arms:
-        base = base_values(spec, arm)
-        trial_config(spec, arm, {}, seeds=(0,))
-        parameters = spec.parameters_of(arm)
-        if spec.search.sampler.name == "grid":
-            _check_grid(arm, spec.arms[arm].trials, parameters)
-        if spec.search.sampler.name == "cmaes":
-            _check_moved(arm, parameters)
-        for field, parameter in parameters.items():
-            own = field in spec.arms[arm].parameters
-            where = f"arms.{arm}.parameters.{field}" if own else f"search.parameters.{field}"
-            _require_trial_field(where, field)
-            _check_condition(where, parameter, parameters, base)
-            if spec.search.sampler.name == "grid" and (parameter.values is None or parameter.when):
-                raise SpecError(where, "the grid sampler needs `values` and no `when`; list the values, or use tpe")
-            for value in parameter.extremes():
-                data = base_values(spec, arm)
-                for other, wanted in itertools.chain(parameter.when.items(), [(field, value)]):
-                    set_dotted(data, other, wanted)
-                _check_point(where, field, data, spec)
-
-
-def _check_grid(arm: str, trials: int, parameters: Mapping[str, Parameter]) -> None:
-    if any(parameter.values is None for parameter in parameters.values()):
-        return
-    points = math.prod(len(parameter.values or ()) for parameter in parameters.values())
-    if trials > points:
+        near = did_you_mean(TrialConfig, field)
         raise SpecError(
-            f"arms.{arm}.trials", f"the grid has {points} points, but trials={trials}; ask for at most {points}"
+            where, f"there is no field {field!r} in a trial{near}; use one of {', '.join(TRIAL_SECTIONS)}.*"
         )
-
-
-def _check_moved(arm: str, parameters: Mapping[str, Parameter]) -> None:
-    """CMA-ES would leave all of the arm's fields to chance, which is not what was asked for."""
-    moved = [
-        field
-        for field, parameter in parameters.items()
-        if parameter.values is None and not any(other in parameters for other in parameter.when)
-    ]
-    if parameters and not moved:
-        raise SpecError(
-            "search.sampler",
-            f"cmaes moves ranges that are searched in every trial, and arm {arm!r} has none; use tpe, or search one",
-        )
-
-
-def _check_point(where: str, field: str, data: dict[str, Any], spec: StudySpec) -> None:
-    try:
-        config = _validated(data, spec, (0,), False, where)
-        get_dotted(config.model_dump(mode="json", by_alias=True), field)
-    except KeyError:
-        raise SpecError(where, f"there is no field {field!r}; correct its name") from None
-    except SpecError as error:
-        if "no such field" in error.problem:
-            raise SpecError(where, f"there is no field {field!r}{_nearest(field, spec)}; correct its name") from None
-        raise
-
-
-def _nearest(field: str, spec: StudySpec) -> str:
-    flat: list[str] = []
-
-    def walk(prefix: str, data: Any) -> None:
-        for key, value in data.items():
-            flat.append(prefix + key)
-            if isinstance(value, dict):
-                walk(f"{prefix}{key}.", value)
-
-    walk("", {name: getattr(spec, name).model_dump(mode="json", by_alias=True) for name in TRIAL_SECTIONS})
-    near = difflib.get_close_matches(field, flat, 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def _check_condition(
-    where: str, parameter: Parameter, parameters: Mapping[str, Parameter], base: Mapping[str, Any]
-) -> None:
-    for field, wanted in parameter.when.items():
-        if field in parameters:
-            choices = parameters[field].values
-            if choices is not None and wanted not in choices:
-                raise SpecError(
-                    where, f"`when` asks {field}={wanted!r}, which its search never takes; use one of {list(choices)}"
-                )
-            if choices is None:
-                raise SpecError(
-                    where, f"`when` asks {field}={wanted!r}, but {field} is searched over a range; use `values` there"
-                )
-            continue
-        try:
-            fixed = get_dotted(base, field)
-        except KeyError:
-            raise SpecError(
-                where, f"`when` names the field {field!r}, which does not exist; correct its name"
-            ) from None
-        if fixed != wanted:
-            raise SpecError(
-                where,
-                f"`when` asks {field}={wanted!r}, but it is fixed at {fixed!r}; search {field} too, or drop the parameter",
-            )

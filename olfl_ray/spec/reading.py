@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import math
 import sys
@@ -17,9 +16,11 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import nearest
-from olfl_ray.spec.points import check_search, plain, set_dotted
+from olfl_ray.spec.points import dotted, plain, set_dotted
 from olfl_ray.spec.secrets import without_secrets
+from olfl_ray.spec.space import resolve_search
 from olfl_ray.spec.study import Parameter, StudySpec, default_arm
+from olfl_ray.spec.suggest import did_you_mean
 
 __all__ = ["parse_as", "parse_spec", "read_spec", "spec_as_yaml"]
 
@@ -69,10 +70,10 @@ def parse_spec(
     if name is not None:
         plain_data["name"] = name
     try:
-        return _checked(StudySpec, plain_data, node, source, check_search)
+        return _checked(StudySpec, plain_data, node, source, resolve_search)
     except SpecError as error:
         if name is not None and error.field == "name":
-            raise SpecError(error.field, error.problem, "--name") from None
+            raise SpecError("", error.problem, "--name") from None
         if any(_overlap(field, error.field) for field, _ in given):
             raise SpecError(error.field, error.problem, "--set") from None
         raise
@@ -144,22 +145,20 @@ def _checked(
     plain_data: Any,
     node: Node | None,
     source: str,
-    check: Callable[[Model], None] = lambda _: None,
+    resolve: Callable[[Model], Model] = lambda found: found,
 ) -> Model:
     try:
         _check_plain(plain_data, "")
-        found = model.model_validate(plain_data)
-        check(found)
+        return resolve(model.model_validate(plain_data))
     except ValidationError as error:
         first = error.errors()[0]
-        field = _field(first["loc"], plain_data, missing=first["type"] == "missing")
+        field = dotted(first["loc"], plain_data, missing=first["type"] == "missing")
         problem = plain(first)
         if first["type"] == "extra_forbidden":
-            problem += _did_you_mean(model, field)
+            problem += did_you_mean(model, field)
         raise SpecError(field, problem, _where(source, node, field)) from None
     except SpecError as error:
         raise SpecError(error.field, error.problem, _where(source, node, error.field)) from None
-    return found
 
 
 def _check_plain(value: Any, field: str) -> None:
@@ -200,38 +199,6 @@ def spec_as_yaml(spec: StudySpec) -> str:
     yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False  # type: ignore[assignment]
     yaml.dump(spec.model_dump(mode="json", by_alias=True), text)
     return text.getvalue()
-
-
-def _field(loc: tuple[Any, ...], data: Any, *, missing: bool) -> str:
-    """The dotted field of a pydantic location, without the names of union members that pydantic adds.
-
-    Args:
-        loc: The location.
-        data: What was validated.
-        missing: Whether it is the last part that the data lack.
-    """
-    parts: list[str] = []
-    here = data
-    for index, part in enumerate(loc):
-        if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
-        ):
-            here = here[part]
-        elif not (missing and index == len(loc) - 1):
-            continue
-        parts.append(str(part))
-    return ".".join(parts)
-
-
-def _did_you_mean(model: Any, field: str) -> str:
-    *path, last = field.split(".")
-    for part in path:
-        annotation = model.model_fields[part].annotation if part in getattr(model, "model_fields", {}) else None
-        model = annotation if hasattr(annotation, "model_fields") else None
-        if model is None:
-            return ""
-    near = difflib.get_close_matches(last, [info.alias or key for key, info in model.model_fields.items()], 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _load(data: bytes, source: str) -> tuple[Node | None, Any]:

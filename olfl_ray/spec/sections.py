@@ -61,6 +61,9 @@ def as_named(value: Any) -> Any:
 PRINTABLE = r"^[^\x00-\x1f]+$"
 """Text of at least one character, none of them a control character."""
 
+BUILDER = r"^[\w.]+:\w+$"
+"""A user's own builder: `package.module:builder`."""
+
 Ints: TypeAlias = Annotated[
     tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(as_tuple), Field(min_length=1)
 ]
@@ -119,7 +122,7 @@ class TaskSpec(Strict):
     model: Named = NamedBuilder(name="mlp")
     """Base learner: linear | mlp | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn, or `package.module:builder`;
     options beside the name."""
-    loss: Literal["auto", "cross_entropy", "squared_error"] | Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = "auto"
+    loss: Literal["auto", "cross_entropy", "squared_error"] | Annotated[str, Field(pattern=BUILDER)] = "auto"
     """Task loss: cross_entropy | squared_error | `package.module:function`; auto: by the data set's kind."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Rows of a train batch and of a meta batch."""
@@ -313,7 +316,7 @@ Activation: TypeAlias = Annotated[
 class LearnedLossSpec(Strict):
     """The learned loss M_phi(y, f) = reduce_i l_phi(y_i, f_i), mean over the batch."""
 
-    name: Literal["mlp", "ml3"] | Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = "mlp"
+    name: Literal["mlp", "ml3"] | Annotated[str, Field(pattern=BUILDER)] = "mlp"
     """mlp (AdaLFL) | ml3 (2-50-50-1, ReLU, Softplus output, no bias) | `package.module:builder`."""
     hidden: Ints = (40, 40)
     """Units of the hidden layers (mlp)."""

@@ -35,6 +35,7 @@ __all__ = [
     "StorageSpec",
     "StudySpec",
     "TrialConfig",
+    "same",
 ]
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -43,9 +44,15 @@ Condition: TypeAlias = dict[str, Scalar]
 Metric = Literal["selection/error", "selection/task_loss", "selection/rmse_original_units"]
 
 
-def _among(value: Any, others: tuple[Any, ...]) -> bool:
-    """Whether one of the others is the same: `true` is not 1, though Python takes it for that."""
-    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in others)
+def same(one: Any, other: Any) -> bool:
+    """Whether two plain values are equal: 0 is 0.0, but `true` is not 1, though Python takes it for that."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
 
 
 FARTHEST = 10**15
@@ -56,7 +63,8 @@ class Parameter(Strict):
     """One searched field: a range (`min`, `max`) or a list of `values`."""
 
     min: float | int | None = None
-    """Smallest value of a range; two integers make an integer range."""
+    """Smallest value of a range. The field decides whether it is of floats; of a builder's option, the spec's own value, or two
+    integers make a range of integers."""
     max: float | int | None = None
     """Largest value of a range."""
     log: bool = False
@@ -73,7 +81,11 @@ class Parameter(Strict):
                 raise ValueError("give either `values` or a range (`min`, `max`, `log`), not both; drop one of them")
             if not self.values:
                 raise ValueError("`values` must not be empty, but values=[]; list at least one value")
-            repeated = [value for index, value in enumerate(self.values) if _among(value, self.values[:index])]
+            repeated = [
+                value
+                for index, value in enumerate(self.values)
+                if any(same(value, other) for other in self.values[:index])
+            ]
             if repeated:
                 raise ValueError(f"`values` must differ, but {repeated[0]!r} is there twice; list it once")
             return self

@@ -11,7 +11,7 @@ from typing import Any
 from olfl_ray.analysis import write_report
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.ledger import Ledger, StopRequest, StudyState
-from olfl_ray.spec import StudySpec, parse_spec
+from olfl_ray.spec import StudySpec, parse_spec, planned
 from olfl_ray.storage import Lease, Storage, open_storage
 from olfl_ray.study.home import Home
 from olfl_ray.sweep import ArmSearch
@@ -56,7 +56,7 @@ def sample(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
     """The first points that the arm's search would propose, if it learned nothing from them."""
     search = ArmSearch(spec, arm, spec.concurrency)
     search.replay([], {})
-    return [search.propose(ordinal, [], {}) for ordinal in range(min(count, spec.arms[arm].trials))]
+    return [search.propose(ordinal, [], {}) for ordinal in range(min(count, planned(spec, arm)))]
 
 
 def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:

@@ -6,13 +6,14 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from random import Random
 from typing import Any
 
 import optuna
 from optuna.trial import Trial, TrialState
 
 from olfl_ray import ledger
-from olfl_ray.spec import Parameter, StudySpec, active, base_values, get_dotted, seed_of
+from olfl_ray.spec import Parameter, StudySpec, active, base_values, own_point, points_left, same, seed_of, values_of
 from olfl_ray.sweep.samplers import listed, replaying_sampler, sampler
 
 __all__ = ["ArmSearch", "scattered"]
@@ -21,13 +22,17 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of conditional fi
 
 
 def scattered(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
-    """Points all over an arm's search space: every value of each list is among them, if they are enough."""
+    """Points all over an arm's search space: every value of each list is among them, if they are enough.
+
+    The first is the one that the search begins with.
+    """
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     search, parameters = ArmSearch(spec, arm, 1), spec.parameters_of(arm)
     listed = [{name: json.dumps(value)} for name, parameter in parameters.items() for value in parameter.values or ()]
     for fixed in listed[:count]:
         study.enqueue_trial(fixed)
-    return [search.suggest(study.ask()) for _ in range(count if parameters else 0)]
+    search.replay([], {})
+    return [search.propose(0, [], {}), *(search.suggest(study.ask()) for _ in range(count if parameters else 0))]
 
 
 class ArmSearch:
@@ -45,6 +50,8 @@ class ArmSearch:
         self._base = base_values(spec, arm)
         self._live: optuna.Study | None = None
         self._trials: dict[int, Trial] = {}
+        self._own = own_point(spec, arm)
+        self._proposed: set[str] = set()
 
     def replay(self, trials: Iterable[ledger.TrialState], decided: dict[str, list[tuple[int, float]]]) -> None:
         """Rebuild the live search from the ledger; `decided` has each trial's values at decision steps."""
@@ -52,6 +59,7 @@ class ArmSearch:
         # Seeded anew by how far the search is: the same seed would propose the same points again.
         seed = seed_of(self._spec.seed, self._arm, "sampler", len(trials))
         self._live, self._trials = self._study(trials, decided, seed)
+        self._proposed = {self._key(trial.params) for trial in trials}
 
     def propose(
         self, ordinal: int, trials: Sequence[ledger.TrialState], decided: dict[str, list[tuple[int, float]]]
@@ -63,25 +71,39 @@ class ArmSearch:
         else:
             assert self._live is not None
             study = self._live
-        own, name = self._own(), self._spec.search.sampler.name
+        own, name = self._own, self._spec.search.sampler.name
         point: Mapping[str, Any] | None
-        if ordinal == 0 and name != "grid" and own is not None and _all_inside(self._parameters, own):
+        if ordinal == 0 and name != "grid" and own is not None:
             point = own
         else:
             sequence = seed_of(self._spec.seed, self._arm, "sequence")
             point = listed(name, self._parameters, own, seed=sequence, ordinal=ordinal)
+        trial, found = self._ask(study, point)
+        if self._repeats(found):
+            random = Random(seed_of(self._spec.seed, self._arm, ordinal, "unseen"))
+            left = points_left(self._spec, self._arm, random)
+            fresh = next((point for point in left if self._key(point) not in self._proposed), None)
+            if fresh is not None:
+                study.tell(trial, state=TrialState.FAIL)  # which no sampler learns from
+                trial, found = self._ask(study, fresh)
+        self._trials[ordinal] = trial
+        self._proposed.add(self._key(found))
+        return found
+
+    def _ask(self, study: optuna.Study, point: Mapping[str, Any] | None) -> tuple[Trial, dict[str, Any]]:
+        """A trial at a point, or where the sampler proposes; and the point."""
         if point is not None:
             study.enqueue_trial(_encoded(self._parameters, point))
         trial = study.ask()
-        self._trials[ordinal] = trial
-        return self.suggest(trial)
+        return trial, self.suggest(trial)
 
-    def _own(self) -> dict[str, Any] | None:
-        """The spec's own point; None where it leaves a searched field, such as a model's option, to a default."""
-        try:
-            return {name: get_dotted(self._base, name) for name in active(self._parameters, {}, self._base)}
-        except KeyError:
-            return None
+    def _key(self, point: Mapping[str, Any]) -> str:
+        return json.dumps(_encoded(self._parameters, point), sort_keys=True)
+
+    def _repeats(self, point: Mapping[str, Any]) -> bool:
+        """Whether a point was proposed before. Of a range of floats, the same value twice is as good as another."""
+        discrete = all(values_of(self._parameters[name]) is not None for name in point)
+        return discrete and self._key(point) in self._proposed
 
     def should_prune(
         self,
@@ -207,19 +229,14 @@ def _suggest_one(trial: Trial, name: str, parameter: Parameter) -> Any:
 
 
 def _encoded(parameters: Mapping[str, Parameter], params: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: json.dumps(v) if parameters[name].values is not None else v for name, v in params.items()}
+    return {name: _choice(parameters[name], value) for name, value in params.items()}
 
 
-def _all_inside(parameters: Mapping[str, Parameter], point: Mapping[str, Any]) -> bool:
-    return all(_inside(parameters[name], value) for name, value in point.items())
-
-
-def _inside(parameter: Parameter, value: Any) -> bool:
-    if parameter.values is not None:
-        return value in parameter.values
-    assert parameter.min is not None
-    assert parameter.max is not None
-    return isinstance(value, int | float) and parameter.min <= value <= parameter.max
+def _choice(parameter: Parameter, value: Any) -> Any:
+    """The text that stands for a value of a list, however that value is written (0, 0.0); any other value itself."""
+    if parameter.values is None:
+        return value
+    return json.dumps(next((choice for choice in parameter.values if same(choice, value)), value))
 
 
 def _tell(study: optuna.Study, trial: Trial, state: str, value: float | None) -> None:

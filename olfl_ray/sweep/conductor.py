@@ -21,7 +21,7 @@ from olfl_ray.ledger import (
     StudyState,
     TrialState,
 )
-from olfl_ray.spec import StudySpec, TrialConfig, base_values, seed_of, trial_config
+from olfl_ray.spec import StudySpec, TrialConfig, base_values, planned, seed_of, trial_config
 from olfl_ray.sweep.arm import ArmSearch
 from olfl_ray.worker import Message
 
@@ -57,6 +57,7 @@ class Conductor:
         self._decided: Decided = {}
         self._started = time.monotonic()
         self._steps: dict[str, int] = {arm: base_values(spec, arm)["learner"]["steps"] for arm in spec.arms}
+        self._planned = {arm: planned(spec, arm) for arm in spec.arms}
         self._searches: dict[str, ArmSearch] = {}
         # Kept beside the ledger's state, so that a word's cost does not grow with the number of trials.
         self._searched: dict[str, dict[str, TrialState]] = {arm: {} for arm in spec.arms}
@@ -183,7 +184,7 @@ class Conductor:
         return list(self._searched[arm].values())
 
     def _missing(self, arm: str) -> int:
-        return self.spec.arms[arm].trials - len(self._searched[arm])
+        return self._planned[arm] - len(self._searched[arm])
 
     def _out_of_time(self) -> bool:
         limit = self.spec.budget.study_seconds

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
-from olfl_ray.spec import Parameter
+from olfl_ray.spec import Parameter, same
 
 __all__ = ["listed", "replaying_sampler", "sampler"]
 
@@ -45,9 +45,7 @@ def listed(
         ordinal: Which point, from 0.
     """
     if name == "grid":
-        columns = [parameter.values or () for parameter in parameters.values()]
-        points = [dict(zip(parameters, point, strict=True)) for point in itertools.product(*columns)]
-        return sorted(points, key=lambda point: point != own)[ordinal]
+        return _of_grid({field: parameter.values or () for field, parameter in parameters.items()}, own, ordinal)
     if name == "qmc" and parameters:
         from scipy.stats.qmc import Sobol
 
@@ -60,6 +58,22 @@ def listed(
             for (field, parameter), share in zip(parameters.items(), shares, strict=True)
         }
     return None
+
+
+def _of_grid(columns: Mapping[str, Sequence[Any]], own: Mapping[str, Any] | None, ordinal: int) -> dict[str, Any]:
+    """A point of a grid, which is never made whole: its number's digits are the places in the lists, the last the lowest."""
+    if own is not None:
+        first = 0
+        for field, values in columns.items():
+            first = first * len(values) + next(place for place, value in enumerate(values) if same(value, own[field]))
+        if ordinal <= first:
+            ordinal = ordinal - 1 if ordinal else first
+    assert ordinal < math.prod(map(len, columns.values()))
+    point = {}
+    for field, values in reversed(list(columns.items())):
+        ordinal, place = divmod(ordinal, len(values))
+        point[field] = values[place]
+    return {field: point[field] for field in columns}
 
 
 def _at(parameter: Parameter, share: float) -> Any:

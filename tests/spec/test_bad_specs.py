@@ -37,6 +37,37 @@ BAD = {
         "custom.x: above 1 Ray takes whole",
     ),
     "GPUs as a custom resource": (GOOD.replace("custom: {}", "custom: {GPU: 1}"), "give it by its own field"),
+    "one value twice, spelled otherwise": (
+        GOOD.replace("lr: {min: 0.003, max: 0.3, log: true}", "lr: {values: [0, 0.1, 0.0]}"),
+        "there twice",
+    ),
+    "one section twice, spelled otherwise": (
+        GOOD.replace(
+            "learner.optimizer.lr: {min: 0.003, max: 0.3, log: true}", "learner.optimizer: {values: [sgd, {name: sgd}]}"
+        ),
+        "are the same",
+    ),
+    "one for true": (
+        GOOD.replace("optimizer.lr: {min: 0.003, max: 0.3, log: true}", "deterministic: {values: [1, false]}"),
+        "valid boolean",
+    ),
+    "a field in the wrong section": (
+        GOOD.replace("  steps: 1500", "  lr: 0.1"),
+        "(did you mean 'learner.optimizer.lr'?)",
+    ),
+    "a searched field in the wrong section": (
+        GOOD.replace("learner.optimizer.lr:", "learner.lr:"),
+        "'learner.optimizer.lr'",
+    ),
+    "a set field in the wrong section": (
+        GOOD.replace("set: {learner.method: online}", "set: {learner.lr: 0.1}"),
+        "(did you mean 'learner.optimizer.lr'?)",
+    ),
+    "a searched field outside of a trial": (GOOD.replace("learner.optimizer.lr:", "lr:"), "'learner.optimizer.lr'"),
+    "a field of an arm": (
+        GOOD.replace("baseline}, trials: 8}", "baseline}, trials: 8, trails: 8}"),
+        "'arms.baseline.trials'",
+    ),
     "a value twice": (GOOD.replace("[250, 500, 1000, 2000]", "[250, 500, 250]"), "but 250 is there twice"),
     "a number that is none": (GOOD.replace("hidden: [128]", "x: .nan"), "task.model.x: must be a finite number"),
     "an infinite option": (
@@ -62,7 +93,7 @@ BAD = {
         "budget.trial_seconds: Input",
     ),
     "endless": ("#" * 1_000_001, "is longer than 1000000 bytes"),
-    "a path as name": (GOOD.replace("name: digits", "name: ../up", 1), "name: String should match"),
+    "a path as name": (GOOD.replace("name: digits", "name: ../up", 1), "name: must be a name"),
 }
 
 
@@ -101,7 +132,7 @@ def test_overrides_are_checked_like_the_file(tmp_path: Path) -> None:
         (["learner.steps=many"], None, "--set: learner.steps: Input should be a valid integer"),
         (["learner.optimizer={name: sgd, nesterov: true}"], None, "--set: learner.optimizer: nesterov=true needs"),
         (["learner.optimizer.momentum=0.0", "learner.optimizer.nesterov=true"], None, "--set: learner.optimizer: nest"),
-        ([], "../up", "--name: name: String should match"),
+        ([], "../up", "--name: must be a name of 1 to 64 letters"),
         (["name=\udcff"], None, r"--set: 'name=\udcff' is not text in UTF-8"),
         (
             ["search.parameters.learner.optimizer.lr.min=1.0"],

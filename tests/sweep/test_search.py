@@ -1,6 +1,7 @@
 """Proposals: grids are walked whole, conditions are kept, a deterministic search ignores who ends first."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from math import log10
 from statistics import median
@@ -10,7 +11,7 @@ from support.conducting import run_to_end, study, tell
 
 from olfl_ray.errors import SpecError
 from olfl_ray.ledger import TrialState
-from olfl_ray.spec import PrunerSpec
+from olfl_ray.spec import PrunerSpec, notes
 from olfl_ray.sweep import Conductor
 
 Conduct = Callable[..., Conductor]
@@ -29,10 +30,103 @@ def test_a_grid_is_walked_whole_once_and_from_the_specs_own_values(conduct: Cond
     assert len({json.dumps(point, sort_keys=True) for point in points}) == 6
 
 
-def test_a_grid_smaller_than_its_trials_is_refused() -> None:
-    search = {"parameters": GRID, "sampler": "grid"}
-    with pytest.raises(SpecError, match=r"arms\.online\.trials: the grid has 6 points, but trials=7"):
-        study(search=search, arms={"online": {"trials": 7}})
+def test_a_grid_of_a_hundred_million_points_is_never_made_whole(conduct: Conduct) -> None:
+    names = ["learner.optimizer.lr", "meta.eta_online", "meta.eta_init", "loss.activation.beta"]
+    numbers = {name: {"values": [0.01 * n for n in range(1, 11)]} for name in names}
+    whole = ["meta.init_steps", "meta.inner_steps", "meta.every", "eval.every"]
+    search = {"parameters": {**numbers, **{name: {"values": list(range(1, 11))} for name in whole}}, "sampler": "grid"}
+    spec = study(search=search, arms={"online": {"trials": 3}}, confirm={"seeds": 0})
+    tracemalloc.start()
+    conductor = conduct(spec)
+    run_to_end(conductor, lambda trial: 0.1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [trial.params["eval.every"] for trial in conductor.state.trials.values()] == [1, 2, 3]
+    assert peak < 50e6
+
+
+SMALL: dict[str, object] = {
+    "loss.activation.name": {"values": ["smooth_leaky_relu", "tanh"]},
+    "loss.activation.gamma": {"values": [0, 0.1], "when": {"loss.activation.name": "smooth_leaky_relu"}},
+    "meta.init_steps": {"min": 1, "max": 3},
+}
+"""Nine points."""
+
+
+@pytest.mark.parametrize(
+    ("sampler", "deterministic"), [("tpe", True), ("random", True), ("qmc", True), ("gp", True), ("tpe", False)]
+)
+def test_no_point_is_tried_twice_and_an_arm_ends_with_its_points(
+    sampler: str, deterministic: bool, conduct: Conduct
+) -> None:
+    """Killed before each proposal or not, a deterministic search proposes the same."""
+    search = {"parameters": SMALL, "pruner": "none", "sampler": sampler, "deterministic": deterministic}
+    spec = study(search=search, arms={"online": {"trials": 12}}, confirm={"seeds": 0}, concurrency=1)
+    found = {}
+    for name in ("whole", "killed"):
+        conductor = conduct(spec, name)
+        while (trial := conductor.next()) is not None:
+            tell(conductor, trial, 900, 0.1 * trial.id.ordinal, "finished")
+            conductor = conduct(spec, name) if name == "killed" else conductor
+        assert conductor.finished
+        found[name] = [dict(trial.params) for trial in conductor.state.trials.values()]
+        assert len({json.dumps(point, sort_keys=True) for point in found[name]}) == len(found[name]) == 9
+    assert not deterministic or found["killed"] == found["whole"]
+    assert any("9 points" in note and "9 of 12" in note for note in notes(spec))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_widest_range_is_sampled(sampler: str, conduct: Conduct) -> None:
+    search = {"parameters": {"learner.steps": {"min": 1, "max": 10**9}}, "pruner": "none", "sampler": sampler}
+    conductor = conduct(study(search=search, arms={"online": {"trials": 12}}, confirm={"seeds": 0}))
+    run_to_end(conductor, lambda trial: 0.1)
+    assert len({trial.params["learner.steps"] for trial in conductor.state.trials.values()}) == 12
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "qmc", "grid"])
+def test_a_value_may_be_spelled_otherwise_than_the_specs_own(sampler: str, conduct: Conduct) -> None:
+    parameters = {
+        "learner.optimizer.momentum": {"values": [0, 0.9]},
+        "task.model.dropout": {"values": [0, 0.5]},
+        "learner.optimizer": {"values": ["sgd", "adam"]},
+    }
+    search = {"parameters": parameters, "pruner": "none", "sampler": sampler}
+    task = {"dataset": "digits", "model": {"name": "allcnnc", "dropout": 0.0}}
+    del parameters["learner.optimizer" if sampler != "grid" else "learner.optimizer.momentum"]
+    spec = study(search=search, task=task, learner={}, arms={"online": {"trials": 4}}, confirm={"seeds": 0})
+    conductor = conduct(spec)
+    run_to_end(conductor, lambda trial: 0.1)
+    points = [trial.params for trial in conductor.state.trials.values()]
+    assert len({json.dumps(point, sort_keys=True) for point in points}) == 4
+    own = points[0].get("learner.optimizer.momentum", 0.0), points[0]["task.model.dropout"]
+    assert own == (0.0, 0.0)
+    assert points[0].get("learner.optimizer", "sgd") == "sgd"
+
+
+def test_a_range_of_a_float_field_is_of_floats_however_its_ends_are_written(conduct: Conduct) -> None:
+    search = {"parameters": {"learner.optimizer.lr": {"min": 0, "max": 1}}, "pruner": "none"}
+    spec = study(search=search, arms={"online": {"trials": 8}}, confirm={"seeds": 0})
+    other = {"parameters": {"learner.optimizer.lr": {"min": 0.0, "max": 1.0}}, "pruner": "none"}
+    assert spec.digest == study(search=other, arms={"online": {"trials": 9}}, confirm={"seeds": 0}).digest
+    conductor = conduct(spec)
+    run_to_end(conductor, lambda trial: 0.1)
+    assert len({trial.params["learner.optimizer.lr"] for trial in conductor.state.trials.values()}) == 8
+
+
+@pytest.mark.parametrize(
+    ("pruner", "steps", "never"),
+    [
+        ({"name": "asha", "min_steps": 900}, 900, True),
+        ({"name": "median", "min_steps": 1000}, 900, True),
+        ({"name": "asha", "min_steps": 801}, 900, True),
+        ({"name": "asha", "min_steps": 800}, 900, False),
+        ({"name": "none", "min_steps": 1000}, 900, False),
+    ],
+)
+def test_a_pruner_that_can_never_decide_is_named(pruner: dict[str, object], steps: int, never: bool) -> None:
+    search = {"parameters": LR, "pruner": pruner}
+    spec = study(search=search, learner={"steps": steps}, arms={"online": {"trials": 2}})
+    assert any("min_steps" in note for note in notes(spec)) == never
 
 
 @pytest.mark.parametrize(
