@@ -64,7 +64,7 @@ def tune_alone(folder: Path, *, trials: int, seconds: float, slots: int, mlflow:
     from ray.tune.search.optuna import OptunaSearch
 
     from olfl_ray.spec import parse_spec, trial_config
-    from olfl_ray.sweep.cluster import LOOPBACK
+    from olfl_ray.sweep.embedded import LOOPBACK
     from olfl_ray.trial import Place, run, set_threads
 
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}

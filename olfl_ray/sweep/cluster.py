@@ -5,28 +5,33 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import grpc
 import psutil
 import ray
+from ray._private.grpc_utils import init_grpc_channel
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
+from ray.exceptions import AuthenticationError, RayError
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import Resources
+from olfl_ray.sweep.embedded import MODE, TOKEN, TOKEN_FILE, embedded_ray
 
-__all__ = ["Cluster", "Node", "amounts", "check_resources", "connected", "on_cluster", "start_ray"]
+__all__ = ["Cluster", "Node", "amounts", "check_resources", "connected", "on_cluster", "running_ray"]
 
 ADDRESS = "RAY_ADDRESS"
-LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-"""Ray takes 127.0.0.1 for the machine's own address, and would speak over the network."""
 PROBE_SECONDS = 60.0
 """A node that has not answered a probe by then can't be used."""
+REACH_SECONDS = 10.0
+"""A cluster that does not answer by then is not there."""
 PLAIN = ("CPU", "GPU", "memory")
 GIB = 2**30
 
@@ -117,7 +122,7 @@ def _read(path: str) -> bytes | None:
 
 def on_cluster() -> bool:
     """Whether trials run on a cluster that was started before."""
-    return bool(os.environ.get(ADDRESS)) or bool(ray.is_initialized())
+    return os.environ.get(ADDRESS, "local") not in ("", "local") or bool(ray.is_initialized())
 
 
 @contextmanager
@@ -130,12 +135,8 @@ def connected() -> Iterator[Cluster | None]:
     if not on_cluster():
         yield None
         return
-    started = start_ray()
-    try:
+    with running_ray():
         yield _cluster()
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def _cluster() -> Cluster:
@@ -207,37 +208,102 @@ def _is_custom(name: str) -> bool:
     return name not in (*PLAIN, "object_store_memory") and not name.startswith(("node:", "accelerator_type:"))
 
 
-def start_ray() -> bool:
-    """Start an embedded Ray, or connect to the cluster that `RAY_ADDRESS` names; whether that was done here.
+@contextmanager
+def running_ray() -> Iterator[Path | None]:
+    """The Ray of this process: the one it is connected to, the cluster that `RAY_ADDRESS` names, or an embedded one.
+
+    Gives the private folder of an embedded one; None on a cluster.
 
     Raises:
-        SetupError: The cluster can't be reached.
+        SetupError: The cluster can't be reached, or this machine lacks what an embedded Ray needs.
     """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one prints a banner even when told to be silent
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # of Tune's state, which is never restored: the ledger is
+    # Ray logs an actor's environment: nodes have their own credentials, and workers of an embedded Ray this process's.
+    ENV_VARS_TO_PROPAGATE.difference_update([name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")])
     if ray.is_initialized():
-        return False
+        yield None
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # The study's own view says what becomes of a trial; Ray's and Tune's words on lost workers would tear it.
     global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if os.environ.get(ADDRESS, "").startswith(("http://", "https://")):
+    if not on_cluster():
+        with embedded_ray(**quiet) as folder:
+            yield folder
+        return
+    address = os.environ[ADDRESS]
+    _check_address(address)
+    _check_token()
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", f"{REACH_SECONDS:g}")
+    try:
+        ray.init(**quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
+        said = f"{error} {error.__cause__}"
+        denied = isinstance(error, AuthenticationError) or "authentic" in said.lower()
+        reason = "it asks for another token" if denied else (str(error) or type(error).__name__).splitlines()[0]
+        move = f"set {TOKEN_FILE} to the cluster's token" if denied else "start the cluster, or unset it"
+        raise SetupError(f"{ADDRESS}: {address!r} can't be used ({reason}); {move}") from None
+    try:
+        yield None
+    finally:
+        ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse at once what no Ray answers at: Ray itself would try for a quarter of an hour, and log."""
+    if address.startswith(("http://", "https://")):
         raise SetupError(
-            f"{ADDRESS}: {os.environ[ADDRESS]!r} is a job server's; send the study there with `olfl sweep submit`, or unset it "
-            "to run here"
+            f"{ADDRESS}: {address!r} is a job server's; send the study there with `olfl sweep submit`, or unset it to run "
+            "here"
         )
-    if os.environ.get(ADDRESS):
+    if address == "auto":
+        return
+    try:
+        parts = urlsplit(f"//{address}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or port is None or "://" in address or "@" in address:
+        raise SetupError(
+            f"{ADDRESS}: {address!r} must be HOST:PORT of the cluster's head (6379 is its usual port), or auto; correct it, "
+            "or unset it to run here"
+        )
+    try:
+        socket.create_connection((host, port), timeout=REACH_SECONDS).close()
+        channel = init_grpc_channel(address)
         try:
-            ray.init(**quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise SetupError(
-                f"{ADDRESS}: {os.environ[ADDRESS]!r} can't be reached ({reason}); start the cluster, or unset it"
-            ) from None
-    else:
-        ray.init("local", num_cpus=os.cpu_count(), include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
-    return True
+            grpc.channel_ready_future(channel).result(timeout=REACH_SECONDS)
+        finally:
+            channel.close()
+    except (OSError, grpc.FutureTimeoutError) as error:
+        silent = isinstance(error, grpc.FutureTimeoutError)
+        reason = "what listens there is no Ray head" if silent else getattr(error, "strerror", None) or str(error)
+        raise SetupError(
+            f"{ADDRESS}: {address!r} can't be reached ({reason}); start the cluster, or unset it to run here"
+        ) from None
+
+
+def _check_token() -> None:
+    """Refuse a token file of this user that others can read: whoever has the token runs code on the cluster."""
+    mode = os.environ.get(MODE, "").lower()
+    if mode == "disabled" or os.environ.get(TOKEN):
+        return
+    given = os.environ.get(TOKEN_FILE)
+    path = Path(given or "~/.ray/auth_token").expanduser()
+    try:
+        found = path.stat()
+    except OSError:
+        return  # Ray says what it lacks
+    if (
+        found.st_uid == os.getuid()
+        and found.st_mode & 0o077
+        and (given or mode == "token" or os.environ[ADDRESS] == "auto")
+    ):
+        raise SetupError(
+            f"{path}: other users can read this token (mode {found.st_mode & 0o777:o}); make it yours: chmod 600 {path}"
+        )

@@ -7,18 +7,18 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
-import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from olfl_ray.errors import OlflError
+from olfl_ray.errors import OlflError, SetupError
 from olfl_ray.ledger import StopRequest, TrialState
-from olfl_ray.sweep.cluster import amounts, start_ray
+from olfl_ray.sweep.cluster import amounts, running_ray
 from olfl_ray.sweep.conductor import Conductor
 from olfl_ray.worker import Assignment, Message
 from olfl_ray.worker.trainable import LossLearning
@@ -141,9 +141,11 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
         return tune.PlacementGroupFactory([{**wanted, **alone}])
 
     ear = _Ear(conductor)
-    started = start_ray()
-    try:
-        with tempfile.TemporaryDirectory(prefix="olfl-tune-") as scratch, _stopping_on_signals(conductor.stop):
+    with ExitStack() as stack:
+        hangup = stack.enter_context(_deaf_to_hangups())
+        private = stack.enter_context(running_ray())
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="olfl-tune-", dir=private))
+        with _stopping_on_signals(conductor.stop, hangup=hangup):
             tuner = tune.Tuner(
                 tune.with_resources(LossLearning, resources),
                 tune_config=tune.TuneConfig(
@@ -163,31 +165,65 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
             )
             try:
                 tuner.fit()
-            except Exception:
+            except Exception as error:
                 if ear.fatal is None:
-                    raise
+                    raise _explained(error) from error
         if ear.fatal is not None:
             raise ear.fatal
-    finally:
-        if started:
-            ray.shutdown()
+
+
+def _explained(error: Exception) -> Exception:
+    """What a person can mend of Ray's errors: a cluster, or an embedded Ray, that is gone; else the error itself."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    lost = next((link for link in chain if isinstance(link, RayError | ConnectionError)), None)
+    if lost is None:
+        return error
+    reason = (str(lost).strip() or type(lost).__name__).splitlines()[0][:200]
+    return SetupError(
+        f"Ray is lost ({type(lost).__name__}: {reason}); what was committed is kept: see that the cluster, or this machine, "
+        "has memory, disk and processes to spare, and resume the study"
+    )
 
 
 @contextmanager
-def _stopping_on_signals(stop: StopRequest) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks the study to stop; the second ends the driver at once. (Main thread only.)"""
+def _deaf_to_hangups() -> Iterator[bool]:
+    """Ray's processes, which inherit it, outlive the terminal: trials are to commit after it is gone.
+
+    Gives whether a hangup is to stop the study: not where this process was started to ignore it (by nohup, say), nor
+    outside of the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield False
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield before != signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def _stopping_on_signals(stop: StopRequest, *, hangup: bool) -> Iterator[None]:
+    """The first SIGINT, SIGTERM or SIGHUP asks the study to stop; the next SIGINT or SIGTERM ends the driver at once.
+
+    One that this process was started to ignore stays ignored. (Main thread only.)
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        for name, old in before.items():
-            signal.signal(name, old)
+        for name in before:  # a terminal that closes may hang up twice
+            signal.signal(name, signal.SIG_IGN if name == signal.SIGHUP else end)
         stop.make()
 
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
-    for name in before:
-        signal.signal(name, ask)
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    names = [name for name in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(name) != signal.SIG_IGN]
+    before = {name: signal.signal(name, ask) for name in [*names, *([signal.SIGHUP] if hangup else [])]}
     try:
         yield
     finally:

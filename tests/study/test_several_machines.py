@@ -18,7 +18,8 @@ from olfl_ray.spec import Resources, StudySpec, parse_spec
 from olfl_ray.study import Home, check_study, run
 from olfl_ray.study.look import storage_of
 from olfl_ray.study.reach import check_reach
-from olfl_ray.sweep.cluster import LOOPBACK, check_resources, connected, start_ray
+from olfl_ray.sweep.cluster import check_resources, connected, running_ray
+from olfl_ray.sweep.embedded import LOOPBACK
 
 NODE = {"object_store_memory": 100 * 2**20}
 SPEC: dict[str, Any] = {
@@ -179,8 +180,5 @@ def test_an_empty_address_names_no_cluster_and_ray_stays_on_loopback(monkeypatch
     monkeypatch.setenv("RAY_ADDRESS", "")
     with connected() as cluster:
         assert cluster is None
-    assert start_ray()
-    try:
+    with running_ray():
         assert {node["NodeManagerAddress"] for node in ray.nodes()} == {LOOPBACK}
-    finally:
-        ray.shutdown()

@@ -1,0 +1,203 @@
+"""An embedded Ray of this process alone: a short private folder for its sockets, logs and token, removed at its end."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import resource
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+from olfl_ray.errors import SetupError
+
+__all__ = ["LOOPBACK", "PREFIX", "embedded_ray", "private_folder"]
+
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+"""Ray takes 127.0.0.1 for the machine's own address, and would speak over the network."""
+PREFIX = "olfl-ray-"
+LONGEST = 107 if sys.platform == "linux" else 103
+"""Bytes of a socket's path (AF_UNIX)."""
+BELOW = len(f"/{PREFIX}12345678/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+ROOM = 64 * 2**20
+"""Bytes that logs and Ray's own files may take."""
+STORE = 128 * 2**20
+"""Bytes of Ray's object store: trials exchange short messages only."""
+FILES = 1024
+"""Open files that Ray's processes need."""
+MODE, TOKEN, TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def embedded_ray(**options: Any) -> Iterator[Path]:
+    """Run a Ray on loopback; gives its private folder, which is gone afterwards.
+
+    Args:
+        options: Further ones of `ray.init`.
+
+    Raises:
+        SetupError: This machine lacks what Ray needs, or Ray does not start; the folder then stays, with Ray's logs.
+    """
+    _check_open_files()
+    with private_folder() as folder, _own_token(folder):
+        try:
+            ray.init(
+                "local",
+                num_cpus=os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=STORE,
+                _node_ip_address=LOOPBACK,
+                _plasma_directory=_shared_memory(folder),
+                _system_config={"enable_metrics_collection": False},  # they would be served on every interface
+                _temp_dir=str(folder / "r"),
+                **options,
+            )
+        except Exception as error:
+            with suppress(Exception):
+                ray.shutdown()
+            kept = folder.with_name(f"{folder.name}-failed")
+            with suppress(OSError):
+                folder.rename(kept)
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise SetupError(
+                f"Ray can't be started on this machine ({reason[:200]}); its logs are in {kept} until the next start; free "
+                "memory and processes, or set RAY_ADDRESS to a running cluster"
+            ) from error
+        try:
+            yield folder
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder of mode 700 in the first temporary folder that serves Ray; removes those of killed processes, too.
+
+    Raises:
+        SetupError: No temporary folder serves Ray; with the reason for each.
+    """
+    refused = []
+    for base in _bases():
+        reason = _unfit(base)
+        if reason:
+            refused.append(f"{base} {reason}")
+            continue
+        _remove_stale(base)
+        try:
+            folder, held = _claimed(base)
+        except OSError as error:
+            refused.append(f"{base} can't be used ({error.strerror})")
+            continue
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
+        return
+    raise SetupError(
+        f"TMPDIR: no folder serves for Ray's temporary files: {'; '.join(refused)}; set TMPDIR to a folder of at most "
+        f"{LONGEST - BELOW} bytes in which you can write {ROOM // 2**20} MiB"
+    )
+
+
+def _bases() -> list[Path]:
+    given = [os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)]
+    return [Path(base).absolute() for base in dict.fromkeys([*given, "/tmp", "/var/tmp"])]
+
+
+def _unfit(base: Path) -> str:
+    """Why Ray can't use a temporary folder; empty where it can."""
+    if len(os.fsencode(base)) + BELOW > LONGEST:
+        return f"is too long for a socket's path ({len(os.fsencode(base))} bytes, {LONGEST - BELOW} at most)"
+    if not base.is_dir():
+        return "is no folder"
+    if not os.access(base, os.W_OK | os.X_OK):
+        return "can't be written"
+    free = shutil.disk_usage(base).free
+    return f"has only {free // 2**20} MiB free" if free < ROOM else ""
+
+
+def _claimed(base: Path) -> tuple[Path, int]:
+    """A new folder, locked for as long as this process lives."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):  # another start has taken it for a killed process's
+            if os.path.samestat(folder.stat(), os.fstat(held)):
+                return folder, held
+        os.close(held)
+
+
+def _remove_stale(base: Path) -> None:
+    """Remove this user's folders that no living process holds."""
+    for folder in base.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(held).st_uid == os.getuid():
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(held)
+
+
+@contextmanager
+def _own_token(folder: Path) -> Iterator[None]:
+    """A token for this Ray alone, in place of one in the environment or in the user's home, which Ray would share."""
+    before = {name: os.environ.get(name) for name in (MODE, TOKEN, TOKEN_FILE)}
+    if (before[MODE] or "").lower() == "disabled":
+        _log.warning(
+            "%s=disabled: whoever reaches this machine, over the network too, can run code in this sweep's Ray; unset it, and "
+            "Ray asks for a token",
+            MODE,
+        )
+        yield
+        return
+    file = folder / "token"
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as written:
+        written.write(secrets.token_hex(32))
+    os.environ.pop(TOKEN, None)
+    os.environ |= {MODE: "token", TOKEN_FILE: str(file)}
+    _read_again()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        _read_again()
+
+
+def _read_again() -> None:
+    """Have Ray, which keeps them, read its settings and its token again."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _shared_memory(folder: Path, usual: Path = Path("/dev/shm")) -> str | None:
+    """Where Ray's object store lies: in shared memory (None), or in the private folder where that is missing or small."""
+    try:
+        enough = shutil.disk_usage(usual).free >= 2 * STORE and os.access(usual, os.W_OK | os.X_OK)
+    except OSError:
+        enough = False
+    return None if enough else str(folder)
+
+
+def _check_open_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # Ray raises the soft limit itself
+    if hard != resource.RLIM_INFINITY and hard < FILES:
+        raise SetupError(
+            f"ulimit -n: only {hard} files may be open, but Ray needs {FILES}; raise it: ulimit -n {FILES}"
+        )
