@@ -1,0 +1,271 @@
+"""Does the suite notice a changed line? Random single mutations of the core, each against its package's fast tests.
+
+`make mutants PACKAGE=ledger [COUNT=150] [SEED=1]`. It works in a copy of the tree, and in one process: each mutant runs
+in a fork that has the libraries loaded already, and only the tests that reach the mutated statement, the fastest first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tomllib
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from mutations import Mutation, mutations
+
+CORE = {
+    "ledger": ["rules", "commits", "log"],
+    "storage": ["lease"],
+    "sweep": ["conductor", "arm"],
+    "worker": ["session"],
+    "tracking": ["runs", "sink"],
+    "spec": ["points"],
+    "data": ["batches"],
+    "trial": ["run", "state"],
+    "engine": ["unroll", "optimizers", "exact"],
+    "losses": ["slopes"],
+    "analysis": ["statistics", "tables"],
+}
+"""Package -> its files whose errors would cost data or give a wrong number. None of these packages' tests starts Ray."""
+IMPORTED = "import"
+"""Stands for all tests of a package: the line runs when the module is imported."""
+
+Hits = dict[tuple[str, int], set[str]]
+"""(File, line) -> tests that run it; a fixture's lines count for every test of its file."""
+
+
+class Watch:
+    """A pytest plugin: which test runs which line, how long each takes, and which one fails first."""
+
+    def __init__(self, files: set[str] | None = None) -> None:
+        self.hits: Hits = defaultdict(set)
+        self.seconds: dict[str, float] = {}
+        self.failed = ""
+        self._files, self._now = files, IMPORTED
+        if files is not None:
+            threading.settrace(self._call)
+            sys.settrace(self._call)
+
+    def _call(self, frame: FrameType, event: str, value: object) -> Callable[..., Any] | None:
+        return self._line if self._files and frame.f_code.co_filename in self._files else None
+
+    def _line(self, frame: FrameType, event: str, value: object) -> Callable[..., Any]:
+        self.hits[frame.f_code.co_filename, frame.f_lineno].add(self._now)
+        return self._line
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+        self._now = item.nodeid.partition("::")[0]
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        self._now = item.nodeid
+        return (yield)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.failed and not self.failed:
+            self.failed = report.nodeid
+
+
+def run_tests(tree: Path, tests: list[str], seconds: float, watched: set[str] | None = None) -> tuple[int | None, Any]:
+    """Run tests in a fork.
+
+    Returns:
+        pytest's exit code, None where the time was over; and what the watch saw.
+    """
+    log = tree / "pytest.out"
+    seen = tree / "seen.pickle"
+    seen.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        code = 99
+        try:
+            with log.open("wb") as output:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+            os.chdir(tree)
+            os.environ["PYTHONPATH"] = str(tree)
+            sys.path[:] = [str(tree), *(path for path in sys.path if not (Path(path) / "olfl_ray").is_dir())]
+            sys.dont_write_bytecode = watched is None
+            from hypothesis import Phase, settings
+
+            plain = settings(
+                derandomize=True,
+                database=None,
+                deadline=None,
+                phases=[Phase.explicit, Phase.generate],
+                print_blob=False,
+            )
+            settings.register_profile("mutants", plain)
+            settings.load_profile("mutants")
+            watch = Watch(watched)
+            options = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
+            code = int(pytest.main([*options, *tests], plugins=[watch]))
+            sys.settrace(None)
+            found = [name for name, module in list(sys.modules.items()) if "site-packages" in _origin(module)]
+            seen.write_bytes(pickle.dumps((dict(watch.hits), watch.seconds, watch.failed, found)))
+        finally:
+            os._exit(code)
+    end = time.monotonic() + seconds
+    status: int | None = None
+    while status is None and time.monotonic() < end:
+        done, raw = os.waitpid(child, os.WNOHANG)
+        if done:
+            status = os.waitstatus_to_exitcode(raw)
+        else:
+            time.sleep(0.02)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what the tests left behind, or the fork itself: all of one session
+    if status is None:
+        os.waitpid(child, 0)
+    return status, pickle.loads(seen.read_bytes()) if seen.exists() else None
+
+
+def _origin(module: Any) -> str:
+    return str(getattr(module, "__file__", None) or "")
+
+
+def copy_tree(root: Path, tree: Path) -> None:
+    """Every file of the working tree that git does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (root / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, tree / name)
+
+
+def preload(names: list[str]) -> None:
+    """Import the tests' libraries here, once for all forks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except Exception:  # a module that can't be imported by its name is imported by each fork
+                continue
+
+
+def selected(mutation: Mutation, file: str, hits: Hits, seconds: dict[str, float]) -> list[str]:
+    """The tests that run the mutated statement, the fastest first."""
+    first, last = mutation.lines
+    names = set().union(*(hits.get((file, line), set()) for line in range(first, last + 1)))
+    tests = [test for test in seconds if IMPORTED in names or test in names or test.partition("::")[0] in names]
+    return sorted(tests, key=lambda test: seconds[test])
+
+
+class Package:
+    """The core files of a package, in the copy, with its tests."""
+
+    def __init__(self, tree: Path, name: str) -> None:
+        self.tree, self.tests = tree, f"tests/{name}"
+        self.files = [tree / "olfl_ray" / name / f"{stem}.py" for stem in CORE[name]]
+        self.hits: Hits = {}
+        self.seconds: dict[str, float] = {}
+
+    def baseline(self) -> None:
+        """Find out which test runs which line; all of them must pass."""
+        status, seen = run_tests(self.tree, [self.tests], 1800, {str(file) for file in self.files})
+        if status != 0 or seen is None:
+            tail = (self.tree / "pytest.out").read_text(errors="replace")[-3000:]
+            raise SystemExit(f"{self.tests} does not pass unchanged:\n{tail}")
+        self.hits, self.seconds, _, libraries = seen
+        preload(libraries)
+
+    def found(self, file: Path, mutation: Mutation) -> str:
+        """What fails on a mutation; empty where nothing does."""
+        tests = selected(mutation, str(file), self.hits, self.seconds)
+        if not tests:
+            return ""
+        source = file.read_bytes()
+        Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
+        file.write_bytes(mutation.applied(source))
+        try:
+            status, seen = run_tests(self.tree, tests, 60 + 5 * sum(self.seconds[test] for test in tests))
+        finally:
+            file.write_bytes(source)
+        if status is None:
+            return "no end in time"
+        return "" if status == 0 else (seen and seen[2]) or f"pytest ended with {status}"
+
+
+def main() -> None:
+    """Measure, and print what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("package", choices=["all", *CORE])
+    parser.add_argument("--count", type=int, default=150)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="mutate only statements whose text holds this")
+    given = parser.parse_args()
+    root = Path(__file__).parents[2]
+    known = tomllib.loads((Path(__file__).parent / "equivalents.toml").read_text(encoding="utf-8"))["equivalent"]
+    equivalents = {(one["file"], one["from"], one["to"]) for one in known}
+    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
+        tree = Path(scratch).resolve()
+        copy_tree(root, tree)
+        packages = [Package(tree, name) for name in (CORE if given.package == "all" else [given.package])]
+        everything = [
+            (package, file, mutation)
+            for package in packages
+            for file in package.files
+            for mutation in mutations(file.read_bytes())
+            if given.only in mutation.before
+        ]
+        chosen = random.Random(given.seed).sample(everything, min(given.count, len(everything)))
+        tried, seen, same = Counter[str](), Counter[str](), Counter[str]()
+        survivors: list[tuple[str, Mutation]] = []
+        for package in packages:
+            mine = [(file, mutation) for owner, file, mutation in chosen if owner is package]
+            if mine:
+                package.baseline()
+            for file, mutation in mine:
+                where = str(file.relative_to(tree / "olfl_ray"))
+                if (where, mutation.before, mutation.after) in equivalents:
+                    same[where] += 1
+                    continue
+                tried[where] += 1
+                by = package.found(file, mutation)
+                seen[where] += bool(by)
+                if not by:
+                    survivors.append((f"{where}:{mutation.lines[0]}", mutation))
+                print(
+                    f"{where}:{mutation.lines[0]} | {mutation.after} | {by or 'NOT FOUND'}", file=sys.stderr, flush=True
+                )
+    print(f"\nseed {given.seed}: {sum(seen.values())} of {sum(tried.values())} found", end="")
+    print(
+        f" ({sum(same.values())} of {len(chosen)} drawn are listed as equivalent)\n\n| file | found | tried |\n|---|---|---|"
+    )
+    for where in sorted(tried):
+        print(f"| {where} | {seen[where]} | {tried[where]} |")
+    if survivors:
+        print("\n| not found | from | to |\n|---|---|---|")
+    for where, mutation in survivors:
+        print(f"| {where} | `{mutation.before}` | `{mutation.after}` |")
+
+
+if __name__ == "__main__":
+    main()

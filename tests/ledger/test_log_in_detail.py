@@ -1,0 +1,118 @@
+"""What lies beside the events, what a follower reads ahead, when a compaction is due."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from olfl_ray.errors import SetupError, StudyError
+from olfl_ray.ledger import DriverStarted, Ledger, Proposed, log
+from olfl_ray.ledger.codec import seal
+from olfl_ray.storage import Storage, open_storage
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Storage:
+    return open_storage(tmp_path)
+
+
+@pytest.fixture
+def study(disk: Storage) -> Ledger:
+    return Ledger.create(disk, {"seed": 0}, "d", "digits", {})
+
+
+def proposed(ordinal: int) -> Proposed:
+    return Proposed(trial=f"a/{ordinal}", params={}, seeds=[0])
+
+
+@pytest.mark.parametrize("name", ["notes.json", "000000007.txt", "000000002.json.part", "7"])
+def test_a_foreign_file_beside_the_events_is_none_of_them(name: str, study: Ledger, disk: Storage) -> None:
+    disk.write(f"ledger/{name}", b"of somebody else")
+    assert Ledger.load(disk).events == study.events
+
+
+def test_a_missing_event_is_named_with_its_file(study: Ledger, disk: Storage) -> None:
+    for ordinal in range(3):
+        study.append(proposed(ordinal))
+    disk.delete("ledger/000000003.json")
+    with pytest.raises(StudyError, match=r"ledger/000000003\.json: event 3 of 4 is missing; put back a copy") as caught:
+        Ledger.load(disk)
+    assert "go on from" not in str(caught.value), "only the last event may be moved away"
+
+
+def test_only_a_damaged_last_event_may_be_moved_away_and_the_message_says_what_is_left(
+    study: Ledger, disk: Storage
+) -> None:
+    study.append(proposed(0))
+    disk.write("ledger/000000002.json", b"damaged")
+    with pytest.raises(StudyError, match="move it away to go on from event 1"):
+        Ledger.load(disk)
+    disk.delete("ledger/000000002.json")
+    disk.write("ledger/000000001.json", b"damaged")
+    with pytest.raises(StudyError, match="event 1 of 1 is damaged") as caught:
+        Ledger.load(disk)
+    assert "move it away" not in str(caught.value)
+
+
+def test_a_replay_of_the_first_events_reads_no_others(study: Ledger, disk: Storage) -> None:
+    for ordinal in range(4):
+        study.append(proposed(ordinal))
+    assert Ledger.load(disk, upto=3).events == study.events[:3]
+    assert Ledger.load(disk, upto=99).events == study.events
+
+
+def test_a_compaction_that_lacks_one_of_its_events_is_not_believed(
+    study: Ledger, disk: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    study.append(proposed(0))
+    study.append(proposed(1))
+    study.compact()
+    assert Ledger.load(disk).events == study.events
+    assert not caplog.text, "a whole one is read without a word"
+    first, _, third = (disk.read(f"ledger/{number:09d}.json") for number in (1, 2, 3))
+    disk.write("ledger/compacted.jsonl", seal(b'{"events": 3}\n' + first + third))
+    assert Ledger.load(disk).events == study.events
+    assert "compacted.jsonl: it does not hold the number of events" in caplog.text
+
+
+def test_a_follower_reads_ahead_twice_as_far_each_time_and_not_without_end(
+    study: Ledger, disk: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, read, read_all = Ledger.load(disk), [], log._read_all
+
+    def counted(storage: Storage, numbers: list[int]) -> dict[int, bytes]:
+        read.append(numbers)
+        return read_all(storage, numbers)
+
+    for ordinal in range(140):
+        study.append(proposed(ordinal))
+    monkeypatch.setattr(log, "_read_all", counted)
+    assert list(follower.news()) == list(study.events[1:])
+    assert [len(numbers) for numbers in read] == [1, 2, 4, 8, 16, 32, 64, 64]
+    assert [numbers[0] for numbers in read] == [2, 3, 5, 9, 17, 33, 65, 129], "each event is asked for once"
+
+
+def test_a_compaction_is_due_every_so_many_events_and_after_a_tenth_more(
+    disk: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "_COMPACT_EVERY", 10)
+    ledger, made = Ledger.create(disk, {}, "d", "n", {}), []
+    monkeypatch.setattr(Ledger, "compact", lambda self: made.append(len(self.events)))
+    for ordinal in range(122):
+        ledger.append(proposed(ordinal))
+    assert made == [*range(10, 101, 10), 111, 123], "from a hundred on, a tenth of what is there"
+
+
+def test_an_event_holds_where_its_compaction_is_refused(
+    disk: Storage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Ledger) -> None:
+        raise SetupError("no space left")
+
+    monkeypatch.setattr(log, "_COMPACT_EVERY", 2)
+    monkeypatch.setattr(Ledger, "compact", refuse)
+    ledger = Ledger.create(disk, {}, "d", "n", {})
+    ledger.append(DriverStarted(epoch=1, host="h", pid=1))
+    assert Ledger.load(disk).events == ledger.events
+    assert "no space left" in caplog.text

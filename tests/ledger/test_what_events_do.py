@@ -1,0 +1,102 @@
+"""What an event leaves behind: of a stop, a reopening, dropped commits, a revised spec; field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from olfl_ray.errors import LedgerError
+from olfl_ray.ledger import (
+    Began,
+    Committed,
+    DriverStarted,
+    DriverStopped,
+    Ended,
+    Event,
+    Proposed,
+    Reopened,
+    Revised,
+    Stopped,
+    StudyCreated,
+    StudyState,
+    TrialState,
+    apply,
+)
+
+CREATED = StudyCreated(spec={"seed": 0}, digest="d", name="n", versions={"torch": "2"}, time=1.0)
+BEGAN = (Proposed(trial="a/0", params={"x": 1}, seeds=[5], time=2.0), Began(trial="a/0", attempt=1, time=3.0))
+FAILED = Ended(trial="a/0", state="failed", step=9, value=0.9, metrics={"m": [0.9]}, cause="boom", time=9.0)
+
+
+def committed(step: int, attempt: int = 1) -> Committed:
+    return Committed(trial="a/0", attempt=attempt, commit=f"c{step}", step=step, value=step / 10, values={})
+
+
+def replay(events: Iterable[Event]) -> StudyState:
+    state = None
+    for event in (CREATED, *events):
+        state = apply(state, event)
+    assert state is not None
+    return state
+
+
+def trial(*events: Event) -> TrialState:
+    return replay((*BEGAN, *events)).trials["a/0"]
+
+
+def test_a_trial_that_ran_out_of_memory_has_its_device_alone_from_then_on() -> None:
+    assert not trial(Stopped(trial="a/0")).alone
+    short = Stopped(trial="a/0", out_of_memory=True)
+    assert trial(short).alone
+    assert trial(short, Began(trial="a/0", attempt=2), Stopped(trial="a/0")).alone
+
+
+def test_a_reopened_trial_is_stopped_after_its_last_commit_and_forgets_its_failure() -> None:
+    now = trial(committed(3), committed(5), FAILED, Reopened(trial="a/0"))
+    assert (now.state, now.ended, now.cause, now.metrics, now.scratch) == ("stopped", False, None, {}, 0)
+    assert ([commit.step for commit in now.commits], now.step, now.value) == ([3, 5], 5, 0.5)
+    assert trial(committed(3), FAILED, Reopened(trial="a/0"), Began(trial="a/0", attempt=2)).state == "running"
+
+
+def test_a_trial_reopened_from_scratch_has_no_commits_and_leaves_its_attempts_behind() -> None:
+    now = trial(committed(3), FAILED, Reopened(trial="a/0", scratch=1))
+    assert (now.commits, now.step, now.value, now.scratch) == ((), 0, None, 1)
+    again = trial(
+        FAILED, Reopened(trial="a/0", scratch=4), Began(trial="a/0", attempt=5), FAILED, Reopened(trial="a/0")
+    )
+    assert again.scratch == 4, "what was left behind stays there"
+
+
+@pytest.mark.parametrize(
+    ("before", "event"),
+    [((), Reopened(trial="a/0")), ((FAILED,), Reopened(trial="a/0", scratch=-1)), ((), Reopened(trial="a/1"))],
+    ids=["not failed", "attempt below 0", "never proposed"],
+)
+def test_a_reopening_is_refused(before: tuple[Event, ...], event: Event) -> None:
+    with pytest.raises(LedgerError, match="Reopened"):
+        trial(*before, event)
+
+
+def test_dropped_commits_count_no_more_and_the_trial_says_so_for_good() -> None:
+    whole = trial(committed(3), committed(5), Began(trial="a/0", attempt=2))
+    assert ([commit.step for commit in whole.commits], whole.redone) == ([3, 5], False)
+    torn = (committed(3), committed(5), Began(trial="a/0", attempt=2, dropped=["c5"]))
+    now = trial(*torn)
+    assert ([commit.step for commit in now.commits], now.step, now.value, now.redone) == ([3], 3, 0.3, True)
+    assert trial(*torn, committed(5, attempt=2), Began(trial="a/0", attempt=3)).redone
+    none_left = trial(committed(3), Began(trial="a/0", attempt=2, dropped=["c3"]))
+    assert (none_left.commits, none_left.step, none_left.value) == ((), 0, None)
+
+
+def test_a_trial_that_was_stopped_may_fail_and_keeps_when_it_first_began() -> None:
+    now = trial(Began(trial="a/0", attempt=2, time=7.0), Stopped(trial="a/0"), FAILED)
+    assert (now.state, now.began_at, now.ended_at, now.attempt) == ("failed", 3.0, 9.0, 2)
+
+
+def test_a_study_follows_its_drivers_and_its_revisions() -> None:
+    first = DriverStarted(epoch=2, host="h", pid=1)
+    state = replay([first])
+    assert (state.epoch, state.driving, state.versions) == (2, True, {"torch": "2"})
+    state = replay([first, DriverStopped(epoch=2, reason="done"), Revised(spec={"seed": 1})])
+    assert (state.epoch, state.driving, state.spec, state.digest) == (2, False, {"seed": 1}, "d")
