@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Mutation", "mutations"]
+__all__ = ["Mutation", "changes", "mutations"]
 
 SWAPS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Lt: ("<", "<=", ">"),
@@ -61,16 +61,17 @@ class Mutation:
 
 
 def mutations(source: bytes) -> list[Mutation]:
-    """Every mutation of a file that is still Python and another program, in the order of the text."""
-    found: dict[bytes, Mutation] = {}
-    for mutation in sorted(_Finder(source).found, key=lambda one: (one.start, one.end, one.new)):
-        try:
-            tree = ast.dump(ast.parse(mutation.applied(source)))
-        except SyntaxError:
-            continue
-        if tree != ast.dump(ast.parse(source)):
-            found.setdefault(mutation.applied(source), mutation)
-    return list(found.values())
+    """Every mutation of a file, in the order of the text; a few are no Python, or the same program, as `changes` says."""
+    found = {(one.start, one.end, one.new): one for one in _Finder(source).found}
+    return [found[key] for key in sorted(found)]
+
+
+def changes(source: bytes, mutation: Mutation) -> bool:
+    """Whether the mutated source is Python, and another program."""
+    try:
+        return ast.dump(ast.parse(mutation.applied(source))) != ast.dump(ast.parse(source))
+    except SyntaxError:
+        return False
 
 
 class _Finder(ast.NodeVisitor):

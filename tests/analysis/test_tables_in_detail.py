@@ -1,0 +1,200 @@
+"""The final table at its edges: no seed, one, two; trials by state; which arm is the baseline; equal errors."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from olfl_ray.analysis import detectable, final_table, paired, sign_flips, sign_test, values_on_test
+from olfl_ray.analysis.statistics import mean, sd
+from olfl_ray.analysis.tables import baseline_arm, records_table, surfaces_table
+from olfl_ray.ledger import Began, Commit, Committed, Ended, Ledger, Proposed, write_commit
+from olfl_ray.records import Record, names, records_to_table, to_parquet
+from olfl_ray.spec import StudySpec
+from olfl_ray.storage import Storage, open_storage
+
+
+def make_spec(arms: dict[str, str], goal: str = "minimize") -> StudySpec:
+    return StudySpec.model_validate(
+        {
+            "name": "demo",
+            "task": {"dataset": "diabetes"},
+            "search": {"parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 0.1}}},
+            "arms": {name: {"trials": 4, "set": {"learner.method": method}} for name, method in arms.items()},
+        }
+    )
+
+
+SPEC = make_spec({"plain": "baseline", "online": "online"})
+
+
+class Study:
+    """A ledger that trials are put into as they ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.storage: Storage = open_storage(folder)
+        self.ledger = Ledger.create(self.storage, SPEC.model_dump(mode="json", by_alias=True), SPEC.digest, "demo", {})
+
+    def add(self, trial: str, state: str = "finished", value: float | None = 0.1, **metrics: list[float]) -> None:
+        seed = 100 + int(trial.rpartition("/c")[2]) if "/c" in trial else 0
+        self.ledger.append(Proposed(trial=trial, params={"learner.optimizer.lr": 0.05}, seeds=[seed]))
+        if state == "planned":
+            return
+        self.ledger.append(Began(trial=trial, attempt=1))
+        if state != "running":
+            found = {{"error": names.TEST_ERROR, "rmse": names.TEST_RMSE}[name]: one for name, one in metrics.items()}
+            cause = "boom" if state == "failed" else None
+            self.ledger.append(
+                Ended(trial=trial, state=state, step=1, value=value, metrics=found, cause=cause)  # type: ignore[arg-type]
+            )
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 2, 3])
+def test_means_need_one_seed_and_spreads_two(study: Study, seeds: int) -> None:
+    errors, rmse = [0.2, 0.4, 0.9][:seeds], [50.0, 60.0, 80.0][:seeds]
+    study.add("online/0")
+    for index in range(seeds):
+        study.add(f"online/c{index}", error=[errors[index]], rmse=[rmse[index]])
+    (_, found) = final_table(SPEC, study.ledger.state)
+    assert (found.n, found.test_seeds, found.test_values) == (seeds, (100, 101, 102)[:seeds], tuple(errors))
+    assert found.test_mean == (pytest.approx(statistics.mean(errors)) if seeds else None)
+    assert found.test_sd == (pytest.approx(statistics.stdev(errors)) if seeds > 1 else None)
+    if not seeds:
+        assert found.test_rmse is None
+    else:
+        spread = pytest.approx(statistics.stdev(rmse)) if seeds > 1 else None
+        assert found.test_rmse == (pytest.approx(statistics.mean(rmse)), spread)
+
+
+def test_trials_are_counted_by_state_apart_from_those_that_confirm(study: Study) -> None:
+    for ordinal, state in enumerate(["finished", "finished", "pruned", "failed"]):
+        study.add(f"online/{ordinal}", state, 0.3 - 0.1 * ordinal)
+    study.add("online/c0", "running")
+    study.add("online/c1", "failed", None)
+    study.add("plain/0", "planned")
+    plain, online = final_table(SPEC, study.ledger.state)
+    assert (plain.arm, plain.trials, plain.confirming) == ("plain", {"planned": 1}, {})
+    assert (plain.best, plain.best_params, plain.selection_value) == (None, {}, None)
+    assert online.trials == {"finished": 2, "pruned": 1, "failed": 1}
+    assert online.confirming == {"running": 1, "failed": 1}
+    assert (online.best, online.best_params) == ("online/1", {"learner.optimizer.lr": 0.05})
+    assert online.selection_value == pytest.approx(0.2)
+
+
+def test_a_seed_counts_with_the_mean_of_its_replicates_where_that_is_finite(study: Study) -> None:
+    study.add("online/0")
+    study.add("online/c0", error=[0.2, 0.4])
+    study.add("online/c1", error=[0.2, math.inf])
+    study.add("online/c2", error=[])
+    study.add("online/c3")
+    assert values_on_test(SPEC, study.ledger.state, "online", names.TEST_ERROR) == {100: pytest.approx(0.3)}
+
+
+@pytest.mark.parametrize(
+    ("arms", "baseline"),
+    [
+        ({"plain": "baseline", "baseline": "baseline"}, "baseline"),
+        ({"baseline": "online", "plain": "baseline"}, "baseline"),
+        ({"online": "online", "plain": "baseline", "other": "baseline"}, "plain"),
+        ({"online": "online"}, None),
+    ],
+)
+def test_the_baseline_is_the_arm_of_that_name_or_else_the_first_of_that_method(
+    arms: dict[str, str], baseline: str | None
+) -> None:
+    assert baseline_arm(make_spec(arms)) == baseline
+
+
+def test_an_arm_is_compared_with_the_baseline_and_the_baseline_with_nothing(study: Study) -> None:
+    for arm, off in (("plain", 0.0), ("online", 0.1)):
+        study.add(f"{arm}/0")
+        for index, error in enumerate([0.2, 0.5]):
+            study.add(f"{arm}/c{index}", error=[error + off * (1 + index)])
+    plain, online = final_table(SPEC, study.ledger.state)
+    assert plain.difference is None
+    assert online.difference is not None
+    assert (online.difference.baseline, online.difference.mean) == ("plain", pytest.approx(0.15))
+
+
+def test_records_that_are_damaged_are_left_out_with_a_warning(study: Study, caplog: pytest.LogCaptureFixture) -> None:
+    study.ledger.append(Proposed(trial="online/0", params={}, seeds=[0]))
+    study.ledger.append(Began(trial="online/0", attempt=1))
+    keys = []
+    for step in (1, 2, 3):
+        table = to_parquet(records_to_table([Record(step=step, time_ms=step, metrics={"m": (0.5,)})]))
+        commit = Commit(trial="online/0", attempt=1, position=step, step=step, outcome=None, report={}, parent=None)
+        whole = write_commit(study.storage, commit, {"records.parquet": table})
+        keys.append(whole.key)
+        study.ledger.append(Committed(trial="online/0", attempt=1, commit=whole.key, step=step, value=None, values={}))
+    study.storage.write(keys[1], b"damaged")
+    trial = study.ledger.state.trials["online/0"]
+    assert records_table(study.storage, trial)["step"].to_pylist() == [1, 3]
+    assert surfaces_table(study.storage, trial).num_rows == 0
+    assert "online/0" in caplog.text
+    assert keys[1] in caplog.text
+
+
+def test_equal_errors_are_no_difference_and_a_constant_one_is_certain() -> None:
+    zero = paired("task", {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0})
+    assert zero is not None
+    assert (zero.n, zero.mean, zero.sd, zero.low, zero.high, zero.detectable, zero.p) == (2, 0, 0, 0, 0, 0, 1.0)
+    apart = paired("task", {1: 1.5, 2: 2.5, 3: 3.5}, {1: 1.0, 2: 2.0, 3: 3.0})
+    assert apart is not None
+    assert (apart.n, apart.sd, apart.low, apart.high, apart.detectable, apart.p) == (3, 0.0, 0.5, 0.5, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_a_difference_is_judged_by_the_size_of_the_errors(size: float) -> None:
+    """Rounding of large errors is no spread; a spread of small ones is."""
+    rounding = paired("task", {1: size, 2: 2 * size}, {1: size * (1 + 1e-14), 2: 2 * size})
+    assert rounding is not None
+    assert rounding.sd == 0.0
+    real = paired("task", {1: size, 2: 2 * size}, {1: size * (1 + 1e-10), 2: 2 * size})
+    assert real is not None
+    assert real.sd > 0.0
+
+
+def test_two_seeds_are_enough_for_students_t_and_one_is_not() -> None:
+    own, other = {1: 0.2, 2: 0.5}, {1: 0.1, 2: 0.6}
+    found, wanted = paired("task", own, other), stats.ttest_rel(list(own.values()), list(other.values()))
+    assert found is not None
+    assert (found.n, found.p) == (2, pytest.approx(wanted.pvalue))
+    assert found.detectable == pytest.approx(detectable(found.sd, 2))
+    assert paired("task", {1: 0.2}, other) is None
+    assert paired("task", {3: 0.2}, other) is None
+
+
+def test_a_stricter_level_needs_a_larger_difference() -> None:
+    spread, n = 0.3, 9
+    for level in (0.05, 0.01):
+        wanted = (stats.t.ppf(1 - level / 2, n - 1) + stats.t.ppf(0.8, n - 1)) * spread / math.sqrt(n)
+        assert detectable(spread, n, level=level) == pytest.approx(wanted)
+    assert detectable(spread, n) == detectable(spread, n, level=0.05)
+
+
+@pytest.mark.parametrize(("less", "more"), [(0, 5), (5, 0), (1, 4), (3, 3), (0, 1)])
+def test_signs_are_counted_as_scipys_binomial_test_does(less: int, more: int) -> None:
+    assert sign_test(less, more) == pytest.approx(stats.binomtest(less, less + more, 0.5).pvalue)
+    assert sign_test(0, 0) == 1.0
+
+
+def test_all_assignments_are_tried_up_to_sixteen_differences() -> None:
+    one_sign = [0.1 + 0.01 * index for index in range(16)]
+    assert sign_flips(one_sign) == 2 / 2**16
+    drawn = sign_flips([*one_sign, 0.3])
+    assert 1 / 2**16 <= drawn < 10 / 2**16, "what was seen is among those drawn"
+
+
+def test_mean_and_sd_are_those_of_the_sample() -> None:
+    values = [1e16, 1.0, -1e16, 3.0]
+    assert mean(values) == 1.0, "no rounding on the way"
+    assert sd([1.0, 2.0, 4.0]) == pytest.approx(statistics.stdev([1.0, 2.0, 4.0]))
