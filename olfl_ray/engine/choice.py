@@ -116,8 +116,8 @@ def _first(
             return way, error
     raise SpecError(
         "meta.estimator",
-        f"no meta-gradient comes through this module, learned loss and task loss on this batch: {type(last).__name__}: "
-        f"{_said(last)}; correct the one that was written for other shapes or types",
+        f"no meta-gradient can be computed: {type(last).__name__}: {_said(last)}; check that outputs, targets and losses "
+        "have matching shapes and types, that their operators can be differentiated twice, and that nothing detaches the gradient",
     ) from last
 
 

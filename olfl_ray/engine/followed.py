@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from olfl_ray.engine.arguments import check_rate
 from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
 from olfl_ray.errors import SpecError
 
@@ -66,8 +67,14 @@ class Followed(Optimizer):
         return self._pure
 
     def lr(self) -> float:
-        """Its learning rate now."""
-        return float(self._given.param_groups[0]["lr"])
+        """Its learning rate now.
+
+        Raises:
+            SpecError: A scheduler has made it negative or NaN.
+        """
+        lr = float(self._given.param_groups[0]["lr"])
+        check_rate("optimizer.lr", lr)
+        return lr
 
     def stepped(self) -> None:
         """Tell its schedulers that a step was taken: they warn of a scheduler that goes first."""
@@ -91,8 +98,12 @@ class Followed(Optimizer):
                 raise SpecError(f"optimizer.{option}", f"is {group[option]!r}, but must be {plain!r}; change it")
         if bool(group.get("momentum", True)) != self._keeps:
             raise SpecError("optimizer.momentum", f"is {group['momentum']} now; to start or end it, make a new learner")
-        if kind is torch.optim.SGD:
-            return Sgd(momentum=group["momentum"], nesterov=group["nesterov"], weight_decay=group["weight_decay"])
-        beta1, beta2 = group["betas"]
-        decoupled = kind is torch.optim.AdamW or bool(group.get("decoupled_weight_decay", False))
-        return Adam(beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=group["weight_decay"], decoupled=decoupled)
+        decay = float(group["weight_decay"])
+        try:
+            if kind is torch.optim.SGD:
+                return Sgd(momentum=float(group["momentum"]), nesterov=group["nesterov"], weight_decay=decay)
+            beta1, beta2 = map(float, group["betas"])
+            decoupled = kind is torch.optim.AdamW or bool(group.get("decoupled_weight_decay", False))
+            return Adam(beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay, decoupled=decoupled)
+        except SpecError as error:  # a scheduler moves momentum and betas
+            raise SpecError(f"optimizer.{error.field}", error.problem) from None

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from olfl_ray.engine.arguments import check_batch, check_name, check_parts, check_rate, check_state, each_batch
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.batches import Batch, joined, parted
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
@@ -18,6 +19,7 @@ from olfl_ray.engine.drawing import drawn
 from olfl_ray.engine.followed import Followed
 from olfl_ray.engine.graphed import Graphed, copy_state
 from olfl_ray.engine.optimizers import Optimizer, Params
+from olfl_ray.engine.probing import probe
 from olfl_ray.engine.problem import Problem
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.steps import LearnerState, Metrics, meta_optimizer, online_step
@@ -35,7 +37,7 @@ class OnlineLossLearner:
     are kept in here.
 
     Args:
-        module: Base learner f. It is put in train mode at each step.
+        module: Base learner f, in train mode; parts of it may be in eval mode (a frozen batch norm) and stay so.
         optimizer: `Sgd` or `Adam` of `olfl_ray.engine` with `lr`; their `clip_norm` is the largest global norm of the base
             gradient, and the meta-gradient goes through the clipping. Or a `torch.optim.SGD`, `Adam` or `AdamW` over the module's
             trainable parameters. The latter is never stepped: its settings are read at each step, so that torch's
@@ -77,9 +79,13 @@ class OnlineLossLearner:
         deterministic: bool = False,
     ) -> None:
         _check_choice(estimator, memory)
-        _check_name("meta", meta, ("adam", "sgd"))
+        check_name("meta", meta, ("adam", "sgd"))
         if precision is not None:
-            _check_name("precision", precision, get_args(Precision))
+            check_name("precision", precision, get_args(Precision))
+        check_rate("eta", eta)
+        if meta_clip_norm is not None:
+            check_rate("meta_clip_norm", meta_clip_norm, positive=True)
+        check_parts(module, learned_loss, task_loss)
         self._optimizer, self._lr = _optimizer(module, optimizer, lr)
         self._problem = _problem(module, self._optimizer, learned_loss, task_loss, precision or "float32")
         self._arithmetic: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -113,19 +119,31 @@ class OnlineLossLearner:
         """One step of Algorithm 2.
 
         Args:
-            train_batch: Inputs and targets that theta moves on.
+            train_batch: Inputs and targets that theta moves on, each a tensor or a tree of tensors.
             meta_batch: Inputs and targets that phi moves on.
 
         Returns:
             Scalars on the device: base_loss, task_loss, meta_loss, grad_norm.
+
+        Raises:
+            SpecError: A batch, a rate or the module's mode is not what a step can be taken with; nothing was changed.
         """
+        module = self._problem.module
+        if not module.training:
+            raise SpecError(
+                "module",
+                "is in eval mode; call its train() before a step (parts of it may stay in eval mode, as frozen)",
+            )
+        check_rate("eta", self.eta)
+        check_batch("train_batch", train_batch, module)
+        check_batch("meta_batch", meta_batch, module)
         with self._arithmetic():
             return self._step(train_batch, meta_batch)
 
     def _step(self, train_batch: Batch, meta_batch: Batch) -> Metrics:
         problem, graphed = self._problem, self._graphed
-        problem.module.train()
         if self._estimator is None:
+            probe(problem, train_batch, meta_batch)
             problem = self._problem = _knows_draws(problem, train_batch, replayed=self._graph)
             self._estimator = choose_estimator(*self._choice, 1, problem, train_batch)
         if isinstance(self._optimizer, Followed):
@@ -177,13 +195,17 @@ class OnlineLossLearner:
         return {part: {name: value.clone() for name, value in tensors.items()} for part, tensors in parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on from a `state_dict` of a learner with the same optimizers and parameters."""
+        """Resume from a `state_dict` of a learner with the same optimizers and parameters; all of it is checked first.
+
+        Raises:
+            SpecError: It has other tensors, shapes or types; nothing was copied then.
+        """
         own = self._graphed.state
-        for part, mine in (("optimizer", own.opt_state), ("meta_optimizer", own.meta_state)):
-            if state[part].keys() != mine.keys():
-                raise SpecError(
-                    part, "has a state of other tensors in the state_dict than here; build it as it was then"
-                )
+        parts = {"optimizer": own.opt_state, "meta_optimizer": own.meta_state}
+        if not isinstance(state, Mapping) or state.keys() != parts.keys():
+            raise SpecError("state", f"must be a learner's state_dict, which holds {' and '.join(parts)}")
+        for part, mine in parts.items():
+            check_state(part, state[part], mine)
         given = replace(own, opt_state=dict(state["optimizer"]), meta_state=dict(state["meta_optimizer"]))
         copy_state(given, own)
 
@@ -193,7 +215,7 @@ def meta_gradient(
     optimizer: Optimizer | torch.optim.Optimizer,
     learned_loss: nn.Module,
     task_loss: TaskLoss,
-    train: Batch | Sequence[Batch],
+    train: Batch | list[Batch],
     meta: Batch,
     *,
     lr: float | None = None,
@@ -208,7 +230,8 @@ def meta_gradient(
         optimizer: As of `OnlineLossLearner`.
         learned_loss: M_phi at phi.
         task_loss: L_T.
-        train: A batch, or a sequence of one batch a base step.
+        train: One batch, a tuple (inputs, targets), or a list with one batch a base step. Inputs and targets are tensors or
+            trees of tensors. A list of two that are not both pairs, as a data loader gives it, is one batch.
         meta: The batch of L_T.
         lr: Base learning rate alpha; only beside this package's own optimizers.
         opt_state: State of the base optimizer, as a `StepResult` gives it; None: before the first step.
@@ -222,23 +245,26 @@ def meta_gradient(
         SpecError: As of `OnlineLossLearner`.
     """
     _check_choice(estimator, memory)
+    check_parts(module, learned_loss, task_loss)
     pure, rate = _optimizer(module, optimizer, lr)
     problem = _problem(module, pure, learned_loss, task_loss)
-    batches: Any = [train] if isinstance(train[0], Tensor) else train
-    chosen = choose_estimator(estimator, memory, len(batches), problem, batches[0])
+    batches = each_batch(train)
+    for batch in batches:
+        check_batch("train", batch, module)
+    check_batch("meta", meta, module)
     theta, buffers, phi = _tensors(module, learned_loss)
-    state = pure.init(theta) if opt_state is None else opt_state
+    state: Params = pure.init(theta)
+    if opt_state is not None:
+        check_state("opt_state", opt_state, state)
+        state = opt_state
+    probe(problem, batches[0], meta)
+    chosen = choose_estimator(estimator, memory, len(batches), problem, batches[0])
     return chosen(problem, theta, buffers, state, phi, rate(), batches, meta)
 
 
-def _check_name(field: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise SpecError(field, f"is {value!r}, but must be one of {', '.join(allowed)}")
-
-
 def _check_choice(estimator: str, memory: str) -> None:
-    _check_name("estimator", estimator, get_args(EstimatorName))
-    _check_name("memory", memory, get_args(Memory))
+    check_name("estimator", estimator, get_args(EstimatorName))
+    check_name("memory", memory, get_args(Memory))
 
 
 def _check_trained(field: str, before: Params, now: Params, state: Params) -> None:
@@ -279,11 +305,6 @@ def _problem(
     task_loss: TaskLoss,
     precision: Precision = "float32",
 ) -> Problem:
-    for field, part in (("module", module), ("learned_loss", learned)):
-        if not any(value.requires_grad for value in part.parameters()):
-            raise SpecError(
-                field, "has no parameters that require a gradient, so nothing of it can be learned; give it some"
-            )
     return Problem(
         module=module,
         learned=learned,
@@ -314,7 +335,10 @@ def _optimizer(
     if isinstance(given, Optimizer):
         if lr is None:
             raise SpecError("lr", "is None, but this package's optimizers hold no learning rate; give lr=0.01, say")
+        check_rate("lr", lr)
         return given, lambda: lr
+    if not isinstance(given, torch.optim.Optimizer):
+        raise SpecError("optimizer", f"is a {type(given).__name__}, but must be one of this package's or of torch's")
     if lr is not None:
         raise SpecError("lr", f"is {lr}, but a torch optimizer brings its own; leave lr out")
     followed = Followed(given, module)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from olfl_ray.engine.arguments import check_rate
+from olfl_ray.errors import SpecError
+
 __all__ = ["Adam", "Optimizer", "Params", "Sgd", "clip_scale", "global_norm"]
 
 Params = Mapping[str, Tensor]
@@ -47,6 +50,11 @@ def _taken(grads: dict[str, Tensor], name: str, scale: Tensor | None) -> Tensor:
 def _moved(value: Tensor, direction: Tensor, lr: float | Tensor) -> Tensor:
     """value - lr direction, in one pass over memory."""
     return value.addcmul(direction, lr, value=-1) if isinstance(lr, Tensor) else value.sub(direction, alpha=lr)
+
+
+def _check_clip(limit: float | None) -> None:
+    if limit is not None:
+        check_rate("clip_norm", limit, positive=True)
 
 
 class Optimizer(ABC):
@@ -88,6 +96,13 @@ class Sgd(Optimizer):
     weight_decay: float = 0.0
     clip_norm: float | None = None
 
+    def __post_init__(self) -> None:
+        check_rate("momentum", self.momentum)
+        check_rate("weight_decay", self.weight_decay)
+        _check_clip(self.clip_norm)
+        if self.nesterov and self.momentum == 0:
+            raise SpecError("nesterov", "is True, but needs a momentum above 0; set momentum, or leave it out")
+
     def init(self, params: Params) -> dict[str, Tensor]:
         if self.momentum == 0:
             return {}
@@ -125,6 +140,15 @@ class Adam(Optimizer):
     weight_decay: float = 0.0
     decoupled: bool = False
     clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            check_rate(name, getattr(self, name))
+            if getattr(self, name) >= 1:
+                raise SpecError(name, f"is {getattr(self, name)!r}, but must be below 1")
+        check_rate("eps", self.eps)
+        check_rate("weight_decay", self.weight_decay)
+        _check_clip(self.clip_norm)
 
     def init(self, params: Params) -> dict[str, Tensor]:
         state = {f"{kind}.{name}": torch.zeros_like(value) for kind in "mv" for name, value in params.items()}

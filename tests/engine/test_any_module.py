@@ -195,7 +195,7 @@ def test_a_module_that_recomputes_activations_is_trained_as_its_twin(steps: int,
 
 @pytest.mark.parametrize("estimator", ["auto", "exact", "reverse", "finite_difference"])
 def test_a_module_whose_recomputation_autograd_refuses_is_refused_with_torchs_reason(estimator: str) -> None:
-    with pytest.raises(SpecError, match=r"^meta\.estimator: no meta-gradient comes through .*use_reentrant=False"):
+    with pytest.raises(SpecError, match=r"^meta\.estimator: .*use_reentrant=False"):
         found(Recomputing(anew=True, reentrant=True), torch.randn(ROWS, FEATURES), torch.float32, estimator=estimator)
 
 
@@ -223,9 +223,15 @@ def test_plain_kernels_are_put_back() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"learned_loss": build_loss(LearnedLossSpec(), "classification", seed=1)}, "expected m.* same dtype"),
-        ({"train": (torch.randn(ROWS, FEATURES).double(), torch.rand(ROWS, OUTPUTS))}, "one_hot is only applicable"),
-        ({"task_loss": nn.CrossEntropyLoss(reduction="none")}, "grad can be implicitly created only for scalar"),
+        (
+            {"learned_loss": build_loss(LearnedLossSpec(), "classification", seed=1)},
+            "^learned_loss: .* float64.*same dtype",
+        ),
+        (
+            {"train": (torch.randn(ROWS, FEATURES).double(), torch.rand(ROWS, OUTPUTS))},
+            "^learned_loss: .*one_hot is",
+        ),
+        ({"task_loss": nn.CrossEntropyLoss(reduction="none")}, "^task_loss: gives a tensor of shape"),
     ],
 )
 @pytest.mark.parametrize("estimator", ["auto", "exact"])
@@ -241,9 +247,7 @@ def test_parts_that_do_not_fit_get_one_message_and_no_other_estimator(
         "train": batch,
         "meta": batch,
     }
-    with pytest.raises(
-        SpecError, match=rf"^meta\.estimator: no meta-gradient comes through .*{says}.*; correct the one"
-    ):
+    with pytest.raises(SpecError, match=says):
         meta_gradient(**{**given, **change}, lr=0.1, estimator=estimator)
     assert not caplog.records
 

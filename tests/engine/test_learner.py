@@ -261,7 +261,7 @@ def test_tensors_moved_from_under_a_captured_graph_are_refused_by_name(move: Cal
 @pytest.mark.parametrize(("mine", "other"), [(Sgd(), Adam()), (Sgd(momentum=0.9), Adam()), (Adam(), Sgd())])
 def test_state_of_another_optimizer_is_refused(mine: Optimizer, other: Optimizer) -> None:
     one, two = (OnlineLossLearner(*parts()[:1], each, parts()[1], F.cross_entropy, lr=0.1) for each in (mine, other))
-    with pytest.raises(SpecError, match=r"^optimizer: has a state of other tensors in the state_dict than here"):
+    with pytest.raises(SpecError, match=r"^optimizer: has a state of other tensors"):
         one.load_state_dict(two.state_dict())
 
 
