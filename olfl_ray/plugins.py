@@ -1,28 +1,35 @@
-"""A user's own builder by its dotted name, `package.module:builder`."""
+"""A user's own builder by its dotted name, `package.module:builder`: code, so it runs only where a reader allows it."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
-from collections.abc import Callable
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from olfl_ray.errors import SpecError
 
-__all__ = ["load_builder", "nearest"]
+__all__ = ["allows", "load_builder", "nearest"]
 
 
-def load_builder(dotted: str, field: str) -> Callable[..., Any]:
-    """Import `package.module:builder`.
+def load_builder(dotted: str, field: str, gives: tuple[type, ...] = ()) -> Callable[..., Any]:
+    """Import `package.module:builder`, and check before any call that it can give what is expected.
 
     Args:
         dotted: The name.
         field: Field of the spec that has it, for messages.
+        gives: The types that the builder may give; a class must be one of them, and a function's return annotation,
+            where there is one, must fit one of them. Empty: any.
 
     Raises:
-        SpecError: It can't be imported, or is not callable.
+        SpecError: It can't be imported, is neither a class nor a function, is one of Python's own, or gives another type.
     """
     module_name, _, attribute = dotted.partition(":")
+    _refuse_standard(module_name, dotted, field)
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a script that ends by sys.exit must not end the study
@@ -38,11 +45,50 @@ def load_builder(dotted: str, field: str) -> Callable[..., Any]:
         )
     if not callable(builder):
         raise SpecError(field, f"{dotted!r} is a {type(builder).__name__}, not a function; name a builder")
+    _refuse_type(builder, gives, dotted, field)
     result: Callable[..., Any] = builder
     return result
+
+
+def allows(allow: Iterable[str], dotted: str) -> bool:
+    """Whether a reader's list allows a builder: by its full name, its module, or a package above the module."""
+    module = dotted.partition(":")[0]
+    return any(name and (name == dotted or f"{module}.".startswith(f"{name}.")) for name in allow)
 
 
 def nearest(name: str, names: list[str]) -> str:
     """` (did you mean ...?)`, or nothing."""
     found = difflib.get_close_matches(name, names, 1)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def _refuse_standard(module: str | None, dotted: str, field: str) -> None:
+    """Python's own modules hold no builder, but functions that run commands and read files."""
+    if (module or "").partition(".")[0] in sys.stdlib_module_names:
+        raise SpecError(
+            field, f"{dotted!r} is of Python's standard library, which has no builders; name one of your own"
+        )
+
+
+def _refuse_type(builder: Callable[..., Any], gives: tuple[type, ...], dotted: str, field: str) -> None:
+    found: Any = builder
+    while isinstance(found, functools.partial):
+        found = found.func
+    found = inspect.unwrap(found)
+    named = isinstance(found, type) or inspect.isroutine(found)
+    _refuse_standard(getattr(found if named else type(found), "__module__", None), dotted, field)
+    if not gives:
+        return
+    given = found if isinstance(found, type) else _annotated(found)
+    if isinstance(given, type) and not any(issubclass(given, one) or issubclass(one, given) for one in gives):
+        wanted = " or ".join(one.__name__ for one in gives)
+        raise SpecError(field, f"{dotted!r} gives a {given.__name__}; it must give a {wanted}")
+
+
+def _annotated(function: Any) -> Any:
+    """What a function says that it returns, without type arguments; None where it says nothing that can be resolved."""
+    try:
+        hint = typing.get_type_hints(function).get("return")
+    except Exception:  # names that are only imported for type checkers, say
+        return None
+    return typing.get_origin(hint) or hint

@@ -84,7 +84,7 @@ def trial_run(
     from olfl_ray import study
 
     place = study.Home.find(home)
-    config, resources = study.trial_of(spec, overrides=set_ or (), arm=arm, source=from_, home=place)
+    config, resources = study.trial_of(spec, overrides=set_ or (), arm=arm, source=from_, home=place, allow=allow or ())
     progresses = study.run_trial(config, resources, home=place)
     try:
         for progress in progresses:
@@ -95,7 +95,7 @@ def trial_run(
         first = "".join(format_exception_only(error)).splitlines()[0]
         out.print(f"failed: {first}", highlight=False, soft_wrap=True, markup=False)
         if traceback:
-            print(format_exc(), file=sys.stderr)
+            Terminal(stderr=True, soft_wrap=True).print(format_exc(), markup=False, highlight=False)
         else:
             out.print("where: the same command with --traceback", highlight=False)
         raise typer.Exit(1) from None

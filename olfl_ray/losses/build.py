@@ -49,7 +49,7 @@ def _network(spec: LearnedLossSpec, kind: Kind) -> nn.Module:
 
 
 def _user_network(spec: LearnedLossSpec) -> nn.Module:
-    builder = load_builder(spec.name, "loss.name")
+    builder = load_builder(spec.name, "loss.name", (nn.Module,))
     try:
         network = builder(**spec.options)
     except (Exception, SystemExit) as error:

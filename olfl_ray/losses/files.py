@@ -1,19 +1,21 @@
-"""A learned loss as files: safetensors for phi, JSON for its settings; nothing is unpickled."""
+"""A learned loss as files: safetensors for phi, JSON for its settings; both are data, and nothing in them is run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from olfl_ray.errors import DataError
+from olfl_ray.errors import DataError, SpecError
 from olfl_ray.losses.build import build_loss
-from olfl_ray.losses.learned import LearnedLoss
+from olfl_ray.losses.learned import Kind, LearnedLoss
+from olfl_ray.plugins import allows
 from olfl_ray.spec import LearnedLossSpec
 
 __all__ = ["dump_loss", "loss_from_bytes", "read_loss"]
@@ -31,33 +33,49 @@ def dump_loss(phi: dict[str, Tensor], loss: LearnedLoss) -> dict[str, bytes]:
     }
 
 
-def read_loss(folder: str | Path) -> LearnedLoss:
+def read_loss(folder: str | Path, allow: Iterable[str] = ()) -> LearnedLoss:
     """Read a learned loss back.
 
     Args:
         folder: Holds `learned_loss.safetensors` and `learned_loss.json`; or the path of the first.
+        allow: As for `loss_from_bytes`.
 
     Raises:
-        DataError: A file is missing or torn.
+        DataError: A file is missing or torn, or names a builder that is not allowed.
     """
     path = Path(folder)
     weights = path if path.suffix == ".safetensors" else path / "learned_loss.safetensors"
     try:
-        return loss_from_bytes(weights.read_bytes(), weights.with_suffix(".json").read_bytes(), str(weights))
+        return loss_from_bytes(weights.read_bytes(), weights.with_suffix(".json").read_bytes(), str(weights), allow)
     except OSError as error:
         raise DataError(f"{error.filename or weights}: {error.strerror}; name a folder with a learned loss") from None
 
 
-def loss_from_bytes(weights: bytes, settings: bytes, source: str) -> LearnedLoss:
-    """A learned loss from the bytes of its two files; `source` names them in an error.
+def loss_from_bytes(weights: bytes, settings: bytes, source: str, allow: Iterable[str] = ()) -> LearnedLoss:
+    """A learned loss from the bytes of its two files.
+
+    Args:
+        weights: Of `learned_loss.safetensors`.
+        settings: Of `learned_loss.json`.
+        source: Names them in an error.
+        allow: Packages, modules or full names of the builders that may be called: a builder is code, and whoever wrote
+            the files chose it.
 
     Raises:
-        DataError: They are not a learned loss.
+        DataError: They are not a learned loss, or name a builder that is not allowed.
     """
     try:
         found: dict[str, Any] = json.loads(settings)
-        loss = build_loss(LearnedLossSpec.model_validate_json(json.dumps(found["loss"])), found["kind"], seed=0)
+        spec, kind = LearnedLossSpec.model_validate_json(json.dumps(found["loss"])), found["kind"]
+        if kind not in get_args(Kind):
+            raise ValueError(f"its kind is {kind!r}")
+        if ":" in spec.name and not allows(allow, spec.name):
+            raise DataError(
+                f"{source}: the learned loss is built by {spec.name!r}, which is code that these files chose; allow it by "
+                f"name if you trust it (load_loss(..., allow=[{spec.name!r}]), or loss.name in the spec that reads it)"
+            )
+        loss = build_loss(spec, kind, seed=0)
         loss.load_state_dict(load_tensors(weights))
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (SafetensorError, SpecError, ValueError, LookupError, TypeError, RuntimeError, RecursionError) as error:
         raise DataError(f"{source}: is not a learned loss ({str(error).splitlines()[0]}); save it again") from None
     return loss

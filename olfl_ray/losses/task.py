@@ -29,7 +29,7 @@ def task_loss(name: str, kind: Kind) -> TaskLoss:
         SpecError: The name does not fit the data set.
     """
     if ":" in name:
-        return load_builder(name, "task.loss")
+        return load_builder(name, "task.loss", (Tensor,))
     wanted = "cross_entropy" if kind == "classification" else "squared_error"
     if name not in ("auto", wanted):
         raise SpecError("task.loss", f"{name} does not fit a {kind} data set; use {wanted} or auto")

@@ -132,7 +132,7 @@ def build(
     Raises:
         SpecError: The name, an option, or the shape of what it gives does not fit.
     """
-    builder = load_builder(name, "task.model.name") if ":" in name else BUILDERS.get(name)
+    builder = load_builder(name, "task.model.name", (nn.Module,)) if ":" in name else BUILDERS.get(name)
     if builder is None:
         raise SpecError(
             "task.model.name", f"there is no model {name!r}{nearest(name, names())}; use one of {', '.join(names())}"

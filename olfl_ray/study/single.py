@@ -7,6 +7,7 @@ from pathlib import Path
 
 from olfl_ray import data
 from olfl_ray.errors import SpecError, StudyError
+from olfl_ray.plugins import allows
 from olfl_ray.spec import Resources, TrialConfig, read_spec, seed_of, trial_config
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import load
@@ -17,12 +18,26 @@ __all__ = ["run_trial", "trial_of"]
 
 
 def trial_of(
-    spec: Path | None, *, overrides: Sequence[str], arm: str | None, source: str | None, home: Home
+    spec: Path | None,
+    *,
+    overrides: Sequence[str],
+    arm: str | None,
+    source: str | None,
+    home: Home,
+    allow: Sequence[str] = (),
 ) -> tuple[TrialConfig, Resources]:
     """A trial's settings, and what it takes: the spec's own values in an arm, or those of a sweep's trial.
 
+    Args:
+        spec: A study's spec.
+        overrides: `a.b=c` texts, for the spec.
+        arm: The arm of the spec; None: its first.
+        source: `STUDY/ARM/ORDINAL`.
+        home: The home folder.
+        allow: Packages, modules or full names of builders that a study's ledger may name: it is data until then.
+
     Raises:
-        UserError: Neither or both are given, or one does not exist.
+        UserError: Neither or both are given, one does not exist, or a builder is not allowed.
     """
     if (spec is None) == (source is None):
         raise SpecError("olfl trial run", "give either a SPEC or --from STUDY/ARM/ORDINAL")
@@ -42,7 +57,25 @@ def trial_of(
         raise StudyError(f"--from: study {name!r} has no trial {trial!r}; see its report for their names")
     found = ledger.state.trials[trial]
     seeds, confirming = tuple(found.seeds), found.id.confirming
-    return trial_config(study, found.id.arm, found.params, seeds=seeds, confirming=confirming), study.resources
+    config = trial_config(study, found.id.arm, found.params, seeds=seeds, confirming=confirming)
+    for field, builder in builders_of(config).items():
+        if not allows(allow, builder):
+            raise StudyError(
+                f"--from: the study {name!r} names {builder!r} in {field}, which is code; run it with --allow {builder} if "
+                "you trust who wrote that study"
+            )
+    return config, study.resources
+
+
+def builders_of(config: TrialConfig) -> dict[str, str]:
+    """Field -> `package.module:builder` of each builder that a trial's settings name."""
+    named = {
+        "task.dataset": config.task.dataset.name,
+        "task.model": config.task.model.name,
+        "task.loss": config.task.loss,
+        "loss.name": config.loss.name,
+    }
+    return {field: name for field, name in named.items() if ":" in name}
 
 
 def run_trial(config: TrialConfig, resources: Resources, *, home: Home) -> Iterator[Progress]:

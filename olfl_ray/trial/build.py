@@ -167,7 +167,7 @@ def _learned(config: TrialConfig, kind: Any, seed: int, place: Place) -> Learned
         return None
     if config.loss.from_ is not None:
         try:
-            loss = find_loss(config.loss.from_, place.studies, place.beside)
+            loss = find_loss(config.loss.from_, place.studies, place.beside, (config.loss.name,))
         except DataError as error:
             raise SpecError("loss.from", str(error)) from None
         if loss.kind != kind:
@@ -182,7 +182,7 @@ def _sequence(config: TrialConfig, place: Place) -> list[tuple[float, dict[str, 
     if config.loss.from_ is None or config.learner.method != "offline":
         raise SpecError("loss.replay", "needs learner.method: offline and loss.from: STUDY/ARM/ORDINAL; set both")
     try:
-        found = find_sequence(config.loss.from_, place.studies, place.beside)
+        found = find_sequence(config.loss.from_, place.studies, place.beside, (config.loss.name,))
     except DataError as error:
         raise SpecError("loss.from", str(error)) from None
     device, last = place.device, found[-1][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from olfl_ray.errors import DataError, StudyError
@@ -14,21 +15,22 @@ from olfl_ray.storage import Storage, open_folder, open_storage
 __all__ = ["find_loss", "find_sequence"]
 
 
-def find_loss(source: str, studies: Path | None, beside: str = "") -> LearnedLoss:
+def find_loss(source: str, studies: Path | None, beside: str = "", allow: Iterable[str] = ()) -> LearnedLoss:
     """The learned loss of a file, a folder or a finished trial; of a trial's replicates, the first one's.
 
     Args:
         source: A path that exists, else `STUDY/ARM/ORDINAL`.
         studies: Folder of the studies; None: only paths are looked up.
         beside: URL of a folder of studies that is looked in first; empty: none.
+        allow: Builders that may be called, as for `olfl_ray.losses.loss_from_bytes`.
 
     Raises:
         DataError: There is none.
     """
     if Path(source).exists() or studies is None or source.count("/") != 2:
-        return read_loss(source)
+        return read_loss(source, allow)
     storage, chain = _finished(source, studies, beside)
-    found = _loss_of(storage, chain[-1], source)
+    found = _loss_of(storage, chain[-1], source, allow)
     if found is None:
         raise DataError(
             f"{source!r}: that trial left no learned loss; name a finished trial of an online or offline arm"
@@ -36,7 +38,9 @@ def find_loss(source: str, studies: Path | None, beside: str = "") -> LearnedLos
     return found
 
 
-def find_sequence(source: str, studies: Path | None, beside: str = "") -> list[tuple[int, LearnedLoss]]:
+def find_sequence(
+    source: str, studies: Path | None, beside: str = "", allow: Iterable[str] = ()
+) -> list[tuple[int, LearnedLoss]]:
     """The learned losses that a finished trial's commits recorded, each after its number of base steps.
 
     The first is that of step 0, where the trial initialised it.
@@ -45,6 +49,7 @@ def find_sequence(source: str, studies: Path | None, beside: str = "") -> list[t
         source: `STUDY/ARM/ORDINAL`.
         studies: Folder of the studies.
         beside: URL of a folder of studies that is looked in first; empty: none.
+        allow: Builders that may be called, as for `olfl_ray.losses.loss_from_bytes`.
 
     Raises:
         DataError: There are none.
@@ -52,7 +57,7 @@ def find_sequence(source: str, studies: Path | None, beside: str = "") -> list[t
     if studies is None or source.count("/") != 2:
         raise DataError(f"{source!r} is no trial, and a file has one loss alone; name STUDY/ARM/ORDINAL")
     storage, chain = _finished(source, studies, beside)
-    losses = [(commit.step, _loss_of(storage, commit, source)) for commit in chain]
+    losses = [(commit.step, _loss_of(storage, commit, source, allow)) for commit in chain]
     found = [(step, loss) for step, loss in losses if loss is not None]
     if not found:
         raise DataError(
@@ -97,9 +102,9 @@ def _refuse_damage(storage: Storage, trial: str) -> None:
                 read_file(storage, commit, file)
 
 
-def _loss_of(storage: Storage, commit: Commit, source: str) -> LearnedLoss | None:
+def _loss_of(storage: Storage, commit: Commit, source: str, allow: Iterable[str]) -> LearnedLoss | None:
     weights, settings = (read_file(storage, commit, f".learned_loss.{suffix}") for suffix in ("safetensors", "json"))
-    return None if weights is None or settings is None else loss_from_bytes(weights, settings, source)
+    return None if weights is None or settings is None else loss_from_bytes(weights, settings, source, allow)
 
 
 def _kept(study: str, studies: Path, beside: str) -> Storage | None:

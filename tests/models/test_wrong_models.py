@@ -122,7 +122,7 @@ def build(name: str, options: dict[str, Any], shape: tuple[int, ...] = IMAGE) ->
         ("raises", {}, IMAGE, "task.model", "raised ZeroDivisionError: out of ideas"),
         ("asks_for_more", {}, IMAGE, "task.model", "raised TypeError: .*'depth'"),
         ("well", {"widht": 3}, IMAGE, "task.model", "raised TypeError: .*'widht'"),
-        ("gives_nothing", {}, IMAGE, "task.model.name", "gave a NoneType; it must give an nn.Module"),
+        ("gives_nothing", {}, IMAGE, "task.model.name", "gives a NoneType; it must give a Module"),
         ("one_too_many", {}, IMAGE, "task.model.name", r"must give outputs of shape \(2, 10\), but gave \(2, 11\)"),
         ("forgets_the_batch", {}, IMAGE, "task.model.name", r"must give outputs of shape \(2, 10\), but gave \(10,\)"),
         ("gives_a_pair", {}, IMAGE, "task.model.name", r"must give outputs of shape \(2, 10\), but gave tuple"),

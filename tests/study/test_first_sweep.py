@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.commands import Run, olfl
 
+from olfl_ray.errors import DataError
+
 SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
 SMALL = [
     *("learner.steps=100", "meta.init_steps=20", "eval.every=20", "replicates=2", "confirm.seeds=2"),
@@ -69,6 +71,15 @@ def test_learned_loss_comes_back_as_a_module(home: Path) -> None:
     assert torch.isfinite(from_trial)
     assert torch.equal(from_trial, from_run)
     assert not torch.equal(from_trial, load_loss("digits/online/c1", home=home)(outputs_BC, targets_B))
+
+    (settings,) = (home / "artifacts").glob(f"**/{run.info.run_id}/**/learned_loss.json")
+    kept = settings.read_text()
+    try:  # a peer on the same MLflow store puts another file there
+        settings.write_text(kept.replace('"name": "mlp"', '"name": "torch.nn:Bilinear"'))
+        with pytest.raises(DataError, match="allow"):
+            load_loss(run.info.run_id, home=home)
+    finally:
+        settings.write_text(kept)
 
 
 def test_a_trial_starts_from_another_trials_learned_loss(home: Path) -> None:
