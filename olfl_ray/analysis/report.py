@@ -17,8 +17,8 @@ from olfl_ray.analysis.canvas import GRID, INK, as_svg
 from olfl_ray.analysis.tables import ArmResult, baseline_arm, final_table, records_table
 from olfl_ray.ledger import StudyState
 from olfl_ray.records import RECORDS, to_parquet
-from olfl_ray.spec import StudySpec
-from olfl_ray.storage import Storage
+from olfl_ray.spec import StudySpec, printable
+from olfl_ray.storage import Storage, fresh_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,26 +96,26 @@ def write_report(
         spec: The study.
         state: Where it stands.
         storage: Its storage.
-        out: Folder to write in; made where absent.
+        out: The report's folder, made anew as a whole.
         importances: For each arm the importance of each searched field.
 
     Returns:
         The page, `out/index.html`.
+
+    Raises:
+        SetupError: The folder is a link, or can't be written.
     """
     results = final_table(spec, state)
-    (out / "tables").mkdir(parents=True, exist_ok=True)
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    _write_tables(results, state, storage, out / "tables")
+    files = {f"tables/{name}": content for name, content in _tables(results, state, storage).items()}
     figures = []
     for name, figure, caption in _pictures(spec, state, storage, importances):
-        path = out / "pictures" / f"{name}.svg"
-        path.unlink(missing_ok=True)
         if figure is not None:
-            path.write_text(as_svg(figure), encoding="utf-8")
+            files[f"pictures/{name}.svg"] = as_svg(figure).encode()
             figures.append((as_svg(figure, "none"), caption))
-    page = out / "index.html"
-    page.write_text(_page(spec, state, results, figures), encoding="utf-8")
-    return page
+    files["index.html"] = _page(spec, state, results, figures).encode()
+    with fresh_folder(out) as folder:
+        folder.write_all(files)
+    return out / "index.html"
 
 
 def as_markdown(results: Sequence[ArmResult]) -> str:
@@ -125,7 +125,9 @@ def as_markdown(results: Sequence[ArmResult]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("\n", "<br>")
+    """A cell of Markdown without HTML, links and pictures of whoever wrote the text."""
+    text = escape(printable(text), quote=False).replace("|", r"\|").replace("](", r"]\(")
+    return text.replace("\n", "<br>")
 
 
 def _cells(result: ArmResult) -> tuple[str, ...]:
@@ -154,7 +156,7 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _write_tables(results: Sequence[ArmResult], state: StudyState, storage: Storage, folder: Path) -> None:
+def _tables(results: Sequence[ArmResult], state: StudyState, storage: Storage) -> dict[str, bytes]:
     arms = [_arm_row(result) for result in results]
     trials = [
         {
@@ -173,10 +175,10 @@ def _write_tables(results: Sequence[ArmResult], state: StudyState, storage: Stor
         }
         for trial in state.trials.values()
     ]
+    files = {"arms.md": as_markdown(results).encode()}
     for name, rows, schema in (("arms", arms, _ARMS), ("trials", trials, _TRIALS)):
-        (folder / f"{name}.csv").write_text(_csv(rows, schema.names), encoding="utf-8")
-        (folder / f"{name}.parquet").write_bytes(to_parquet(pa.Table.from_pylist(rows, schema)))
-    (folder / "arms.md").write_text(as_markdown(results), encoding="utf-8")
+        files[f"{name}.csv"] = _csv(rows, schema.names).encode()
+        files[f"{name}.parquet"] = to_parquet(pa.Table.from_pylist(rows, schema))
     curves = []
     for trial in state.trials.values():
         table = records_table(storage, trial)
@@ -184,7 +186,7 @@ def _write_tables(results: Sequence[ArmResult], state: StudyState, storage: Stor
             table = table.add_column(position, _CURVES[position], pa.array([value] * table.num_rows, pa.string()))
         curves.append(table)
     whole = pa.concat_tables(curves) if curves else _CURVES.empty_table()
-    (folder / "curves.parquet").write_bytes(to_parquet(whole))
+    return {**files, "curves.parquet": to_parquet(whole)}
 
 
 def _arm_row(result: ArmResult) -> dict[str, Any]:
@@ -202,8 +204,18 @@ def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([json.dumps(row[name]) if isinstance(row[name], list) else row[name] for name in columns])
+        writer.writerow([_field(row[name]) for name in columns])
     return text.getvalue()
+
+
+def _field(value: Any) -> Any:
+    """A field of CSV; no text is HTML, or a formula to a spreadsheet. The Parquet file beside it has each text as it is."""
+    if isinstance(value, list):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        return value
+    text = escape(printable(value), quote=False)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def _pictures(

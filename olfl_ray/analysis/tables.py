@@ -106,11 +106,10 @@ def _rows(storage: Storage, trial: TrialState, name: str, schema: pa.Schema) -> 
     for committed in trial.commits:
         try:
             data = read_file(storage, read_commit(storage, committed.commit), name)
-        except DataError as error:
-            _log.warning("%s; %s is shown without it", error, trial.id)
-            continue
-        if data is not None:
-            tables.append(from_parquet(data).cast(schema))
+            if data is not None:
+                tables.append(from_parquet(data, schema))
+        except (DataError, ValueError) as error:  # a key that no storage has, say
+            _log.warning("%s: %s; %s is shown without it", committed.commit, error, trial.id)
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import io
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from olfl_ray.machine import processor, version_of
+from olfl_ray.storage import LocalStorage
 
 __all__ = ["write_document"]
 
@@ -45,13 +47,13 @@ def write_document(
     Returns:
         The Markdown file.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    folder = LocalStorage(out)
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    files = out / f"{stem}-{day}"
+    name = f"{stem}-{day}"
     with contextlib.suppress(ModuleNotFoundError):
-        _table(files.with_suffix(".parquet"), rows)
+        folder.write(f"{name}.parquet", _table(rows))
     with contextlib.suppress(ModuleNotFoundError):
-        _picture(files.with_suffix(".png"), rows)
+        folder.write(f"{name}.png", _picture(rows))
     lines: list[str] = [
         f"# The online step against peers, {day}",
         "",
@@ -70,7 +72,7 @@ def write_document(
         "Betty does not unroll: its default differentiates implicitly and by differences, which is another quantity, so "
         "no error stands there.",
         "",
-        f"![ratio to a plain step]({files.name}.png)",
+        f"![ratio to a plain step]({name}.png)",
         "",
     ]
     for network in dict.fromkeys(row["network"] for row in rows):
@@ -97,9 +99,8 @@ def write_document(
                 *(f"| `{name}` | {share:.1%} |" for name, share in profiles[network]),
                 "",
             ]
-    document = files.with_suffix(".md")
-    document.write_text("\n".join(lines))
-    return document
+    folder.write(f"{name}.md", "\n".join(lines).encode())
+    return out / f"{name}.md"
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -120,14 +121,16 @@ def _machine(device: str) -> str:
     return f"{processor()}, {torch.get_num_threads()} threads"
 
 
-def _table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path)
+    content = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), content)
+    return content.getvalue()
 
 
-def _picture(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     from matplotlib.figure import Figure
 
     networks = list(dict.fromkeys(row["network"] for row in rows))
@@ -146,4 +149,6 @@ def _picture(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set_yticks([1, 2, 3, 4, 6, 8, 12], ["1", "2", "3", "4", "6", "8", "12"])
     axes.minorticks_off()
     axes.legend(ncols=2, fontsize="small")
-    figure.savefig(path, dpi=130)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=130, format="png")
+    return content.getvalue()

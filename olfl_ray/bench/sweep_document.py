@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import os
 import platform
 import statistics
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from olfl_ray.bench.sweep_growth import Growth
 from olfl_ray.machine import processor, version_of
+from olfl_ray.records import to_parquet
+from olfl_ray.storage import LocalStorage
 
 if TYPE_CHECKING:
     from olfl_ray.bench.sweep import Row
@@ -123,17 +126,14 @@ def write_document(
         The Markdown file.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    out.mkdir(parents=True, exist_ok=True)
-    files = out / f"{stem}-{datetime.datetime.now(datetime.UTC).date().isoformat()}"
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows]), files.with_suffix(".parquet"))
-    _picture(files.with_suffix(".png"), rows, growth)
-    parts = [_head(files.name, command), *(_scene(scene, rows) for scene in dict.fromkeys(row.scene for row in rows))]
+    folder, name = LocalStorage(out), f"{stem}-{datetime.datetime.now(datetime.UTC).date().isoformat()}"
+    folder.write(f"{name}.parquet", to_parquet(pa.Table.from_pylist([asdict(row) for row in rows])))
+    folder.write(f"{name}.png", _picture(rows, growth))
+    parts = [_head(name, command), *(_scene(scene, rows) for scene in dict.fromkeys(row.scene for row in rows))]
     parts += [_growth(rows, growth), _large(rows, growth, mlflow)]
-    document = files.with_suffix(".md")
-    document.write_text("\n\n".join(parts) + "\n")
-    return document
+    folder.write(f"{name}.md", ("\n\n".join(parts) + "\n").encode())
+    return out / f"{name}.md"
 
 
 def _head(name: str, command: str) -> str:
@@ -237,7 +237,7 @@ def _large(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, f
     return "\n".join(lines)
 
 
-def _picture(path: Path, rows: Sequence[Row], growth: Sequence[Growth]) -> None:
+def _picture(rows: Sequence[Row], growth: Sequence[Growth]) -> bytes:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -269,4 +269,6 @@ def _picture(path: Path, rows: Sequence[Row], growth: Sequence[Growth]) -> None:
     lines.yaxis.set_major_formatter("{x:g}")
     lines.yaxis.set_minor_formatter(NullFormatter())
     lines.legend(fontsize="small")
-    figure.savefig(path, dpi=130)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=130, format="png")
+    return content.getvalue()

@@ -11,12 +11,12 @@ from traceback import format_exc, format_exception_only
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from olfl_ray.cli.bench import bench_app
 from olfl_ray.cli.options import Home, Sets, out
 from olfl_ray.cli.paper import paper_app
 from olfl_ray.cli.sweep import sweep_app
+from olfl_ray.cli.terminal import Terminal, log_to_terminal
 from olfl_ray.errors import UserError
 
 __all__ = ["app", "main"]
@@ -43,6 +43,7 @@ for name, group in (
 
 def main() -> None:
     """Entry point: a person's mistake is one message and exit code 2."""
+    log_to_terminal()
     try:
         app(prog_name="olfl")
     except UserError as error:
@@ -60,8 +61,8 @@ def main() -> None:
 
 def _say(message: str) -> None:
     """One line on standard error, whatever a message quotes."""
-    line = "".join(letter if letter.isprintable() else " " for letter in " ".join(message.split()))
-    Console(stderr=True, soft_wrap=True).print(f"olfl: {line}", markup=False, highlight=False)
+    line = " ".join(message.split())
+    Terminal(stderr=True, soft_wrap=True).print(f"olfl: {line}", markup=False, highlight=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -77,6 +78,10 @@ def trial_run(
     set_: Sets = None,
     arm: Annotated[str | None, typer.Option(help="Arm whose settings apply; else the first.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="STUDY/ARM/ORDINAL of a sweep's trial.")] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", help="A builder, module or package that the trial of --from may run. May be repeated."),
+    ] = None,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where a failing trial raised.")] = False,
     home: Home = None,
 ) -> None:

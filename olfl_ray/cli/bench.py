@@ -32,7 +32,7 @@ def chaos(
     from olfl_ray.bench.chaos_document import document as write
     from olfl_ray.bench.control import control as run_control
     from olfl_ray.errors import SetupError
-    from olfl_ray.storage import writable_folder
+    from olfl_ray.storage import LocalStorage, writable_folder
 
     document = writable_folder(document.parent, "--document") / document.name
     if document.is_dir():
@@ -53,7 +53,8 @@ def chaos(
                 beside.append(f"{backend}: {run_control(folder / 'control', **scene).line()}")
                 out.print(f"control, {beside[-1]}", highlight=False, soft_wrap=True)
     command = f"olfl bench chaos --kills {kills} --seed {seed} --steps {steps}"
-    document.write_text(write(outcomes, command=command, seed=seed, control=beside), encoding="utf-8")
+    content = write(outcomes, command=command, seed=seed, control=beside)
+    LocalStorage(document.parent).write(document.name, content.encode())
     out.print(f"document: {document}", highlight=False, soft_wrap=True)
     for outcome in outcomes:
         out.print(f"{outcome.backend}: {outcome.line()}", highlight=False, soft_wrap=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from olfl_ray.cli.terminal import Terminal
 
 __all__ = ["Address", "Cluster", "Follow", "Home", "PyModules", "Sets", "Storage", "WorkingDir", "out"]
 
@@ -33,4 +34,4 @@ Storage = Annotated[
 WorkingDir = Annotated[Path | None, typer.Option("--working-dir", help="Folder that driver and trials start in.")]
 PyModules = Annotated[list[Path] | None, typer.Option("--py-module", help="A package of your own. May be repeated.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Show it live; Ctrl-C leaves it running.")]
-out = Console()
+out = Terminal()

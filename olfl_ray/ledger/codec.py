@@ -49,13 +49,15 @@ def decode(line: bytes, number: int) -> Event:
     body = unseal(line)
     try:
         content = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"it is not one JSON object: {error}") from error
+    if not isinstance(content, dict):
+        raise Damaged("it is not one JSON object")
     if content.get("number") != number:
         raise Damaged(f"it holds event {content.get('number')}, not event {number}")
     try:
-        return Event.from_json(content.get("event", {}))
-    except ValueError as error:
+        return Event.from_json(dict(content.get("event", {})))
+    except (ValueError, TypeError, RecursionError) as error:
         raise Unknown(str(error)) from error
 
 

@@ -7,6 +7,8 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
+from pydantic import TypeAdapter
+
 from olfl_ray.errors import DataError
 from olfl_ray.ledger.codec import seal, unseal
 from olfl_ray.ledger.state import TrialId
@@ -60,6 +62,9 @@ class Commit:
         return next((key for key in self.files if key.endswith(name)), None)
 
 
+_FORM = TypeAdapter(Commit)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestorePoint:
     """Where a trial goes on from.
@@ -106,8 +111,8 @@ def read_commit(storage: Storage, key: str) -> Commit:
         DataError: It is missing or damaged.
     """
     try:
-        return Commit(**json.loads(unseal(storage.read(key))))
-    except (ValueError, TypeError, FileNotFoundError) as error:
+        return _FORM.validate_json(unseal(storage.read(key)), strict=True)
+    except (ValueError, FileNotFoundError) as error:
         raise _damaged(storage, key, error) from None
 
 
@@ -180,15 +185,18 @@ def latest_attempt(storage: Storage, trial: str) -> int:
 def _ancestors(commit: Commit, found: dict[str, Commit]) -> Iterator[Commit]:
     """The commit, and those it goes on from, back to the first that is there."""
     here: Commit | None = commit
-    while here is not None:
+    seen: set[str] = set()
+    while here is not None and here.key not in seen:  # a chain that somebody made may go round
+        seen.add(here.key)
         yield here
         here = found.get(here.parent) if here.parent is not None else None
 
 
 def _attempt(key: str) -> int:
     folder = key.rsplit("/", 2)[-2].removeprefix("attempt-")
-    return int(folder) if folder.isdigit() else -1
+    return int(folder) if folder.isdecimal() and folder.isascii() else -1
 
 
 def _damaged(storage: Storage, key: str, why: object) -> DataError:
-    return DataError(f"{storage.url}/{key}: is damaged ({why}); put back a copy of that file, or run its trial anew")
+    first = str(why).replace("\n", " ")[:300]
+    return DataError(f"{storage.url}/{key}: is damaged ({first}); put back a copy of that file, or run its trial anew")

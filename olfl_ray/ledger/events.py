@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from math import isfinite
 from time import time as now
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 __all__ = [
     "Began",
@@ -24,6 +28,9 @@ __all__ = [
 
 EndState = Literal["finished", "pruned", "diverged", "failed"]
 """How a trial ends; the table in docs/design.md says what Optuna and MLflow hear of each."""
+
+Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+"""A number from 0 that a table's column holds."""
 
 _FLOAT = "$float"  # JSON has no NaN and no infinity: {"$float": "nan"} stands for one.
 
@@ -56,17 +63,31 @@ class Event:
         """The event that `to_json` wrote.
 
         Raises:
-            ValueError: The kind or a field is not one that this version knows.
+            ValueError: The kind or a field is not one that this version knows, or has a value of another type.
         """
         values = {name: _unpack(value) for name, value in data.items()}
         kind = values.pop("kind", None)
-        found = Event._kinds.get(str(kind))
+        found: Any = Event._kinds.get(str(kind))
         if found is None or not issubclass(found, cls):
             raise ValueError(f"unknown kind of event {kind!r}")
         try:
-            return found(**values)
+            event: Self = found(**values)
+            _types(found).validate_python(vars(event), strict=True)
         except TypeError as error:
             raise ValueError(f"unknown form of {kind}: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"unknown form of {kind}: {where}: {first['msg']}") from None
+        return event
+
+
+@cache
+def _types(kind: Any) -> TypeAdapter[Any]:
+    """Checks the values of an event's fields: a ledger may come from anybody."""
+    hints = get_type_hints(kind, include_extras=True)
+    form: Any = TypedDict
+    return TypeAdapter(form("Form", {field.name: hints[field.name] for field in fields(kind)}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +128,9 @@ class DriverStarted(Event):
         pid: Process id on that host.
     """
 
-    epoch: int
+    epoch: Count
     host: str
-    pid: int
+    pid: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +142,7 @@ class DriverStopped(Event):
         reason: One line for people.
     """
 
-    epoch: int
+    epoch: Count
     reason: str
 
 
@@ -137,7 +158,7 @@ class Proposed(Event):
 
     trial: str
     params: dict[str, Any]
-    seeds: list[int]
+    seeds: list[Count]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +172,7 @@ class Began(Event):
     """
 
     trial: str
-    attempt: int
+    attempt: Count
     dropped: list[str] = field(default_factory=list)
 
 
@@ -169,9 +190,9 @@ class Committed(Event):
     """
 
     trial: str
-    attempt: int
+    attempt: Count
     commit: str
-    step: int
+    step: Count
     value: float | None
     values: dict[str, float]
 
@@ -191,7 +212,7 @@ class Ended(Event):
 
     trial: str
     state: EndState
-    step: int
+    step: Count
     value: float | None
     metrics: dict[str, list[float]]
     cause: str | None
@@ -220,7 +241,7 @@ class Reopened(Event):
     """
 
     trial: str
-    scratch: int = 0
+    scratch: Count = 0
 
 
 def _pack(value: Any) -> Any:

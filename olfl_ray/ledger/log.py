@@ -85,8 +85,7 @@ class Ledger:
             upto: Only the first so many of them.
 
         Raises:
-            StudyError: There is no study, an event is missing or damaged, or a later version wrote it.
-            LedgerError: The events break the rules.
+            StudyError: There is no study, an event is missing, damaged or against the rules, or a later version wrote it.
         """
         ledger = cls(storage)
         numbers = _numbers(storage)
@@ -106,7 +105,10 @@ class Ledger:
                     f" ({error}); use that version"
                 ) from error
             except LedgerError as error:
-                raise LedgerError(f"{storage.url}/{_key(number)}: event {number}: {error}") from error
+                raise StudyError(
+                    f"{storage.url}/{_key(number)}: event {number} breaks the ledger's rules ({error}); no driver writes that: "
+                    "put back a copy of that file"
+                ) from error
         return ledger
 
     @property
@@ -204,7 +206,7 @@ def _compacted(storage: Storage) -> tuple[dict[int, bytes], bool]:
         head, *lines = unseal(sealed).splitlines(keepends=True)
         if json.loads(head)["events"] != len(lines):
             raise Damaged("it does not hold the number of events that it names")
-    except Damaged as error:
+    except (ValueError, LookupError, TypeError) as error:
         _log.warning("%s/%s: %s; the events themselves are read in its place", storage.url, _COMPACTED, error)
         return _salvaged(sealed), False
     return dict(enumerate(lines, start=1)), True
@@ -216,7 +218,7 @@ def _salvaged(damaged: bytes) -> dict[int, bytes]:
     for line in damaged.splitlines(keepends=True):
         try:
             found[int(json.loads(unseal(line))["number"])] = line
-        except (Damaged, KeyError):
+        except (ValueError, LookupError, TypeError):
             continue
     return found
 

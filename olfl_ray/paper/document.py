@@ -27,6 +27,7 @@ from olfl_ray.paper.rows import (
 )
 from olfl_ray.paper.text import count, error, line, rate, reached, seconds, smoothing
 from olfl_ray.paper.verdicts import CLAIM, JUDGES, Comparison, Comparisons, compare, of_the_claim, verdict
+from olfl_ray.storage import LocalStorage
 from olfl_ray.trial import find_sequence
 
 __all__ = ["write_table"]
@@ -106,9 +107,7 @@ def write_table(docs: Path, *, folder: Path, home: study.Home) -> Path:
 
 
 def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home) -> Path:
-    drawn, kept = docs / "pictures", docs / "paper"
-    for place in (drawn, kept):
-        place.mkdir(parents=True, exist_ok=True)
+    drawn, kept = LocalStorage(docs / "pictures"), docs / "paper"
     here, older, collected = home.names(), _by_study(kept), set()
     names = {
         study_name(row, settings, scale): (row, settings, scale)
@@ -133,13 +132,12 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
     for result in results:
         if result.study in collected:
             for kind, svg in _pictures(result.study, home):
-                (drawn / f"{result.study}-{kind}.svg").write_text(svg, encoding="utf-8")
+                drawn.write(f"{result.study}-{kind}.svg", svg.encode())
     recipes = {
         one.study: study_of(one.row, folder=folder, settings=one.settings, scale=one.scale).digest for one in results
     }
-    page = docs / "paper.md"
-    page.write_text("\n".join(_page(cards, results, recipes, drawn)), encoding="utf-8")
-    return page
+    LocalStorage(docs).write("paper.md", "\n".join(_page(cards, results, recipes, drawn)).encode())
+    return docs / "paper.md"
 
 
 def _by_study(kept: Path) -> dict[str, Result]:
@@ -161,7 +159,7 @@ def _pictures(name: str, home: study.Home) -> Iterator[tuple[str, str]]:
 
 
 def _page(
-    cards: Mapping[str, Card], results: Sequence[Result], recipes: Mapping[str, str], drawn: Path
+    cards: Mapping[str, Card], results: Sequence[Result], recipes: Mapping[str, str], drawn: LocalStorage
 ) -> Iterator[str]:
     found = compare(results)
     yield HEAD
@@ -180,7 +178,9 @@ def _page(
             if card.notes:
                 yield ""
         for result in own:
-            yield from detail(result, card, found[result.study], drawn, changed=recipes[result.study] != result.digest)
+            yield from detail(
+                result, card, found[result.study], drawn.root, changed=recipes[result.study] != result.digest
+            )
 
 
 def _name(card: Card, result: Result) -> str:
@@ -247,7 +247,7 @@ def _difference(one: Comparison | None) -> str:
     return f"{mark}{one.percent:+.1f} %{mark} [{low:+.1f}, {high:+.1f}], p {one.holm:.2g}"
 
 
-def _forest(cards: Mapping[str, Card], results: Sequence[Result], found: Found, drawn: Path) -> Iterator[str]:
+def _forest(cards: Mapping[str, Card], results: Sequence[Result], found: Found, drawn: LocalStorage) -> Iterator[str]:
     for settings in get_args(Settings):
         shown = [
             (_name(cards[result.row], result), pair, found[result.study][pair])
@@ -258,7 +258,7 @@ def _forest(cards: Mapping[str, Card], results: Sequence[Result], found: Found, 
         ]
         if shown:
             name = f"paper-forest-{settings}.svg"
-            (drawn / name).write_text(as_svg(pictures.forest(shown)), encoding="utf-8")
+            drawn.write(name, as_svg(pictures.forest(shown)).encode())
             yield f"![Paired differences at {settings} settings](pictures/{name})\n"
             yield (
                 f"*{settings.capitalize()} settings: mean paired difference and Student's 95 % interval; filled: p < 0.05 "

@@ -3,6 +3,7 @@
 from olfl_ray.records import names
 from olfl_ray.records.record import Record, Surface
 from olfl_ray.records.tables import (
+    MOST_ROWS,
     RECORDS,
     SURFACES,
     from_parquet,
@@ -13,6 +14,7 @@ from olfl_ray.records.tables import (
 )
 
 __all__ = [
+    "MOST_ROWS",
     "RECORDS",
     "SURFACES",
     "Record",

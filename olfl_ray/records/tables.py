@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from olfl_ray.errors import DataError
 from olfl_ray.records.record import Record, Surface
 
 __all__ = [
+    "MOST_ROWS",
     "RECORDS",
     "SURFACES",
     "from_parquet",
@@ -19,6 +21,9 @@ __all__ = [
     "surfaces_to_table",
     "to_parquet",
 ]
+
+MOST_ROWS, MOST_BYTES, MOST_LETTERS = 4_000_000, 2**28, 1000
+"""Of one commit's table: rows, bytes in memory before texts are written out, letters of a text."""
 
 RECORDS = pa.schema(
     [
@@ -86,9 +91,44 @@ def to_parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def from_parquet(data: bytes) -> pa.Table:
-    """The inverse of `to_parquet`."""
-    return pq.read_table(pa.BufferReader(data))
+def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
+    """The inverse of `to_parquet`, for a table that a trial left; sizes are looked at before anything is read.
+
+    Args:
+        data: The file's bytes.
+        schema: The columns that the table must have.
+
+    Raises:
+        DataError: It is no such table, or a larger one than any trial leaves.
+    """
+    try:
+        # Texts stay what they are in the file, numbers of a dictionary: a short file may stand for gigabytes of them.
+        texts = [field.name for field in schema if field.type == pa.string()]
+        found = pq.read_metadata(pa.BufferReader(data))
+        size = sum(found.row_group(group).total_byte_size for group in range(found.num_row_groups))
+        if found.num_rows > MOST_ROWS or size > MOST_BYTES:
+            raise DataError(
+                f"a table of {found.num_rows} rows and {size} bytes is larger than any that a trial leaves (at most {MOST_ROWS} "
+                f"rows, {MOST_BYTES} bytes)"
+            )
+        if (columns := found.schema.to_arrow_schema().names) != schema.names:
+            raise DataError(f"a table has the columns {columns}, not {schema.names}")
+        table = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts).read()
+        for name in texts:
+            longest = max((len(text or "") for chunk in table[name].chunks for text in _words(chunk)), default=0)
+            if longest > MOST_LETTERS:
+                raise DataError(f"a table's column {name} has a text of {longest} letters; at most {MOST_LETTERS}")
+        return table.cast(schema)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise DataError(f"is no table of records ({str(error).splitlines()[0][:200]})") from None
+
+
+def _words(column: pa.Array) -> list[str | None]:
+    """The different texts of a column."""
+    words: list[str | None] = (
+        column.dictionary if pa.types.is_dictionary(column.type) else column.unique()
+    ).to_pylist()
+    return words
 
 
 def _table(schema: pa.Schema, rows: Sequence[tuple[object, ...]]) -> pa.Table:

@@ -30,6 +30,7 @@ from olfl_ray.spec.study import (
     TrialConfig,
     same,
 )
+from olfl_ray.spec.text import printable
 
 __all__ = [
     "NAME",
@@ -62,6 +63,7 @@ __all__ = [
     "parse_spec",
     "planned",
     "points_left",
+    "printable",
     "read_spec",
     "same",
     "seed_of",

@@ -1,6 +1,7 @@
 """Places that keep bytes: whole-or-nothing writes, create-if-absent, and a lease for a study's one driver."""
 
 from olfl_ray.storage.environment import HTTP_URL
+from olfl_ray.storage.folders import fresh_folder
 from olfl_ray.storage.lease import Lease
 from olfl_ray.storage.local import LocalStorage, expanded, writable_folder
 from olfl_ray.storage.place import POINTER, open_folder, open_storage
@@ -14,6 +15,7 @@ __all__ = [
     "Storage",
     "check_key",
     "expanded",
+    "fresh_folder",
     "open_folder",
     "open_storage",
     "writable_folder",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import BinaryIO
 from olfl_ray.errors import SetupError
 from olfl_ray.storage.protocol import TEMPORARY, check_key
 
-__all__ = ["LocalStorage", "expanded", "writable_folder"]
+__all__ = ["LocalStorage", "expanded", "refuse_link", "writable_folder"]
 
 _NEXT_MOVE = {
     errno.EACCES: "grant yourself access, or choose another place",
@@ -54,7 +55,7 @@ class LocalStorage:
         self.write_all({key: data})
 
     def write_all(self, objects: Mapping[str, bytes]) -> None:
-        paths = {self._path(key): data for key, data in objects.items()}
+        paths = {self._own(key): data for key, data in objects.items()}
         for path, data in paths.items():
             with _explained(path, "write"), _temporary(path, data) as temporary:
                 os.replace(temporary, path)
@@ -63,7 +64,7 @@ class LocalStorage:
                 _sync_folder(folder)
 
     def create(self, key: str, data: bytes) -> bool:
-        path = self._path(key)
+        path = self._own(key)
         if self.exists(key):
             return False
         with _explained(path, "create"), _temporary(path, data) as temporary:
@@ -97,7 +98,7 @@ class LocalStorage:
             return path.is_file()
 
     def delete(self, key: str) -> None:
-        path = self._path(key)
+        path = self._own(key)
         with _explained(path, "delete"):
             try:
                 path.unlink()
@@ -108,7 +109,14 @@ class LocalStorage:
     def open(self, key: str) -> BinaryIO:
         path = self._path(key)
         try:
-            return path.open("rb")
+            descriptor = os.open(
+                path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+            )  # a named pipe may never have a writer
+            file = os.fdopen(descriptor, "rb")
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                file.close()
+                raise SetupError(f"{path}: is no file, but a pipe or a device; move it away")
+            return file
         except _ABSENT as error:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         except OSError as error:
@@ -116,6 +124,24 @@ class LocalStorage:
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
+
+    def _own(self, key: str) -> Path:
+        """The path to write, which no link within the folder leads elsewhere; a link of the last name is replaced."""
+        path = self._path(key)
+        for folder in path.relative_to(self.root).parents:
+            if folder != Path():
+                refuse_link(self.root / folder)
+        return path
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a symbolic link where a folder of this package's own is to be written.
+
+    Raises:
+        SetupError: It is one.
+    """
+    if path.is_symlink():
+        raise SetupError(f"{path}: is a link, through which nothing is written; put a folder in its place")
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -130,19 +156,20 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         raise SetupError(f"{path}: nobody's home is known by that name; write the path from /") from None
 
 
-def writable_folder(path: str | os.PathLike[str], name: str) -> Path:
+def writable_folder(path: str | os.PathLike[str], name: str, *, private: bool = False) -> Path:
     """A folder as an absolute path, made where it is not there, once a file was made in it.
 
     Args:
         path: The folder.
         name: What names the folder, for the message: an option, say.
+        private: Whether a folder that is made is for this user alone (mode 700), whatever the umask says.
 
     Raises:
         SetupError: Nothing can be written there.
     """
     folder = expanded(path).absolute()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 from olfl_ray import data
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.spec import NAME
-from olfl_ray.storage import POINTER, Storage, expanded, open_folder, open_storage, writable_folder
+from olfl_ray.storage import POINTER, LocalStorage, Storage, expanded, open_folder, open_storage, writable_folder
 from olfl_ray.tracking import FROM_ENVIRONMENT
 
 __all__ = ["Home"]
@@ -33,7 +33,7 @@ class Home:
         Raises:
             SetupError: It can't be written.
         """
-        return cls(writable_folder(path or os.environ.get("OLFL_HOME") or ".olfl", "home"))
+        return cls(writable_folder(path or os.environ.get("OLFL_HOME") or ".olfl", "home", private=True))
 
     @property
     def cache(self) -> Path:
@@ -82,11 +82,10 @@ class Home:
         folder = self.study_folder(name)
         if storage.url != open_storage(folder).url:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / POINTER).write_text(storage.url + "\n")
-            except OSError as error:
+                LocalStorage(folder).write(POINTER, f"{storage.url}\n".encode())
+            except SetupError as error:
                 raise SetupError(
-                    f"{folder}: can't note there where the study is kept ({error.strerror}); move away what stands there, or "
+                    f"{folder}: can't note there where the study is kept ({error}); move away what stands there, or "
                     "choose another home folder with --home"
                 ) from None
 

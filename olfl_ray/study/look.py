@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from olfl_ray.analysis import write_report
-from olfl_ray.errors import SetupError, StudyError
+from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger, StopRequest, StudyState
 from olfl_ray.spec import StudySpec, parse_spec, planned
 from olfl_ray.storage import Lease, Storage, open_storage
@@ -101,10 +101,7 @@ def report_of(spec: StudySpec, state: StudyState, storage: Storage, home: Home) 
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         importances = {}
     out = home.report_folder(spec.name)
-    try:
-        return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances)
-    except OSError as error:
-        raise SetupError(f"{error.filename or out}: can't be written ({error.strerror}); move it away") from None
+    return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances)
 
 
 def stop(name: str, *, home: Home, patience: float = 600.0) -> StudyState:

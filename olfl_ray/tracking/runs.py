@@ -10,7 +10,7 @@ from typing import Any
 
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import TrialState, read_commit, read_file
-from olfl_ray.records import from_parquet
+from olfl_ray.records import RECORDS, from_parquet
 from olfl_ray.spec import StudySpec, trial_config
 from olfl_ray.storage import Storage
 
@@ -170,10 +170,11 @@ class Runs:
 
         try:
             data = read_file(self._storage, read_commit(self._storage, key), ".records.parquet")
+            table = None if data is None else from_parquet(data, RECORDS)
         except DataError:
             return []  # what is damaged stays out; the analysis names it
         groups: dict[tuple[int, str, int], list[float]] = {}
-        for row in from_parquet(data).to_pylist() if data is not None else ():
+        for row in table.to_pylist() if table is not None else ():
             groups.setdefault((row["step"], row["metric"], row["time_ms"]), []).append(row["value"])
         metrics = []
         for (step, metric, time_ms), values in groups.items():

@@ -270,9 +270,9 @@ def test_event_of_a_later_version_is_refused_by_name(ledger: Ledger, place: Stor
         Ledger.load(place)
 
 
-def test_illegal_event_on_the_disk_is_a_ledger_error_with_its_number(ledger: Ledger, place: Storage) -> None:
+def test_illegal_event_on_the_disk_is_named_with_its_file(ledger: Ledger, place: Storage) -> None:
     place.write("ledger/000000002.json", encode(2, "w", StudyCreated(spec={}, digest="", name="", versions={})))
-    with pytest.raises(LedgerError, match="event 2: a study is created once"):
+    with pytest.raises(StudyError, match=r"000000002\.json: event 2 .*a study is created once"):
         Ledger.load(place)
 
 

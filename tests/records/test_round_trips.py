@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from olfl_ray.errors import DataError
 from olfl_ray.records import (
+    MOST_ROWS,
     RECORDS,
     SURFACES,
     Record,
@@ -54,7 +56,7 @@ def same(one: float, other: float) -> bool:
 @settings(deadline=None)
 @given(some_records())
 def test_records_come_back_as_they_went_in(records: list[Record]) -> None:
-    table = from_parquet(to_parquet(records_to_table(records)))
+    table = from_parquet(to_parquet(records_to_table(records)), RECORDS)
     assert table.schema.equals(RECORDS)
     back = records_from_table(table)
     assert [(record.step, record.time_ms, list(record.metrics)) for record in back] == [
@@ -86,7 +88,7 @@ def test_surfaces_are_one_row_a_point(
         surfaces.append(
             Surface(step=step, replicate=replicate, target=target, output=output, learned=learned, task=task)
         )
-    table = from_parquet(to_parquet(surfaces_to_table(surfaces)))
+    table = from_parquet(to_parquet(surfaces_to_table(surfaces)), SURFACES)
     assert table.schema.equals(SURFACES)
     rows = [(step, replicate, *point) for step, replicate, points in given_surfaces for point in points]
     found = [tuple(row.values()) for row in table.to_pylist()]
@@ -103,14 +105,43 @@ def test_surface_with_columns_of_unequal_length_is_refused() -> None:
 
 
 def test_nothing_is_a_table_of_no_rows() -> None:
-    assert records_from_table(from_parquet(to_parquet(records_to_table([])))) == []
+    assert records_from_table(from_parquet(to_parquet(records_to_table([])), RECORDS)) == []
     assert surfaces_to_table([]).num_rows == 0
 
 
 @pytest.mark.parametrize("bad", [b"", b"PAR1", b"not parquet at all"])
-def test_torn_parquet_is_arrows_own_error(bad: bytes) -> None:
-    with pytest.raises(pa.ArrowInvalid):
-        from_parquet(bad)
+def test_torn_parquet_is_no_table(bad: bytes) -> None:
+    with pytest.raises(DataError, match="table of records"):
+        from_parquet(bad, RECORDS)
+
+
+def rows(count: int, metric: str = "a") -> pa.Table:
+    """Many equal rows, whose file is small."""
+    text = pa.DictionaryArray.from_arrays(pa.nulls(count, pa.int32()).fill_null(0), pa.array([metric]))
+    numbers = {
+        name: pa.nulls(count, RECORDS.field(name).type).fill_null(0)
+        for name in ("step", "replicate", "value", "time_ms")
+    }
+    return pa.table({name: text if name == "metric" else numbers[name] for name in RECORDS.names})
+
+
+def test_a_small_file_that_stands_for_gigabytes_is_refused_before_it_is_read() -> None:
+    """Rows or letters: what Arrow holds afterwards is what it held before."""
+    crafted = [to_parquet(rows(MOST_ROWS + 1)), to_parquet(rows(100_000, "m" * 50_000))]
+    assert max(map(len, crafted)) < 1_000_000
+    held = pa.total_allocated_bytes()
+    for data in crafted:
+        with pytest.raises(DataError, match="at most"):
+            from_parquet(data, RECORDS)
+    assert pa.total_allocated_bytes() - held < 10_000_000
+
+
+@pytest.mark.parametrize(
+    "table", [pa.table({"step": [1]}), rows(2).drop_columns("value").append_column("value", pa.array([{"x": 1}] * 2))]
+)
+def test_a_table_of_other_columns_is_no_table_of_records(table: pa.Table) -> None:
+    with pytest.raises(DataError):
+        from_parquet(to_parquet(table), RECORDS)
 
 
 def test_mean_is_over_replicates() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +71,14 @@ def commit_of_a_peer(home: Path, builder: str, options: dict[str, Any]) -> None:
 def test_a_folder_runs_no_builder_unless_its_reader_allows_it(mark: Path, tmp_path: Path) -> None:
     folder = folder_with(tmp_path, BUILDER, {"mark": str(mark)})
     for allow in ((), ["hostil"], ["hostile:build"], [""]):
-        with pytest.raises(DataError, match="hostile:Loss.*allow"):
+        with pytest.raises(DataError, match=r"hostile:Loss.*allow"):
             load_loss(folder, allow=allow)
     assert not mark.exists()
     assert load_loss(folder, allow=["hostile"]).state_dict()["network.w"] == 0.5
     assert mark.exists()
 
 
-def test_a_peers_commit_runs_no_builder_unless_the_reading_spec_names_it(
-    mark: Path, tmp_path: Path, here: Run
-) -> None:
+def test_a_peers_commit_runs_no_builder_unless_the_reading_spec_names_it(mark: Path, tmp_path: Path, here: Run) -> None:
     home, spec = tmp_path / "home", tmp_path / "spec.yaml"
     spec.write_text(json.dumps(SPEC))
     commit_of_a_peer(home, BUILDER, {"mark": str(mark)})
@@ -128,13 +127,8 @@ def gives_itself_late() -> NoSuchName:  # type: ignore[name-defined] # noqa: F82
 def test_a_builder_of_another_type_is_refused_before_it_is_called(builder: Callable[..., Any], fits: bool) -> None:
     from torch import nn
 
-    try:
+    with nullcontext() if fits else pytest.raises(SpecError, match="must give"):
         load_builder(f"{__name__}:{builder.__name__}", "loss.name", (nn.Module,))
-    except SpecError as error:
-        assert not fits
-        assert "must give" in error.problem
-    else:
-        assert fits
 
 
 def test_a_package_allows_what_lies_in_it_and_nothing_beside_it() -> None:

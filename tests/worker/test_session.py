@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from olfl_ray.ledger import Commit, StopRequest, read_file, state_key, trial_folder
-from olfl_ray.records import Record, from_parquet, names, records_from_table
+from olfl_ray.records import RECORDS, Record, from_parquet, names, records_from_table
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import Storage, open_storage
 from olfl_ray.trial import state_from_bytes
@@ -88,7 +88,7 @@ class Desk:
         for commit in chain:
             content = read_file(self.storage, commit, "records.parquet")
             assert content is not None
-            found += records_from_table(from_parquet(content))
+            found += records_from_table(from_parquet(content, RECORDS))
         return [
             (record.step, {name: value for name, value in record.metrics.items() if name not in names.VOLATILE})
             for record in found

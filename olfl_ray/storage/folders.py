@@ -1,0 +1,52 @@
+"""A folder of results that is there as a whole or not at all: built under another name, then renamed into place."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from olfl_ray.errors import SetupError
+from olfl_ray.storage.local import LocalStorage, refuse_link
+from olfl_ray.storage.protocol import TEMPORARY
+
+__all__ = ["fresh_folder"]
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[LocalStorage]:
+    """A new, empty folder that takes the place of another once all is written; what an error leaves changes nothing.
+
+    So nothing is ever written through what stood there: a link in a folder that a stranger handed over, say.
+
+    Args:
+        folder: What it becomes; the older one of that name goes, with all that is in it.
+
+    Yields:
+        The new folder.
+
+    Raises:
+        SetupError: The folder or the one around it is a link, or can't be written.
+    """
+    for part in (folder.parent, folder):
+        refuse_link(part)
+    draft, old = (
+        folder.with_name(f"{TEMPORARY}{kind}-{os.getpid()}-{secrets.token_hex(8)}") for kind in ("new", "old")
+    )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir()
+        yield LocalStorage(draft)
+        if folder.exists():
+            os.rename(folder, old)
+        os.rename(draft, folder)
+    except OSError as error:
+        raise SetupError(
+            f"{folder}: can't be written ({error.strerror}); move it away, or grant yourself access"
+        ) from None
+    finally:
+        for left in (draft, old):
+            shutil.rmtree(left, ignore_errors=True)
