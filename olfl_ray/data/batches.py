@@ -27,7 +27,7 @@ class TaskData:
     """Batches and evaluation sets of one replicate.
 
     Scalers are fitted on its train split alone: mean and standard deviation a feature, or a channel of images;
-    regression targets likewise. A missing value (NaN) takes its feature's mean there.
+    regression targets likewise; ids are left as they are. A missing value (NaN) takes its feature's mean there.
 
     Args:
         dataset: All rows.
@@ -48,14 +48,18 @@ class TaskData:
         self._device = torch.device(device)
         self.input_shape: tuple[int, ...] = tuple(dataset.x.shape[1:])
         x = _filled(dataset.x, splits.train)
-        mean, sd = _moments(x, splits.train)
-        self._mean, self._sd = mean.to(self._device), sd.to(self._device)
+        self.ids = x.dtype == torch.int64
+        self._exact = torch.float64 if x.dtype == torch.float64 else torch.float32
+        if not self.ids:
+            mean, sd = _moments(x, splits.train)
+            self._mean, self._sd = (value.to(self._device, self._exact) for value in (mean, sd))
         self.target_scale: Tensor | None = None
         y = dataset.y
         if dataset.kind == "regression":
             center, scale = y[splits.train].mean(0), y[splits.train].std(0, correction=0)
-            scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-            y = (y - center) / scale
+            constant = scale <= 4 * torch.finfo(y.dtype).eps * center.abs()
+            scale = torch.where(constant, torch.ones_like(scale), scale)
+            y = ((y - center) / scale).to(torch.float32)
             self.target_scale = scale.to(self._device)
         self._rows = {part: getattr(splits, part).to(self._device) for part in PARTS}
         self._x = dataset.x_on(self._device) if x is dataset.x else x.to(self._device)
@@ -86,7 +90,8 @@ class TaskData:
         return self._scaled(self._x.index_select(0, rows)), self._y.index_select(0, rows)
 
     def _scaled(self, x: Tensor) -> Tensor:
-        return (x.to(torch.float32) - self._mean) / self._sd
+        """Features at mean 0 and standard deviation 1, in the precision that they were given in, then as float32."""
+        return x if self.ids else ((x.to(self._exact) - self._mean) / self._sd).to(torch.float32)
 
     def _draws(self, stream: str, part: str, step: int) -> tuple[Tensor, Tensor]:
         """Row numbers (B,) and, for augmentation, random numbers (3, B) of a step."""
@@ -111,7 +116,10 @@ def _filled(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def _moments(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation a feature, or a channel of images, over some rows; 1 where a feature is constant."""
+    """Mean and standard deviation a feature, or a channel of images, over some rows; 1 where a feature is constant.
+
+    Both are float64. A constant is one whose values are all the same: its deviation may be what the sum rounded.
+    """
     axes = (0, 2, 3) if x.dim() == 4 else (0,)
     count = len(rows) * (x.shape[2] * x.shape[3] if x.dim() == 4 else 1)
     mean = square = x.new_zeros((), dtype=torch.float64)
@@ -120,7 +128,12 @@ def _moments(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     for part in rows.split(CHUNK):
         square = square + (x[part].to(torch.float64) - mean).square().sum(axes, keepdim=True) / count
     sd = square.sqrt()
-    return mean.to(torch.float32), torch.where(sd > 1e-7, sd, torch.ones_like(sd)).to(torch.float32)
+    low, high = (
+        torch.stack([found(x[part], axes) for part in rows.split(CHUNK)]) for found in (torch.amin, torch.amax)
+    )
+    same = torch.amin(low, 0) == torch.amax(high, 0)
+    constant = same.reshape(sd.shape) | (sd < torch.finfo(torch.float32).tiny)
+    return mean, torch.where(constant, torch.ones_like(sd), sd)
 
 
 def _crop_flip(x: Tensor, change_3B: Tensor) -> Tensor:

@@ -17,27 +17,29 @@ __all__ = ["Dataset", "Splits", "split"]
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """All rows of a data set.
+    """All rows of a data set. A builder may give any arrays; `load` makes them the tensors that are named here.
 
     Args:
         name: Its name.
         kind: What is predicted.
-        x: (N, ...) uint8 images in NCHW, or float32 rows.
-        y: Classes (N,) int64, or targets (N, C) float32.
-        test: Rows of the original test set, None where it has none.
-        outputs: C: classes or regression targets.
-        fingerprint: SHA-256 of the content.
-        source: Where it was found.
+        x: (N, ...) uint8 images in NCHW, float32 or float64 features, or int64 ids, which are never scaled.
+        y: Classes (N,) int64, or targets (N, C) float32 or float64.
+        test: Rows of the original test set (numbers, a range, or a mask of N booleans); None where it has none.
+        outputs: C: classes or regression targets; 0: as many as y has.
+        classes: Name of each class; empty: their numbers.
+        fingerprint: SHA-256 of the content; empty: computed.
+        source: Where it was found; empty: the builder.
     """
 
     name: str
     kind: Literal["classification", "regression"]
     x: Tensor
     y: Tensor
-    test: Tensor | None
-    outputs: int
-    fingerprint: str
-    source: str
+    test: Tensor | None = None
+    outputs: int = 0
+    classes: tuple[str, ...] = ()
+    fingerprint: str = ""
+    source: str = ""
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def x_on(self, device: torch.device) -> Tensor:

@@ -9,10 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
 from olfl_ray.data.dataset import Dataset
+from olfl_ray.data.given import as_inputs, as_rows, as_targets
 from olfl_ray.data.prepared import prepare, read_prepared
 from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import SpecError
@@ -103,61 +101,58 @@ def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> D
         raise SpecError("task.dataset", f"{name!r} raised {type(error).__name__}: {error}; correct it") from error
     if not isinstance(given, Dataset) and (not isinstance(given, tuple) or len(given) != 2):
         raise SpecError("task.dataset", f"{name!r} must give a Dataset or (x, y), but gave a {type(given).__name__}")
-    x, y = _user_rows(name, *((given.x, given.y) if isinstance(given, Dataset) else given))
-    kind: Literal["classification", "regression"] = "regression" if y.is_floating_point() else "classification"
-    outputs = int(y.max()) + 1 if kind == "classification" else y.shape[1]
-    if not isinstance(given, Dataset):
-        content = hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest()
-        return Dataset(
-            name=name, kind=kind, x=x, y=y, test=None, outputs=outputs, fingerprint=content, source=f"builder {name}"
-        )
-    if given.kind != kind or given.outputs < outputs or (kind == "regression" and given.outputs != outputs):
+    said = given if isinstance(given, Dataset) else None
+    given_x, given_y = (given.x, given.y) if isinstance(given, Dataset) else given
+    x = as_inputs(name, given_x)
+    if said is None:
+        y, classes = as_targets(name, given_y)
+    else:
+        y, classes = as_targets(name, given_y, said.kind, said.outputs or len(said.classes))
+    if len(x) != len(y):
         raise SpecError(
             "task.dataset",
-            f"{name!r} gave a Dataset of kind {given.kind} with outputs={given.outputs}, but its y is of kind {kind} "
-            f"with {outputs}; correct them (classes are integers, targets are floats)",
+            f"{name!r} gave x of shape {tuple(x.shape)}, y of shape {tuple(y.shape)}; N, the first, must be the same",
         )
-    rows = given.test
-    if rows is not None and (
-        rows.dim() != 1 or rows.is_floating_point() or not set(rows.tolist()) <= set(range(len(y))) or _repeats(rows)
-    ):
-        raise SpecError(
-            "task.dataset", f"{name!r}: test must be distinct row numbers from 0 to {len(y) - 1}; correct it"
-        )
-    return replace(given, x=x, y=y)
+    kind: Literal["classification", "regression"] = "regression" if y.is_floating_point() else "classification"
+    outputs = y.shape[1] if kind == "regression" else int(y.max()) + 1
+    found = Dataset(
+        name=name,
+        kind=kind,
+        x=x,
+        y=y,
+        outputs=outputs,
+        classes=classes,
+        fingerprint=hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest(),
+        source=f"builder {name}",
+    )
+    return found if said is None else _as_said(name, said, found)
 
 
-def _repeats(rows: Tensor) -> bool:
-    return len(rows.unique()) < len(rows)
-
-
-def _user_rows(name: str, given_x: Any, given_y: Any) -> tuple[Tensor, Tensor]:
-    """x as uint8 images or float32, y as int64 classes (N,) or float32 targets (N, C).
+def _as_said(name: str, said: Dataset, found: Dataset) -> Dataset:
+    """A user's own `Dataset` with its content as tensors; what it leaves out is what was found.
 
     Raises:
-        SpecError: They are no such arrays.
+        SpecError: What it says is not what is there.
     """
-    try:
-        x, y = (torch.as_tensor(part).detach().cpu() for part in (given_x, given_y))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise SpecError("task.dataset", f"{name!r} gave no arrays of numbers: {error}; correct it") from None
-    if x.dim() not in (2, 4) or y.dim() not in (1, 2) or len(x) != len(y) or 0 in (*x.shape, *y.shape):
+    outputs = max(said.outputs, found.outputs) if found.kind == "classification" else found.outputs
+    if said.kind != found.kind or said.outputs not in (0, outputs):
         raise SpecError(
             "task.dataset",
-            f"{name!r} gave x of shape {tuple(x.shape)}, y of shape {tuple(y.shape)}; x must be rows (N, D) or images "
-            "(N, channels, height, width), y classes (N,) or targets (N, C), N the same, no size 0; reshape them",
+            f"{name!r} gave a Dataset of kind {said.kind} with outputs={said.outputs}, but its y is of kind {found.kind} "
+            f"with {found.outputs}; correct them (classes are integers, targets are floats)",
         )
-    if x.is_complex() or y.is_complex():
-        raise SpecError("task.dataset", f"{name!r} gave complex numbers ({x.dtype}, {y.dtype}); give real ones")
-    classes = not y.is_floating_point()
-    x = x if x.dtype == torch.uint8 and x.dim() == 4 else x.to(torch.float32)
-    y = y.to(torch.int64) if classes else y.to(torch.float32).reshape(len(y), -1)
-    if not torch.isfinite(x).all() or not torch.isfinite(y).all():
-        raise SpecError("task.dataset", f"{name!r} gave NaN or infinity (as float32); remove or fill those rows")
-    if classes and (y.dim() != 1 or int(y.min()) < 0):
+    classes = tuple(map(str, said.classes)) or found.classes
+    if classes and len(classes) != outputs:
         raise SpecError(
             "task.dataset",
-            f"{name!r}: integers in y are classes, a vector of numbers from 0, but its shape is {tuple(y.shape)} and its "
-            f"least {int(y.min())}; correct y, or give floats for regression",
+            f"{name!r} gave a Dataset with {len(classes)} names of classes, but {outputs} classes; name each",
         )
-    return x, y
+    return replace(
+        found,
+        name=said.name,
+        outputs=outputs,
+        classes=classes,
+        test=None if said.test is None else as_rows(name, said.test, len(found.y)),
+        fingerprint=said.fingerprint or found.fingerprint,
+        source=said.source or found.source,
+    )

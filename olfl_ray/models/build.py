@@ -117,7 +117,14 @@ def names() -> list[str]:
 
 
 def build(
-    name: str, options: dict[str, Any], *, input_shape: Shape, outputs: int, seed: int, check: bool = True
+    name: str,
+    options: dict[str, Any],
+    *,
+    input_shape: Shape,
+    outputs: int,
+    seed: int,
+    check: bool = True,
+    ids: bool = False,
 ) -> nn.Module:
     """Build a base learner with initial weights drawn from `seed`; the global random state is left alone.
 
@@ -128,6 +135,7 @@ def build(
         outputs: Classes or regression targets.
         seed: Seed of the initial weights.
         check: Whether to try it on a batch; once is enough.
+        ids: Whether inputs are integers that are looked up (of tokens, say).
 
     Raises:
         SpecError: The name, an option, or the shape of what it gives does not fit.
@@ -145,33 +153,92 @@ def build(
                     f"task.model.{option}",
                     f"{name} has no option {option!r}{nearest(option, known)}; it has {', '.join(known) or 'none'}",
                 )
+        if ids:
+            raise SpecError(
+                "task.model.name",
+                f"{name} takes floats, but the data set's x are integers, which are kept as ids; give x.astype(float) for "
+                "features, or a model of your own that looks ids up",
+            )
+    called = {"input_shape": input_shape, "outputs": outputs, **options}
+    _check_call(name, builder, called)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
         try:
-            module = builder(input_shape=input_shape, outputs=outputs, **options)
+            module = builder(**called)
         except SpecError:
             raise
         except (Exception, SystemExit) as error:
             raise SpecError(
-                "task.model", f"{name!r} raised {type(error).__name__}: {error}; correct its options"
+                "task.model", f"{name!r} raised {type(error).__name__}: {error}; correct the builder or its options"
             ) from error
+        if not isinstance(module, nn.Module):
+            raise SpecError("task.model.name", f"{name!r} gave a {type(module).__name__}; it must give an nn.Module")
+        example = torch.zeros(2, *input_shape, dtype=torch.int64 if ids else torch.float32)
+        _materialise(name, module, example)
         if check:
-            _check_shape(name, module, input_shape, outputs)
+            _check_shape(name, module, example, outputs)
     return module
 
 
-def _check_shape(name: str, module: Any, input_shape: Shape, outputs: int) -> None:
-    if not isinstance(module, nn.Module):
-        raise SpecError("task.model.name", f"{name!r} gave a {type(module).__name__}; it must give an nn.Module")
+def _check_call(name: str, builder: Callable[..., Any], called: dict[str, Any]) -> None:
+    """Refuse a builder that does not take what it is called with; where its parameters are not known, the call says so."""
+    try:
+        form = inspect.signature(builder)
+    except (TypeError, ValueError):
+        return
+    try:
+        form.bind(**called)
+    except TypeError as error:
+        raise SpecError(
+            "task.model",
+            f"{name!r} is called with input_shape, outputs and its options as keyword arguments ({', '.join(called)}), but "
+            f"its form is {form}: {error}; give it these parameters, or correct the options",
+        ) from None
+
+
+def _materialise(name: str, module: nn.Module, example: torch.Tensor) -> None:
+    """Give lazy layers (`nn.LazyLinear`) their shapes and initial weights, which a first pass decides.
+
+    In evaluation mode, so that neither running statistics nor dropout take part.
+    """
+
+    def lazy() -> list[str]:
+        tensors = itertools.chain(module.named_parameters(), module.named_buffers())
+        return [key for key, value in tensors if nn.parameter.is_lazy(value)]
+
+    if not lazy():
+        return
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        with torch.no_grad():
+            module(example)
+    except Exception as error:
+        raise _no_batch(name, example, error) from error
+    for part in training:
+        part.training = True
+    if left := lazy():
+        raise SpecError(
+            "task.model.name",
+            f"{name!r} never uses its lazy layer of {left[0]!r}, so its shape is not known; remove it",
+        )
+
+
+def _no_batch(name: str, example: torch.Tensor, error: Exception) -> SpecError:
+    kind = "integers" if example.dtype == torch.int64 else "floats"
+    return SpecError(
+        "task.model.name",
+        f"{name!r} can't take a batch of shape {tuple(example.shape)} of {kind}: {type(error).__name__}: {error}",
+    )
+
+
+def _check_shape(name: str, module: nn.Module, example: torch.Tensor, outputs: int) -> None:
     buffers = {key: value.clone() for key, value in module.named_buffers()}
     try:
         with torch.no_grad():
-            value = torch.func.functional_call(module, buffers, (torch.zeros(2, *input_shape),))
+            value = torch.func.functional_call(module, buffers, (example,))
     except Exception as error:
-        raise SpecError(
-            "task.model.name",
-            f"{name!r} can't take a batch of shape {(2, *input_shape)}: {type(error).__name__}: {error}",
-        ) from error
+        raise _no_batch(name, example, error) from error
     shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
     if shape != (2, outputs):
         raise SpecError("task.model.name", f"{name!r} must give outputs of shape {(2, outputs)}, but gave {shape}")

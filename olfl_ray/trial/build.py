@@ -109,7 +109,12 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         seed=seed_of(seed, "batches"),
     )
     build = partial(
-        models.build, task.model.name, task.model.options, input_shape=batches.input_shape, outputs=dataset.outputs
+        models.build,
+        task.model.name,
+        task.model.options,
+        input_shape=batches.input_shape,
+        outputs=dataset.outputs,
+        ids=batches.ids,
     )
     module = build(seed=seed_of(seed, "weights"))
     module = module.to(place.device).train()

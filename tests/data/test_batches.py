@@ -216,3 +216,40 @@ def test_regression_error_in_original_units_is_that_of_predictions_scaled_back(
     assert last.report[names.TEST_RMSE] == (pytest.approx(rmse, rel=1e-5),)
     assert last.report[names.TEST_ERROR] == (pytest.approx((rmse / scale.item()) ** 2, rel=1e-5),)
     assert 40 < rmse < 70, "as the literature has it for a linear model"
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_features_and_targets_are_scaled_in_the_precision_they_come_in(kind: str) -> None:
+    """Seconds since 1970 with noise, a spread of 1e-9, a constant, and a spread near a float's least."""
+    noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    constant = torch.full((200, 1), 0.1, dtype=torch.float64)
+    x = torch.cat([1.7e9 + noise[:, :1], 1e-9 * noise[:, 1:2], constant, 1e12 + 1e-3 * noise[:, 2:].round()], 1)
+    y = 1.7e9 + noise[:, :1] if kind == "regression" else torch.arange(200) % 2
+    dataset = data.Dataset(name="own", kind=kind, x=x, y=y, outputs=1 if kind == "regression" else 2)  # type: ignore[arg-type]
+    splits = split(dataset)
+    found, targets = batches(dataset, splits).evaluation("train")
+    assert found.dtype == targets.dtype or kind == "classification"
+    assert found.dtype == torch.float32
+    wanted = noise[splits.train]
+    wanted = (wanted - wanted.mean(0)) / wanted.std(0, correction=0)
+    torch.testing.assert_close(found[:, :2].double(), wanted[:, :2], rtol=1e-4, atol=1e-4)
+    assert found[:, 2].abs().max() < 1e-9
+    assert found[:, 3].unique().numel() > 2
+    assert abs(found[:, 3].std(correction=0) - 1) < 1e-3
+    if kind == "regression":
+        torch.testing.assert_close(targets.double(), wanted[:, :1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_constant_target_stays_near_0() -> None:
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    dataset = data.Dataset(name="own", kind="regression", x=x, y=torch.full((50, 1), 0.1), outputs=1)
+    assert batches(dataset, split(dataset)).evaluation("train")[1].abs().max() < 1e-6
+
+
+def test_ids_are_neither_scaled_nor_cast() -> None:
+    ids = torch.arange(400).reshape(100, 4)
+    dataset = data.Dataset(name="own", kind="classification", x=ids, y=torch.arange(100) % 2, outputs=2)
+    found = batches(dataset, split(dataset))
+    assert found.ids
+    assert torch.equal(found.evaluation("train")[0], ids[split(dataset).train])
+    assert found.batch("train", "train", 0)[0].dtype == torch.int64

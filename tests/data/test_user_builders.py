@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+import scipy.sparse
 import torch
 
 from olfl_ray import data
@@ -56,14 +59,16 @@ def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., data.
 @pytest.mark.parametrize(
     ("x", "y", "kind", "x_type", "y_shape", "outputs"),
     [
-        (X, CLASSES, "classification", torch.float32, (40,), 4),
-        (X.tolist(), CLASSES.tolist(), "classification", torch.float32, (40,), 4),
-        (torch.as_tensor(X).requires_grad_(), CLASSES.astype(np.uint8), "classification", torch.float32, (40,), 4),
-        (X.astype(np.int32), CLASSES > 1, "classification", torch.float32, (40,), 2),
-        (X, TARGETS, "regression", torch.float32, (40, 1), 1),
-        (X, X[:, :2].astype(np.float16), "regression", torch.float32, (40, 2), 2),
+        (X, CLASSES, "classification", torch.float64, (40,), 4),
+        (X.tolist(), CLASSES.tolist(), "classification", torch.float64, (40,), 4),
+        (torch.as_tensor(X).requires_grad_(), CLASSES.astype(np.uint8), "classification", torch.float64, (40,), 4),
+        (X.astype(np.int32), CLASSES > 1, "classification", torch.int64, (40,), 2),
+        (X > 0, CLASSES, "classification", torch.float32, (40,), 4),
+        (X.astype(np.float16), CLASSES, "classification", torch.float32, (40,), 4),
+        (X, TARGETS, "regression", torch.float64, (40, 1), 1),
+        (X, X[:, :2].astype(np.float16), "regression", torch.float64, (40, 2), 2),
         (np.zeros((40, 1, 8, 8), np.uint8), CLASSES, "classification", torch.uint8, (40,), 4),
-        (np.zeros((40, 1, 8, 8)), CLASSES, "classification", torch.float32, (40,), 4),
+        (np.zeros((40, 1, 8, 8)), CLASSES, "classification", torch.float64, (40,), 4),
         (np.zeros((40, 3), np.uint8), CLASSES, "classification", torch.float32, (40,), 4),
     ],
 )
@@ -80,7 +85,7 @@ def test_arrays_become_a_data_set(
     assert (found.kind, found.outputs, found.test) == (kind, outputs, None)
     assert (found.x.dtype, tuple(found.y.shape)) == (x_type, y_shape)
     values = np.asarray(x.detach() if isinstance(x, torch.Tensor) else x)
-    assert np.allclose(found.x.numpy(), values)
+    assert np.allclose(found.x.numpy(), values, rtol=1e-3)
     assert not found.x.requires_grad
     assert load((x, y)).fingerprint == found.fingerprint
     changed = found.x.clone()
@@ -92,7 +97,80 @@ def test_data_set_of_ones_own_keeps_its_test_rows(load: Callable[..., data.Datas
     found = load(own())
     assert found.test is not None
     assert (found.test.tolist(), found.outputs, found.fingerprint) == ([1, 3], 5, "mine-1")
-    assert (found.x.dtype, found.y.dtype) == (torch.float32, torch.int64)
+    assert (found.x.dtype, found.y.dtype) == (torch.float64, torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "places"),
+    [
+        (["no", "yes"] * 20, ("no", "yes"), [0, 1]),
+        (pd.Series(["no", "yes"] * 20), ("no", "yes"), [0, 1]),
+        (pd.Series(["no", "yes"] * 20, dtype="category"), ("no", "yes"), [0, 1]),
+        (pd.DataFrame({"label": [7, 90, 0, 7] * 10}), ("0", "7", "90"), [1, 2]),
+        (np.array([1, 2, 3, 4] * 10), ("1", "2", "3", "4"), [0, 1]),
+        ([-1, 1] * 20, ("-1", "1"), [0, 1]),
+        ([True, False] * 20, ("False", "True"), [1, 0]),
+        (pd.Series(pd.array([True, False] * 20, dtype="boolean")), ("False", "True"), [1, 0]),
+        (torch.tensor([0, 1] * 20), (), [0, 1]),
+        (pa.array(["no", "yes"] * 20), ("no", "yes"), [0, 1]),
+    ],
+)
+def test_labels_become_classes_from_0_that_keep_their_names(
+    load: Callable[..., data.Dataset], labels: Any, names: tuple[str, ...], places: list[int]
+) -> None:
+    found = load((X, labels))
+    assert (found.kind, found.classes) == ("classification", names)
+    assert found.outputs == (len(names) or 2)
+    assert found.y[:2].tolist() == places
+    if len(names) == 4:
+        assert load(own(y=labels, outputs=4)).classes == names, "also in a Dataset"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame(X),
+        pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2] > 0}),
+        pd.DataFrame({"a": pd.array([1, 2] * 20, dtype="Int64"), "b": X[:, 1], "c": X[:, 2].astype(np.float32)}),
+        pa.table({"a": X[:, 0], "b": X[:, 1], "c": X[:, 2]}),
+        np.ma.masked_array(X),
+        X.astype(">f8"),
+        np.asfortranarray(X)[::-1],
+    ],
+    ids=["numbered columns", "named columns", "pandas' own types", "arrow", "masked nowhere", "big endian", "reversed"],
+)
+def test_tables_are_arrays(load: Callable[..., data.Dataset], table: Any) -> None:
+    found = load((table, CLASSES))
+    wanted = table.to_pandas() if isinstance(table, pa.Table) else table
+    assert found.x.dtype == torch.float64
+    assert np.allclose(found.x.numpy(), np.asarray(wanted, dtype=float))
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        [3, 1],
+        (3, 1),
+        np.array([3, 1]),
+        pd.Index([1, 3]),
+        range(1, 5, 2),
+        slice(1, 4, 2),
+        np.isin(np.arange(40), [1, 3]),
+    ],
+)
+def test_test_rows_may_be_numbers_a_range_or_a_mask(load: Callable[..., data.Dataset], test: Any) -> None:
+    found = load(own(test=test)).test
+    assert found is not None
+    assert sorted(found.tolist()) == [1, 3]
+
+
+def test_a_data_set_may_leave_out_what_its_content_says(load: Callable[..., data.Dataset]) -> None:
+    found = load(data.Dataset(name="mine", kind="classification", x=X, y=["no", "yes"] * 20, classes=("bad", "good")))  # type: ignore[arg-type]
+    assert (found.name, found.outputs, found.classes, found.test) == ("mine", 2, ("bad", "good"), None)
+    assert found.fingerprint == load((X, ["no", "yes"] * 20)).fingerprint
+    counts = load(data.Dataset(name="mine", kind="regression", x=X, y=CLASSES))  # type: ignore[arg-type]
+    assert (counts.kind, counts.outputs, counts.y.dtype) == ("regression", 1, torch.float32)
+    assert load((X, CLASSES[:, None].astype(float))).kind == "regression"
 
 
 def test_options_reach_the_builder(load: Callable[..., data.Dataset]) -> None:
@@ -110,20 +188,37 @@ NAN, INFINITE, HUGE = (np.where(np.arange(40)[:, None] == 7, bad, X) for bad in 
 @pytest.mark.parametrize(
     ("made", "says"),
     [
-        ((X, CLASSES[:-1]), r"x of shape \(40, 3\), y of shape \(39,\); .* N the same"),
+        ((X, CLASSES[:-1]), r"x of shape \(40, 3\), y of shape \(39,\); .* must be the same"),
         ((X[:, 0], CLASSES), r"x of shape \(40,\)"),
         ((X[:, :, None], CLASSES), r"x of shape \(40, 3, 1\)"),
         ((X[:0], CLASSES[:0]), "no size 0"),
         ((X[:, :0], CLASSES), "no size 0"),
         ((X, TARGETS[:, None][:, :0]), "no size 0"),
-        ((X, CLASSES[:, None]), r"integers in y are classes, a vector .* \(40, 1\) .*give floats for regression"),
-        ((X, CLASSES - 1), "from 0, but .* least -1"),
+        ((X, CLASSES[:, None]), r"integers in y of shape \(40, 1\); .*give floats for regression"),
         ((NAN, CLASSES), "NaN or infinity .* remove or fill"),
         ((INFINITE, CLASSES), "NaN or infinity .* remove or fill"),
         ((HUGE, CLASSES), r"NaN or infinity \(as float32\)"),
         ((X, np.where(TARGETS > 0.5, np.nan, TARGETS)), "NaN or infinity"),
+        ((X, np.where(CLASSES > 2, np.nan, CLASSES)), "NaN or infinity .* of y, the first in row 3"),
+        ((X, CLASSES.astype(float)), r"only 4 different whole numbers .*y.astype\(int\); .*y.reshape\(-1, 1\)"),
+        ((X, np.zeros(40, int) + 3), "one label alone, 3"),
+        ((X, np.array(["a", None] * 20, object)), "20 missing values in y"),
+        ((X, np.array(["a", 1] * 20, object)), "y holds text or objects of several types"),
+        ((X, np.arange(40).astype("datetime64[D]")), "dates in y"),
+        ((pd.DataFrame({"a": X[:, 0], "day": pd.Timestamp("2024-01-01")}), CLASSES), "dates in x, column 'day'"),
+        ((pd.DataFrame({"a": X[:, 0], "city": ["x"] * 40}), CLASSES), "x, column 'city', holds text"),
+        ((pd.DataFrame({"a": X[:, 0], "b": NAN[:, 0]}), CLASSES), "1 places of x, the first in row 7, column 'b'"),
+        (
+            (pd.DataFrame({"a": pd.array([1, None] * 20, dtype="Int64")}), CLASSES),
+            "20 places of x, the first in row 1, column 'a'",
+        ),
+        ((torch.as_tensor(X).to_sparse(), CLASSES), r"sparse, .* x.to_dense\(\)"),
+        ((scipy.sparse.csr_matrix(X), CLASSES), r"sparse csr_matrix; give x.toarray\(\)"),
+        ((np.ma.masked_less(X, 0), CLASSES), r"masked values; .* x.filled"),
+        ((list(torch.as_tensor(X)), CLASSES), r"list of tensors; give torch.stack\(x\)"),
+        ((X, np.eye(4, dtype=int)[CLASSES]), r"y.argmax\(1\)"),
         ((X.astype(str), CLASSES), "gave no arrays of numbers"),
-        ((X, ["a"] * 40), "gave no arrays of numbers"),
+        ((X, ["a"] * 40), "one label alone, a"),
         ((X.astype(object), CLASSES), "gave no arrays of numbers"),
         (([[1.0, 2.0], [3.0]], [0, 1]), "gave no arrays of numbers"),
         ((X + 1j, CLASSES), "complex numbers"),
@@ -134,8 +229,11 @@ NAN, INFINITE, HUGE = (np.where(np.arange(40)[:, None] == 7, bad, X) for bad in 
         (ZeroDivisionError("no rows today"), "raised ZeroDivisionError: no rows today; correct it"),
         (own(x=torch.as_tensor(NAN)), "NaN or infinity"),
         (own(x=torch.zeros(39, 3)), r"x of shape \(39, 3\), y of shape \(40,\)"),
-        (own(kind="regression"), "kind regression with outputs=5, but its y is of kind classification with 4"),
+        (own(classes=("a", "b")), "2 names of classes, but 5"),
+        (own(test=torch.tensor([0.5])), "distinct row numbers"),
+        (own(kind="regression"), "kind regression with outputs=5, but its y is of kind regression with 1"),
         (own(y=torch.as_tensor(TARGETS)), "its y is of kind regression with 1"),
+        (own(kind="regression", y=np.array(["a", "b"] * 20)), "y holds text"),
         (own(kind="regression", y=torch.as_tensor(TARGETS)), "outputs=5, but its y is of kind regression with 1"),
         (own(outputs=3), "outputs=3, but"),
         (own(test=torch.tensor([40])), "distinct row numbers from 0 to 39"),

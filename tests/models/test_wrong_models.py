@@ -54,6 +54,29 @@ def asks_for_more(input_shape: tuple[int, ...], outputs: int, depth: int) -> nn.
     return nn.Identity()
 
 
+def no_shape(outputs: int) -> nn.Module:
+    return nn.LazyLinear(outputs)
+
+
+def lazy(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    layers = nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.Dropout(0.5), nn.Flatten(), nn.LazyLinear(outputs)
+    return nn.Sequential(*layers)
+
+
+def lazy_and_unused(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3072, outputs))
+    module[0].spare = nn.LazyLinear(3)  # type: ignore[assignment]
+    return module
+
+
+def lazy_and_wrong(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.LazyConv1d(4, 3), nn.LazyLinear(outputs))
+
+
+def looks_up(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Embedding(50, 4), nn.Flatten(), nn.Linear(4 * input_shape[0], outputs))
+
+
 not_a_function = 3
 
 
@@ -120,13 +143,28 @@ def build(name: str, options: dict[str, Any], shape: tuple[int, ...] = IMAGE) ->
         ("wrn", {"width": 2.5}, IMAGE, "task.model.width", "but it is 2.5"),
         ("wrn", {"dropout": -0.1}, IMAGE, "task.model.dropout", "must hold, but it is -0.1"),
         ("raises", {}, IMAGE, "task.model", "raised ZeroDivisionError: out of ideas"),
-        ("asks_for_more", {}, IMAGE, "task.model", "raised TypeError: .*'depth'"),
-        ("well", {"widht": 3}, IMAGE, "task.model", "raised TypeError: .*'widht'"),
+        ("asks_for_more", {}, IMAGE, "task.model", "its form is .* missing a required argument: 'depth'; give it"),
+        ("well", {"widht": 3}, IMAGE, "task.model", "its form is .* unexpected keyword argument 'widht'; give it"),
+        (
+            "no_shape",
+            {},
+            IMAGE,
+            "task.model",
+            "is called with input_shape, outputs .*unexpected keyword argument 'input_shape'",
+        ),
+        ("lazy_and_unused", {}, IMAGE, "task.model.name", "never uses its lazy layer of '0.spare.weight'"),
+        ("lazy_and_wrong", {}, IMAGE, "task.model.name", r"can't take a batch of shape \(2, 3, 32, 32\)"),
         ("gives_nothing", {}, IMAGE, "task.model.name", "gives a NoneType; it must give a Module"),
         ("one_too_many", {}, IMAGE, "task.model.name", r"must give outputs of shape \(2, 10\), but gave \(2, 11\)"),
         ("forgets_the_batch", {}, IMAGE, "task.model.name", r"must give outputs of shape \(2, 10\), but gave \(10,\)"),
         ("gives_a_pair", {}, IMAGE, "task.model.name", r"must give outputs of shape \(2, 10\), but gave tuple"),
-        ("other_input", {}, IMAGE, "task.model.name", r"can't take a batch of shape \(2, 3, 32, 32\): RuntimeError"),
+        (
+            "other_input",
+            {},
+            IMAGE,
+            "task.model.name",
+            r"can't take a batch of shape \(2, 3, 32, 32\) of floats: RuntimeError",
+        ),
         ("not_a_function", {}, IMAGE, "task.model.name", "is a int, not a function; name a builder"),
         ("wel", {}, IMAGE, "task.model.name", r"has no 'wel' \(did you mean 'well'\?\)"),
     ],
@@ -151,3 +189,24 @@ def test_users_model_takes_its_options_and_its_seed() -> None:
         assert torch.equal(left, right)
     assert not torch.equal(one.state_dict()["1.weight"], other.state_dict()["1.weight"])
     assert one.state_dict()["2.num_batches_tracked"] == 0
+
+
+def test_lazy_layers_get_their_shapes_and_seeded_weights_before_the_first_step() -> None:
+    one, same, rebuilt = (
+        models.build(f"{__name__}:lazy", {}, input_shape=IMAGE, outputs=10, seed=1, check=check)
+        for check in (True, True, False)
+    )
+    assert one.training
+    state = one.state_dict()
+    assert state["4.weight"].shape == (10, 4 * 30 * 30)
+    assert state["1.num_batches_tracked"] == 0
+    for other in (same, rebuilt):
+        assert all(torch.equal(value, other.state_dict()[key]) for key, value in state.items())
+
+
+def test_ids_reach_a_model_that_looks_them_up_and_no_other() -> None:
+    models.build(f"{__name__}:looks_up", {}, input_shape=(7,), outputs=10, seed=0, ids=True)
+    with pytest.raises(SpecError, match=r"mlp takes floats, .* kept as ids; give x.astype\(float\)"):
+        models.build("mlp", {}, input_shape=(7,), outputs=10, seed=0, ids=True)
+    with pytest.raises(SpecError, match="of integers"):
+        models.build(f"{__name__}:well", {}, input_shape=IMAGE, outputs=10, seed=0, ids=True)

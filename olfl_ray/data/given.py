@@ -1,0 +1,239 @@
+"""What a user's builder gives, as the tensors that training needs: inputs, and labels with their names, or targets.
+
+The types say what is meant. Inputs: uint8 are pixels, floats are features, other integers are ids (of tokens, say), which
+are looked up and never scaled. Targets: floats are a regression's, all else are labels of classes.
+"""
+
+# N examples, C outputs
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from olfl_ray.errors import SpecError
+
+__all__ = ["as_inputs", "as_rows", "as_targets"]
+
+FEW = 20
+"""Whole numbers as floats are more likely labels than targets, where there are no more different ones than these."""
+NAMES_SHOWN = 3
+
+
+def as_inputs(name: str, given: Any) -> Tensor:
+    """x as uint8, float32, float64 (where float32 would round) or int64.
+
+    Args:
+        name: The builder's, for messages.
+        given: What it gave: a tensor, an array, nested lists, a table of pandas, Arrow or Polars.
+
+    Raises:
+        SpecError: It has no numbers, or some are missing or infinite.
+    """
+    x = _tensor(name, "x", _plain(name, "x", given))
+    if x.dim() not in (2, 4) or 0 in x.shape:
+        raise _refused(
+            name,
+            f"gave x of shape {tuple(x.shape)}; x must be rows (N, D) or images (N, channels, height, width), no size 0",
+        )
+    if x.dtype == torch.uint8 and x.dim() == 4:
+        return x
+    if not x.is_floating_point():
+        return x.to(torch.float32) if x.dtype in (torch.bool, torch.uint8) else x.to(torch.int64)
+    x = x if x.dtype == torch.float64 else x.to(torch.float32)
+    _check_finite(name, "x", x, given)
+    return x
+
+
+def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0) -> tuple[Tensor, tuple[str, ...]]:
+    """y as classes (N,) int64 from 0, with their names where the labels are not these numbers, or as float targets (N, C).
+
+    Args:
+        name: The builder's.
+        given: As for `as_inputs`; labels may be text, booleans or any integers.
+        kind: classification or regression, where the builder says so.
+        outputs: Classes, where it says how many there are, whether or not all occur; 0: as many as occur.
+
+    Raises:
+        SpecError: Labels or targets are missing, or it is not clear which of them these are.
+    """
+    plain = _plain(name, "y", given)
+    if isinstance(plain, np.ndarray) and plain.dtype.kind in "US" and plain.ndim == 1 and kind != "regression":
+        return _classes(name, *np.unique(plain, return_inverse=True))
+    y = _tensor(name, "y", plain)
+    if y.dim() not in (1, 2) or 0 in y.shape:
+        raise _refused(
+            name, f"gave y of shape {tuple(y.shape)}; y must be classes (N,) or targets (N,) or (N, C), no size 0"
+        )
+    if y.is_floating_point():
+        _check_finite(name, "y", y, given)
+    if y.is_floating_point() and y.dim() == 1 and kind != "regression":
+        y = _whole(name, y, kind)
+    if y.is_floating_point() or kind == "regression":
+        return (y if y.dtype == torch.float64 else y.to(torch.float32)).reshape(len(y), -1), ()
+    if y.dim() != 1:
+        raise _refused(
+            name,
+            f"gave integers in y of shape {tuple(y.shape)}; integers are classes, a vector (N,): from one-hot rows take "
+            "y.argmax(1), or give floats for regression",
+        )
+    if y.dtype == torch.bool:
+        return _classes(name, np.array([False, True]), y.numpy())
+    labels, places = np.unique(y.numpy(), return_inverse=True)
+    known = outputs or len(labels)
+    if int(labels[0]) >= 0 and int(labels[-1]) < known:
+        return y.to(torch.int64), ()
+    return _classes(name, labels, places)
+
+
+def _whole(name: str, y: Tensor, kind: str | None) -> Tensor:
+    """Floats as they are; as integers where they are whole and labels are wanted.
+
+    Raises:
+        SpecError: They are whole and few, and nothing says what is wanted: a column of labels with a gap becomes floats.
+    """
+    found = y.unique()
+    if not bool((found == found.round()).all()) or found.abs().max() > 2**53:
+        return y
+    if kind == "classification":
+        return y.to(torch.int64)
+    if len(found) > min(FEW, len(y) // 2):
+        return y
+    shown = ", ".join(f"{value:g}" for value in found[:NAMES_SHOWN].tolist())
+    more = ", ..." if len(found) > NAMES_SHOWN else ""
+    raise _refused(
+        name,
+        f"gave floats in y, but only {len(found)} different whole numbers ({shown}{more}): for classes give integers, "
+        "y.astype(int); for a regression give y of shape (N, 1), y.reshape(-1, 1)",
+    )
+
+
+def as_rows(name: str, given: Any, rows: int) -> Tensor:
+    """Row numbers (M,) int64 of a test set.
+
+    Args:
+        name: The builder's.
+        given: Row numbers as a tensor, an array, a list or a range; a slice; or a mask of `rows` booleans.
+        rows: N.
+
+    Raises:
+        SpecError: They are not distinct row numbers, or none.
+    """
+    if isinstance(given, slice):
+        given = range(*given.indices(rows))
+    found = _tensor(name, "test", _plain(name, "test", np.asarray(given) if isinstance(given, range) else given))
+    if found.dtype == torch.bool and tuple(found.shape) == (rows,):
+        found = found.nonzero().flatten()
+    whole = found.dim() == 1 and not found.is_floating_point() and found.dtype != torch.bool and len(found) > 0
+    if not whole or int(found.min()) < 0 or int(found.max()) >= rows or len(found.unique()) < len(found):
+        raise _refused(
+            name,
+            f"gave test of shape {tuple(found.shape)} and type {found.dtype}; it must be distinct row numbers from 0 to "
+            f"{rows - 1}, or a mask of {rows} booleans, and not empty",
+        )
+    return found.to(torch.int64)
+
+
+def _refused(name: str, problem: str) -> SpecError:
+    return SpecError("task.dataset", f"{name!r} {problem}")
+
+
+def _plain(name: str, part: str, given: Any) -> Any:
+    """A tensor or an array, whatever table or array-like was given."""
+    if isinstance(given, Tensor):
+        if given.layout != torch.strided or given.is_nested or given.is_quantized:
+            raise _refused(name, f"gave {part} as a sparse, nested or quantized tensor; give {part}.to_dense()")
+        return given
+    if hasattr(given, "toarray"):  # scipy's sparse matrices and arrays
+        raise _refused(name, f"gave {part} as a sparse {type(given).__name__}; give {part}.toarray()")
+    if hasattr(given, "to_pandas"):  # Arrow, Polars
+        given = given.to_pandas()
+    if isinstance(given, np.ma.MaskedArray):
+        if np.ma.is_masked(given):
+            count = int(np.ma.getmaskarray(given).sum())
+            raise _refused(name, f"gave {part} with {count} masked values; drop these rows, or give {part}.filled(...)")
+        return given.data
+    if hasattr(given, "columns") and hasattr(given, "iloc"):
+        columns = [_column(name, part, given.iloc[:, place], title) for place, title in enumerate(given.columns)]
+        if part == "y" and len(columns) == 1:
+            return columns[0]
+        return np.stack([np.asarray(column) for column in columns], 1) if columns else np.empty((len(given), 0))
+    if hasattr(given, "iloc"):
+        return _column(name, part, given, given.name)
+    if isinstance(given, list | tuple):
+        if given and isinstance(given[0], Tensor) and given[0].dim():
+            raise _refused(name, f"gave {part} as a list of tensors; give torch.stack({part})")
+        try:
+            given = np.asarray(given)
+        except ValueError as error:
+            raise _refused(name, f"gave no arrays of numbers: {error}; give rows of one length in {part}") from None
+    return _column(name, part, given, None) if isinstance(given, np.ndarray) and given.dtype.kind in "OMm" else given
+
+
+def _column(name: str, part: str, column: Any, title: Any) -> Any:
+    """A column as an array of numbers, booleans, or, of labels, text."""
+    where = part if title is None else f"{part}, column {title!r},"
+    dtype = str(getattr(column, "dtype", ""))
+    if dtype.startswith(("datetime", "timedelta", "period")):
+        raise _refused(name, f"gave dates in {where}; give numbers, such as days since the first")
+    values = np.asarray(column)
+    if values.dtype.kind in "US":
+        return values  # labels, or refused as inputs
+    if values.dtype.kind != "O":
+        return values
+    cells = values.ravel().tolist()
+    gone = sum(cell is None or cell != cell or str(cell) == "<NA>" for cell in cells)
+    if gone:
+        raise _refused(name, f"gave {gone} missing values in {where} (NaN or None); drop or fill these rows")
+    if all(isinstance(cell, str) for cell in cells) and part == "y":
+        return values.astype(str)
+    if dtype != "object" and all(isinstance(cell, int | float | np.number | np.bool_) for cell in cells):
+        return np.array(cells)  # a column of pandas' own integers or booleans
+    raise _refused(
+        name,
+        f"gave no arrays of numbers: {where} holds text or objects of several types; encode it, or give .astype(float), "
+        "(int) or (str)",
+    )
+
+
+def _tensor(name: str, part: str, plain: Any) -> Tensor:
+    if isinstance(plain, np.ndarray) and plain.dtype.kind in "US":
+        raise _refused(name, f"gave no arrays of numbers: {part} holds text; encode it as numbers")
+    try:
+        if isinstance(plain, np.ndarray):
+            plain = np.ascontiguousarray(plain)
+            plain = plain if plain.flags.writeable else plain.copy()
+            plain = plain.astype(plain.dtype.newbyteorder("="), copy=False)
+        found = torch.as_tensor(plain).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _refused(name, f"gave no arrays of numbers: {error}; correct {part}") from None
+    if found.is_complex():
+        raise _refused(name, f"gave complex numbers in {part}; give real ones")
+    return found
+
+
+def _check_finite(name: str, part: str, found: Tensor, given: Any) -> None:
+    """As float32, which training computes in."""
+    bad = ~torch.isfinite(found.to(torch.float32))
+    if bool(bad.any()):
+        row, *rest = bad.nonzero()[0].tolist()
+        titles = getattr(given, "columns", None)
+        column = f", column {titles[rest[0]]!r}" if titles is not None and len(rest) == 1 else ""
+        column = f", column {rest[0]}" if not column and len(rest) == 1 else column
+        raise _refused(
+            name,
+            f"gave NaN or infinity (as float32) in {int(bad.sum())} places of {part}, the first in row {row}{column}; "
+            "remove or fill those rows",
+        )
+
+
+def _classes(name: str, labels: Any, places: Any) -> tuple[Tensor, tuple[str, ...]]:
+    """Classes from 0 in the order of their labels, and their names; labels that do not occur are left out."""
+    there, places = np.unique(places, return_inverse=True)
+    if len(there) < 2:
+        raise _refused(name, f"gave one label alone, {labels[int(there[0])]!s}; a classification has two or more")
+    names = tuple(str(labels[int(place)]) for place in there)
+    return torch.as_tensor(places.astype(np.int64)), names
