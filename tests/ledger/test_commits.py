@@ -1,0 +1,173 @@
+"""A commit counts whole or not at all; a trial resumes from the furthest whole one that keeps what the ledger has."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from olfl_ray.errors import DataError
+from olfl_ray.ledger import Commit, read_commit, read_file, restore_point, state_key, trial_folder, write_commit
+from olfl_ray.ledger.codec import unseal
+from olfl_ray.ledger.commits import latest_attempt
+from olfl_ray.storage import Storage, open_storage
+
+TRIAL = "online/3"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Storage:
+    return open_storage(tmp_path)
+
+
+def commit(
+    disk: Storage, position: int, parent: Commit | None = None, *, attempt: int = 1, state: bool = True, step: int = 0
+) -> Commit:
+    """Write one."""
+    bare = Commit(
+        trial=TRIAL,
+        attempt=attempt,
+        position=position,
+        step=step,
+        outcome=None,
+        report={"m": [0.5]},
+        parent=None if parent is None else parent.key,
+    )
+    files = {"records.parquet": b"records of %d" % position}
+    return write_commit(disk, bare, files | ({"state.safetensors": b"state of %d" % position} if state else {}))
+
+
+def positions(disk: Storage, **given: object) -> list[int]:
+    point = restore_point(disk, TRIAL, **given)  # type: ignore[arg-type]
+    if point.chain:
+        assert point.state == b"state of %d" % point.chain[-1].position
+    else:
+        assert point.state is None
+    return [one.position for one in point.chain]
+
+
+def test_a_manifest_names_its_files_and_their_checksums(disk: Storage) -> None:
+    first = commit(disk, 20)
+    second = commit(disk, 40, first, attempt=2, step=20)
+    base = "trials/online/3/attempt-2/000000040"
+    assert trial_folder(TRIAL) == "trials/online/3"
+    assert (second.key, state_key(second)) == (f"{base}.commit.json", f"{base}.state.safetensors")
+    assert second.files == {
+        f"{base}.records.parquet": hashlib.sha256(b"records of 40").hexdigest(),
+        f"{base}.state.safetensors": hashlib.sha256(b"state of 40").hexdigest(),
+    }
+    assert second.parent == first.key
+    assert read_commit(disk, second.key) == second
+    assert json.loads(unseal(disk.read(second.key)))["report"] == {"m": [0.5]}
+    assert read_file(disk, second, ".records.parquet") == b"records of 40"
+    assert read_file(disk, second, ".surfaces.parquet") is None
+
+
+def test_the_manifest_is_written_after_all_its_files(disk: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(type(disk), "write_all", full)
+    with pytest.raises(OSError, match="no space left"):
+        commit(disk, 20)
+    assert positions(disk) == []
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{}", b"not what was written"])
+def test_a_damaged_file_or_manifest_is_named(disk: Storage, damage: bytes | None) -> None:
+    made = commit(disk, 20)
+    for key in (made.key, next(iter(made.files))):
+        kept = disk.read(key)
+        disk.delete(key)
+        if damage is not None:
+            disk.write(key, damage)
+        with pytest.raises(DataError, match=key):
+            read_commit(disk, made.key)
+            read_file(disk, made, ".records.parquet")
+        disk.write(key, kept)
+    assert read_file(disk, read_commit(disk, made.key), ".records.parquet") is not None
+
+
+def test_a_trial_without_commits_resumes_from_the_beginning(disk: Storage) -> None:
+    assert positions(disk) == []
+    disk.create(f"{trial_folder(TRIAL)}/attempt-1/begun.json", b"{}")
+    assert positions(disk) == []
+
+
+def test_a_trial_resumes_from_its_last_commit_with_all_before_it_in_order(disk: Storage) -> None:
+    one = commit(disk, 20)
+    two = commit(disk, 40, one)
+    commit(disk, 60, two, attempt=2)
+    assert positions(disk) == [20, 40, 60]
+
+
+def test_states_of_earlier_commits_may_be_deleted_and_records_may_not(disk: Storage) -> None:
+    one = commit(disk, 20)
+    two = commit(disk, 40, one)
+    commit(disk, 60, two)
+    disk.delete(state_key(one))
+    disk.delete(state_key(two))
+    assert positions(disk) == [20, 40, 60]
+    disk.write(f"{trial_folder(TRIAL)}/attempt-1/000000040.records.parquet", b"damaged")
+    assert positions(disk) == [], "no whole chain has a state"
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "records.parquet", "commit.json"])
+def test_a_commit_with_a_damaged_part_is_passed_over_for_the_one_before(disk: Storage, name: str) -> None:
+    one = commit(disk, 20)
+    two = commit(disk, 40, one)
+    commit(disk, 60, two)
+    disk.write(f"{trial_folder(TRIAL)}/attempt-1/000000060.{name}", b"damaged")
+    assert positions(disk) == [20, 40]
+    disk.delete(f"{trial_folder(TRIAL)}/attempt-1/000000040.{name}")
+    assert positions(disk) == [20]
+
+
+def test_a_commit_whose_ancestors_are_not_all_there_is_passed_over(disk: Storage) -> None:
+    one = commit(disk, 20)
+    two = commit(disk, 40, one)
+    three = commit(disk, 60, two)
+    disk.delete(two.key)
+    assert positions(disk) == [20]
+    assert read_commit(disk, three.key) == three
+
+
+def test_a_commit_without_a_state_is_no_point_to_resume_from(disk: Storage) -> None:
+    one = commit(disk, 20)
+    commit(disk, 40, one, state=False)
+    assert positions(disk) == [20]
+
+
+def test_what_the_ledger_has_is_kept_before_what_is_further_on(disk: Storage) -> None:
+    one = commit(disk, 20)
+    known = commit(disk, 40, one)
+    commit(disk, 60, one, attempt=2)
+    assert positions(disk) == [20, 60]
+    assert positions(disk, noted=[one.key]) == [20, 60]
+    assert positions(disk, noted=[one.key, known.key]) == [20, 40]
+
+
+def test_of_equally_far_commits_the_latest_attempts_counts(disk: Storage) -> None:
+    one = commit(disk, 20)
+    for attempt in (2, 10, 9):
+        commit(disk, 40, one, attempt=attempt)
+    chain = restore_point(disk, TRIAL).chain
+    assert [(part.position, part.attempt) for part in chain] == [(20, 1), (40, 10)]
+
+
+@pytest.mark.parametrize(("scratch", "found"), [(0, [20, 40]), (1, [30]), (2, [])])
+def test_attempts_that_were_left_behind_are_not_resumed_from(disk: Storage, scratch: int, found: list[int]) -> None:
+    commit(disk, 40, commit(disk, 20))
+    commit(disk, 30, attempt=2)
+    assert positions(disk, scratch=scratch) == found
+
+
+def test_the_latest_attempt_is_the_greatest_number_that_a_worker_claimed(disk: Storage) -> None:
+    assert latest_attempt(disk, TRIAL) == 0
+    for attempt in (1, 10, 9):
+        disk.create(f"{trial_folder(TRIAL)}/attempt-{attempt}/begun.json", b"{}")
+    disk.write(f"{trial_folder(TRIAL)}/notes/of-somebody", b"")
+    disk.write(f"{trial_folder('online/30')}/attempt-77/begun.json", b"{}")
+    assert latest_attempt(disk, TRIAL) == 10
