@@ -24,6 +24,8 @@ import tomllib
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -218,36 +220,54 @@ class Package:
         return "" if status == 0 else (seen and "".join(seen[2][:1])) or f"pytest ended with {status}"
 
 
-Drawn = tuple[Package, Path, Mutation]
+Drawn = tuple[int, str, str, Mutation]
+"""Seed, package, file and mutation."""
 
 
-def draw(packages: list[Package], count: int, seed: int, only: str) -> list[Drawn]:
+def draw(root: Path, packages: list[str], count: int, seed: int, only: str) -> list[Drawn]:
     """So many mutations at random, each as likely as any other."""
+    files = [(package, f"{package}/{stem}.py") for package in packages for stem in CORE[package]]
+    sources = {file: (root / "olfl_ray" / file).read_bytes() for _, file in files}
     everything = [
-        (package, file, mutation)
-        for package in packages
-        for file in package.files
-        for mutation in mutations(file.read_bytes())
+        (seed, package, file, mutation)
+        for package, file in files
+        for mutation in mutations(sources[file])
         if only in mutation.before
     ]
     random.Random(seed).shuffle(everything)
-    valid = (drawn for drawn in everything if changes(drawn[1].read_bytes(), drawn[2]))
+    valid = (drawn for drawn in everything if changes(sources[drawn[2]], drawn[3]))
     return list(itertools.islice(valid, count))
 
 
-def report(
-    seed: int, drawn: int, tried: Counter[str], seen: Counter[str], survivors: list[tuple[str, Mutation]]
-) -> None:
+def measure(root: Path, name: str, drawn: list[Drawn]) -> list[tuple[Drawn, str]]:
+    """What fails on each mutation of a package, in a copy of the tree."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
+        tree = Path(scratch).resolve()
+        copy_tree(root, tree)
+        package, results = Package(tree, name), []
+        package.baseline()
+        for one in drawn:
+            seed, _, file, mutation = one
+            by = package.found(tree / "olfl_ray" / file, mutation)
+            results.append((one, by))
+            told = f"{seed} | {file}:{mutation.lines[0]} | {mutation.after} | {by or 'NOT FOUND'}"
+            print(told, file=sys.stderr, flush=True)
+        return results
+
+
+def report(seed: int, listed: int, results: list[tuple[Drawn, str]]) -> None:
     """Print what was found, by file, and a table of what was not."""
-    total = sum(tried.values())
-    print(f"\nseed {seed}: {sum(seen.values())} of {total} found; {drawn - total} more are listed as equivalent")
+    tried = Counter(file for (_, _, file, _), _ in results)
+    seen = Counter(file for (_, _, file, _), by in results if by)
+    print(f"\nseed {seed}: {sum(seen.values())} of {len(results)} found; {listed} more are listed as equivalent")
     print("\n| file | found | tried |\n|---|---|---|")
-    for where in sorted(tried):
-        print(f"| {where} | {seen[where]} | {tried[where]} |")
+    for file in sorted(tried):
+        print(f"| {file} | {seen[file]} | {tried[file]} |")
+    survivors = [(file, mutation) for (_, _, file, mutation), by in results if not by]
     if survivors:
         print("\n| not found | from | to |\n|---|---|---|")
-    for where, mutation in survivors:
-        print(f"| {where} | `{mutation.before}` | `{mutation.after}` |")
+    for file, mutation in survivors:
+        print(f"| {file}:{mutation.lines[0]} | `{mutation.before}` | `{mutation.after}` |")
 
 
 def main() -> None:
@@ -259,36 +279,23 @@ def main() -> None:
         "--seed", type=int, nargs="+", default=[1], help="several share the runs of the unchanged tests"
     )
     parser.add_argument("--only", default="", help="mutate only lines that hold this text")
+    parser.add_argument("--jobs", type=int, default=1, help="packages measured at a time")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # the tests' arrays are small: threads would wait for each other
     root = Path(__file__).parents[2]
     known = tomllib.loads((Path(__file__).parent / "equivalents.toml").read_text(encoding="utf-8"))["equivalent"]
     equivalents = {(one["file"], one["from"], one["to"]) for one in known}
-    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
-        tree = Path(scratch).resolve()
-        copy_tree(root, tree)
-        packages = [Package(tree, name) for name in (CORE if given.package == "all" else [given.package])]
-        drawn = {seed: draw(packages, given.count, seed, given.only) for seed in given.seed}
-        tried, seen = ({seed: Counter[str]() for seed in drawn} for _ in range(2))
-        survivors: dict[int, list[tuple[str, Mutation]]] = {seed: [] for seed in drawn}
-        for package in packages:
-            mine = [(seed, *one) for seed, chosen in drawn.items() for one in chosen if one[0] is package]
-            if mine:
-                package.baseline()
-            for seed, _, file, mutation in mine:
-                where = str(file.relative_to(tree / "olfl_ray"))
-                if (where, mutation.before, mutation.after) in equivalents:
-                    continue
-                by = package.found(file, mutation)
-                tried[seed][where] += 1
-                seen[seed][where] += bool(by)
-                if not by:
-                    survivors[seed].append((f"{where}:{mutation.lines[0]}", mutation))
-                print(
-                    f"{where}:{mutation.lines[0]} | {mutation.after} | {by or 'NOT FOUND'}", file=sys.stderr, flush=True
-                )
-        for seed in drawn:
-            report(seed, len(drawn[seed]), tried[seed], seen[seed], survivors[seed])
+    names = list(CORE) if given.package == "all" else [given.package]
+    drawn = [one for seed in given.seed for one in draw(root, names, given.count, seed, given.only)]
+    tried = [one for one in drawn if (one[2], one[3].before, one[3].after) not in equivalents]
+    shares = {name: [one for one in tried if one[1] == name] for name in names}
+    shares = {name: share for name, share in shares.items() if share}
+    with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:
+        parts = pool.map(measure, itertools.repeat(root), shares, shares.values())
+        results = [one for part in parts for one in part]
+    for seed in given.seed:
+        mine = [one for one in results if one[0][0] == seed]
+        report(seed, sum(one[0] == seed for one in drawn) - len(mine), mine)
 
 
 if __name__ == "__main__":

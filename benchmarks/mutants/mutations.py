@@ -148,8 +148,6 @@ class _Finder(ast.NodeVisitor):
             self._call(node)
 
     def _call(self, node: ast.Call) -> None:
-        if len(node.args) > 1 and not any(isinstance(value, ast.Starred) for value in node.args[:2]):
-            self._swap(node.args[0], node.args[1])
         for keyword in node.keywords:
             if keyword.arg is None:
                 continue

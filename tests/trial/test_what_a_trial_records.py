@@ -1,0 +1,242 @@
+"""What a trial gives at each record, and which evaluation, weights and learned loss stand for it in the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from olfl_ray.losses import loss_from_bytes
+from olfl_ray.records import names
+from olfl_ray.spec import TrialConfig
+from olfl_ray.trial import Place, Progress, TrialState, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial.run import SURFACE_MOMENTS, _best
+from olfl_ray.trial.state import Best
+from olfl_ray.trial.stepping import Stepper
+
+run_file = importlib.import_module("olfl_ray.trial.run")  # the package's `run` is the function
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Prepared data sets, shared."""
+    return Place(cache=tmp_path_factory.mktemp("cache"))
+
+
+def config(method: str, **changes: Any) -> TrialConfig:
+    settings: dict[str, Any] = {
+        "task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [4]}, "batch_size": 8},
+        "learner": {"method": method, "steps": 20, "optimizer": {"name": "sgd", "lr": 0.1}},
+        "meta": {"init_steps": 6, "eta_online": 1e-2},
+        "eval": {"every": 3},
+        "seeds": [1],
+    }
+    for name, value in changes.items():
+        settings[name] = {**settings.get(name, {}), **value} if isinstance(value, dict) else value
+    return TrialConfig.model_validate(settings)
+
+
+class Kept(dict[str, bytes]):
+    """A cache of initialised losses."""
+
+    def put(self, key: str, value: bytes) -> None:
+        self[key] = value
+
+
+def test_surfaces_are_recorded_at_the_beginning_a_tenth_a_quarter_a_half_and_the_end(place: Place) -> None:
+    assert SURFACE_MOMENTS == (0.0, 0.1, 0.25, 0.5, 1.0)
+    for every, wanted in ((1, [0, 2, 5, 10, 20]), (3, [0, 3, 6, 12, 20]), (50, [0, 20])):
+        found = list(run(config("online", eval={"every": every}), place))
+        assert [surface.step for progress in found for one in progress.records for surface in one.surfaces] == wanted
+
+
+def test_a_surface_is_recorded_once_where_a_trial_resumes(place: Place) -> None:
+    whole = list(run(config("online"), place))
+    rest = list(run(config("online"), place, whole[4].state))
+    for one, other in zip(rest, whole[5:], strict=True):
+        assert [record.surfaces for record in one.records] == [record.surfaces for record in other.records]
+
+
+def test_a_record_has_the_machines_figures_beside_the_methods(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = {names.SYSTEM_MEMORY_MB: (5.0,), names.SYSTEM_DEVICE_MEMORY_MB: (7.0,)}
+    monkeypatch.setattr(run_file, "system", lambda: measured)
+    ticks = iter(range(0, 1000, 2))
+    monkeypatch.setattr(
+        run_file, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks)), time_ns=time.time_ns)
+    )
+    found = [progress for progress in run(config("online", seeds=[1, 2]), place) if progress.state.step]
+    for progress in found:
+        (record,) = progress.records
+        assert record.step == progress.state.step
+        assert {name: record.metrics[name] for name in measured} == measured
+        steps = 3 if record.step < 20 else 2
+        assert record.metrics[names.PERF_STEPS_PER_SECOND] == (2 * steps / 2.0,), "of both replicates, in two seconds"
+
+
+def test_records_carry_the_time_in_milliseconds(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(perf_counter=time.perf_counter, time_ns=lambda: 1_796_036_408_011_999_999)
+    monkeypatch.setattr(run_file, "time", clock)
+    assert {one.time_ms for progress in run(config("online"), place) for one in progress.records} == {1_796_036_408_011}
+
+
+def test_steps_end_at_multiples_of_the_interval_and_at_the_last(place: Place) -> None:
+    found = list(run(config("online", eval={"every": 4}), place))
+    assert [(one.state.init_steps, one.state.step) for one in found] == [
+        (4, 0), (6, 0), (6, 4), (6, 8), (6, 12), (6, 16), (6, 20),
+    ]  # fmt: skip
+    assert [one.outcome for one in found] == [None] * 6 + ["finished"]
+    assert [bool(one.learned_loss) for one in found] == [False, *[True] * 6]
+    assert [bool(one.report) for one in found] == [False, False, *[True] * 5]
+    odd = found[2].state
+    shifted = dataclasses.replace(odd, step=3)
+    assert [one.state.step for one in run(config("online", eval={"every": 4}), place, shifted)] == [4, 8, 12, 16, 20]
+
+
+def test_a_kept_initialisation_is_taken_and_none_is_computed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Kept()
+    whole = list(run(config("online"), place, None, kept))
+    (key,) = kept
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the initialisation is computed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "initialise", refuse)
+        again = list(run(config("online"), place, None, kept))
+    first = again[0]
+    assert [record.step for record in first.records] == [3, 6], "one progress with all records"
+    assert first.state.init_curve == whole[1].state.init_curve
+    assert (first.state.init_steps, first.state.step, first.outcome) == (6, 0, None)
+    assert first.learned_loss == whole[1].learned_loss
+    assert state_to_bytes(again[-1].state) == state_to_bytes(whole[-1].state)
+    monkeypatch.setattr(kept, "put", refuse)
+    rest = list(run(config("online"), place, whole[0].state, Kept()))
+    assert state_to_bytes(rest[-1].state) == state_to_bytes(whole[-1].state), "half of it done, the rest is computed"
+    assert key
+
+
+@pytest.mark.parametrize("changes", [{"learner": {"method": "baseline"}}, {"meta": {"init_steps": 0}}])
+def test_what_needs_no_initialisation_asks_no_cache(changes: dict[str, Any], place: Place) -> None:
+    found = list(run(config("online", **changes), place, None, None))
+    assert (found[0].state.init_steps, found[0].state.step) == (0, 3)
+    assert bool(found[0].learned_loss) == ("meta" in changes)
+
+
+def test_an_initialisation_that_diverges_ends_the_trial_and_is_not_kept(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    initialise = Stepper.initialise
+    for at, records in ((3, 1), (6, 2)):
+        kept = Kept()
+
+        def diverging(self: Stepper, learner: Any, start: int, end: int, at: int = at) -> Any:
+            learner, loss = initialise(self, learner, start, end)
+            return learner, math.nan if end == at else loss
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Stepper, "initialise", diverging)
+            found = list(run(config("online", seeds=[1, 2]), place, None, kept))
+        assert [progress.outcome for progress in found] == [*[None] * (records - 1), "diverged"]
+        assert not kept
+        assert found[-1].report == {}
+
+
+def normed(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, outputs))
+
+
+def test_weights_and_buffers_of_the_best_evaluation_outlive_a_restart(place: Place) -> None:
+    """Where the best evaluation lies before the cut, a resumed trial reports the whole one's test error."""
+    wild = config(
+        "baseline",
+        task={"model": f"{__name__}:normed", "batch_size": 16},
+        learner={"method": "baseline", "steps": 48, "optimizer": {"name": "sgd", "lr": 3.0}},
+        eval={"every": 4},
+        confirming=True,
+    )
+    whole = list(run(wild, place))
+    best = whole[-1].state.replicates[0].best
+    assert best is not None
+    assert best.step < 44, "or the cut lies before the best"
+    cut = state_from_bytes(state_to_bytes(whole[-2].state))
+    kept = cut.replicates[0].best
+    assert kept is not None
+    assert (kept.step, kept.metrics) == (best.step, best.metrics)
+    for part in ("theta", "buffers"):
+        one, other = getattr(kept, part), getattr(best, part)
+        assert one.keys() == other.keys() != set()
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    (rest,) = run(wild, place, cut)
+    assert rest.report == whole[-1].report
+    assert rest.report[names.TEST_ERROR] == rest.records[-1].metrics[names.TEST_ERROR]
+
+
+def test_the_best_is_the_lowest_error_then_the_lowest_task_loss_then_the_first() -> None:
+    learner: Any = SimpleNamespace(theta={}, buffers={})
+
+    def evaluation(error: float, loss: float) -> dict[str, float]:
+        return {names.SELECTION_ERROR: error, names.SELECTION_TASK_LOSS: loss}
+
+    best = Best(step=4, metrics=evaluation(0.2, 1.0), theta={}, buffers={})
+    settings = config("baseline")
+    for error, loss, taken in (
+        (0.1, 9.0, True),
+        (0.2, 0.9, True),
+        (0.2, 1.0, False),
+        (0.2, 1.1, False),
+        (0.3, 0.1, False),
+    ):
+        now = _best(settings, best, learner, evaluation(error, loss), 8)
+        assert (now.step, now.metrics) == ((8, evaluation(error, loss)) if taken else (4, best.metrics))
+    last = config("baseline", eval={"report": "last"})
+    assert _best(last, best, learner, evaluation(0.9, 9.0), 8).step == 8
+
+
+def test_a_trial_that_diverges_at_its_last_record_is_not_finished_and_not_tested(place: Place) -> None:
+    learner = {"method": "baseline", "steps": 3, "optimizer": {"name": "sgd", "lr": 1e30}}
+    (only,) = run(config("baseline", learner=learner, confirming=True), place)
+    assert only.outcome == "diverged"
+    assert names.TEST_ERROR not in only.report
+    assert names.TEST_ERROR not in only.records[0].metrics
+
+
+def test_the_learned_loss_of_a_trial_is_its_first_replicates(place: Place) -> None:
+    last = list(run(config("online", seeds=[1, 2]), place))[-1]
+    loss = loss_from_bytes(last.learned_loss["learned_loss.safetensors"], last.learned_loss["learned_loss.json"], "it")
+    first, second = (own.learner.phi for own in last.state.replicates)
+    assert all(torch.equal(value, first[name]) for name, value in loss.named_parameters())
+    assert not all(torch.equal(value, second[name]) for name, value in loss.named_parameters())
+
+
+def test_a_states_position_counts_all_steps_and_its_bytes_hold_all_of_it(place: Place) -> None:
+    found: list[Progress] = list(run(config("online", seeds=[1, 2]), place))
+    state: TrialState = found[4].state
+    assert state.position == state.init_steps + state.step == 15
+    again = state_from_bytes(state_to_bytes(state))
+    assert (again.init_steps, again.step, again.init_curve) == (6, 9, state.init_curve)
+    assert [step for step, _ in again.init_curve] == [3, 6]
+    assert state_to_bytes(again) == state_to_bytes(state)
+    assert len(again.replicates) == 2
+    for one, other in zip(again.replicates, state.replicates, strict=True):
+        assert torch.equal(one.rng, other.rng)
+        for part in ("theta", "buffers", "opt_state", "phi", "meta_state"):
+            mine, wanted = getattr(one.learner, part), getattr(other.learner, part)
+            assert list(mine) == list(wanted), "in the same order, in which sums round"
+            assert all(torch.equal(value, wanted[name]) for name, value in mine.items())
+    assert state_from_bytes(state_to_bytes(found[0].state)).replicates[0].best is None
+
+
+def test_moving_on_from_the_bytes_leaves_them_as_they_are(place: Place, tmp_path: Path) -> None:
+    found = list(run(config("online"), place))
+    kept = state_to_bytes(found[3].state)
+    before = bytes(kept)
+    list(run(config("online"), place, state_from_bytes(kept)))
+    assert kept == before
