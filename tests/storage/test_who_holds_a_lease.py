@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from olfl_ray.errors import StudyError
@@ -69,23 +70,35 @@ def test_a_holder_here_whose_process_is_another_loses_at_once(place: Storage) ->
     assert seconds_to_take(place) < 30.0
 
 
-def test_a_holder_elsewhere_that_lets_go_while_it_is_watched_loses_then(place: Storage) -> None:
-    held = silent(place, place="another machine", ttl=8.0)
-    claim = json.loads(place.read(FIRST))
-    reads = 0
-    read = type(place).read
+def at_the_third_look(patch: pytest.MonkeyPatch, storage: Storage, written: bytes) -> None:
+    """Another writes its claim while the holder is watched."""
+    read, looks = type(storage).read, 0
 
-    def released_at_the_third_look(self: Storage, key: str) -> bytes:
-        nonlocal reads
-        reads += 1
-        if reads == 3:
-            self.write(key, json.dumps(claim | {"released": True}).encode())
+    def looked(self: Storage, key: str) -> bytes:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            self.write(key, written)
         return read(self, key)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(place), "read", released_at_the_third_look)
-        assert seconds_to_take(place) < 4.0
+    patch.setattr(type(storage), "read", looked)
+
+
+def test_a_holder_elsewhere_that_lets_go_while_it_is_watched_loses_then(
+    place: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = silent(place, place="another machine", ttl=8.0)
+    released = json.dumps(json.loads(place.read(FIRST)) | {"released": True}).encode()
+    at_the_third_look(monkeypatch, place, released)
+    assert seconds_to_take(place) < 6.0
     assert held.lost
+
+
+def test_who_writes_what_nobody_can_read_holds_it_all_the_same(place: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.write(FIRST, b"damaged")
+    at_the_third_look(monkeypatch, place, b"damaged otherwise")
+    with pytest.raises(StudyError, match="another driver"):
+        Lease.acquire(place, "me", ttl=2.0)
 
 
 def test_of_an_unreadable_claim_the_takers_ttl_counts(place: Storage) -> None:
@@ -126,6 +139,9 @@ def test_a_lease_is_renewed_four_times_a_ttl_and_its_claim_says_all(place: Stora
         claim = json.loads(place.read(FIRST))
         assert before <= claim["since"] == claim["beat"] <= time.time()
         assert (claim["holder"], claim["pid"], claim["ttl"], claim["released"]) == ("me", os.getpid(), 3600.0, False)
+        boot = time.time() - float(Path("/proc/uptime").read_text().split()[0])
+        started = boot + int(claim["born"]) / os.sysconf("SC_CLK_TCK")
+        assert started == pytest.approx(psutil.Process().create_time(), abs=2.0)
         assert held._thread.daemon, "a driver that ends does not wait for its heart"
         held.renew()
         assert json.loads(place.read(FIRST)) == claim | {"beat": pytest.approx(time.time(), abs=5.0)}

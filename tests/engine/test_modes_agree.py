@@ -1,0 +1,62 @@
+"""Whether forward mode gives what a kept backward pass gives: judged by size, whatever the outputs' own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from support.problems import LOSSES
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from olfl_ray.engine import Sgd, choose_estimator
+from olfl_ray.engine.exact import modes_agree
+from olfl_ray.engine.problem import Problem
+from olfl_ray.errors import SpecError
+
+
+class Scaled(nn.Module):
+    """A small network whose outputs are of some size; a cut one lets half of its gradient through."""
+
+    def __init__(self, size: float, cut: bool) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Dropout(0.2), nn.Linear(6, 3))
+        self.size, self.cut = size, cut
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(x)
+        if self.cut:
+            with torch.no_grad():
+                kept = outputs * 0.5
+            outputs = 0.5 * outputs + kept
+        return self.size * outputs
+
+
+def problem(size: float, cut: bool) -> tuple[Problem, tuple[Tensor, Tensor]]:
+    torch.manual_seed(2)
+    batch = torch.randn(5, 4), torch.arange(5) % 3
+    own = Problem(
+        module=Scaled(size, cut).train(),
+        learned=LOSSES["mlp"](),
+        task_loss=F.cross_entropy,
+        base_loss=F.cross_entropy,
+        optimizer=Sgd(),
+        draws_random=True,
+    )
+    return own, batch
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_a_sound_module_of_any_size_agrees_and_one_that_cuts_gradients_does_not(size: float) -> None:
+    for cut in (False, True):
+        own, batch = problem(size, cut)
+        phi = {name: value.detach() for name, value in own.learned.named_parameters()}
+        assert modes_agree(own, phi, batch) == (not cut)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e4])
+def test_low_memory_is_refused_by_name_where_gradients_are_cut_and_taken_where_they_are_not(size: float) -> None:
+    own, batch = problem(size, cut=True)
+    with pytest.raises(SpecError, match=r"meta.estimator: exact .*no_grad"):
+        choose_estimator("exact", "low", 1, own, batch)
+    own, batch = problem(size, cut=False)
+    assert choose_estimator("exact", "low", 1, own, batch).keywords == {"memory": "low"}  # type: ignore[attr-defined]
