@@ -226,10 +226,11 @@ def mlflow_seconds(home: Path, folder: Path, *, server: bool = True) -> dict[str
     trials: list[TrialState] = list(state.trials.values())[: TIMED // 2]
 
     def deliver(uri: str) -> float:
-        runs = Runs(open_store(uri, spec.tracking.experiment, folder / "artifacts"), spec, storage, "", {})
+        client = open_store(uri, spec.tracking.experiment, folder / "artifacts")
+        runs = Runs(client, spec, state.identity, storage, "", {})
         began = time.perf_counter()
         for trial in trials:
-            runs.deliver(trial, new=True)
+            runs.deliver(trial)
         return (time.perf_counter() - began) / len(trials)
 
     found = {"SQLite": deliver(f"sqlite:///{folder / 'mlflow.db'}")}

@@ -99,12 +99,14 @@ class StudyCreated(Event):
         digest: Digest of what in it affects results.
         name: The study's name.
         versions: Version of each library that results depend on.
+        identity: Random, made once: two studies with the same spec and name differ in it. Empty in older ledgers.
     """
 
     spec: dict[str, Any]
     digest: str
     name: str
     versions: dict[str, str]
+    identity: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,9 @@ class Ledger:
             StudyError: There is a study already.
         """
         ledger = cls(storage)
-        created = StudyCreated(spec=dict(spec), digest=digest, name=name, versions=dict(versions))
+        created = StudyCreated(
+            spec=dict(spec), digest=digest, name=name, versions=dict(versions), identity=secrets.token_hex(8)
+        )
         try:
             ledger.append(created)
         except Fenced as error:

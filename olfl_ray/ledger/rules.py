@@ -6,7 +6,9 @@ Only what failed may be reopened: failed -> stopped.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from hashlib import sha256
 from typing import assert_never, get_args
 
 from olfl_ray.errors import LedgerError, StudyError
@@ -60,6 +62,7 @@ def advance(state: StudyState | None, event: Event) -> tuple[StudyState, TrialSt
             spec=event.spec,
             versions=event.versions,
             created_at=event.time,
+            identity=event.identity or _derived_identity(event),
         )
         return created, None
     if state is None:
@@ -82,6 +85,11 @@ def advance(state: StudyState | None, event: Event) -> tuple[StudyState, TrialSt
         _require(not before.ended, f"the trial is {before.state} already", event)
         return state, _go_on(before, event)
     raise LedgerError(f"no rule for {event!r}")
+
+
+def _derived_identity(event: StudyCreated) -> str:
+    """The identity of a study whose ledger is older than identities: its first event's time makes it the only one."""
+    return sha256(json.dumps(event.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _proposed(state: StudyState, event: Began | Committed | Ended | Stopped | Reopened) -> TrialState:

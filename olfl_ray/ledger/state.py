@@ -114,6 +114,7 @@ class StudyState:
         spec: The resolved spec, as last revised.
         versions: Version of each library at its creation.
         created_at: When it was created, in seconds since 1970.
+        identity: Of this study alone, whatever other study has its spec and its name.
         epoch: Lease of its latest driver; 0 before the first.
         driving: Whether that driver has not said that it left; it may have been killed all the same.
         trials: Trial by id (`str` of a `TrialId`), in the order of their proposal.
@@ -124,6 +125,7 @@ class StudyState:
     spec: Mapping[str, Any]
     versions: Mapping[str, str]
     created_at: float
+    identity: str = ""
     epoch: int = 0
     driving: bool = False
     trials: Mapping[str, TrialState] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from olfl_ray.storage.environment import HTTP_URL
 from olfl_ray.storage.folders import fresh_folder
 from olfl_ray.storage.lease import Lease
 from olfl_ray.storage.local import LocalStorage, expanded, writable_folder
-from olfl_ray.storage.place import POINTER, open_folder, open_storage
+from olfl_ray.storage.place import POINTER, is_relative, open_folder, open_storage
 from olfl_ray.storage.protocol import Storage, check_key
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "check_key",
     "expanded",
     "fresh_folder",
+    "is_relative",
     "open_folder",
     "open_storage",
     "writable_folder",

@@ -11,7 +11,7 @@ from olfl_ray.errors import SetupError
 from olfl_ray.storage.local import LocalStorage
 from olfl_ray.storage.protocol import Storage
 
-__all__ = ["POINTER", "open_folder", "open_storage"]
+__all__ = ["POINTER", "is_relative", "open_folder", "open_storage"]
 
 POINTER = "storage.url"
 """File in a folder that names the storage which stands for it."""
@@ -49,15 +49,21 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     return LocalStorage(unquote(parts.path))
 
 
+def is_relative(url: str) -> bool:
+    """Whether a text names a folder by a path that depends on the folder that it is looked up from."""
+    return bool(url.strip()) and _SCHEME.match(url) is None and not url.startswith(("/", "~"))
+
+
 def open_folder(folder: Path) -> Storage:
-    """A folder as a storage, or the one that its pointer names.
+    """A folder as a storage, or the one that its pointer names, by a relative path from there perhaps.
 
     Raises:
         SetupError: The pointer names no storage.
     """
     pointer = folder / POINTER
     try:
-        return open_storage(pointer.read_text().strip())
+        location = pointer.read_text().strip()
+        return open_storage(os.path.normpath(folder / location) if is_relative(location) else location)
     except (FileNotFoundError, NotADirectoryError):
         return open_storage(folder)
     except (OSError, ValueError, SetupError) as error:

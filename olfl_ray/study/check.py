@@ -13,6 +13,7 @@ from olfl_ray.records import names
 from olfl_ray.spec import StudySpec, TrialConfig, trial_config
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import spec_in, storage_of
+from olfl_ray.study.places import check_place, resolved
 from olfl_ray.study.reach import check_reach
 from olfl_ray.sweep import scattered
 from olfl_ray.tracking import check_store
@@ -38,6 +39,8 @@ def check_study(spec: StudySpec, home: Home) -> None:
     Raises:
         UserError: Names the field, the value and the next move.
     """
+    spec = resolved(spec)
+    check_place(spec, home)
     storage_of(spec, home).keys("ledger/")  # a bucket that is not there, say, is refused here
     check_trials(spec, home)
     check_store(home.tracking_of(spec.tracking.uri), spec.tracking.experiment)

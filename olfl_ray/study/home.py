@@ -10,8 +10,8 @@ from pathlib import Path
 from olfl_ray import data
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.spec import NAME
-from olfl_ray.storage import POINTER, LocalStorage, Storage, expanded, open_folder, open_storage, writable_folder
-from olfl_ray.tracking import FROM_ENVIRONMENT
+from olfl_ray.storage import POINTER, LocalStorage, Storage, expanded, open_folder, writable_folder
+from olfl_ray.tracking import FROM_ENVIRONMENT, absolute_uri, sqlite_uri
 
 __all__ = ["Home"]
 
@@ -43,11 +43,20 @@ class Home:
     @property
     def tracking_uri(self) -> str:
         """The embedded tracking store."""
-        return f"sqlite:///{self.path / 'mlflow.db'}"
+        return sqlite_uri(self.path / "mlflow.db")
 
     def tracking_of(self, given: str | None) -> str:
-        """The tracking store of a study: what its spec gives, else what the environment names, else the embedded one."""
-        return given or os.environ.get(FROM_ENVIRONMENT) or self.tracking_uri
+        """The tracking store of a study: what its spec gives, else what the environment names, else the embedded one.
+
+        Raises:
+            SetupError: The environment names a file by a relative path, which is another file in another folder.
+        """
+        named = os.environ.get(FROM_ENVIRONMENT)
+        if given is None and named and (whole := absolute_uri(named)) != named:
+            raise SetupError(
+                f"{FROM_ENVIRONMENT}: {named!r} depends on the folder that a command starts in; write {whole} for this one"
+            )
+        return given or named or self.tracking_uri
 
     @property
     def artifacts(self) -> Path:
@@ -74,20 +83,28 @@ class Home:
         return open_folder(self.study_folder(name))
 
     def point_to(self, name: str, storage: Storage) -> None:
-        """Note where a study is kept, if that is not its folder.
+        """Note where a study is kept, if that is not its folder: inside the home folder as a relative path.
 
         Raises:
             SetupError: It can't be written.
         """
         folder = self.study_folder(name)
-        if storage.url != open_storage(folder).url:
-            try:
-                LocalStorage(folder).write(POINTER, f"{storage.url}\n".encode())
-            except SetupError as error:
-                raise SetupError(
-                    f"{folder}: can't note there where the study is kept ({error}); move away what stands there, or "
-                    "choose another home folder with --home"
-                ) from None
+        here = LocalStorage(folder)
+        if storage.url == self.storage(name).url:
+            return
+        location = storage.url
+        if isinstance(storage, LocalStorage) and storage.root.is_relative_to(self.path):
+            location = os.path.relpath(storage.root, folder)
+        try:
+            if storage.url == here.url:
+                here.delete(POINTER)
+            else:
+                here.write(POINTER, f"{location}\n".encode())
+        except SetupError as error:
+            raise SetupError(
+                f"{folder}: can't note there where the study is kept ({error}); move away what stands there, or "
+                "choose another home folder with --home"
+            ) from None
 
     def names(self) -> list[str]:
         """Names of the studies here."""

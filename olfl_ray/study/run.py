@@ -13,7 +13,7 @@ from pathlib import Path
 
 from olfl_ray import data
 from olfl_ray.analysis import ArmResult, final_table
-from olfl_ray.errors import Fenced, StudyError
+from olfl_ray.errors import Fenced, SetupError, StudyError
 from olfl_ray.ledger import (
     DriverStarted,
     DriverStopped,
@@ -31,8 +31,9 @@ from olfl_ray.study.assign import Assigner
 from olfl_ray.study.check import check_failed, check_more, check_same, check_trials
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import load, report_of, spec_in, storage_of
+from olfl_ray.study.places import check_place, check_tracking, resolved
 from olfl_ray.sweep import Conductor
-from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, undelivered
+from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, parent_status, undelivered
 
 __all__ = ["StudyResult", "extend", "resume", "retry", "run"]
 
@@ -165,14 +166,20 @@ def _run(
     only: Sequence[str] | None = None,
 ) -> StudyResult:
     data.forget()
+    written, spec = spec, resolved(spec)
+    check_place(spec, home)
     storage = storage_of(spec, home)
     uri = home.tracking_of(spec.tracking.uri)
     begun = bool(storage.keys("ledger/"))
     if begun:
         ledger = Ledger.load(storage)
         check_same(spec, ledger.state.spec, ledger.state.digest)
-        if not retried and _nothing_to_do(spec, ledger, storage, uri):
-            return replace(_result(spec, home, storage, ledger.state, uri), nothing_to_do=True)
+        check_tracking(written, ledger.state.spec)
+        if not retried and _is_finished(spec, ledger, storage):
+            missing, problem = _undelivered(spec, ledger.state, uri)
+            if problem or not missing:
+                result = _result(spec, home, storage, ledger.state, uri)
+                return replace(result, nothing_to_do=True, undelivered=missing, problem=problem)
     check_trials(spec, home)
     if not begun:
         open_store(uri, spec.tracking.experiment, home.artifacts)
@@ -184,9 +191,9 @@ def _run(
 
         def connect() -> Runs:
             client = open_store(uri, spec.tracking.experiment, home.artifacts)
-            return Runs(client, spec, storage, _git_commit(), _datasets(spec, home))
+            return Runs(client, spec, ledger.live.identity, storage, _git_commit(), _datasets(spec, home))
 
-        sink = Sink(connect, storage, uri)
+        sink = Sink(connect)
 
         def observe(event: Event) -> None:
             sink.observe(event, ledger.live)
@@ -199,12 +206,15 @@ def _run(
             if watch is not None:
                 watch(started, ledger.state)
             done, stopped = _drive(spec, home, storage, ledger, observe, only)
+            page = report_of(spec, ledger.state, storage, home)
+            status = parent_status(ledger.state) if done else "KILLED"
+            missing = sink.close({"report": page.parent}, status=status)
         except Fenced:
             raise StudyError(
                 f"study {spec.name!r}: another driver took it over while this one was paused; this one has stopped"
             ) from None
-        page = report_of(spec, ledger.state, storage, home)
-        missing = sink.close({"report": page.parent}, finished=done)
+        finally:
+            sink.abandon()
     result = _result(spec, home, storage, ledger.state, uri)
     return replace(result, undelivered=missing, problem=sink.problem, finished=done, stopped=stopped)
 
@@ -250,9 +260,18 @@ def _drive(
     return done, stop.made()
 
 
-def _nothing_to_do(spec: StudySpec, ledger: Ledger, storage: Storage, uri: str) -> bool:
+def _is_finished(spec: StudySpec, ledger: Ledger, storage: Storage) -> bool:
+    """Whether nothing is left to do but, perhaps, to deliver."""
     finished = Conductor(spec, ledger, StopRequest(storage, ledger.state.epoch)).finished
-    return finished and not ledger.state.driving and not undelivered(storage, ledger.state, uri)
+    return finished and not ledger.state.driving
+
+
+def _undelivered(spec: StudySpec, state: StudyState, uri: str) -> tuple[int, str]:
+    """How many runs the tracking store lacks, and why that is not known, if it is not."""
+    try:
+        return undelivered(uri, spec.tracking.experiment, state), ""
+    except SetupError as error:
+        return len(state.trials) + 1, str(error)
 
 
 def _result(spec: StudySpec, home: Home, storage: Storage, state: StudyState, uri: str) -> StudyResult:

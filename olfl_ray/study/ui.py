@@ -9,6 +9,7 @@ import sys
 
 from olfl_ray.errors import SetupError
 from olfl_ray.study.home import Home
+from olfl_ray.tracking import make_store
 
 __all__ = ["serve_ui"]
 
@@ -25,6 +26,7 @@ def serve_ui(home: Home, port: int) -> int:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
             raise SetupError(f"--port: {port} can't be listened on ({error}); choose another") from None
+    make_store(home.tracking_uri)  # completely: the server would make it where it is
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", home.tracking_uri),
         *("--artifacts-destination", home.artifacts.as_uri(), "--host", "127.0.0.1", "--port", str(port)),

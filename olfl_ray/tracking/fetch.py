@@ -7,8 +7,8 @@ from pathlib import Path
 
 from olfl_ray.errors import DataError
 from olfl_ray.spec import without_secrets
-from olfl_ray.tracking.runs import STORAGE_TAG, STUDY_TAG, TRIAL_TAG
-from olfl_ray.tracking.store import asking
+from olfl_ray.tracking.held import PARENT, STORAGE_TAG, STUDY_TAG, TRIAL_TAG
+from olfl_ray.tracking.store import asking, is_absent
 
 __all__ = ["fetch_learned_loss", "storage_in_runs"]
 
@@ -22,13 +22,17 @@ def fetch_learned_loss(uri: str, run: str) -> tuple[bytes, bytes]:
 
     Raises:
         DataError: There is no such run, or it left none.
+        SetupError: The store does not answer.
     """
     from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
 
+    if is_absent(uri):
+        raise DataError(f"run {run!r}: there is no tracking store {without_secrets(uri)} yet; run a sweep first")
+    with asking(uri) as client:
+        pass
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            folder = Path(MlflowClient(uri).download_artifacts(run, "learned_loss", scratch))
+            folder = Path(client.download_artifacts(run, "learned_loss", scratch))
             return (folder / "learned_loss.safetensors").read_bytes(), (folder / "learned_loss.json").read_bytes()
         except (MlflowException, OSError) as error:
             first = without_secrets(str(error)).splitlines()[0]
@@ -52,7 +56,7 @@ def storage_in_runs(uri: str, study: str) -> list[str]:
         return []  # a file of this machine, which no cluster writes to
     with asking(uri) as client:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        wanted = f"tags.`{STUDY_TAG}` = '{study}' and tags.`{TRIAL_TAG}` = 'study'"
+        wanted = f"tags.`{STUDY_TAG}` = '{study}' and tags.`{TRIAL_TAG}` = '{PARENT}'"
         runs = client.search_runs(experiments, wanted, order_by=["attributes.start_time DESC"])
     found = [run.data.tags.get(STORAGE_TAG, "") for run in runs]
     return [root for root in dict.fromkeys(found) if root and not root.startswith("file:")]

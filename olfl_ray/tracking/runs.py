@@ -1,4 +1,4 @@
-"""A study's runs in MLflow: one parent, one child a trial; every word can be said twice without leaving a trace."""
+"""A study's runs in MLflow: one parent, one child a trial; every message can be sent twice without leaving a trace."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from olfl_ray.ledger import TrialState, read_commit, read_file
 from olfl_ray.records import RECORDS, from_parquet
 from olfl_ray.spec import StudySpec, trial_config
 from olfl_ray.storage import Storage
+from olfl_ray.tracking.held import IDENTITY_TAG, PARENT, STATUS, STORAGE_TAG, STUDY_TAG, TRIAL_TAG, found, shows
+from olfl_ray.tracking.settings import as_params, in_batches
 
 __all__ = ["DatasetNote", "Runs"]
 
 BATCH = 1000
-"""Most metrics in one call, MLflow's limit."""
-STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
-STUDY_TAG, TRIAL_TAG, STORAGE_TAG = "olfl.study", "olfl.trial", "olfl.storage"
+"""Most metrics, params and tags together in one call, MLflow's limit."""
 DatasetNote = Mapping[str, Any]
 """An arm's data set for MLflow: name, digest (36 characters at most), source, rows."""
 
@@ -27,112 +27,141 @@ DatasetNote = Mapping[str, Any]
 class Runs:
     """Writes to one study's runs.
 
-    A trial's run is found by its tags before it is made, and records keep their times: the store drops a metric that
-    it has already.
+    Only runs that carry the study's identity are read, changed or removed. A trial's run is found before it is made, and
+    records keep their times: the store drops a metric that it has already.
 
     Args:
         client: From `open_store`.
         spec: The study.
+        identity: The study's own, from its ledger.
         storage: The study's storage.
         git_commit: Commit of the working folder, or empty.
         datasets: Each arm's data set.
     """
 
     def __init__(
-        self, client: Any, spec: StudySpec, storage: Storage, git_commit: str, datasets: Mapping[str, DatasetNote]
+        self,
+        client: Any,
+        spec: StudySpec,
+        identity: str,
+        storage: Storage,
+        git_commit: str,
+        datasets: Mapping[str, DatasetNote],
     ) -> None:
-        self._client, self._spec, self._storage, self._git = client, spec, storage, git_commit
-        self._datasets = datasets
+        self._client, self._spec, self._identity = client, spec, identity
+        self._storage, self._git, self._datasets = storage, git_commit, datasets
         self._experiment = client.get_experiment_by_name(spec.tracking.experiment).experiment_id
-        self._one_process = not str(client.tracking_uri).startswith("http")  # between us and it no answer gets lost
-        self._asked_for: set[str] = set()
-        self._runs: dict[str, str] = {}
+        self._there: dict[str, list[Any]] = {}  # what the store held at the start, the earliest of a name first
+        for run in found(client, self._experiment, identity):
+            self._there.setdefault(run.data.tags[TRIAL_TAG], []).append(run)
+        self._tried: set[str] = set()
+        self._open_runs: dict[str, str] = {}
         self._sent: dict[str, set[str]] = {}
-        self._parent = self._find_or_create("study", self._tags("study"), spec.name)
+        self._parent = self._run_of(PARENT, self._tags(PARENT), spec.name)
         # Where the studies are kept: who has a study's name alone finds it by this run.
         client.set_tag(self._parent, STORAGE_TAG, storage.url.rpartition("/")[0])
         client.log_text(self._parent, spec.model_dump_json(indent=2, by_alias=True), "spec.json")
 
-    def deliver(self, trial: TrialState, *, new: bool = False) -> None:
+    def deliver(self, trial: TrialState) -> None:
         """Bring a trial's run up to date with its state.
 
         Args:
             trial: As it stands now.
-            new: Whether no driver before this one can have made its run.
 
         Raises:
-            Exception: The store can't be reached; say it again later.
+            Exception: The store can't be reached, or refuses; send it again later.
         """
+        name = str(trial.id)
         if trial.attempt == 0 and not trial.ended:
             return
+        runs = self._there.get(name, [])
+        if len(runs) == 1 and shows(runs[0], trial):
+            return
+        try:
+            self._deliver(name, trial)
+        except Exception:
+            # Another driver may have removed the run as the later of two: look again, and send all of it again.
+            self._open_runs.pop(name, None)
+            self._sent.pop(name, None)
+            raise
+
+    def close(self, files: Mapping[str, Path], *, status: str) -> None:
+        """End the parent run.
+
+        Args:
+            files: Folders that become its artifacts.
+            status: FINISHED, FAILED or KILLED.
+        """
+        for folder, path in files.items():
+            self._client.log_artifacts(self._parent, str(path), folder)
+        self._client.set_terminated(self._parent, status)
+
+    def _deliver(self, name: str, trial: TrialState) -> None:
         from mlflow.entities import RunTag
 
-        name = str(trial.id)
-        params: list[Any] = []
+        params: dict[str, str] = {}
         tags: list[Any] = []
-        if name in self._runs:
-            run = self._runs[name]
+        if name in self._open_runs:
+            run = self._open_runs[name]
         else:
-            run, params = self._open(trial, new)
+            run, params = self._open(name, trial)
         sent = self._sent.setdefault(name, set())
         unsent = [committed.commit for committed in trial.commits if committed.commit not in sent]
-        metrics = [metric for key in unsent for metric in self._records(run, key, fresh=not trial.redone)]
+        again = trial.redone or trial.scratch > 0  # steps done again have other times
+        metrics = [metric for key in unsent for metric in self._records(run, key, fresh=not again)]
         summary = {metric: sum(values) / len(values) for metric, values in trial.metrics.items() if values}
         if trial.ended:
             tags = [RunTag("olfl.state", trial.state), RunTag("olfl.report", json.dumps(summary)[:8000])]
         self._log(run, params, tags, metrics)
-        self._runs[name] = run
+        self._open_runs[name] = run
         sent.update(unsent)
         if trial.ended:
             self._send_end(run, trial, summary)
-            del self._runs[name], self._sent[name]
+            del self._open_runs[name], self._sent[name]
         elif trial.state == "stopped":
             self._client.set_terminated(run, "KILLED")
-            del self._runs[name]
-
-    def close(self, files: Mapping[str, Path], *, finished: bool) -> None:
-        """End the parent run, with folders of files as its artifacts."""
-        for folder, path in files.items():
-            self._client.log_artifacts(self._parent, str(path), folder)
-        self._client.set_terminated(self._parent, "FINISHED" if finished else "KILLED")
+            del self._open_runs[name]
 
     def _tags(self, name: str) -> dict[str, str]:
-        tags = {STUDY_TAG: self._spec.name, TRIAL_TAG: name, "olfl.digest": self._spec.digest}
+        tags = {
+            STUDY_TAG: self._spec.name,
+            IDENTITY_TAG: self._identity,
+            TRIAL_TAG: name,
+            "olfl.digest": self._spec.digest,
+        }
         return {**tags, "olfl.git_commit": self._git} if self._git else tags
 
-    def _log(self, run: str, params: list[Any], tags: list[Any], metrics: list[Any]) -> None:
+    def _log(self, run: str, params: Mapping[str, str], tags: list[Any], metrics: list[Any]) -> None:
         """All of it in as few calls as MLflow's limits allow."""
-        if params or tags or metrics:
-            room = BATCH - len(params) - len(tags)
-            self._client.log_batch(run, metrics=metrics[:room], params=params, tags=tags)
-            for start in range(room, len(metrics), BATCH):
-                self._client.log_batch(run, metrics=metrics[start : start + BATCH])
+        from mlflow.entities import Param
 
-    def _find_or_create(self, name: str, tags: dict[str, str], run_name: str, *, new: bool = False) -> str:
-        """The run of a name. An answer that was lost may have left two: the first stays, the others hold nothing."""
-        wanted = {STUDY_TAG: self._spec.name, TRIAL_TAG: name, "olfl.digest": self._spec.digest}
-        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in wanted.items())
+        for portion in in_batches(params):
+            room = BATCH - len(portion) - len(tags)
+            if portion or tags or metrics:
+                made = [Param(key, value) for key, value in portion.items()]
+                self._client.log_batch(run, metrics=metrics[:room], params=made, tags=tags)
+            metrics, tags = metrics[room:], []
+        for start in range(0, len(metrics), BATCH):
+            self._client.log_batch(run, metrics=metrics[start : start + BATCH])
 
-        def search() -> list[Any]:
-            return list(self._client.search_runs([self._experiment], query, order_by=["attributes.start_time ASC"]))
+    def _run_of(self, name: str, tags: dict[str, str], run_name: str) -> str:
+        """The one run of a name, RUNNING.
 
-        found = [] if new and name not in self._asked_for else search()
-        self._asked_for.add(name)
-        if not found:
-            made = self._client.create_run(self._experiment, tags=tags, run_name=run_name)
-            found = [made] if self._one_process else search()
-        first, *others = found
+        A lost answer, or two drivers at the same moment, may have made two: all drivers keep the earliest.
+        """
+        runs = self._there.pop(name, [])
+        if not runs:
+            self._client.create_run(self._experiment, tags=tags, run_name=run_name)
+            runs = list(found(self._client, self._experiment, self._identity, name))
+        first, *others = runs
         for other in others:
             self._client.delete_run(other.info.run_id)
         if first.info.status != "RUNNING":
             self._client.update_run(first.info.run_id, "RUNNING")
         return str(first.info.run_id)
 
-    def _open(self, trial: TrialState, new: bool) -> tuple[str, list[Any]]:
+    def _open(self, name: str, trial: TrialState) -> tuple[str, dict[str, str]]:
         """A trial's run, and the params that it is to have."""
-        from mlflow.entities import Param
-
-        name = str(trial.id)
         tags = {
             **self._tags(name),
             "mlflow.parentRunId": self._parent,
@@ -140,14 +169,16 @@ class Runs:
             "olfl.ordinal": trial.id.name,
             "olfl.role": "confirm" if trial.id.confirming else "search",
         }
-        run = self._find_or_create(name, tags, name, new=new)
+        if name in self._tried:  # made by this driver, or perhaps, if the answer was lost
+            self._there[name] = list(found(self._client, self._experiment, self._identity, name))
+        self._tried.add(name)
+        run = self._run_of(name, tags, name)
         config = trial_config(
             self._spec, trial.id.arm, trial.params, seeds=tuple(trial.seeds), confirming=trial.id.confirming
         )
-        flat = _flat(config.model_dump(mode="json", by_alias=True))
         self._client.log_text(run, config.model_dump_json(indent=2, by_alias=True), "config.json")
         self._log_dataset(run, trial.id.arm)
-        return run, [Param(key, value[:6000]) for key, value in flat.items()][:100]
+        return run, as_params(config.model_dump(mode="json", by_alias=True))
 
     def _log_dataset(self, run: str, arm: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -214,13 +245,3 @@ class Runs:
             except DataError:
                 return
             self._client.log_artifacts(run, scratch, "learned_loss")
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping) and value:
-            found.update(_flat(value, f"{prefix}{key}."))
-        else:
-            found[prefix + key] = value if isinstance(value, str) else json.dumps(value)
-    return found

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import without_secrets
+from olfl_ray.tracking.sqlite_file import ARTIFACTS_TAG, FOLDER, artifacts_of, file_of, is_usable, prepare
 
-__all__ = ["FROM_ENVIRONMENT", "asking", "check_store", "open_store"]
+__all__ = ["FROM_ENVIRONMENT", "asking", "check_store", "is_absent", "make_store", "open_store"]
 
 FROM_ENVIRONMENT = "MLFLOW_TRACKING_URI"
 """The environment's tracking URI, where the spec has none."""
@@ -26,7 +27,11 @@ _MOVES = {  # by words of the answer; the first that is found counts
     "password": "set PGPASSWORD, or name a password file by PGPASSFILE",
     "No module named": "install that driver (PostgreSQL: pip install 'olfl_ray[postgres]', postgresql+psycopg://...)",
     "filesystem tracking backend": "name a database, such as sqlite:////FOLDER/mlflow.db, or a server",
+    "no such folder": "make that folder, or name another file",
     "no file can be made": "grant yourself access, or name another file",
+    "out-of-date database schema": "upgrade it with `mlflow db upgrade`, or name another file",
+    "is deleted": "restore it there (`mlflow experiments restore`), or name another by tracking.experiment",
+    "another program": "name another file",
     "not a database": "move that file away, or name another",
 }
 
@@ -54,19 +59,51 @@ def open_store(uri: str, experiment: str, artifacts: Path) -> Any:
     Args:
         uri: MLflow tracking URI.
         experiment: Name of the experiment.
-        artifacts: Folder of artifacts for a store without a server.
+        artifacts: Folder of artifacts for a database without a server; those of an SQLite file are next to it.
 
     Raises:
-        SetupError: The store does not answer.
+        SetupError: The store does not answer, or the experiment is deleted there.
     """
     with _explained(uri):
-        database = _is_database(uri)
-        if database:
-            _check_database(uri)  # MLflow would try for a minute and a half
-        client = _client(uri)
-        if client.get_experiment_by_name(experiment) is None:
-            client.create_experiment(experiment, artifacts.resolve().as_uri() if database else None)
+        client = _opened(uri)
+        file = file_of(uri)
+        location = (
+            artifacts_of(file) if file is not None else artifacts.resolve().as_uri() if _is_database(uri) else None
+        )
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            try:
+                client.create_experiment(experiment, location)
+            except Exception:
+                if client.get_experiment_by_name(experiment) is None:  # else another made it at the same moment
+                    raise
+            found = client.get_experiment_by_name(experiment)
+        if found.lifecycle_stage == "deleted":
+            raise ValueError(f"the experiment {experiment!r} is deleted")
+        if file is not None and found.artifact_location == location and ARTIFACTS_TAG not in found.tags:
+            client.set_experiment_tag(found.experiment_id, ARTIFACTS_TAG, FOLDER)
         return client
+
+
+def make_store(uri: str) -> None:
+    """Make a tracking store that is an SQLite file, where it is not there.
+
+    Raises:
+        SetupError: It can't be made, or does not answer.
+    """
+    with asking(uri):
+        pass
+
+
+def is_absent(uri: str) -> bool:
+    """Whether the tracking store is an SQLite file that is still to be made.
+
+    Raises:
+        SetupError: The file is no database.
+    """
+    with _explained(uri):
+        file = file_of(uri)
+        return file is not None and not is_usable(file)
 
 
 def _is_database(uri: str) -> bool:
@@ -77,12 +114,12 @@ def _check_database(uri: str) -> None:
     """Connect once, and look for a table: a file that is not there yet is not made."""
     from mlflow.store.db.utils import create_sqlalchemy_engine
 
-    parts = urlsplit(uri)
-    file = Path(unquote(parts.path[1:])).absolute()
-    if parts.scheme.startswith("sqlite") and not file.exists():
-        folder = next(folder for folder in file.parents if folder.exists())
-        if not os.access(folder, os.W_OK | os.X_OK) or not folder.is_dir():
-            raise PermissionError(f"{folder}: no file can be made there")
+    file = file_of(uri)
+    if file is not None:
+        if not is_usable(file) and not file.parent.is_dir():
+            raise FileNotFoundError(f"{file.parent}: no file can be made there, as there is no such folder")
+        if not os.access(file.parent, os.W_OK | os.X_OK):  # SQLite makes its journal there
+            raise PermissionError(f"{file.parent}: no file can be made there")
         return
     os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
     engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
@@ -91,6 +128,16 @@ def _check_database(uri: str) -> None:
             engine.dialect.has_table(connection, "experiments")
     finally:
         engine.dispose()
+
+
+def _opened(uri: str) -> Any:
+    """The client of a store that answers; an SQLite file is made where it is not there."""
+    if _is_database(uri):
+        _check_database(uri)  # MLflow would try for a minute and a half
+    file = file_of(uri)
+    if file is not None:
+        prepare(file)
+    return _client(uri)
 
 
 def _client(uri: str) -> Any:
@@ -111,9 +158,7 @@ def asking(uri: str) -> Iterator[Any]:
         SetupError: The store does not answer.
     """
     with _explained(uri):
-        if _is_database(uri):
-            _check_database(uri)
-        yield _client(uri)
+        yield _opened(uri)
 
 
 @contextmanager

@@ -1,0 +1,92 @@
+"""What a tracking store holds of a study: its runs are told by the study's identity, and the store alone says what it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from olfl_ray.ledger import StudyState, TrialState
+from olfl_ray.tracking.store import asking, is_absent
+
+__all__ = [
+    "IDENTITY_TAG",
+    "PARENT",
+    "STATUS",
+    "STORAGE_TAG",
+    "STUDY_TAG",
+    "TRIAL_TAG",
+    "found",
+    "parent_status",
+    "shows",
+    "undelivered",
+]
+
+PAGE = 1000
+"""Runs in one answer of a search."""
+STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
+STUDY_TAG, IDENTITY_TAG, TRIAL_TAG, STORAGE_TAG = "olfl.study", "olfl.identity", "olfl.trial", "olfl.storage"
+PARENT = "study"
+"""The parent run's name among the trials; no trial is called so."""
+
+
+def found(client: Any, experiment: str, identity: str, name: str = "") -> Iterator[Any]:
+    """The runs of a study in an experiment, the earliest first.
+
+    Args:
+        client: MLflow's client.
+        experiment: Id of the experiment.
+        identity: The study's own.
+        name: A trial's or the parent's; empty: all of them.
+    """
+    query = f"tags.`{IDENTITY_TAG}` = '{identity}'" + (f" and tags.`{TRIAL_TAG}` = '{name}'" if name else "")
+    runs: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], query, max_results=PAGE, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            break
+    yield from sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+
+def shows(run: Any, trial: TrialState) -> bool:
+    """Whether a run holds all of an ended trial: its status and its time of end are written last."""
+    if trial.ended_at is None:
+        return False
+    return (run.info.status, run.info.end_time) == (STATUS[trial.state], int(trial.ended_at * 1000))
+
+
+def parent_status(state: StudyState) -> str:
+    """The parent's status once nothing is left to do: FAILED where no trial finished."""
+    return "FINISHED" if any(trial.state == "finished" for trial in state.trials.values()) else "FAILED"
+
+
+def undelivered(uri: str, experiment: str, state: StudyState) -> int:
+    """How many runs of a finished study a store lacks, or holds in part; the parent's own counts.
+
+    Args:
+        uri: Tracking URI.
+        experiment: Name of the experiment.
+        state: The study.
+
+    Raises:
+        SetupError: The store does not answer.
+    """
+    missing = len(state.trials) + 1
+    if is_absent(uri):
+        return missing
+    with asking(uri) as client:
+        there = client.get_experiment_by_name(experiment)
+        runs = [] if there is None else list(found(client, there.experiment_id, state.identity))
+    by_name: dict[str, list[Any]] = {}
+    for run in runs:
+        by_name.setdefault(run.data.tags[TRIAL_TAG], []).append(run)
+    for name, same in by_name.items():
+        if len(same) > 1:
+            continue  # one of them is to be removed
+        if name == PARENT:
+            missing -= same[0].info.status == parent_status(state)
+        elif name in state.trials:
+            missing -= shows(same[0], state.trials[name])
+    return missing

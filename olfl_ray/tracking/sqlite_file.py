@@ -1,0 +1,178 @@
+"""An SQLite file as a tracking store: made completely or not at all, and its artifacts next to it wherever it is moved."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+__all__ = ["ARTIFACTS_TAG", "FOLDER", "absolute_uri", "artifacts_of", "file_of", "is_usable", "prepare", "sqlite_uri"]
+
+ARTIFACTS_TAG, FOLDER = "olfl.artifacts", "artifacts"
+"""The tag marks an experiment whose artifacts are in a folder of that name next to the file."""
+QUIET_SECONDS = 5.0
+"""A file without a complete schema that has not changed for so long, in seconds, is one that nobody is making."""
+LEFT_SECONDS = 3600.0
+"""Age in seconds at which a temporary file is one that a killed process left."""
+_MAKING = threading.Lock()
+"""Alembic's environment is one for the process."""
+_SIDES = ("", "-journal", "-wal", "-shm")
+_log = logging.getLogger(__name__)
+
+
+def sqlite_uri(file: Path) -> str:
+    """The tracking URI of a file, whatever characters its path has.
+
+    It names the driver: of a plain `sqlite:///...` MLflow takes the quoted path for a folder, and makes it.
+    """
+    from sqlalchemy import URL
+
+    return URL.create("sqlite+pysqlite", database=str(file)).render_as_string(hide_password=False)
+
+
+def file_of(uri: str) -> Path | None:
+    """The file that a tracking URI names, as MLflow reads it; None: it names none."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+    except ArgumentError:
+        return None
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:") or url.database.startswith("file:"):
+        return None
+    return Path(url.database).absolute()
+
+
+def absolute_uri(uri: str) -> str:
+    """The same URI; that of an SQLite file with its path from /."""
+    from sqlalchemy.engine import make_url
+
+    file = file_of(uri)
+    if file is None or make_url(uri).database == str(file):
+        return uri
+    return make_url(uri).set(database=str(file)).render_as_string(hide_password=False)
+
+
+def artifacts_of(file: Path) -> str:
+    """The artifact location of an experiment: a folder next to the file."""
+    return (file.parent / FOLDER).resolve().as_uri()
+
+
+def is_usable(file: Path) -> bool:
+    """Whether the file is there, and MLflow may open it as it is.
+
+    Raises:
+        sqlite3.DatabaseError: It is no database, or one of another program.
+    """
+    try:
+        return not _is_half_made(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def prepare(file: Path) -> None:
+    """Make the file where it is not there, and point its experiments to the artifacts next to it.
+
+    Raises:
+        OSError: No file can be made there.
+        sqlite3.Error: It is no database of MLflow's, or can't be written.
+    """
+    with _MAKING:
+        while not is_usable(file):
+            if file.exists():
+                _set_aside(file)
+            else:
+                _make(file)
+        _follow(file)
+
+
+def _is_half_made(file: Path) -> bool:
+    """Whether the file lacks a part of MLflow's schema, and holds nothing that would be missed."""
+    file.stat()  # raises where it is not there, which SQLite says of much else
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=20)) as db:
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+        def rows(query: str, table: str) -> list[str]:
+            return [str(value) for (value,) in db.execute(query)] if table in tables else []
+
+        if "experiments" not in tables:
+            if tables - {"alembic_version"}:
+                raise sqlite3.DatabaseError("it is a database, but of another program than MLflow")
+            return True
+        if rows("SELECT run_uuid FROM runs LIMIT 1", "runs"):
+            return False
+        if rows("SELECT experiment_id FROM experiments WHERE experiment_id <> 0 LIMIT 1", "experiments"):
+            return False
+        return rows("SELECT version_num FROM alembic_version", "alembic_version") != [_newest_schema()]
+
+
+def _newest_schema() -> str:
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    folder = Path(mlflow.__file__).parent / "store" / "db_migrations"
+    return str(ScriptDirectory(str(folder)).get_current_head())
+
+
+def _make(file: Path) -> None:
+    """Have MLflow make its schema in a temporary file, and link that to the name: of two that do so at once, one wins."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"{file.parent}: no file can be made there, as there is no such folder")
+    for left in file.parent.glob(f".tmp-*-{file.name}"):  # by processes that were killed
+        if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+            left.unlink(missing_ok=True)
+    temporary = file.with_name(f".tmp-{secrets.token_hex(4)}-{file.name}")
+    try:
+        store = SqlAlchemyStore(sqlite_uri(temporary), artifacts_of(file))  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        SqlAlchemyStore._engine_map.pop(sqlite_uri(temporary), None)
+        with suppress(FileExistsError):
+            os.link(temporary, file)
+    finally:
+        for side in _SIDES:
+            temporary.with_name(temporary.name + side).unlink(missing_ok=True)
+
+
+def _set_aside(file: Path) -> None:
+    """Rename a half-made file; one that somebody still makes is waited for."""
+    with file.open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # of two that found it so, one renames it
+        try:
+            while _is_half_made(file) and os.path.samestat(os.fstat(held.fileno()), file.stat()):
+                if time.time() - file.stat().st_mtime > QUIET_SECONDS:
+                    aside = file.with_name(f"{file.name}.half-made-{time.strftime('%Y%m%d-%H%M%S')}")
+                    for side in _SIDES:
+                        if (other := file.with_name(file.name + side)).exists():
+                            other.rename(aside.with_name(aside.name + side))
+                    _log.warning("%s: MLflow's database was half made and held no runs; it is %s now", file, aside)
+                    return
+                time.sleep(0.1)
+        except FileNotFoundError:
+            return  # another set it aside
+
+
+def _follow(file: Path) -> None:
+    """Point our experiments and their runs to the artifacts next to the file, which may have been moved since."""
+    here = artifacts_of(file)
+    with closing(sqlite3.connect(file, timeout=20)) as db, db:
+        moved = db.execute(
+            "SELECT experiment_id, artifact_location FROM experiments JOIN experiment_tags USING (experiment_id)"
+            " WHERE key = ? AND artifact_location <> ?",
+            (ARTIFACTS_TAG, here),
+        ).fetchall()
+        for experiment, before in moved:
+            db.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?)"
+                " WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                (here, len(before) + 1, experiment, len(before) + 1, f"{before}/"),
+            )
+            db.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (here, experiment))
