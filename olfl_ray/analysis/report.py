@@ -278,12 +278,26 @@ def _page(spec: StudySpec, state: StudyState, results: Sequence[ArmResult], figu
 <p>Test error: mean ± standard deviation over n confirming seeds; of a regression, the mean squared error of scaled targets,
 and in brackets its root in the target's own units. {escape(against)}detectable: the smallest true
 difference that this many seeds find with power 0.8 at level 0.05. No correction is made for several arms.</p>
-<h2>Pictures</h2>
+{_failures(state)}<h2>Pictures</h2>
 {shown or "<p>No trial has finished yet.</p>"}
 <details><summary>The study's spec</summary><pre>{escape(settings)}</pre></details>
 </body>
 </html>
 """
+
+
+def _failures(state: StudyState) -> str:
+    """Which trials failed, and why."""
+    if not state.failures:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(cause)}</td><td>{escape(', '.join(names))}</td></tr>\n"
+        for cause, names in state.failures.items()
+    )
+    return (
+        f'<h2>Failed trials</h2>\n<div class="wide"><table><thead><tr><th>cause</th><th>trials</th></tr></thead>\n'
+        f"<tbody>{rows}</tbody></table></div>\n<p>Try them again with: olfl sweep resume {escape(state.name)} --failed</p>\n"
+    )
 
 
 def _themed(svg: str) -> str:

@@ -99,7 +99,7 @@ def _follow(attempt: Any, cluster: Any, place: Any) -> None:
                 for event, state in study.follow(attempt, cluster=cluster, home=place):
                     view.watch(event, state)
         attempt = cluster.server.look(attempt)
-        if attempt.state == "failed":
+        if attempt.state == "failed" and not study.came_to_its_end(attempt, home=place):
             raise StudyError(study.last_words(attempt, cluster))
         print_result(study.outcome(attempt, cluster=cluster, home=place), place, f"--address {cluster.name}")
     if attempt.state == "stopped":

@@ -12,7 +12,7 @@ import typer
 from olfl_ray.cli.options import out
 from olfl_ray.errors import INTERRUPTED
 
-__all__ = ["print_notes", "print_plan", "print_result", "study_view"]
+__all__ = ["print_failures", "print_notes", "print_plan", "print_result", "study_view"]
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
         where: Options that lead to the study; None: the home folder's.
 
     Raises:
-        typer.Exit: It was interrupted.
+        typer.Exit: It was interrupted; or, with code 1, trials failed or runs did not reach MLflow.
     """
     from olfl_ray.cli.view import final_view, status_view
 
@@ -69,11 +69,14 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
     out.print()
     out.print(final_view(result.table, spec.search.metric))
     out.print()
-    if result.undelivered:
+    if result.nothing_to_do and result.problem:
+        out.print(
+            f"whether MLflow has the runs is not known: {result.problem}", soft_wrap=True, highlight=False, markup=False
+        )
+    elif result.undelivered:
         runs = "1 run is" if result.undelivered == 1 else f"{result.undelivered} runs are"
         out.print(
-            f"{runs} not in MLflow yet ({result.problem or 'it is slow'}); "
-            f"`olfl sweep resume {spec.name}` delivers them",
+            f"{runs} not in MLflow yet ({result.problem or 'it is slow'}); `olfl sweep resume {spec.name}` tries again",
             soft_wrap=True,
             highlight=False,
             markup=False,
@@ -87,5 +90,29 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
         out.print(
             f"go on:  olfl sweep resume {spec.name} {where or f'--home {place.path}'}", soft_wrap=True, highlight=False
         )
+    print_failures(result.state, where or f"--home {place.path}")
     if result.stopped:
         raise typer.Exit(INTERRUPTED)
+    if result.state.failures or result.undelivered:
+        raise typer.Exit(1)
+
+
+def print_failures(state: Any, where: str) -> None:
+    """The failed trials with their causes, and how to try them again.
+
+    Args:
+        state: The study.
+        where: Options that lead to it.
+    """
+    if not state.failures:
+        return
+    count = sum(map(len, state.failures.values()))
+    lines = [f"failed: {count} of {len(state.trials)} trials"]
+    for cause, names in state.failures.items():
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        lines.append(f"  {', '.join(names[:4])}{more}: {cause}")
+    first = next(iter(state.failures.values()))[0]
+    lines.append(f"look:   olfl trial run --from {state.name}/{first} --traceback {where}")
+    lines.append(f"retry:  olfl sweep resume {state.name} --failed {where}")
+    for line in lines:
+        out.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -12,7 +12,7 @@ import typer
 
 from olfl_ray.cli.cluster import located, logs, print_studies, show, stop_there, submit
 from olfl_ray.cli.options import Address, Follow, Home, PyModules, Sets, Storage, WorkingDir, out
-from olfl_ray.cli.outcome import print_notes, print_plan, print_result, study_view
+from olfl_ray.cli.outcome import print_failures, print_notes, print_plan, print_result, study_view
 from olfl_ray.errors import StudyError, UserError
 
 __all__ = ["sweep_app"]
@@ -201,8 +201,9 @@ def sweep_status(name: str, address: Address = None, storage: Storage = None, ho
         out.print(
             f"attempt {attempt.number} on {cluster.server.address}: {attempt.state}", highlight=False, soft_wrap=True
         )
+    where = f"--address {address}" if address is not None else f"--home {place.path}"
+    print_failures(state, where)
     if state.driving and not study.is_driven(name, home=place):
-        where = f"--address {address}" if address is not None else f"--home {place.path}"
         out.print("its driver is gone without a word; what was committed is kept")
         out.print(f"go on:  olfl sweep resume {name} {where}", highlight=False, soft_wrap=True)
 

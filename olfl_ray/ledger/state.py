@@ -130,6 +130,15 @@ class StudyState:
     driving: bool = False
     trials: Mapping[str, TrialState] = field(default_factory=dict)
 
+    @property
+    def failures(self) -> dict[str, list[str]]:
+        """The failed trials by the first line of their cause; empty where none failed."""
+        found: dict[str, list[str]] = {}
+        for name, trial in self.trials.items():
+            if trial.state == "failed":
+                found.setdefault((trial.cause or "").partition("\n")[0].strip(), []).append(name)
+        return found
+
     def search_trials(self, arm: str) -> list[TrialState]:
         """An arm's search trials by ordinal."""
         found = [trial for trial in self.trials.values() if trial.id.arm == arm and not trial.id.confirming]

@@ -3,7 +3,7 @@
 from olfl_ray.study.check import check_study
 from olfl_ray.study.clusters import RayCluster, Unseen, locate
 from olfl_ray.study.datasets import describe_data, prepare_data
-from olfl_ray.study.follow import Standing, follow, is_driven, list_on, logs, outcome, stop_on
+from olfl_ray.study.follow import Standing, came_to_its_end, follow, is_driven, list_on, logs, outcome, stop_on
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import STARTED, report, sample, spec_of, status, stop
 from olfl_ray.study.loss import load_loss
@@ -32,6 +32,7 @@ __all__ = [
     "Submission",
     "Unseen",
     "accepted",
+    "came_to_its_end",
     "check_study",
     "describe_data",
     "extend",

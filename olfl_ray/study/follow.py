@@ -21,7 +21,7 @@ from olfl_ray.study.submit import last_words
 if TYPE_CHECKING:
     from olfl_ray.sweep.jobs import Attempt
 
-__all__ = ["Standing", "follow", "is_driven", "list_on", "logs", "outcome", "stop_on"]
+__all__ = ["Standing", "came_to_its_end", "follow", "is_driven", "list_on", "logs", "outcome", "stop_on"]
 
 POLL_SECONDS = 0.5
 
@@ -84,10 +84,20 @@ def outcome(attempt: Attempt, *, cluster: RayCluster, home: Home) -> StudyResult
         table=final_table(spec, ledger.state),
         report=report_of(spec, ledger.state, storage, home),
         tracking_uri=without_secrets(spec.tracking.uri or ""),
-        finished=attempt.state == "finished",
+        finished=attempt.state != "stopped",
         stopped=attempt.state == "stopped",
         nothing_to_do=attempt.state == "finished" and STARTED not in cluster.server.logs(attempt),
     )
+
+
+def came_to_its_end(attempt: Attempt, *, home: Home) -> bool:
+    """Whether a driver that ended with code 1 did all that it had to: trials failed, or runs are not in MLflow.
+
+    Args:
+        attempt: The driver's job, which has ended.
+        home: The home folder; `locate` the study first.
+    """
+    return attempt.exit_code == 1 and not load(attempt.study, home)[1].state.driving
 
 
 def logs(name: str, *, cluster: RayCluster, attempt: int | None = None, follow: bool = False) -> Iterator[str]:

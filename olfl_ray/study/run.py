@@ -46,12 +46,12 @@ class StudyResult:
 
     Args:
         spec: The study as it was run.
-        state: Its trials.
+        state: Its trials; `state.failures` has those that failed, by cause.
         table: One row an arm.
         report: The report's page.
         tracking_uri: Where MLflow keeps the runs, without a password.
         undelivered: Runs that MLflow does not have yet, the study's own among them; the next start delivers them.
-        problem: Why not, in one line.
+        problem: Why not, or why that is not known, in one line.
         finished: Whether nothing is left to do; else the next start goes on.
         stopped: Whether it was asked to stop.
         nothing_to_do: Whether it was finished before.

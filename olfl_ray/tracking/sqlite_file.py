@@ -125,6 +125,7 @@ def _make(file: Path) -> None:
     """Have MLflow make its schema in a temporary file, and link that to the name: of two that do so at once, one wins."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it would print what it makes
     if not file.parent.is_dir():
         raise FileNotFoundError(f"{file.parent}: no file can be made there, as there is no such folder")
     for left in file.parent.glob(f".tmp-*-{file.name}"):  # by processes that were killed

@@ -43,7 +43,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "spec.yaml").write_text(json.dumps(spec(folder)))
     done = olfl("sweep", "run", "spec.yaml", "--home", folder, cwd=folder)
     (folder / "output").write_text(done.stdout + done.stderr)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
     return folder
 
 
@@ -76,7 +76,7 @@ def test_an_exception_fails_at_once_with_its_traceback_kept_and_one_line_shown(h
     assert (state.trials["raises/0"].cause or "").startswith("ValueError: boom\n")
     output = (home / "output").read_text()
     assert "Traceback" not in output
-    assert [line for line in output.splitlines() if "raises/0:" in line] == ["raises/0: ValueError: boom"]
+    assert next(line for line in output.splitlines() if "raises/0:" in line) == "raises/0: ValueError: boom"
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     (run,) = client.search_runs(["1"], "tags.`olfl.trial` = 'raises/0'")
     assert run.info.status == "FAILED"
@@ -96,6 +96,23 @@ def test_a_failed_trial_is_reproduced_without_a_sweep_and_shows_where_it_raised_
     code, _, err = here("trial", "run", "--from", "unruly/raises/0", "--home", home, "--traceback")
     assert code == 1
     assert "misbehave" in err
+
+
+def test_failed_trials_have_their_causes_and_the_next_move_at_the_end_in_status_and_in_the_report(
+    home: Path, state: StudyState, here: Run
+) -> None:
+    lost = "worker lost 3 times without a new commit"
+    assert state.failures == {"ValueError: boom": ["raises/0"], lost: ["dies/0"]}
+    end = (home / "output").read_text().partition("report:")[2]
+    status = here("sweep", "status", "unruly", "--home", home)[1]
+    for text in (end, status):
+        assert "failed: 2 of 5 trials" in text
+        assert "raises/0: ValueError: boom" in text
+        assert f"dies/0: {lost}" in text
+        assert f"olfl sweep resume unruly --failed --home {home}" in text
+    page = (home / "studies" / "unruly" / "report" / "index.html").read_text()
+    assert "<td>ValueError: boom</td><td>raises/0</td>" in page
+    assert "<td>" + lost in page
 
 
 def test_out_of_device_memory_is_tried_once_more_alone(home: Path, state: StudyState) -> None:
@@ -133,7 +150,7 @@ def test_a_failed_trial_goes_on_from_its_last_commit_in_the_same_run(home: Path,
 
     (home / "flag-raises").unlink()
     done = olfl("sweep", "retry", "unruly", "raises/0", "raises/0", "--home", home, cwd=home)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr  # another is failed still
     now = state_of(home, "unruly")
     assert now is not None
     trial = now.trials["raises/0"]
@@ -151,7 +168,7 @@ def test_a_failed_trial_goes_on_from_its_last_commit_in_the_same_run(home: Path,
 def test_failed_trials_may_start_from_scratch(home: Path) -> None:
     before = attempts(home, "dies/0")
     done = olfl("sweep", "resume", "unruly", "--failed", "--from-scratch", "--home", home, cwd=home)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
     now = state_of(home, "unruly")
     assert now is not None
     assert attempts(home, "dies/0") == before + 3

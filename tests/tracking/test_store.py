@@ -57,7 +57,9 @@ def test_the_environment_is_named_where_the_uri_is_its_own_and_its_password_stay
 
 
 def test_a_check_makes_nothing_and_finds_a_file_that_is_no_database(tmp_path: Path) -> None:
-    check(f"sqlite:///{tmp_path}/not/yet/there.db", tmp_path)
+    check(f"sqlite:///{tmp_path}/not-yet-there.db", tmp_path)
+    with pytest.raises(SetupError, match="no such folder"):
+        check(f"sqlite:///{tmp_path}/not/there.db", tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "notes.txt").write_text("no database " * 100)
     with pytest.raises(SetupError, match=r"file is not a database\); move that file away"):
