@@ -111,8 +111,6 @@ def print_failures(state: Any, where: str) -> None:
     for cause, names in state.failures.items():
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
         lines.append(f"  {', '.join(names[:4])}{more}: {cause}")
-    first = next(iter(state.failures.values()))[0]
-    lines.append(f"look:   olfl trial run --from {state.name}/{first} --traceback {where}")
     lines.append(f"retry:  olfl sweep resume {state.name} --failed {where}")
     for line in lines:
         out.print(line, soft_wrap=True, highlight=False, markup=False)
