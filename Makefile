@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 # pip's own configuration decides where torch comes from (the default build has CUDA; PyTorch's CPU index is smaller).
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: bench chaos clean cluster-demo demo lint setup test
+.PHONY: bench chaos clean cluster-demo demo lint modules setup test
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, run sweeps/digits.yaml, print the result"
 	@echo "make test   set up, run all checks and tests"
 	@echo "make bench  set up, time the online step against its peers; writes benchmarks/engine"
+	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain loop on random modules"
 	@echo "make cluster-demo  set up, run sweeps/digits.yaml on a two-node cluster here that loses a node; with MLflow's page"
 	@echo "make chaos  set up, kill a sweep at random 48 times and compare (half an hour, needs PostgreSQL)"
 
@@ -41,6 +42,11 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+
+COUNT ?= 5000
+SEED  ?= 0
+modules: setup
+	$(BIN)/python benchmarks/modules/check.py --count $(COUNT) --seed $(SEED)
 
 chaos: setup
 	$(BIN)/olfl bench chaos
