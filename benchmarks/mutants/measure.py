@@ -7,6 +7,7 @@ in a fork that has the libraries loaded already, and only the tests that reach t
 from __future__ import annotations
 
 import argparse
+import builtins
 import contextlib
 import importlib.util
 import itertools
@@ -18,20 +19,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tomllib
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
-from mutations import Mutation, changes, mutations
+from mutations import Mutation, changes, mutations, watched
 
 CORE = {
     "ledger": ["rules", "commits", "log"],
@@ -47,31 +46,28 @@ CORE = {
     "analysis": ["statistics", "tables"],
 }
 """Package -> its files whose errors would cost data or give a wrong number. None of these packages' tests starts Ray."""
+SKIPPED = ["--ignore=tests/sweep/test_embedded.py"]
+"""Tests beside the fast ones that start Ray."""
 IMPORTED = "import"
-"""Stands for all tests of a package: the line runs when the module is imported."""
+"""Stands for all tests of a package: the statement runs when the module is imported."""
 
 Hits = dict[tuple[str, int], set[str]]
-"""(File, line) -> tests that run it; a fixture's lines count for every test of its file."""
+"""(File, line of a statement) -> tests that run it; what a fixture runs counts for every test of its file."""
 
 
 class Watch:
-    """A pytest plugin: which test runs which line, how long each takes, and which one fails first."""
+    """A pytest plugin: which test runs which statement, how long each takes, and which fail."""
 
-    def __init__(self, files: set[str] | None = None) -> None:
+    def __init__(self) -> None:
         self.hits: Hits = defaultdict(set)
         self.seconds: dict[str, float] = {}
         self.failed: list[str] = []
-        self._files, self._now = files, IMPORTED
-        if files is not None:
-            threading.settrace(self._call)
-            sys.settrace(self._call)
+        self._now = IMPORTED
+        builtins.mutants_hit = self.hit  # type: ignore[attr-defined]
 
-    def _call(self, frame: FrameType, event: str, value: object) -> Callable[..., Any] | None:
-        return self._line if self._files and frame.f_code.co_filename in self._files else None
-
-    def _line(self, frame: FrameType, event: str, value: object) -> Callable[..., Any]:
-        self.hits[frame.f_code.co_filename, frame.f_lineno].add(self._now)
-        return self._line
+    def hit(self, file: str, line: int) -> None:
+        """A statement runs."""
+        self.hits[file, line].add(self._now)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
@@ -89,8 +85,8 @@ class Watch:
             self.failed.append(report.nodeid)
 
 
-def run_tests(tree: Path, tests: list[str], seconds: float, watched: set[str] | None = None) -> tuple[int | None, Any]:
-    """Run tests in a fork.
+def run_tests(tree: Path, tests: list[str], seconds: float, *, whole: bool = False) -> tuple[int | None, Any]:
+    """Run tests in a fork: the `whole` of them, or up to the first that fails.
 
     Returns:
         pytest's exit code, None where the time was over; and what the watch saw.
@@ -109,7 +105,7 @@ def run_tests(tree: Path, tests: list[str], seconds: float, watched: set[str] | 
             os.chdir(tree)
             os.environ["PYTHONPATH"] = str(tree)
             sys.path[:] = [str(tree), *(path for path in sys.path if not (Path(path) / "olfl_ray").is_dir())]
-            sys.dont_write_bytecode = watched is None
+            sys.dont_write_bytecode = not whole
             from hypothesis import Phase, settings
 
             plain = settings(
@@ -121,11 +117,10 @@ def run_tests(tree: Path, tests: list[str], seconds: float, watched: set[str] | 
             )
             settings.register_profile("mutants", plain)
             settings.load_profile("mutants")
-            watch = Watch(watched)
+            watch = Watch()
             options = ["-q", "--assert=plain", "-p", "no:cacheprovider", "-k", "not s3"]  # of two storages the faster
-            options += ["-x"] if watched is None else []
+            options += [] if whole else ["-x"]
             code = int(pytest.main([*options, *tests], plugins=[watch]))
-            sys.settrace(None)
             found = [name for name, module in list(sys.modules.items()) if "site-packages" in _origin(module)]
             seen.write_bytes(pickle.dumps((dict(watch.hits), watch.seconds, watch.failed, found)))
         finally:
@@ -176,8 +171,7 @@ def preload(names: list[str]) -> None:
 
 def selected(mutation: Mutation, file: str, hits: Hits, seconds: dict[str, float]) -> list[str]:
     """The tests that run the mutated statement, the fastest first."""
-    first, last = mutation.lines
-    names = set().union(*(hits.get((file, line), set()) for line in range(first, last + 1)))
+    names = hits.get((file, mutation.line), set()) if mutation.inside else {IMPORTED}
     tests = [test for test in seconds if IMPORTED in names or test in names or test.partition("::")[0] in names]
     return sorted(tests, key=lambda test: seconds[test])
 
@@ -193,7 +187,12 @@ class Package:
 
     def baseline(self) -> None:
         """Find out which test runs which line. One that fails on the unchanged code, being slowed down by this, is left out."""
-        status, seen = run_tests(self.tree, [self.tests], 1800, {str(file) for file in self.files})
+        sources = {file: file.read_bytes() for file in self.files}
+        for file, source in sources.items():
+            file.write_text(watched(source, str(file)), encoding="utf-8")
+        status, seen = run_tests(self.tree, [self.tests, *SKIPPED], 1800, whole=True)
+        for file, source in sources.items():
+            file.write_bytes(source)
         if status not in (0, 1) or seen is None:
             tail = (self.tree / "pytest.out").read_text(errors="replace")[-3000:]
             raise SystemExit(f"{self.tests} does not run:\n{tail}")
@@ -250,7 +249,7 @@ def measure(root: Path, name: str, drawn: list[Drawn]) -> list[tuple[Drawn, str]
             seed, _, file, mutation = one
             by = package.found(tree / "olfl_ray" / file, mutation)
             results.append((one, by))
-            told = f"{seed} | {file}:{mutation.lines[0]} | {mutation.after} | {by or 'NOT FOUND'}"
+            told = f"{seed} | {file}:{mutation.line} | {mutation.after} | {by or 'NOT FOUND'}"
             print(told, file=sys.stderr, flush=True)
         return results
 
@@ -267,13 +266,13 @@ def report(seed: int, listed: int, results: list[tuple[Drawn, str]]) -> None:
     if survivors:
         print("\n| not found | from | to |\n|---|---|---|")
     for file, mutation in survivors:
-        print(f"| {file}:{mutation.lines[0]} | `{mutation.before}` | `{mutation.after}` |")
+        print(f"| {file}:{mutation.line} | `{mutation.before}` | `{mutation.after}` |")
 
 
 def main() -> None:
     """Measure, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("package", choices=["all", *CORE])
+    parser.add_argument("package", nargs="+", choices=["all", *CORE])
     parser.add_argument("--count", type=int, default=150, help="mutations a seed")
     parser.add_argument(
         "--seed", type=int, nargs="+", default=[1], help="several share the runs of the unchanged tests"
@@ -285,7 +284,7 @@ def main() -> None:
     root = Path(__file__).parents[2]
     known = tomllib.loads((Path(__file__).parent / "equivalents.toml").read_text(encoding="utf-8"))["equivalent"]
     equivalents = {(one["file"], one["from"], one["to"]) for one in known}
-    names = list(CORE) if given.package == "all" else [given.package]
+    names = list(CORE) if "all" in given.package else given.package
     drawn = [one for seed in given.seed for one in draw(root, names, given.count, seed, given.only)]
     tried = [one for one in drawn if (one[2], one[3].before, one[3].after) not in equivalents]
     shares = {name: [one for one in tried if one[1] == name] for name in names}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Mutation", "changes", "mutations"]
+__all__ = ["Mutation", "changes", "mutations", "watched"]
 
 SWAPS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Lt: ("<", "<=", ">"),
@@ -43,7 +43,8 @@ class Mutation:
         start: First byte that it replaces.
         end: The byte after the last one.
         new: What it puts there.
-        lines: First and last line of the statement around it: a test that runs none of them can't fail on it.
+        line: Line of the statement around it: a test that does not run it can't fail on it.
+        inside: Whether that statement stands in a function; otherwise it runs when the module is imported.
         before: The edited lines without line breaks, for people and for the list of equivalent mutations.
         after: The same after the edit.
     """
@@ -51,7 +52,8 @@ class Mutation:
     start: int
     end: int
     new: bytes
-    lines: tuple[int, int]
+    line: int
+    inside: bool
     before: str
     after: str
 
@@ -74,6 +76,25 @@ def changes(source: bytes, mutation: Mutation) -> bool:
         return False
 
 
+def watched(source: bytes, file: str) -> str:
+    """The source with a call of `mutants_hit(file, line)` before each statement of its functions."""
+
+    def filled(body: list[ast.stmt]) -> list[ast.stmt]:
+        found: list[ast.stmt] = []
+        for statement in body:
+            found += [ast.parse(f"mutants_hit({file!r}, {statement.lineno})").body[0], statement]
+        return found
+
+    tree = ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    inner = {id(node): node for function in functions for node in ast.walk(function)}
+    for node in inner.values():
+        for name in ("body", "orelse", "finalbody"):
+            if isinstance(body := getattr(node, name, None), list) and not isinstance(node, ast.ClassDef):
+                setattr(node, name, filled(body))
+    return ast.unparse(tree)
+
+
 class _Finder(ast.NodeVisitor):
     """Collects mutations; annotations, decorators, assertions, messages of errors and `__all__` are left alone."""
 
@@ -82,14 +103,12 @@ class _Finder(ast.NodeVisitor):
         self._starts = [0]
         for line in source.splitlines(keepends=True):
             self._starts.append(self._starts[-1] + len(line))
-        self._lines = (1, 1)
+        self._line, self._depth = 1, 0
         self.visit(ast.parse(source))
 
     def visit(self, node: ast.AST) -> None:
         if isinstance(node, ast.stmt):
-            body = getattr(node, "body", None) or getattr(node, "cases", None)
-            last = getattr(body[0], "lineno", node.lineno + 1) - 1 if body else node.end_lineno
-            self._lines = (node.lineno, max(node.lineno, last or 0))
+            self._line = node.lineno
             self._statement(node)
         if isinstance(node, ast.Assert | ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom):
             return
@@ -101,14 +120,21 @@ class _Finder(ast.NodeVisitor):
             for default in [*node.args.defaults, *node.args.kw_defaults]:
                 if default is not None:
                     self.visit(default)
-            return [self.visit(child) for child in node.body] and None
+            self._depth += 1
+            for child in node.body:
+                self.visit(child)
+            self._depth -= 1
+            return None
         if isinstance(node, ast.ClassDef):
-            return [self.visit(child) for child in node.body] and None
+            for child in node.body:
+                self.visit(child)
+            return None
         if isinstance(node, ast.expr | ast.comprehension):
             self._expression(node)
-        lines = self._lines
+        line = self._line
         self.generic_visit(node)
-        self._lines = lines
+        self._line = line
+        return None
 
     def _statement(self, node: ast.stmt) -> None:
         deletable = ast.AugAssign | ast.Raise | ast.Delete | ast.Continue | ast.Break
@@ -190,7 +216,15 @@ class _Finder(ast.NodeVisitor):
         after = self.source[first:start] + new.encode() + self.source[end:last]
         shown = [" ".join(text.decode().split()) for text in (before, after)]
         self.found.append(
-            Mutation(start=start, end=end, new=new.encode(), lines=self._lines, before=shown[0], after=shown[1])
+            Mutation(
+                start=start,
+                end=end,
+                new=new.encode(),
+                line=self._line,
+                inside=self._depth > 0,
+                before=shown[0],
+                after=shown[1],
+            )
         )
 
 
