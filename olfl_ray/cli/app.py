@@ -13,10 +13,12 @@ from typing import Annotated, Any
 import typer
 
 from olfl_ray.cli.bench import bench_app
-from olfl_ray.cli.options import Home, Sets, out
+from olfl_ray.cli.mendable import mendable
+from olfl_ray.cli.options import Home, Sets
+from olfl_ray.cli.output import errors, out
 from olfl_ray.cli.paper import paper_app
 from olfl_ray.cli.sweep import sweep_app
-from olfl_ray.cli.terminal import Terminal, log_to_terminal
+from olfl_ray.cli.terminal import log_to_terminal
 from olfl_ray.errors import UserError
 
 __all__ = ["app", "main"]
@@ -42,7 +44,7 @@ for name, group in (
 
 
 def main() -> None:
-    """Entry point: a person's mistake is one message and exit code 2."""
+    """Entry point: a person's mistake, and what a person can mend, is one message and exit code 2."""
     log_to_terminal()
     try:
         app(prog_name="olfl")
@@ -52,17 +54,34 @@ def main() -> None:
     except Exception as error:
         from olfl_ray.spec import without_secrets
 
-        with tempfile.NamedTemporaryFile("w", prefix="olfl-", suffix=".txt", delete=False) as file:
-            file.write(without_secrets(format_exc()))
+        cause = mendable(error)
+        if cause is not None:
+            _say(without_secrets(cause))
+            sys.exit(2)
         shown = without_secrets(str(error))
-        _say(f"this is a bug: {type(error).__name__}: {shown}; please report it with {file.name}")
+        _say(f"this is a bug: {type(error).__name__}: {shown}; please report it with {_noted(format_exc())}")
         sys.exit(1)
+
+
+def _noted(trace: str) -> str:
+    """Where a traceback was written without passwords; itself, where nothing can be."""
+    from olfl_ray.spec import without_secrets
+
+    shown = without_secrets(trace)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="olfl-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write(shown)
+    except OSError:
+        return shown
+    return file.name
 
 
 def _say(message: str) -> None:
     """One line on standard error, whatever a message quotes."""
     line = " ".join(message.split())
-    Terminal(stderr=True, soft_wrap=True).print(f"olfl: {line}", markup=False, highlight=False)
+    errors.print(f"olfl: {line}", markup=False, highlight=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -100,7 +119,7 @@ def trial_run(
         first = "".join(format_exception_only(error)).splitlines()[0]
         out.print(f"failed: {first}", highlight=False, soft_wrap=True, markup=False)
         if traceback:
-            Terminal(stderr=True, soft_wrap=True).print(format_exc(), markup=False, highlight=False)
+            errors.print(format_exc(), markup=False, highlight=False)
         else:
             out.print("where: the same command with --traceback", highlight=False)
         raise typer.Exit(1) from None
@@ -151,5 +170,10 @@ def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopba
     from olfl_ray import study
 
     place = study.Home.find(home)
-    out.print(f"http://127.0.0.1:{port}", highlight=False)
-    raise typer.Exit(study.serve_ui(place, port))
+    with out.status("MLflow's page starts") as status:
+
+        def ready(url: str) -> None:
+            status.stop()
+            out.print(url, highlight=False, soft_wrap=True)
+
+        raise typer.Exit(study.serve_ui(place, port, ready))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from olfl_ray.cli.terminal import Terminal
+from olfl_ray.cli.output import out
 
 __all__ = ["Address", "Cluster", "Follow", "Home", "PyModules", "Sets", "Storage", "WorkingDir", "out"]
 
@@ -34,4 +34,3 @@ Storage = Annotated[
 WorkingDir = Annotated[Path | None, typer.Option("--working-dir", help="Folder that driver and trials start in.")]
 PyModules = Annotated[list[Path] | None, typer.Option("--py-module", help="A package of your own. May be repeated.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Show it live; Ctrl-C leaves it running.")]
-out = Terminal()

@@ -13,6 +13,7 @@ import typer
 from olfl_ray.cli.cluster import located, logs, print_studies, show, stop_there, submit
 from olfl_ray.cli.options import Address, Follow, Home, PyModules, Sets, Storage, WorkingDir, out
 from olfl_ray.cli.outcome import print_failures, print_notes, print_plan, print_result, study_view
+from olfl_ray.cli.output import outliving
 from olfl_ray.errors import StudyError, UserError
 
 __all__ = ["sweep_app"]
@@ -42,11 +43,12 @@ def sweep_run(
         print_plan(checked)
         return
     kept = f"{checked.storage.url}/{checked.name}" if checked.storage.url else place.study_folder(checked.name)
-    out.print(f"study {checked.name} in {kept}", highlight=False, soft_wrap=True, markup=False)
-    print_notes(checked)
-    with study_view(checked) as view:
-        result = study.run(checked, home=place, watch=view.watch)
-    print_result(result, place)
+    with outliving(checked.name, f"--home {place.path}"):
+        out.print(f"study {checked.name} in {kept}", highlight=False, soft_wrap=True, markup=False)
+        print_notes(checked)
+        with study_view(checked) as view:
+            result = study.run(checked, home=place, watch=view.watch)
+        print_result(result, place)
 
 
 @sweep_app.command("resume")
@@ -160,9 +162,10 @@ def _go_on(name: str, at: _At, here: Callable[..., Any], there: Callable[..., An
     if at.code != study.Code() or at.follow:
         raise StudyError("--working-dir, --py-module, --follow: go with --address; add it, or leave them out")
     located(name, place, storage=at.storage)
-    with study_view(study.spec_of(name, home=place)) as view:
-        result = here(home=place, watch=view.watch)
-    print_result(result, place)
+    with outliving(name, f"--home {place.path}"):
+        with study_view(study.spec_of(name, home=place)) as view:
+            result = here(home=place, watch=view.watch)
+        print_result(result, place)
 
 
 @sweep_app.command("list")
@@ -179,11 +182,12 @@ def sweep_list(address: Address = None, storage: Storage = None, home: Home = No
     for name in place.names():
         try:
             state = study.status(name, home=place)
+            total = study.trials_of(state, study.spec_of(name, home=place))
         except UserError as error:
             out.print(f"{name}  {error}", highlight=False, soft_wrap=True, markup=False)
             continue
         ended = sum(trial.ended for trial in state.trials.values())
-        out.print(f"{name}  {ended} of {len(state.trials)} trials ended  {state.digest[:12]}", highlight=False)
+        out.print(f"{name}  {ended} of {total} trials ended  {state.digest[:12]}", highlight=False)
 
 
 @sweep_app.command("status")

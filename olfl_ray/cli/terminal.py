@@ -31,4 +31,6 @@ def log_to_terminal() -> None:
 
 class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        Terminal(stderr=True, soft_wrap=True).print(self.format(record), markup=False, highlight=False)
+        from olfl_ray.cli.output import errors
+
+        errors.print(self.format(record), markup=False, highlight=False)

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from olfl_ray.analysis import ArmResult
 from olfl_ray.ledger import Began, DriverStarted, Ended, Event, Reopened, Stopped, StudyState
-from olfl_ray.spec import StudySpec, planned
-from olfl_ray.study import STARTED
+from olfl_ray.spec import StudySpec
+from olfl_ray.study import STARTED, trials_of
 
 __all__ = ["LOOK", "StudyView", "final_view", "status_view"]
 
@@ -86,13 +86,7 @@ class StudyView:
 
     def _progress(self, state: StudyState) -> str:
         ended = self._ended
-        total = max(
-            len(state.trials),
-            sum(
-                planned(self._spec, name, arm["trials"]) + state.spec["confirm"]["seeds"]
-                for name, arm in state.spec["arms"].items()
-            ),
-        )
+        total = trials_of(state, self._spec)
         seconds = self._now - self._began
         if not self._ended_here or seconds <= 0:
             return f"{ended} of {total} trials"

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import unquote
 
 from olfl_ray.errors import Fenced, SetupError, StudyError
 from olfl_ray.storage.protocol import Storage
@@ -230,8 +231,10 @@ def _refusal(storage: Storage, epoch: int) -> StudyError:
     if claim is not None:
         since = datetime.fromtimestamp(claim.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         who = f"{claim.holder} on host {claim.host} (process {claim.pid}) since {since}"
+    name = unquote(storage.url).rpartition("/")[2]
     return StudyError(
-        f"{storage.url}: held by {who}; a study has one driver at a time: wait for it, or end its process"
+        f"{storage.url}: held by {who}; a study has one driver at a time: watch that one (olfl sweep status {name}), or stop "
+        f"it (olfl sweep stop {name})"
     )
 
 

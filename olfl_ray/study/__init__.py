@@ -5,7 +5,7 @@ from olfl_ray.study.clusters import RayCluster, Unseen, locate
 from olfl_ray.study.datasets import describe_data, prepare_data
 from olfl_ray.study.follow import Standing, came_to_its_end, follow, is_driven, list_on, logs, outcome, stop_on
 from olfl_ray.study.home import Home
-from olfl_ray.study.look import STARTED, report, sample, spec_of, status, stop
+from olfl_ray.study.look import STARTED, report, sample, spec_of, status, stop, trials_of
 from olfl_ray.study.loss import load_loss
 from olfl_ray.study.run import StudyResult, extend, resume, retry, run
 from olfl_ray.study.single import run_trial, trial_of
@@ -62,4 +62,5 @@ __all__ = [
     "stop_on",
     "submit",
     "trial_of",
+    "trials_of",
 ]

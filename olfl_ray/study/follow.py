@@ -14,7 +14,7 @@ from olfl_ray.spec import without_secrets
 from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
 from olfl_ray.study.clusters import RayCluster, locate
 from olfl_ray.study.home import Home
-from olfl_ray.study.look import STARTED, load, report_of, stop
+from olfl_ray.study.look import STARTED, load, report_of, spec_in, stop, trials_of
 from olfl_ray.study.run import StudyResult
 from olfl_ray.study.submit import last_words
 
@@ -36,7 +36,7 @@ class Standing:
         state: running, finished, stopped or failed: that of the newest driver; idle: the cluster knows no driver of it (any
             more), and none runs.
         ended: Trials that have ended; None where this machine does not see them.
-        trials: Trials so far.
+        trials: All that it has once nothing is left to do.
         problem: The last words of a driver that failed.
     """
 
@@ -215,7 +215,10 @@ def _counted(state: StudyState | None) -> dict[str, Any]:
     """Of a `Standing`, what trials there are."""
     if state is None:
         return {"ended": None, "trials": 0}
-    return {"ended": sum(trial.ended for trial in state.trials.values()), "trials": len(state.trials)}
+    return {
+        "ended": sum(trial.ended for trial in state.trials.values()),
+        "trials": trials_of(state, spec_in(state.spec, f"study {state.name}")),
+    }
 
 
 def _state(place: Storage) -> StudyState | None:

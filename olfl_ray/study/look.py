@@ -27,6 +27,7 @@ __all__ = [
     "status",
     "stop",
     "storage_of",
+    "trials_of",
 ]
 
 POLL_SECONDS = 0.5
@@ -85,6 +86,18 @@ def spec_of(name: str, *, home: Home) -> StudySpec:
 def status(name: str, *, home: Home) -> StudyState:
     """Where a study stands."""
     return load(name, home)[1].state
+
+
+def trials_of(state: StudyState, spec: StudySpec) -> int:
+    """How many trials a study has once nothing is left to do: of each arm's search, and of its confirmation.
+
+    Args:
+        state: Where it stands.
+        spec: What it was begun with.
+    """
+    arms = state.spec["arms"].items()
+    wanted = sum(planned(spec, name, arm["trials"]) + int(state.spec["confirm"]["seeds"]) for name, arm in arms)
+    return max(len(state.trials), wanted)
 
 
 def report(name: str, *, home: Home) -> Path:

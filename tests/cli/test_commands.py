@@ -3,13 +3,14 @@
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
-from support.commands import command, wait_until
+from support.commands import command
 from typer.main import get_command
 
 from olfl_ray import data
@@ -182,7 +183,7 @@ def test_a_stray_folder_hides_no_study_and_a_renamed_one_is_said_so(olfl, tmp_pa
     (home.studies / "empty").mkdir()
     code, out, _ = olfl("sweep", "list", "--home", home.path)
     assert code == 0
-    assert "digits  0 of 0 trials ended" in out
+    assert "digits  0 of 54 trials ended" in out
     assert "there is no study here" in out
     (home.studies / "digits").rename(home.studies / "other")
     code, _, err = olfl("sweep", "resume", "other", "--home", home.path)
@@ -239,22 +240,40 @@ def test_a_bug_is_reported_without_the_passwords_of_urls(olfl, monkeypatch: pyte
     assert "hunter2" not in said
 
 
-def test_ui_serves_mlflow_on_loopback_until_it_is_interrupted(tmp_path: Path) -> None:
+def _answers(url: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ui_prints_its_address_once_it_answers_until_it_is_ended(tmp_path: Path, end: signal.Signals) -> None:
     port = free_port()
-    server = subprocess.Popen([sys.executable, "-m", "olfl_ray.cli", "ui", "--port", str(port)], cwd=tmp_path)
-    try:
-
-        def answers() -> bool:
-            with (
-                contextlib.suppress(OSError),
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as ok,
-            ):
-                return bool(ok.status == 200)
-            return False
-
-        wait_until(answers)
-    finally:
-        server.send_signal(signal.SIGINT)
-    assert server.wait(30) == 0
+    with subprocess.Popen(command("ui", "--port", port), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()  # the first that it prints
+        try:
+            assert url.startswith(f"http://127.0.0.1:{port}")
+            assert _answers(f"http://127.0.0.1:{port}")
+        finally:
+            server.send_signal(end)
+        assert server.wait(60) == 0
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
+
+
+def test_ui_prints_no_address_where_the_port_is_taken(olfl) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, out, err = olfl("ui", "--port", taken.getsockname()[1])
+    assert (code, out) == (2, "")
+    assert "--port: " in err
+
+
+def test_ui_says_in_one_sentence_why_there_is_no_page(olfl, tmp_path: Path) -> None:
+    (tmp_path / ".olfl").mkdir()
+    (tmp_path / ".olfl" / "mlflow.db").write_bytes(b"this is no database" * 100)
+    code, out, err = olfl("ui", "--port", free_port())
+    assert (code, out) == (2, "")
+    assert "mlflow.db" in err.splitlines()[-1]

@@ -68,7 +68,9 @@ def test_epoch_stays_above_the_ledgers_even_if_the_lease_objects_were_deleted(pl
 
 def test_second_holder_is_told_who_where_and_since_when(spawn, place: Storage) -> None:
     child = holder(spawn, place, 10.0)
-    with pytest.raises(StudyError, match=rf"child on host \S+ \(process {child.pid}\) since 20\d\d-.* UTC; .*wait"):
+    with pytest.raises(
+        StudyError, match=rf"child on host \S+ \(process {child.pid}\) since 20\d\d-.* UTC; .*olfl sweep stop"
+    ):
         Lease.acquire(place, "me")
 
 

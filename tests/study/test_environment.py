@@ -105,7 +105,7 @@ def test_a_sweeps_ray_is_private_tells_no_secret_is_swept_up_after_a_kill_and_st
     children = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
     driver.wait()
-    psutil.wait_procs(children, timeout=60)
+    psutil.wait_procs(children, timeout=10)
     assert folder.is_dir()
 
     driver = drive("second")

@@ -1,0 +1,130 @@
+"""Standard output and errors that never end a study: what can't be encoded degrades, and a reader who left is noted once."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from olfl_ray.cli.terminal import Terminal
+from olfl_ray.errors import SetupError
+
+__all__ = ["errors", "out", "outliving"]
+
+NEAREST = {"±": "+-", "…": "...", "–": "-", "—": "-", "×": "x", "−": "-"}
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    """In place of signs that an encoding lacks: the nearest that it has, else their code."""
+    assert isinstance(error, UnicodeEncodeError)
+    lost = error.object[error.start : error.end]
+    return "".join(NEAREST.get(sign) or ascii(sign)[1:-1] for sign in lost), error.end
+
+
+codecs.register_error("olfl.nearest", _nearest)
+for size in ("COLUMNS", "LINES"):
+    if not os.environ.get(size, "1").strip("0 "):  # a terminal without a size, in which rich would print nothing
+        del os.environ[size]
+
+
+class _Stream:
+    """Standard output or error as it is at each call.
+
+    Args:
+        name: stdout or stderr.
+    """
+
+    outlived: str = ""
+    """What goes on where nobody reads (any more), and how to look at it; empty: nothing does."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _stream(self) -> TextIO | None:
+        stream: TextIO | None = getattr(sys, self._name)
+        shown: TextIO | None = getattr(stream, "rich_proxied_file", stream)  # a live view puts itself in its place
+        return shown
+
+    @property
+    def encoding(self) -> str:
+        """Its encoding."""
+        return getattr(self._stream(), "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal; a stream that is closed is none."""
+        stream = self._stream()
+        with suppress(ValueError):
+            return stream is not None and stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        stream = self._stream()
+        if stream is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Write, in the signs that its encoding has."""
+        plain = text.encode(self.encoding, "olfl.nearest").decode(self.encoding)
+        with self._kept(), suppress(ValueError):  # it may be closed
+            if (stream := self._stream()) is not None:
+                stream.write(plain)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._kept(), suppress(ValueError):
+            if (stream := self._stream()) is not None:
+                stream.flush()
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Go on without it where something outlives it; else end, as a program does that nobody reads."""
+        try:
+            yield
+        except OSError as error:
+            with suppress(OSError, ValueError):
+                os.dup2(
+                    os.open(os.devnull, os.O_WRONLY), self.fileno()
+                )  # for all that is written later, by libraries too
+            if self._name == "stderr":
+                return
+            reason = error.strerror or str(error)
+            if self.outlived:
+                errors.print(
+                    f"olfl: standard output can't be written any more ({reason}); {self.outlived}",
+                    markup=False,
+                    highlight=False,
+                )
+            elif error.errno == errno.EPIPE:
+                raise SystemExit(128 + signal.SIGPIPE) from None
+            else:
+                raise SetupError(f"standard output: can't be written ({reason}); write it elsewhere") from None
+
+
+_stdout = _Stream("stdout")
+out = Terminal(file=_stdout)  # type: ignore[arg-type]
+"""Where commands print."""
+errors = Terminal(file=_Stream("stderr"), soft_wrap=True)  # type: ignore[arg-type]
+"""Where one line goes that says what was wrong."""
+
+
+@contextmanager
+def outliving(study: str, where: str) -> Iterator[None]:
+    """What happens in here goes on where standard output ends.
+
+    Args:
+        study: The study that is driven.
+        where: Options that lead to it.
+    """
+    _stdout.outlived = f"the study goes on; see it with: olfl sweep status {study} {where}"
+    try:
+        yield
+    finally:
+        _stdout.outlived = ""
