@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # pip's own configuration decides where torch comes from (the default build has CUDA; PyTorch's CPU index is smaller).
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
 
-.PHONY: bench chaos clean cluster-demo demo lint modules setup test
+.PHONY: bench chaos clean cluster-demo demo lint modules mutants setup test
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test   set up, run all checks and tests"
 	@echo "make bench  set up, time the online step against its peers; writes benchmarks/engine"
 	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain loop on random modules"
+	@echo "make mutants [PACKAGE=all COUNT=150 SEED=1]  set up, change random lines of the core; which changes do the tests find?"
 	@echo "make cluster-demo  set up, run sweeps/digits.yaml on a two-node cluster here that loses a node; with MLflow's page"
 	@echo "make chaos  set up, kill a sweep at random 48 times and compare (half an hour, needs PostgreSQL)"
 
@@ -47,6 +48,11 @@ COUNT ?= 5000
 SEED  ?= 0
 modules: setup
 	$(BIN)/python benchmarks/modules/check.py --count $(COUNT) --seed $(SEED)
+
+mutants: COUNT = 150
+mutants: SEED = 1
+mutants: setup
+	$(BIN)/python benchmarks/mutants/measure.py $(or $(PACKAGE),all) --count $(COUNT) --seed $(SEED)
 
 chaos: setup
 	$(BIN)/olfl bench chaos
