@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -86,8 +87,12 @@ class TaskData:
 
     def evaluation(self, part: Literal["train", "meta", "selection", "test"]) -> tuple[Tensor, Tensor]:
         """All rows of a split in order, normalised, never augmented."""
-        rows = self._rows[part]
-        return self._scaled(self._x.index_select(0, rows)), self._y.index_select(0, rows)
+        return next(self.chunks(part, len(self._rows[part])))
+
+    def chunks(self, part: Literal["train", "meta", "selection", "test"], rows: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same, so many rows at once."""
+        for some in self._rows[part].split(rows):
+            yield self._scaled(self._x.index_select(0, some)), self._y.index_select(0, some)
 
     def _scaled(self, x: Tensor) -> Tensor:
         """Features at mean 0 and standard deviation 1, in the precision that they were given in, then as float32."""

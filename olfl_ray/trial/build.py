@@ -29,6 +29,7 @@ from olfl_ray.engine import (
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.losses import LearnedLoss, build_loss, fixed_loss, task_loss
 from olfl_ray.spec import TrialConfig, seed_of
+from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.source import find_loss, find_sequence
 
 __all__ = ["Place", "Replicate", "arithmetic_of", "build_replicate", "check", "set_threads"]
@@ -66,6 +67,7 @@ class Replicate:
         estimator: Of the meta-gradient.
         meta_optimizer: Of phi.
         start: Its learner before the first step.
+        chunk: Examples that are evaluated at once.
         sequence: Recorded phis to train on, each with the part of the training from which it holds; empty: none.
     """
 
@@ -77,6 +79,7 @@ class Replicate:
     estimator: Estimator
     meta_optimizer: Optimizer
     start: LearnerState
+    chunk: int
     sequence: Sequence[tuple[float, dict[str, Tensor]]] = ()
 
     def replayed(self, learner: LearnerState, done: float) -> LearnerState:
@@ -163,6 +166,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         ),
         meta_optimizer=meta,
         start=start,
+        chunk=examples_at_once(problem, batches.batch("probe", "train", 0)[0][:2], task.batch_size),
         sequence=_sequence(config, place),
     )
 

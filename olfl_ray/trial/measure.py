@@ -29,8 +29,11 @@ def evaluate(
 
     A classifier's task loss is NaN where an output is not finite: the error alone would hide it.
     """
-    x, y = replicate.data.evaluation(part)
-    outputs = replicate.problem.predict(theta, buffers, x)
+    chunks = [
+        (replicate.problem.predict(theta, buffers, x, replicate.chunk), y)
+        for x, y in replicate.data.chunks(part, replicate.chunk)
+    ]
+    outputs, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
     values = {f"{part}/task_loss": replicate.problem.task_loss(outputs, y).item()}
     if kind == "classification":
         values[f"{part}/error"] = (outputs.argmax(-1) != y).double().mean().item()

@@ -1,0 +1,68 @@
+"""How many examples are evaluated at once: many, but in no more memory than a training step takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from olfl_ray.engine import Problem
+
+__all__ = ["examples_at_once"]
+
+MOST = 2048
+"""Examples of the largest chunk."""
+ALWAYS_FINE = 256 * 2**20
+"""Bytes that evaluation may take, whatever training takes."""
+COPIES = 2
+"""A convolution lays its input and its output out anew for its kernel."""
+
+
+def examples_at_once(problem: Problem, x: Tensor, batch_size: int) -> int:
+    """Examples of one chunk: what fits into 256 MB, but at least a batch and at most 2,048.
+
+    A batch always fits where it was trained on: evaluation keeps no activation for a backward pass. The number depends on
+    the module alone, not on the machine, since products of other sizes may round otherwise.
+
+    Args:
+        problem: Base learner and its parts.
+        x: Inputs of some examples.
+        batch_size: Examples of a train batch.
+    """
+    theta, buffers = problem.theta(), problem.buffers()
+    kept = [*theta.values(), *buffers.values(), *problem.module.parameters()]
+    widest = _Widest({value.untyped_storage().data_ptr() for value in kept})
+    try:
+        with widest:
+            problem.predict(theta, buffers, x)
+    except Exception:  # a module that can't be watched, compiled or scripted, say
+        return min(batch_size, MOST)
+    each = COPIES * widest.bytes / len(x)
+    return int(min(MOST, max(batch_size, ALWAYS_FINE // max(each, 1))))
+
+
+class _Widest(TorchDispatchMode):
+    """Bytes of the operator with the largest inputs and outputs together, weights apart."""
+
+    def __init__(self, weights: set[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes, self._weights = 0, weights
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        stored = (value.untyped_storage() for value in (*_tensors(args), *_tensors([found])))
+        sizes = {place.data_ptr(): place.nbytes() for place in stored}
+        self.bytes = max(self.bytes, sum(size for place, size in sizes.items() if place not in self._weights))
+        return found
+
+
+def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
