@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from olfl_ray.errors import SpecError
 from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.learned import Kind, LearnedLoss, LossNetwork
+from olfl_ray.losses.roles import check_order
 from olfl_ray.plugins import load_builder
 from olfl_ray.spec import LearnedLossSpec
 
@@ -20,7 +21,7 @@ def build_loss(spec: LearnedLossSpec, kind: Kind, *, seed: int) -> LearnedLoss:
     """Build M_phi with initial weights drawn from `seed`; the global random state is left alone.
 
     Args:
-        spec: Settings. `package.module:builder` is called with the options and gives an `nn.Module` l_phi(target, output).
+        spec: Settings. `package.module:builder` is called with the options and gives an `nn.Module` l_phi(output, target).
         kind: What goes into the loss network.
         seed: Seed of the initial weights.
 
@@ -44,6 +45,7 @@ def _network(spec: LearnedLossSpec, kind: Kind) -> nn.Module:
     if spec.name == "ml3":
         return LossNetwork((50, 50), nn.ReLU(), softplus_output=True, bias=False, init=spec.init)
     network = _user_network(spec)
+    check_order(network.forward, spec.name, "loss.name")
     _try(spec.name, network, kind)
     return network
 
@@ -79,10 +81,10 @@ def _try(name: str, network: nn.Module, kind: Kind) -> None:
         target_BC, output_BC = torch.eye(2)[[0, 1, 1]], output_BC.softmax(-1)
     output_BC.requires_grad_()
     try:
-        value_BC = network(target_BC, output_BC)
-        each = [network(*pair) for pair in zip(target_BC.reshape(-1, 1), output_BC.reshape(-1, 1), strict=True)]
+        value_BC = network(output_BC, target_BC)
+        each = [network(*pair) for pair in zip(output_BC.reshape(-1, 1), target_BC.reshape(-1, 1), strict=True)]
     except (Exception, SystemExit) as error:
-        raise refused(f"can't be called as l_phi(target, output): {type(error).__name__}: {error}") from error
+        raise refused(f"can't be called as l_phi(output, target): {type(error).__name__}: {error}") from error
     for value, wanted in [(value_BC, (3, 2)), *((one, (1,)) for one in each)]:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         if shape != wanted:
@@ -91,7 +93,7 @@ def _try(name: str, network: nn.Module, kind: Kind) -> None:
     if not torch.isfinite(value_N).all():
         bad = int(torch.isfinite(value_N).logical_not().nonzero()[0])
         target, output = target_BC.flatten()[bad].item(), output_BC.flatten()[bad].item()
-        raise refused(f"must be finite, but l_phi({target:.3g}, {output:.3g}) is {value_N[bad].item()}; correct it")
+        raise refused(f"must be finite, but l_phi({output:.3g}, {target:.3g}) is {value_N[bad].item()}; correct it")
     if not torch.allclose(value_N, torch.cat(each).detach(), rtol=1e-3, atol=1e-5):
         raise refused("must be elementwise, but a pair's loss changes with the others in its batch; take each alone")
     try:
@@ -103,9 +105,9 @@ def _try(name: str, network: nn.Module, kind: Kind) -> None:
         reason = str(error).splitlines()[0]
         raise refused(f"can't be differentiated twice ({reason}); use operators that can") from error
     if slope_BC is None:
-        raise refused("has no gradient in the output, its second argument; do not detach, round or compare it")
+        raise refused("has no gradient in the output, its first argument; do not detach, round or compare it")
     if not torch.isfinite(slope_BC).all():
-        raise refused("must have a finite gradient in the output, its second argument; correct its formula")
+        raise refused("must have a finite gradient in the output, its first argument; correct its formula")
     if not learned:
         raise refused("has a gradient in the output that no parameter changes, so none can be learned; correct it")
 

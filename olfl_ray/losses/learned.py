@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from olfl_ray.losses.roles import check_order
 from olfl_ray.losses.slopes import DERIVATIVES, pair_slopes
 from olfl_ray.losses.unchanged import AsBuilt
 from olfl_ray.spec import LearnedLossSpec
@@ -59,12 +60,12 @@ class LossNetwork(nn.Module):
         after = [self.layers[index + 1] if index + 1 < len(self.layers) else None for index in linear]
         return linear, after
 
-    def forward(self, target: Tensor, output: Tensor) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """l_phi, elementwise.
 
         Args:
-            target: y_i, any shape.
-            output: f(x)_i, the same shape.
+            output: f(x)_i, any shape.
+            target: y_i, the same shape.
 
         Returns:
             The loss of each pair, the same shape.
@@ -78,7 +79,7 @@ class LearnedLoss(nn.Module):
     """M_phi: takes the base learner's raw outputs and the targets; gives a scalar.
 
     Args:
-        network: l_phi, called with (target, output), elementwise.
+        network: l_phi, called with (output, target), elementwise.
         kind: classification (softmax probability and one-hot target go in) or regression (raw output, raw target).
         reduction: Over the outputs: mean (as in the paper) or sum.
         settings: What the network was built from; a file of the loss needs it.
@@ -92,6 +93,7 @@ class LearnedLoss(nn.Module):
         settings: LearnedLossSpec | None = None,
     ) -> None:
         super().__init__()
+        check_order(network.forward, type(network).__name__, "learned_loss")
         self.network, self.kind, self.reduction, self.settings = network, kind, reduction, settings
         self._plain = AsBuilt(self) if type(self) is LearnedLoss and _has_closed_form(network) else None
 
@@ -107,7 +109,7 @@ class LearnedLoss(nn.Module):
             outputs_BC = torch.softmax(outputs_BC, dim=-1)
         else:
             targets_BC = targets
-        loss_BC: Tensor = self.network(targets_BC, outputs_BC)
+        loss_BC: Tensor = self.network(outputs_BC, targets_BC)
         loss_B = loss_BC.mean(-1) if self.reduction == "mean" else loss_BC.sum(-1)
         return loss_B.mean()
 
@@ -179,7 +181,7 @@ class LearnedLoss(nn.Module):
         grid = torch.cartesian_prod(levels, line).to(device=some.device, dtype=some.dtype)
         target_P, output_P = grid[:, 0], grid[:, 1]
         task_P = -target_P * output_P.log() if self.kind == "classification" else (target_P - output_P) ** 2
-        return target_P, output_P, self.network(target_P, output_P), task_P
+        return target_P, output_P, self.network(output_P, target_P), task_P
 
 
 def _has_closed_form(network: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from olfl_ray.errors import SpecError
 from olfl_ray.losses.learned import Kind
+from olfl_ray.losses.roles import check_order
 from olfl_ray.plugins import load_builder
 
 __all__ = ["TaskLoss", "task_loss"]
@@ -29,7 +30,9 @@ def task_loss(name: str, kind: Kind) -> TaskLoss:
         SpecError: The name does not fit the data set.
     """
     if ":" in name:
-        return load_builder(name, "task.loss", (Tensor,))
+        own = load_builder(name, "task.loss", (Tensor,))
+        check_order(own, name, "task.loss")
+        return own
     wanted = "cross_entropy" if kind == "classification" else "squared_error"
     if name not in ("auto", wanted):
         raise SpecError("task.loss", f"{name} does not fit a {kind} data set; use {wanted} or auto")

@@ -59,7 +59,7 @@ def step_ms(trials: Sequence[Curves]) -> float | None:
 def along(loss: LearnedLoss, classes: int, p_P: Tensor) -> Tensor:
     """A classifier's loss where the true class has probability p and the others share the rest."""
     rest_P = (1 - p_P) / (classes - 1)
-    own_P, others_P = loss.network(torch.ones_like(p_P), p_P), loss.network(torch.zeros_like(p_P), rest_P)
+    own_P, others_P = loss.network(p_P, torch.ones_like(p_P)), loss.network(rest_P, torch.zeros_like(p_P))
     value_P: Tensor = own_P + (classes - 1) * others_P
     return value_P / classes if loss.reduction == "mean" else value_P
 

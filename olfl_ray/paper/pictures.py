@@ -141,7 +141,7 @@ def learned_losses(sequences: Mapping[str, Sequence[tuple[int, LearnedLoss]]], c
 
 @torch.no_grad()
 def _at_zero(loss: LearnedLoss, x: torch.Tensor) -> torch.Tensor:
-    value: torch.Tensor = loss.network(torch.zeros_like(x), x)
+    value: torch.Tensor = loss.network(x, torch.zeros_like(x))
     return value
 
 

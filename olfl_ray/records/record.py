@@ -17,7 +17,7 @@ class Surface:
         replicate: Index of the replicate.
         target: Grid coordinate, one value a point: one-hot target (classification) or scaled target (regression).
         output: Grid coordinate, one value a point: probability (classification) or scaled output (regression).
-        learned: l_phi(target, output) at each point.
+        learned: l_phi at each point.
         task: The task loss, output by output, at each point.
     """
 

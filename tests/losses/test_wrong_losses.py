@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray.errors import SpecError
-from olfl_ray.losses import build_loss
+from olfl_ray.losses import LearnedLoss, build_loss, task_loss
 from olfl_ray.losses.learned import Kind
 from olfl_ray.spec import LearnedLossSpec
 
@@ -23,7 +23,7 @@ class Own(nn.Module):
         self.w, self.formula = nn.Parameter(torch.tensor(0.7)), formula
         self.norm = nn.BatchNorm1d(1)
 
-    def forward(self, target: Tensor, output: Tensor) -> Any:
+    def forward(self, output: Tensor, target: Tensor) -> Any:
         return FORMULAS[self.formula](self, target, output)
 
 
@@ -40,6 +40,7 @@ FORMULAS: dict[str, Any] = {
     "steep": lambda m, y, f: m.w * torch.sqrt((f - f.detach()).abs()),
     "zeta": lambda m, y, f: m.w * torch.special.zeta(2 + f**2, 1 + y**2),
     "idle": lambda m, y, f: m.w + (y - f) ** 2,
+    "output alone": lambda m, y, f: m.w * f,
     "scalar": lambda m, y, f: (m.w * (y - f) ** 2).mean(),
     "number": lambda m, y, f: 1.0,
     "rows alone": lambda m, y, f: m.w * (y - f) ** 2 + 0 * f.shape[1],
@@ -58,11 +59,11 @@ def build(formula: str, kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("formula", "says"),
     [
-        ("detached", "has no gradient in the output, its second argument; do not detach"),
+        ("detached", "has no gradient in the output, its first argument; do not detach"),
         ("rounded", "has no gradient in the output"),
         ("without a graph", "has no gradient in the output"),
         ("centred", "must be elementwise, but a pair's loss changes with the others in its batch"),
-        ("normalised", "can't be called as l_phi.target, output.: ValueError: Expected more than 1 value"),
+        ("normalised", "can't be called as l_phi.output, target.: ValueError: Expected more than 1 value"),
         ("random", "must be elementwise"),
         ("nan", r"must be finite, but l_phi\(.*, .*\) is nan; correct it"),
         ("steep", "must have a finite gradient in the output"),
@@ -70,7 +71,7 @@ def build(formula: str, kind: Kind) -> None:
         ("zeta", r"can't be differentiated twice \(the derivative for .zeta. is not implemented"),
         ("scalar", r"must keep the shape \(3, 2\) of its inputs, but gave \(\)"),
         ("number", r"must keep the shape \(3, 2\) of its inputs, but gave float"),
-        ("rows alone", "can't be called as l_phi.target, output.: IndexError"),
+        ("rows alone", "can't be called as l_phi.output, target.: IndexError"),
     ],
 )
 def test_one_message_says_why_it_cannot_be_learned(formula: str, says: str, kind: Kind) -> None:
@@ -87,3 +88,44 @@ def test_a_loss_of_probabilities_is_taken_for_classes_and_refused_for_targets() 
     build("logarithm", "classification")
     with pytest.raises(SpecError, match="must be finite, but"):
         build("logarithm", "regression")
+
+
+class Swapped(nn.Module):
+    """Took (target, output) in an earlier version."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(0.7))
+
+    def forward(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return self.w * (y_true - y_pred) ** 2
+
+
+def swapped() -> nn.Module:
+    return Swapped()
+
+
+def mean_squared_error(target_BC: Tensor, output_BC: Tensor) -> Tensor:
+    return ((target_BC - output_BC) ** 2).mean()
+
+
+def well_ordered(y_pred: Tensor, y_true: Tensor) -> Tensor:
+    return ((y_true - y_pred) ** 2).mean()
+
+
+def test_every_loss_takes_outputs_first_and_one_that_names_them_second_is_refused() -> None:
+    with pytest.raises(SpecError, match="outputs first") as learned:
+        build_loss(LearnedLossSpec(name=f"{__name__}:swapped"), "regression", seed=0)
+    with pytest.raises(SpecError, match="outputs first") as task:
+        task_loss(f"{__name__}:mean_squared_error", "regression")
+    assert (learned.value.field, task.value.field) == ("loss.name", "task.loss")
+    with pytest.raises(SpecError, match="outputs first"):
+        LearnedLoss(Swapped(), "regression")
+    task_loss(f"{__name__}:well_ordered", "regression")
+    task_loss("torch.nn.functional:huber_loss", "regression")
+
+
+def test_a_learned_loss_hands_its_network_the_outputs_first() -> None:
+    outputs, targets = torch.randn(4, 2), torch.randn(4, 2)
+    loss = LearnedLoss(Own("output alone"), "regression")
+    torch.testing.assert_close(loss(outputs, targets), 0.7 * outputs.mean())

@@ -18,7 +18,7 @@ class Smoothed(nn.Module):
         super().__init__()
         self.amount, self.classes = amount, classes
 
-    def forward(self, target: Tensor, output: Tensor) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return -((1 - self.amount) * target + self.amount / self.classes) * output.log()
 
 
@@ -32,7 +32,7 @@ def test_implicit_smoothing_of_a_smoothed_loss_is_its_smoothing(amount: float, c
 class Straight(nn.Module):
     """Falls evenly in the probability of the true class: least at 1, where float32 hardly tells neighbours apart."""
 
-    def forward(self, target: Tensor, output: Tensor) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return -target * output
 
 

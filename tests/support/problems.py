@@ -145,7 +145,7 @@ class Bump(nn.Module):
         super().__init__()
         self.scale, self.idle = nn.Parameter(torch.tensor(1.3)), nn.Parameter(torch.tensor(1.0))
 
-    def forward(self, target: Tensor, output: Tensor) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
         return torch.sin(self.scale * (target - output)) ** 2 + target * output
 
 
