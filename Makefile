@@ -15,7 +15,7 @@ help:
 	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain loop on random modules"
 	@echo "make mutants [PACKAGE=all COUNT=150 SEED=1]  set up, change random lines of the core; which changes do the tests find?"
 	@echo "make cluster-demo  set up, run sweeps/digits.yaml on a two-node cluster here that loses a node; with MLflow's page"
-	@echo "make chaos  set up, kill a sweep at random 48 times and compare (half an hour, needs PostgreSQL)"
+	@echo "make chaos  set up, kill sweeps at every edge and at random, some 150 times, and compare (needs PostgreSQL)"
 
 setup: $(STAMP)
 

@@ -1,13 +1,12 @@
 """The control of the chaos benchmark: the same scene, played to Ray Tune, OptunaSearch and MLflowLoggerCallback alone.
 
-`python -m olfl_ray.bench.control drive FOLDER URI` is one start of its driver, as a watchdog would start it.
+`python -m olfl_ray.bench.chaos.control drive FOLDER URI` is one start of its driver, as a watchdog would start it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -20,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olfl_ray.bench.chaos import KINDS, Backend, Scene, chaos_spec, stage
+from olfl_ray.bench.chaos.driver import Driver
+from olfl_ray.bench.chaos.scene import KINDS, Backend, Scene, stage
+from olfl_ray.bench.chaos.specs import chaos_spec
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, parse_spec, trial_config
 from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes
@@ -115,12 +116,10 @@ def control(
         nodes, server = stack.enter_context(stage(folder, backend))
         began = time.monotonic()
 
-        def start() -> subprocess.Popen[str]:
-            command = (sys.executable, "-m", "olfl_ray.bench.control", "drive", str(folder), server.uri)
+        def start() -> Driver:
             sizes = ("--steps", str(steps), "--trials", str(trials))
-            with (folder / "driver.log").open("a") as log:
-                environment = {**os.environ, "RAY_ADDRESS": nodes.address}
-                return subprocess.Popen((*command, *sizes), stdout=log, stderr=log, text=True, env=environment)
+            log, environment = folder / "driver.log", {"RAY_ADDRESS": nodes.address}
+            return Driver("drive", folder, server.uri, *sizes, log=log, environment=environment, module=__name__)
 
         scene = Scene(
             start,

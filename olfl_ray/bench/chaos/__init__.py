@@ -1,0 +1,1 @@
+"""Chaos: sweeps that are killed, at random and at each edge of a study's life, against the same sweeps left in peace."""

@@ -1,0 +1,67 @@
+"""A small study under one home: the command that begins each change of it, and the one that a user gives after a loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from olfl_ray.bench.chaos.driver import Driver
+from olfl_ray.bench.chaos.stores import Store
+from olfl_ray.ledger import StudyState
+from olfl_ray.study import Home, status
+
+__all__ = ["Sweep", "Verb"]
+
+Verb = Literal["run", "extend", "retry"]
+FAILED = "failing/0"
+"""The trial that is retried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A study and what belongs to it.
+
+    Args:
+        home: Its home folder.
+        name: Its name.
+        spec: Its spec's file.
+        store: Where its runs go.
+        log: Where its drivers' output goes.
+    """
+
+    home: Path
+    name: str
+    spec: Path
+    store: Store
+    log: Path
+
+    def start(self, verb: Verb) -> Driver:
+        """Begin a change of the study."""
+        own = ("--home", self.home)
+        if verb == "extend":
+            return self._driver("extend", self.name, "--trials", "1", *own)
+        if verb == "retry":
+            return self._driver("retry", self.name, FAILED, *own)
+        store = ("--set", f"tracking.uri={self.store.uri}") if self.store.shared else ()
+        return self._driver("run", self.spec, "--name", self.name, *store, *own)
+
+    def start_again(self, verb: Verb) -> Driver:
+        """What a user does after a loss: the same change again where the study does not know of it yet, else `resume`."""
+        if verb == "run" or self._lacks(verb):
+            return self.start(verb)
+        return self._driver("resume", self.name, "--home", self.home)
+
+    @property
+    def state(self) -> StudyState:
+        """Where the study stands."""
+        return status(self.name, home=Home(self.home))
+
+    def _lacks(self, verb: Verb) -> bool:
+        """Whether a change of the study was not noted before its driver ended."""
+        if verb == "extend":
+            return bool(self.state.spec["arms"]["baseline"]["trials"] == 1)
+        return self.state.trials[FAILED].state == "failed"
+
+    def _driver(self, *command: str | Path) -> Driver:
+        return Driver("sweep", *command, log=self.log)
