@@ -92,6 +92,11 @@ def watched(source: bytes, file: str) -> str:
         for name in ("body", "orelse", "finalbody"):
             if isinstance(body := getattr(node, name, None), list) and not isinstance(node, ast.ClassDef):
                 setattr(node, name, filled(body))
+    # Processes that a test starts have nobody who counts.
+    counter = "import builtins; mutants_hit = getattr(builtins, 'mutants_hit', lambda *_: None)"
+    after = [index for index, node in enumerate(tree.body) if isinstance(node, ast.ImportFrom)][:1]
+    position = after[0] + 1 if after else 0
+    tree.body[position:position] = ast.parse(counter).body
     return ast.unparse(tree)
 
 
