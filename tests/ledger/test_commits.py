@@ -10,7 +10,7 @@ import pytest
 
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import Commit, read_commit, read_file, restore_point, state_key, trial_folder, write_commit
-from olfl_ray.ledger.codec import unseal
+from olfl_ray.ledger.codec import seal, unseal
 from olfl_ray.ledger.commits import latest_attempt
 from olfl_ray.storage import Storage, open_storage
 
@@ -171,3 +171,12 @@ def test_the_latest_attempt_is_the_greatest_number_that_a_worker_claimed(disk: S
     disk.write(f"{trial_folder(TRIAL)}/notes/of-somebody", b"")
     disk.write(f"{trial_folder('online/30')}/attempt-77/begun.json", b"{}")
     assert latest_attempt(disk, TRIAL) == 10
+
+
+@pytest.mark.parametrize("changes", [{"position": "40"}, {"step": 1.0}, {"attempt": None}, {"unheard": 1}])
+def test_a_sealed_manifest_of_another_form_is_no_commit(disk: Storage, changes: dict[str, object]) -> None:
+    made = commit(disk, 40)
+    disk.write(made.key, seal(json.dumps(json.loads(unseal(disk.read(made.key))) | changes).encode()))
+    with pytest.raises(DataError, match=made.key):
+        read_commit(disk, made.key)
+    assert positions(disk) == []
