@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,19 @@ def test_a_ttl_that_nobody_can_wait_for_is_refused(place: Storage, ttl: float) -
     assert place.keys() == []
 
 
-def test_a_lease_is_renewed_four_times_a_ttl_and_its_claim_says_all(place: Storage) -> None:
+def test_a_lease_is_renewed_four_times_a_ttl(place: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, wait = [], threading.Event.wait
+
+    def counted(self: threading.Event, timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        return wait(self, timeout)
+
+    monkeypatch.setattr(threading.Event, "wait", counted)
+    Lease.acquire(place, "me", ttl=3600.0).release()
+    assert 900.0 in waits
+
+
+def test_a_claim_says_who_holds_the_lease_since_when(place: Storage) -> None:
     before = time.time()
     with Lease.acquire(place, "me", ttl=3600.0) as held:
         claim = json.loads(place.read(FIRST))
