@@ -89,6 +89,7 @@ def write_report(
     storage: Storage,
     out: Path,
     importances: dict[str, dict[str, float]],
+    data: Sequence[str] = (),
 ) -> Path:
     """Write a study's tables, pictures and page; what is not there yet is left out.
 
@@ -98,6 +99,7 @@ def write_report(
         storage: Its storage.
         out: The report's folder, made anew as a whole.
         importances: For each arm the importance of each searched field.
+        data: A line for each data set.
 
     Returns:
         The page, `out/index.html`.
@@ -112,7 +114,7 @@ def write_report(
         if figure is not None:
             files[f"pictures/{name}.svg"] = as_svg(figure).encode()
             figures.append((as_svg(figure, "none"), caption))
-    files["index.html"] = _page(spec, state, results, figures).encode()
+    files["index.html"] = _page(spec, state, results, figures, data).encode()
     with fresh_folder(out) as folder:
         folder.write_all(files)
     return out / "index.html"
@@ -249,7 +251,13 @@ def _pictures(
         yield f"parallel_{arm}", pictures.parallel_coordinates(spec, state, arm), caption
 
 
-def _page(spec: StudySpec, state: StudyState, results: Sequence[ArmResult], figures: Sequence[tuple[str, str]]) -> str:
+def _page(
+    spec: StudySpec,
+    state: StudyState,
+    results: Sequence[ArmResult],
+    figures: Sequence[tuple[str, str]],
+    data: Sequence[str],
+) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in HEAD)
     rows = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(result)) + "</tr>\n" for result in results
@@ -272,6 +280,7 @@ def _page(spec: StudySpec, state: StudyState, results: Sequence[ArmResult], figu
 <body>
 <h1>{escape(spec.name)}</h1>
 <p>{ended} of {len(state.trials)} trials have ended. Digest {escape(state.digest[:12])}.</p>
+{"".join(f"<p>{escape(line)}</p>" for line in data)}
 <h2>Each arm's winner on the test split, with fresh seeds</h2>
 <div class="wide"><table><thead><tr>{head}</tr></thead>
 <tbody>{rows}</tbody></table></div>

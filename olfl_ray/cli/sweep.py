@@ -41,6 +41,8 @@ def sweep_run(
     if dry_run:
         study.check_study(checked, place)
         print_plan(checked)
+        for line in study.dataset_lines(study.dataset_notes(checked, place)):
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
         return
     kept = f"{checked.storage.url}/{checked.name}" if checked.storage.url else place.study_folder(checked.name)
     with outliving(checked.name, f"--home {place.path}"):
@@ -200,6 +202,8 @@ def sweep_status(name: str, address: Address = None, storage: Storage = None, ho
     cluster = located(name, place, address, storage)
     state, spec = study.status(name, home=place), study.spec_of(name, home=place)
     out.print(status_view(state, spec))
+    for line in study.data_of(name, home=place):
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
     print_notes(spec)
     if cluster is not None and (attempt := cluster.server.newest(name)) is not None:
         out.print(

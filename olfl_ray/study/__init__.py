@@ -2,10 +2,10 @@
 
 from olfl_ray.study.check import check_study
 from olfl_ray.study.clusters import RayCluster, Unseen, locate
-from olfl_ray.study.datasets import describe_data, prepare_data
+from olfl_ray.study.datasets import dataset_lines, dataset_notes, describe_data, prepare_data
 from olfl_ray.study.follow import Standing, came_to_its_end, follow, is_driven, list_on, logs, outcome, stop_on
 from olfl_ray.study.home import Home
-from olfl_ray.study.look import STARTED, report, sample, spec_of, status, stop, trials_of
+from olfl_ray.study.look import STARTED, data_of, report, sample, spec_of, status, stop, trials_of
 from olfl_ray.study.loss import load_loss
 from olfl_ray.study.run import StudyResult, extend, resume, retry, run
 from olfl_ray.study.single import run_trial, trial_of
@@ -34,6 +34,9 @@ __all__ = [
     "accepted",
     "came_to_its_end",
     "check_study",
+    "data_of",
+    "dataset_lines",
+    "dataset_notes",
     "describe_data",
     "extend",
     "extend_on",

@@ -1,13 +1,22 @@
-"""The built-in data sets, and one of them made ready."""
+"""The built-in data sets, one of them made ready; and what data a study learns from."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from olfl_ray import data
+from olfl_ray.spec import StudySpec, trial_config
+from olfl_ray.storage import Storage
 from olfl_ray.study.home import Home, data_root
+from olfl_ray.tracking import DatasetNote
 
-__all__ = ["describe_data", "prepare_data"]
+__all__ = ["DATASETS", "dataset_lines", "dataset_notes", "describe_data", "prepare_data", "stored_lines"]
+
+DATASETS = "datasets.json"
+"""Where a study keeps what its data are."""
+CLASSES_SHOWN, MOST_NAMES = 20, 1000
 
 
 def describe_data() -> list[tuple[Any, ...]]:
@@ -19,3 +28,39 @@ def prepare_data(name: str, *, home: Home) -> str:
     """Find, check and prepare a data set; one line about it."""
     found = data.load(name, {}, cache=home.cache, root=data_root())
     return f"{name}: {len(found.y)} rows, {found.kind}, from {found.source}"
+
+
+def dataset_notes(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:
+    """Each arm's data set: name, digest, source, rows, kind, and names of its classes, where they have names."""
+    notes: dict[str, DatasetNote] = {}
+    for arm in spec.arms:
+        wanted = trial_config(spec, arm, {}, seeds=(spec.seed,)).task.dataset
+        found = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
+        notes[arm] = {
+            "name": found.name,
+            "digest": found.fingerprint[:32],
+            "source": found.source,
+            "rows": len(found.y),
+            "kind": found.kind,
+            "classes": [name[:80] for name in found.classes[:MOST_NAMES]],
+        }
+    return notes
+
+
+def dataset_lines(notes: Mapping[str, DatasetNote]) -> list[str]:
+    """A line for each data set: its examples, and the names of its classes in their order."""
+    lines: dict[str, None] = {}
+    for note in notes.values():
+        names = [str(name) for name in note["classes"]]
+        more = f", ... ({len(names)} classes)" if len(names) > CLASSES_SHOWN else ""
+        classes = f"; classes 0 to {len(names) - 1}: {', '.join(names[:CLASSES_SHOWN])}{more}" if names else ""
+        lines[f"data {note['name']}: {note['rows']} examples, {note['kind']}{classes}"] = None
+    return list(lines)
+
+
+def stored_lines(storage: Storage) -> list[str]:
+    """The same of a study that was begun; none where it does not say."""
+    try:
+        return dataset_lines(json.loads(storage.read(DATASETS)))
+    except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError):
+        return []

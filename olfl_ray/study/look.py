@@ -13,11 +13,13 @@ from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger, StopRequest, StudyState
 from olfl_ray.spec import StudySpec, parse_spec, planned
 from olfl_ray.storage import Lease, Storage, open_storage
+from olfl_ray.study.datasets import stored_lines
 from olfl_ray.study.home import Home
 from olfl_ray.sweep import ArmSearch
 
 __all__ = [
     "STARTED",
+    "data_of",
     "load",
     "report",
     "report_of",
@@ -100,6 +102,11 @@ def trials_of(state: StudyState, spec: StudySpec) -> int:
     return max(len(state.trials), wanted)
 
 
+def data_of(name: str, *, home: Home) -> list[str]:
+    """A line for each data set of a study that was begun."""
+    return stored_lines(load(name, home)[2])
+
+
 def report(name: str, *, home: Home) -> Path:
     """Write a study's report anew and give its page."""
     spec, ledger, storage = load(name, home)
@@ -114,7 +121,8 @@ def report_of(spec: StudySpec, state: StudyState, storage: Storage, home: Home) 
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         importances = {}
     out = home.report_folder(spec.name)
-    return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances)
+    lines = stored_lines(storage)
+    return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances, data=lines)
 
 
 def stop(name: str, *, home: Home, patience: float = 600.0) -> StudyState:

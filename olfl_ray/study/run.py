@@ -25,15 +25,16 @@ from olfl_ray.ledger import (
     StudyState,
     latest_attempt,
 )
-from olfl_ray.spec import StudySpec, trial_config, without_secrets
+from olfl_ray.spec import StudySpec, without_secrets
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.assign import Assigner
 from olfl_ray.study.check import check_failed, check_more, check_same, check_trials
-from olfl_ray.study.home import Home, data_root
+from olfl_ray.study.datasets import DATASETS, dataset_notes
+from olfl_ray.study.home import Home
 from olfl_ray.study.look import load, report_of, spec_in, storage_of
 from olfl_ray.study.places import check_place, check_tracking, resolved
 from olfl_ray.sweep import Conductor
-from olfl_ray.tracking import DatasetNote, Runs, Sink, open_store, parent_status, undelivered
+from olfl_ray.tracking import Runs, Sink, open_store, parent_status, undelivered
 
 __all__ = ["StudyResult", "extend", "resume", "retry", "run"]
 
@@ -181,6 +182,7 @@ def _run(
                 result = _result(spec, home, storage, ledger.state, uri)
                 return replace(result, nothing_to_do=True, undelivered=missing, problem=problem)
     check_trials(spec, home)
+    notes = dataset_notes(spec, home)
     if not begun:
         open_store(uri, spec.tracking.experiment, home.artifacts)
         Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions())
@@ -191,7 +193,7 @@ def _run(
 
         def connect() -> Runs:
             client = open_store(uri, spec.tracking.experiment, home.artifacts)
-            return Runs(client, spec, ledger.live.identity, storage, _git_commit(), _datasets(spec, home))
+            return Runs(client, spec, ledger.live.identity, storage, _git_commit(), notes)
 
         sink = Sink(connect)
 
@@ -201,6 +203,7 @@ def _run(
                 watch(event, ledger.state)
 
         try:
+            storage.write(DATASETS, json.dumps(notes).encode())
             started = _take_over(spec, ledger, storage, lease.epoch, retried, from_scratch)
             sink.start(ledger.state)
             if watch is not None:
@@ -282,20 +285,6 @@ def _result(spec: StudySpec, home: Home, storage: Storage, state: StudyState, ur
     return StudyResult(
         spec=spec, state=state, table=final_table(spec, state), report=page, tracking_uri=without_secrets(uri)
     )
-
-
-def _datasets(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:
-    notes: dict[str, DatasetNote] = {}
-    for arm in spec.arms:
-        wanted = trial_config(spec, arm, {}, seeds=(spec.seed,)).task.dataset
-        found = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
-        notes[arm] = {
-            "name": found.name,
-            "digest": found.fingerprint[:32],
-            "source": found.source,
-            "rows": len(found.y),
-        }
-    return notes
 
 
 def _versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ __all__ = ["DatasetNote", "Runs"]
 BATCH = 1000
 """Most metrics, params and tags together in one call, MLflow's limit."""
 DatasetNote = Mapping[str, Any]
-"""An arm's data set for MLflow: name, digest (36 characters at most), source, rows."""
+"""An arm's data set for MLflow: name, digest (36 characters at most), source, rows, names of classes."""
 
 
 class Runs:
@@ -191,7 +191,7 @@ class Runs:
             digest=note["digest"],
             source_type="local",
             source=json.dumps({"source": note["source"]}),
-            profile=json.dumps({"num_rows": note["rows"]}),
+            profile=json.dumps({"num_rows": note["rows"], "classes": note["classes"][:100]}),
         )
         self._client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 

@@ -204,6 +204,9 @@ def test_study_without_trials_has_a_report(storage: Storage, tmp_path: Path) -> 
     spec = make_spec()
     ledger = make_ledger(storage, spec)
     ledger.append(Proposed(trial="online/0", params={}, seeds=[0]))
-    page = write_report(spec=spec, state=ledger.state, storage=storage, out=tmp_path / "out", importances={})
+    page = write_report(
+        spec=spec, state=ledger.state, storage=storage, out=tmp_path / "out", importances={}, data=["classes: <cat>"]
+    )
     assert "No trial has finished yet" in page.read_text(encoding="utf-8")
-    assert not list((tmp_path / "out" / "pictures").iterdir())
+    assert "<p>classes: &lt;cat&gt;</p>" in page.read_text(encoding="utf-8")
+    assert not list((tmp_path / "out").glob("pictures/*"))
