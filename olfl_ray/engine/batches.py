@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils import _pytree
 
-__all__ = ["Batch", "examples", "first_examples", "joined", "parted", "tensors"]
+__all__ = ["Batch", "examples", "first_examples", "joined", "parted", "some_examples", "tensors"]
 
 Batch = tuple[Any, Any]
 """Inputs and targets of one batch. What is no tensor and no known container reaches the module or the loss as it is."""
@@ -29,10 +29,15 @@ def examples(tree: Any) -> int | None:
 
 def first_examples(batch: Batch, count: int) -> Batch:
     """The first examples of a batch; the batch itself where its tensors do not share a first dimension."""
+    return some_examples(batch, 0, count)
+
+
+def some_examples(batch: Batch, start: int, end: int) -> Batch:
+    """Those from `start` to `end`, in the same way."""
     if examples(tuple(batch)) is None:
         return batch
     x, y = batch
-    cut: Batch = _pytree.tree_map(lambda leaf: leaf[:count] if isinstance(leaf, Tensor) else leaf, (x, y))
+    cut: Batch = _pytree.tree_map(lambda leaf: leaf[start:end] if isinstance(leaf, Tensor) else leaf, (x, y))
     return cut
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -39,6 +40,16 @@ class Stateless:
                     if name not in self._slots and kind == "buffer":
                         self._buffers.append(name)
                     self._slots.setdefault(name, []).append((held, key))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module's first tensor is; the CPU where it has none."""
+        for slots in self._slots.values():
+            held, key = slots[0]
+            tensor = held[key]
+            if tensor is not None:
+                return tensor.device
+        return torch.device("cpu")
 
     def __call__(self, tensors: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """The module's output with `tensors`, by name, in the place of its own."""

@@ -1,24 +1,28 @@
-"""Which meta-gradient estimator a problem gets: what was asked for, what its operators allow, what fits in memory."""
+"""Which meta-gradient estimator a problem gets: what was asked for, what equals a plain loop, what fits in memory."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from olfl_ray.engine.batches import Batch, examples
-from olfl_ray.engine.drawing import random_kept
-from olfl_ray.engine.exact import exact, modes_agree
+from olfl_ray.engine.agreement import Moment, disagreement
+from olfl_ray.engine.batches import Batch, examples, some_examples
+from olfl_ray.engine.compared import Compared, record_of
+from olfl_ray.engine.exact import exact
 from olfl_ray.engine.finite_difference import finite_difference
 from olfl_ray.engine.host import host_memory
 from olfl_ray.engine.kernels import PlainKernels, plain_kernels
-from olfl_ray.engine.optimizers import Params
-from olfl_ray.engine.problem import Problem
+from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.reverse import reverse
 from olfl_ray.engine.steps import Estimator
 from olfl_ray.errors import SpecError, UserError
@@ -46,17 +50,17 @@ KEPT_TWICE = 2.5
 """Memory of a kept backward pass and its activations, in units of the activations that a forward pass saves."""
 
 _told: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-_agreeing: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _log = logging.getLogger(__name__)
 
 
 def choose_estimator(
     name: EstimatorName, memory: Memory, inner_steps: int, problem: Problem, batch: Batch
 ) -> Estimator:
-    """The estimator called `name`, tried once on two rows of `batch`, or on all of it where two are not taken.
+    """The estimator called `name`, tried on two examples of `batch`, then compared with a plain loop on all of them.
 
     `auto` is exact; where this learner has no low memory it is fast, and where it has no exact, reverse; a warning says
-    so once a module.
+    so once a module. What is given compares itself again at random steps (`EVERY`), and chooses again where the modules'
+    parts, modes or hooks have changed.
 
     Args:
         name: auto, exact, reverse or finite_difference.
@@ -70,22 +74,36 @@ def choose_estimator(
             and the batch do not fit each other.
     """
     if problem.learned is None:
+        _check_hooks(problem)
         # One step on the task loss needs no second derivative of the module.
-        return plain_kernels(problem, problem.few(batch)[0]).around(reverse) if inner_steps > 1 else reverse
+        return plain_kernels(problem, problem.few(batch)).around(reverse) if inner_steps > 1 else reverse
     if name == "finite_difference" and problem.precision == "bf16":
         raise SpecError(
             "meta.estimator", "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32"
         )
-    rows = problem.few(batch)
-    # Finite differences take first derivatives alone, which fast kernels have.
-    kernels = ANY_KERNELS if name == "finite_difference" else plain_kernels(problem, rows[0])
-    if name == "reverse" or name == "finite_difference":
-        found, _ = _first([name], kernels, inner_steps, problem, rows)
-        return kernels.around(WAYS[found])
-    with kernels.inside():
-        times = (examples(batch) or 1) / (examples(rows) or 1)
-        wanted = pick_memory(problem, rows[0], times) if memory == "auto" else memory
-    found, error = _first(EXACT[EXACT.index(wanted) :], kernels, inner_steps, problem, rows)
+    phi = {name: value.detach() for name, value in problem.learned.named_parameters()}
+    moment = Moment(
+        theta=problem.theta(),
+        buffers=problem.buffers(),
+        phi=phi,
+        loss_buffers=problem.loss_buffers(),
+        batch=batch,
+    )
+    return _choose(name, memory, inner_steps, problem, moment)
+
+
+def _choose(name: EstimatorName, memory: Memory, inner_steps: int, problem: Problem, moment: Moment) -> Compared:
+    _check_hooks(problem)
+    with problem.unchanged():
+        few = replace(moment, batch=problem.few(moment.batch))
+        # Finite differences take first derivatives alone, which fast kernels have.
+        kernels = ANY_KERNELS if name == "finite_difference" else plain_kernels(problem, few.batch)
+        ways: Sequence[Way] = ("reverse",) if name == "reverse" else ("finite_difference",)
+        if name in ("auto", "exact"):
+            with kernels.inside():
+                wanted = pick_memory(problem, few.batch[0], _times(moment, few)) if memory == "auto" else memory
+            ways = EXACT[EXACT.index(wanted) :]
+        found, error = _first(ways, kernels, inner_steps, problem, moment, few)
     if error is not None:
         reason = _said(error)
         if name == "exact" and (found == "reverse" or memory == "low"):
@@ -96,24 +114,34 @@ def choose_estimator(
             _told.add(problem.module)
             other = "reverse over reverse" if found == "reverse" else "exact with memory fast"
             _log.warning("meta.estimator: %s uses %s for this learner (%s)", name, other, reason)
-    return kernels.around(WAYS[found])
+    return Compared(
+        found,
+        kernels.around(WAYS[found]),
+        problem,
+        partial(_compare_again, found, kernels, inner_steps),
+        partial(_choose, name, memory, inner_steps),
+    )
 
 
 def _first(
-    ways: Sequence[Way], kernels: PlainKernels, inner_steps: int, problem: Problem, batch: Batch
+    ways: Sequence[Way], kernels: PlainKernels, inner_steps: int, problem: Problem, moment: Moment, few: Moment
 ) -> tuple[Way, Exception | None]:
     """The first of some ways that this learner has, and why it lacks the one before all others."""
     error: Exception | None = None
     for way in ways:
         try:
-            with random_kept(problem.device), kernels.inside():
-                _try(way, inner_steps, problem, batch)
+            with kernels.inside():
+                with problem.unchanged():
+                    _try(way, inner_steps, problem, few)
+                _compare(way, inner_steps, problem, moment, few)
         except UserError:
             raise
         except Exception as caught:  # a user's module may raise anything
             error, last = error or caught, caught
         else:
             return way, error
+    if isinstance(last, _Differs):
+        raise SpecError("meta.estimator", f"{ways[-1]} can't be had for this learner ({last}); use auto or reverse")
     raise SpecError(
         "meta.estimator",
         f"no meta-gradient can be computed: {type(last).__name__}: {_said(last)}; check that outputs, targets and losses "
@@ -132,37 +160,117 @@ def pick_memory(problem: Problem, rows: Any, times: float) -> Literal["low", "fa
         rows: Inputs of some examples, which a pass is tried on.
         times: Examples of a whole batch, in units of those.
     """
-    saved = 0
-    own = {value.data_ptr() for value in problem.module.parameters()}
+    return "fast" if times <= _affordable(problem, rows) else "low"
 
-    def weigh(tensor: Tensor) -> Tensor:
-        nonlocal saved
-        if tensor.data_ptr() not in own:
-            saved += tensor.numel() * tensor.element_size()
-        return tensor
 
-    theta = problem.theta()
-    with random_kept(problem.device), torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor):
-        own |= {value.data_ptr() for value in theta.values()}
-        theta = {name: value.requires_grad_() for name, value in theta.items()}
-        problem.train_forward(theta, problem.buffers(), rows)
+def _affordable(problem: Problem, rows: Any) -> float:
+    """How many times those examples may be one batch whose kept backward pass takes that part of memory."""
     device = problem.device
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else host_memory()
-    return "fast" if KEPT_TWICE * saved * times <= FAST_SHARE * total else "low"
+    saved = _saved(problem, rows)
+    return FAST_SHARE * total / (KEPT_TWICE * saved) if saved else math.inf
 
 
-def _try(way: Way, inner_steps: int, problem: Problem, batch: Batch) -> None:
-    assert problem.learned is not None
-    theta = problem.theta()
-    phi: Params = {name: value.detach() for name, value in problem.learned.named_parameters()}
-    state: Mapping[str, Tensor] = problem.optimizer.init(theta)
-    WAYS[way](problem, theta, problem.buffers(), state, phi, 1e-3, [batch] * min(inner_steps, 2), batch)
-    if way == "low" and problem.module not in _agreeing:
-        if not modes_agree(problem, phi, batch):
-            raise RuntimeError(
-                "its forward pass cuts gradients with no_grad, or draws from a generator that is not torch's"
+def _times(moment: Moment, few: Moment) -> float:
+    return (examples(moment.batch) or 1) / (examples(few.batch) or 1)
+
+
+def _saved(problem: Problem, rows: Any) -> int:
+    """Bytes that a forward pass saves for its backward pass, parameters apart; 0 where no pass can be taken."""
+    theta = leaves(problem.theta())
+    own = {value.data_ptr() for value in (*problem.module.parameters(), *theta.values())}
+    weighed = 0
+
+    def weigh(tensor: Tensor) -> Tensor:
+        nonlocal weighed
+        if tensor.layout is not torch.strided or tensor.data_ptr() not in own:
+            weighed += tensor.numel() * tensor.element_size()
+        return tensor
+
+    # torch.func takes no such hooks: there, what functions give is counted instead.
+    for watch in (torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor), _Results(weigh)):
+        weighed = 0
+        with contextlib.suppress(Exception), problem.unchanged(), watch:
+            problem.train_forward(theta, problem.buffers(), rows)
+            return weighed
+    return 0
+
+
+class _Results(TorchFunctionMode):
+    """Inside, each tensor that one of torch's functions gives is shown to another."""
+
+    def __init__(self, show: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self._show = show
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, Tensor) and torch._C._functorch.peek_interpreter_stack() is None:
+            with torch._C.DisableTorchFunction():
+                self._show(found)
+        return found
+
+
+def _try(way: Way, inner_steps: int, problem: Problem, at: Moment) -> None:
+    state: Mapping[str, Tensor] = problem.optimizer.init(at.theta)
+    train = [at.batch] * min(inner_steps, 2)
+    WAYS[way](problem, at.theta, at.buffers, state, at.phi, 1e-3, train, at.batch, loss_buffers=at.loss_buffers)
+
+
+class _Differs(RuntimeError):
+    """A way is not a plain loop's."""
+
+
+def _compare(way: Way, inner_steps: int, problem: Problem, moment: Moment, few: Moment) -> None:
+    """On every example of the batch, in parts of the size that fast would have."""
+    if way == "reverse":
+        return
+    for part in _parts(problem, moment, few):
+        cause = disagreement(problem, way, replace(moment, batch=part), unrolled=inner_steps > 1)
+        if cause is not None:
+            raise _Differs(cause)
+    record_of(problem.module).agreed()
+
+
+def _compare_again(way: Way, kernels: PlainKernels, inner_steps: int, problem: Problem, moment: Moment) -> None:
+    """On as many examples as fast could have, at a later step."""
+    record_of(problem.module).agreed()
+    if way == "reverse":
+        return
+    with kernels.inside():
+        few = replace(moment, batch=problem.few(moment.batch))
+        part = next(_parts(problem, moment, few))
+        cause = disagreement(problem, way, replace(moment, batch=part), unrolled=inner_steps > 1)
+    if cause is not None:
+        raise SpecError(
+            "meta.estimator",
+            f"is {way} for this learner, which was right at the first step and is not now: {cause}; "
+            "use reverse, or change the module",
+        )
+
+
+def _parts(problem: Problem, moment: Moment, few: Moment) -> Iterator[Batch]:
+    """A batch in parts of equal size that the memory allows; the whole where a module needs its batch size."""
+    count, least = examples(moment.batch), examples(few.batch)
+    if count is None or least is None or least == count:
+        yield moment.batch
+        return
+    most = max(least, int(min(least * _affordable(problem, few.batch[0]), count)))
+    parts = -(-count // most)
+    for index in range(parts):
+        yield some_examples(moment.batch, index * count // parts, (index + 1) * count // parts)
+
+
+def _check_hooks(problem: Problem) -> None:
+    """The engine differentiates in tensors of its own, on which a parameter's hooks would not run."""
+    for name, value in problem.module.named_parameters():
+        if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None):
+            raise SpecError(
+                "module",
+                f"has a hook on its parameter {name}, which would not run here; put it into forward, or remove it",
             )
-        _agreeing.add(problem.module)
 
 
 def _said(error: Exception) -> str:

@@ -5,25 +5,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from olfl_ray.engine.arithmetic import arithmetic
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.tangents import Tangents
-from olfl_ray.engine.unroll import Point, take_point, unroll
+from olfl_ray.engine.unroll import GradientsAlong, OutputsAlong, Point, unroll
 
-__all__ = ["exact", "modes_agree"]
-
-AGREE = 4.0
-"""Largest relative distance between the modes that is taken for rounding, in units of sqrt(machine epsilon)."""
+__all__ = ["exact", "products"]
 
 
 def exact(
@@ -37,6 +32,7 @@ def exact(
     meta: Batch,
     *,
     memory: Literal["low", "fast"] = "fast",
+    loss_buffers: Params | None = None,
 ) -> StepResult:
     """As `reverse`, with the same value to rounding.
 
@@ -53,7 +49,9 @@ def exact(
             step: 9 passes where a plain step takes 3). fast: g is linear in df, so u is the derivative of <g, w> in df:
             autograd walks the first step's kept backward pass once more (8 passes; the activations' memory about twice);
             with more steps than one, each is differentiated twice in its turn.
+        loss_buffers: As of `reverse`.
     """
+    outputs_along, gradients_along = products(memory)
     return unroll(
         problem,
         theta,
@@ -63,35 +61,23 @@ def exact(
         lr,
         train,
         meta,
-        outputs_along=_forward_mode if memory == "low" else _transposed_twice,
-        gradients_along=_forward_over_reverse if memory == "low" else _reverse_twice,
+        loss_buffers=loss_buffers,
+        outputs_along=outputs_along,
+        gradients_along=gradients_along,
         keep_backward=memory == "fast",
     )
 
 
-def modes_agree(problem: Problem, phi: Params, batch: Batch) -> bool:
-    """Whether both modes give the same u along a random w, at the module's own theta.
-
-    Forward mode knows nothing of `no_grad`, and goes through the module once more: a pass that cuts gradients so, or
-    that draws from a generator which is not put back, is another function there.
-    """
-    problem = replace(problem, precision="float32")
-    theta = problem.theta()
-    w = {name: torch.randn_like(value) for name, value in theta.items()}
-    random = problem.random_state()
-    with arithmetic("float32"):
-        point, *_ = take_point(problem, theta, problem.buffers(), {}, phi, batch, keep_backward=True)
-        point = replace(point, random=random)
-        one_BC, other_BC = _forward_mode(problem, point, w), _transposed_twice(problem, point, w)
-    allowed = AGREE * torch.finfo(other_BC.dtype).eps ** 0.5 * other_BC.norm()
-    return bool((one_BC - other_BC).norm() <= allowed)
+def products(memory: Literal["low", "fast"]) -> tuple[OutputsAlong, GradientsAlong]:
+    """How u, and H w with d <g, w> / d phi, are taken."""
+    return (_forward_mode, _forward_over_reverse) if memory == "low" else (_transposed_twice, _reverse_twice)
 
 
 def _forward_mode(problem: Problem, point: Point, w: Params) -> Tensor:
     """u = J_f w with the train pass's own batch statistics and dropout mask."""
     x, _ = point.batch
     with problem.replay(point.random), torch.no_grad(), forward_ad.dual_level(), Tangents():
-        dual = {name: forward_ad.make_dual(point.theta[name], w[name]) for name in point.theta}
+        dual = {**point.theta, **{name: forward_ad.make_dual(point.theta[name], w[name]) for name in w}}
         output_BC, u_BC = forward_ad.unpack_dual(problem.quiet_forward(dual, point.buffers, x))
     return torch.zeros_like(output_BC) if u_BC is None else u_BC
 
@@ -100,8 +86,7 @@ def _transposed_twice(problem: Problem, point: Point, w: Params) -> Tensor:
     """u = d <g, w> / d df, where g = J_f^T df."""
     assert point.backward is not None
     df_BC, edges = point.backward
-    reached = [(edge, w[name]) for name, edge in zip(point.theta, edges, strict=True) if edge is not None]
-    ends, seeds = [edge for edge, _ in reached], [seed for _, seed in reached]
+    ends, seeds = list(edges.values()), [w[name] for name in edges]
     # Nothing is computed anew here, so theta need not stand in the module: g's own graph holds what it saved.
     (u_BC,) = torch.autograd.grad(ends, df_BC, seeds, materialize_grads=True)
     return u_BC
@@ -114,8 +99,8 @@ def _forward_over_reverse(
     theta_leaves, phi_leaves = leaves(point.theta), leaves(phi)
     inputs = [*theta_leaves.values(), *phi_leaves.values()]
     with problem.replay(point.random), forward_ad.dual_level():
-        dual = {name: forward_ad.make_dual(value, w[name]) for name, value in theta_leaves.items()}
-        with problem.loss_pass(dual, point.buffers, phi_leaves, point.batch) as loss:
+        dual = {**theta_leaves, **{name: forward_ad.make_dual(theta_leaves[name], w[name]) for name in w}}
+        with problem.loss_pass(dual, point.buffers, phi_leaves, point.loss_buffers, point.batch) as loss:
             grads = torch.autograd.grad(loss, inputs, materialize_grads=True)
         tangents = [forward_ad.unpack_dual(grad).tangent for grad in grads]
     found = iter(
@@ -133,10 +118,10 @@ def _reverse_twice(
     inputs = [*theta_leaves.values(), *phi_leaves.values()]
     with (
         problem.replay(point.random),
-        problem.loss_pass(theta_leaves, point.buffers, phi_leaves, point.batch) as loss,
+        problem.loss_pass(theta_leaves, point.buffers, phi_leaves, point.loss_buffers, point.batch) as loss,
     ):
-        g = torch.autograd.grad(loss, list(theta_leaves.values()), create_graph=True, materialize_grads=True)
-        reached = [(value, w[name]) for name, value in zip(theta_leaves, g, strict=True) if value.requires_grad]
+        g = torch.autograd.grad(loss, [theta_leaves[name] for name in w], create_graph=True)
+        reached = [(value, w[name]) for name, value in zip(w, g, strict=True) if value.requires_grad]
         outputs, seeds = [value for value, _ in reached], [seed for _, seed in reached]
         found = iter(torch.autograd.grad(outputs, inputs, seeds, materialize_grads=True))
     return {name: next(found) for name in theta_leaves}, {name: next(found) for name in phi_leaves}

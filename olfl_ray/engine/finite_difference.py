@@ -13,7 +13,7 @@ from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.optimizers import Params, global_norm
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.result import StepResult
-from olfl_ray.engine.unroll import Point, unroll
+from olfl_ray.engine.unroll import GradientsAlong, OutputsAlong, Point, unroll
 
 __all__ = ["finite_difference"]
 
@@ -30,6 +30,8 @@ def finite_difference(
     lr: float | Tensor,
     train: Sequence[Batch],
     meta: Batch,
+    *,
+    loss_buffers: Params | None = None,
 ) -> StepResult:
     """Arguments as of `reverse`; the gradient of phi is approximate.
 
@@ -37,6 +39,7 @@ def finite_difference(
     a smooth network, fewer where a ReLU or a maximum changes its branch on the way. With more steps than one,
     differences of gradients stand for the Hessian's products.
     """
+    outputs_along, gradients_along = products()
     return unroll(
         problem,
         theta,
@@ -46,10 +49,16 @@ def finite_difference(
         lr,
         train,
         meta,
-        outputs_along=_outputs,
-        gradients_along=_gradients,
+        loss_buffers=loss_buffers,
+        outputs_along=outputs_along,
+        gradients_along=gradients_along,
         keep_backward=False,
     )
+
+
+def products() -> tuple[OutputsAlong, GradientsAlong]:
+    """As of `exact`, by differences."""
+    return _outputs, _gradients
 
 
 def _shifted(theta: Params, w: Params) -> tuple[dict[str, Tensor], Tensor]:
@@ -57,7 +66,7 @@ def _shifted(theta: Params, w: Params) -> tuple[dict[str, Tensor], Tensor]:
     info = torch.finfo(next(iter(theta.values())).dtype)
     size = global_norm(theta).clamp(min=SMALLEST)
     h = info.eps**0.5 * size / global_norm(w).clamp(min=info.tiny**0.5)
-    return {name: value + h * w[name] for name, value in theta.items()}, h
+    return {**theta, **{name: theta[name] + h * value for name, value in w.items()}}, h
 
 
 @torch.no_grad()
@@ -82,6 +91,6 @@ def _gradient(problem: Problem, phi: Params, point: Point, theta: Params) -> tup
     theta, phi = leaves(theta), leaves(phi)
     with (
         problem.replay(point.random),
-        problem.loss_pass(theta, point.buffers, phi, point.batch) as loss,
+        problem.loss_pass(theta, point.buffers, phi, point.loss_buffers, point.batch) as loss,
     ):
         return torch.autograd.grad(loss, [*theta.values(), *phi.values()], materialize_grads=True)

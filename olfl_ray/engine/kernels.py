@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +12,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from olfl_ray.engine.drawing import random_kept
-from olfl_ray.engine.problem import Problem, leaves
+from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.problem import Problem
 from olfl_ray.engine.steps import Estimator
 
 __all__ = ["PlainKernels", "plain_kernels"]
@@ -22,16 +21,14 @@ __all__ = ["PlainKernels", "plain_kernels"]
 ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
 """Functions of torch's that take fused attention where they can; the plain one is made of ordinary products."""
 
-_known: weakref.WeakKeyDictionary[nn.Module, dict[torch.device, PlainKernels]] = weakref.WeakKeyDictionary()
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlainKernels:
     """Where fused attention and cuDNN's recurrent networks, which have one derivative alone, give way to plain ones.
 
     Args:
-        attention: Whether the module has fused attention.
-        recurrent: Whether it has a recurrent network that cuDNN would run.
+        attention: Whether the module or the learned loss has fused attention.
+        recurrent: Whether one of them has a recurrent network that cuDNN would run.
     """
 
     attention: bool
@@ -54,16 +51,14 @@ class PlainKernels:
         return self.inside()(estimator) if self.attention or self.recurrent else estimator
 
 
-def plain_kernels(problem: Problem, x: Any) -> PlainKernels:
-    """Those that the base learner needs on its device, found once by a train pass on x."""
-    known = _known.setdefault(problem.module, {})
-    device = problem.device
-    if device not in known:
-        with random_kept(device), _Seen() as seen:
-            problem.train_forward(leaves(problem.theta()), problem.buffers(), x)
-        recurrent = device.type == "cuda" and any(isinstance(part, nn.RNNBase) for part in problem.module.modules())
-        known[device] = PlainKernels(attention=seen.fused, recurrent=recurrent)
-    return known[device]
+def plain_kernels(problem: Problem, batch: Batch) -> PlainKernels:
+    """Those that the base learner and the learned loss need on their device, found by a pass on a batch."""
+    # Where the pass can't be taken, the estimators say why.
+    with problem.unchanged(), _Seen() as seen, contextlib.suppress(Exception):
+        problem.base_loss_of(batch)
+    parts = [*problem.module.modules(), *(problem.learned.modules() if problem.learned is not None else ())]
+    recurrent = problem.device.type == "cuda" and any(isinstance(part, nn.RNNBase) for part in parts)
+    return PlainKernels(attention=seen.fused, recurrent=recurrent)
 
 
 class _Seen(TorchFunctionMode):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from olfl_ray.engine.arguments import check_batch, check_name, check_parts, check_rate, check_state, each_batch
 from olfl_ray.engine.arithmetic import Precision, arithmetic
+from olfl_ray.engine.attributes import attributes_kept
 from olfl_ray.engine.batches import Batch, joined, parted
 from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.drawing import drawn
@@ -111,6 +112,7 @@ class OnlineLossLearner:
                 opt_state=self._optimizer.init(theta),
                 phi=phi,
                 meta_state=self._meta_optimizer.init(phi),
+                loss_buffers=dict(learned_loss.named_buffers()),
             ),
             capture=graph,
         )
@@ -154,7 +156,8 @@ class OnlineLossLearner:
             theta, buffers, phi = _tensors(problem.module, self._learned)
             _check_trained("module", graphed.state.theta, theta, graphed.state.opt_state)
             _check_trained("learned_loss", graphed.state.phi, phi, graphed.state.meta_state)
-            graphed.state = replace(graphed.state, theta=theta, buffers=buffers, phi=phi)
+            of_loss = problem.loss_buffers(copied=False)
+            graphed.state = replace(graphed.state, theta=theta, buffers=buffers, phi=phi, loss_buffers=of_loss)
         values, form = parted((train_batch, meta_batch))
         if not graphed.captured or form == self._form:
             self._form = form
@@ -259,7 +262,8 @@ def meta_gradient(
         state = opt_state
     probe(problem, batches[0], meta)
     chosen = choose_estimator(estimator, memory, len(batches), problem, batches[0])
-    return chosen(problem, theta, buffers, state, phi, rate(), batches, meta)
+    with attributes_kept(module, learned_loss, task_loss):
+        return chosen(problem, theta, buffers, state, phi, rate(), batches, meta)
 
 
 def _check_choice(estimator: str, memory: str) -> None:
@@ -323,8 +327,9 @@ def _knows_draws(problem: Problem, batch: Batch, *, replayed: bool) -> Problem:
     A loop of one's own may raise a rate of dropout from 0 on its way, so torch's generators count as drawn from, except
     in a graph, where all that the host decides is fixed and a generator that is put back could not be captured.
     """
-    x, _ = problem.few(batch)
-    random, python = drawn(lambda: problem.train_forward(problem.theta(), problem.buffers(), x), problem.device)
+    few = problem.few(batch)
+    with problem.unchanged():
+        random, python = drawn(lambda: problem.base_loss_of(few), problem.device)
     return replace(problem, draws_random=random or not replayed, draws_python=python)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from olfl_ray.engine.arguments import check_rate
 from olfl_ray.errors import SpecError
 
-__all__ = ["Adam", "Optimizer", "Params", "Sgd", "clip_scale", "global_norm"]
+__all__ = ["Adam", "Optimizer", "Params", "Sgd", "clip_scale", "global_norm", "with_gradient"]
 
 Params = Mapping[str, Tensor]
 """Tensors by name: parameters, gradients, or an optimizer's state."""
@@ -35,6 +35,16 @@ def global_norm(tensors: Params) -> Tensor:
 def clip_scale(norm: Tensor, limit: float) -> Tensor:
     """The factor that makes a gradient of that norm at most `limit` long."""
     return (limit / (norm + 1e-6)).clamp(max=1.0)
+
+
+def with_gradient(names: Iterable[str], grads: Iterable[Tensor | None]) -> dict[str, Tensor]:
+    """Gradients by name, of the parameters that have one: `Optimizer.update` leaves the others alone."""
+    return {name: grad for name, grad in zip(names, grads, strict=True) if grad is not None}
+
+
+def _scale(grads: Params, limit: float | None) -> Tensor | None:
+    """The factor that clips all gradients together; None: no clipping."""
+    return None if limit is None or not grads else clip_scale(global_norm(grads), limit)
 
 
 def _taken(grads: dict[str, Tensor], name: str, scale: Tensor | None) -> Tensor:
@@ -70,11 +80,12 @@ class Optimizer(ABC):
     def update(
         self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """One step.
+        """One step. A parameter without a gradient keeps its value and its part of the state, as in `torch.optim`.
 
         Args:
             params: theta.
-            grads: g, the same names and shapes. It is emptied on the way: what the caller does not hold is freed.
+            grads: g, by the names of those parameters that have one. It is emptied on the way: what the caller does not
+                hold is freed.
             state: From `init` or the step before.
             lr: alpha, a number or a scalar tensor.
 
@@ -111,9 +122,14 @@ class Sgd(Optimizer):
     def update(
         self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        scale = None if self.clip_norm is None else clip_scale(global_norm(grads), self.clip_norm)
+        scale = _scale(grads, self.clip_norm)
         new_params, new_state = {}, {}
         for name, value in params.items():
+            if name not in grads:
+                new_params[name] = value
+                if self.momentum:
+                    new_state[name] = state[name]
+                continue
             direction = _taken(grads, name, scale)
             if self.weight_decay:
                 direction = direction.add(value, alpha=self.weight_decay)
@@ -153,18 +169,28 @@ class Adam(Optimizer):
     def init(self, params: Params) -> dict[str, Tensor]:
         state = {f"{kind}.{name}": torch.zeros_like(value) for kind in "mv" for name, value in params.items()}
         first = next(iter(params.values()))
-        return {**state, "t": torch.zeros((), dtype=torch.float64, device=first.device)}
+        return {**state, "t": torch.zeros(len(params), dtype=torch.float64, device=first.device)}
 
     def update(
         self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        scale = None if self.clip_norm is None else clip_scale(global_norm(grads), self.clip_norm)
-        t = state["t"] + 1
+        scale = _scale(grads, self.clip_norm)
+        t = state["t"]  # steps of each parameter; a state of earlier versions has one number for all
+        if t.dim() == 0:
+            t = t.expand(len(params))
+        if len(grads) == len(params):
+            t = t + 1
+        else:
+            t = torch.stack([own + 1 if name in grads else own for name, own in zip(params, t.unbind(), strict=True)])
         dtype = next(iter(params.values())).dtype
-        m_scale, v_scale = (1 / (1 - self.beta1**t)).to(dtype), (1 / (1 - self.beta2**t)).to(dtype)
+        m_scales, v_scales = ((1 / (1 - beta**t)).to(dtype).unbind() for beta in (self.beta1, self.beta2))
         new_params: dict[str, Tensor] = {}
         new_state: dict[str, Tensor] = {"t": t}
-        for name, value in params.items():
+        for (name, value), m_scale, v_scale in zip(params.items(), m_scales, v_scales, strict=True):
+            if name not in grads:
+                new_params[name] = value
+                new_state[f"m.{name}"], new_state[f"v.{name}"] = state[f"m.{name}"], state[f"v.{name}"]
+                continue
             grad = _taken(grads, name, scale)
             if self.weight_decay and not self.decoupled:
                 grad = grad.add(value, alpha=self.weight_decay)

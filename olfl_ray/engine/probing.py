@@ -10,7 +10,6 @@ from torch import Tensor
 
 from olfl_ray.engine.batches import Batch, tensors
 from olfl_ray.engine.calling import Stateless
-from olfl_ray.engine.drawing import random_kept
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.errors import SpecError, UserError
 
@@ -23,7 +22,7 @@ def probe(problem: Problem, train: Batch, meta: Batch) -> None:
     Raises:
         SpecError: One part raises, gives something else than one tensor (a loss: than one number), or cuts the gradient.
     """
-    with random_kept(problem.device):
+    with problem.unchanged():
         _probe(problem, problem.few(train), learns=True)
         _probe(problem, problem.few(meta), learns=False)
 

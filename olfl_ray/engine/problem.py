@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray.engine.arithmetic import Precision, autocast
+from olfl_ray.engine.attributes import attributes_kept
 from olfl_ray.engine.batches import Batch, first_examples, tensors
 from olfl_ray.engine.calling import Stateless
 from olfl_ray.engine.drawing import RandomStates, random_kept, random_states, set_random_states
@@ -33,8 +34,8 @@ class Problem:
         optimizer: Base optimizer.
         draws_random: Whether a forward pass draws random numbers (dropout).
         draws_python: Whether among them are some of Python's own generator (layers dropped by `random.random()`).
-        precision: Of the base learner's passes. Outputs, losses, gradients and updates keep the inputs' own, or
-            theta's where the inputs are integers.
+        precision: Of the base learner's passes. bf16 casts their outputs to the inputs' own type, or to theta's where the
+            inputs are integers; otherwise outputs keep the type that the module gives.
     """
 
     module: nn.Module
@@ -62,7 +63,7 @@ class Problem:
     @property
     def device(self) -> torch.device:
         """Where the module is, and so where its passes draw random numbers; batches may hold no tensor of their own."""
-        return next((value.device for value in self.module.parameters()), torch.device("cpu"))
+        return self._f.device
 
     def theta(self) -> dict[str, Tensor]:
         """The module's own trainable parameters, copied."""
@@ -72,33 +73,32 @@ class Problem:
         """The module's own buffers, copied."""
         return {name: value.detach().clone() for name, value in self.module.named_buffers()}
 
-    def learned_loss(self, phi: Params, outputs: Tensor, targets: Any) -> Tensor:
-        """M_phi(y, f(x)), a scalar."""
-        return self._m(phi, outputs, targets)
+    def loss_buffers(self, *, copied: bool = True) -> dict[str, Tensor]:
+        """The learned loss's own buffers."""
+        own = {} if self.learned is None else self._m.buffers()
+        return _copies(own) if copied else own
 
     def outputs_gradient(
-        self, phi: Params, outputs: Tensor, targets: Any
-    ) -> tuple[Tensor, Tensor, Callable[[Tensor], dict[str, Tensor]]]:
-        """M_phi, df = dM_phi/df, and the function from u to d <df, u> / d phi; all detached.
+        self, phi: Params, loss_buffers: Params, outputs: Tensor, targets: Any
+    ) -> tuple[Tensor, Tensor, Callable[[Tensor], dict[str, Tensor]], Params]:
+        """M_phi, df = dM_phi/df, the function from u to d <df, u> / d phi, and M's buffers after it; all detached.
 
-        A learned loss may bring these in closed form, as a method of this name that gives the same, or None.
+        A learned loss may bring the first three in closed form, as a method of this name that gives the same, or None.
         """
         closed = getattr(self.learned, "outputs_gradient", None)
         found = closed(phi, outputs.detach(), targets) if closed is not None else None
         if found is not None:
-            loss, df, gradient = found
-            return loss, df, gradient
+            return *found, loss_buffers
         f, phi = outputs.detach().requires_grad_(), leaves(phi)
-        with self._m.placed(phi):
-            loss = self._m.module(f, targets)
+        with self.learned_pass(phi, loss_buffers, f, targets) as (loss, after):
             (df,) = torch.autograd.grad(loss, f, create_graph=True, materialize_grads=True)
 
         def along(u: Tensor) -> dict[str, Tensor]:
             # Not all of phi need take part: a bias of the last layer does not move the gradient of M_phi.
-            with self._m.placed(phi):
+            with self.loss_placed(phi, loss_buffers):
                 return _grads(df, phi, u)
 
-        return loss.detach(), df.detach(), along
+        return loss.detach(), df.detach(), along, {name: value.detach() for name, value in after.items()}
 
     @contextlib.contextmanager
     def placed(self, theta: Params, buffers: Params) -> Iterator[None]:
@@ -110,9 +110,23 @@ class Problem:
         with self._f.placed({**theta, **_copies(buffers)}):
             yield
 
-    def phi_placed(self, phi: Params) -> contextlib.AbstractContextManager[None]:
-        """The same with phi, in the learned loss."""
-        return self._m.placed(phi)
+    def loss_placed(self, phi: Params, loss_buffers: Params) -> contextlib.AbstractContextManager[None]:
+        """The same in the learned loss, if there is one."""
+        return contextlib.nullcontext() if self.learned is None else self._m.placed({**phi, **_copies(loss_buffers)})
+
+    @contextlib.contextmanager
+    def learned_pass(
+        self, phi: Params, loss_buffers: Params, outputs: Tensor, targets: Any
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """The loss that theta moves on, and the learned loss's buffers after it; gradients of it are taken inside."""
+        if self.learned is None:
+            yield self.base_loss(outputs, targets), {}
+            return
+        with self.loss_placed(phi, loss_buffers):
+            loss = self._m.module(outputs, targets)
+            after = self._m.buffers()
+            with self._m.placed(_copies(loss_buffers)):
+                yield loss, after
 
     @contextlib.contextmanager
     def train_pass(
@@ -135,7 +149,7 @@ class Problem:
                 outputs = self.module(x)
             live = self._f.buffers()
             with self._f.placed(_copies(buffers)):
-                yield _typed(outputs, theta, x), live
+                yield self._typed(outputs, theta, x), live
 
     @contextlib.contextmanager
     def quiet_pass(self, theta: Params, buffers: Params, x: Any) -> Iterator[Tensor]:
@@ -144,11 +158,24 @@ class Problem:
             yield outputs
 
     @contextlib.contextmanager
-    def loss_pass(self, theta: Params, buffers: Params, phi: Params, batch: Batch) -> Iterator[Tensor]:
+    def loss_pass(
+        self, theta: Params, buffers: Params, phi: Params, loss_buffers: Params, batch: Batch
+    ) -> Iterator[Tensor]:
         """M_phi after a quiet pass; gradients of it are taken inside."""
         x, y = batch
-        with self.quiet_pass(theta, buffers, x) as outputs, self._m.placed(phi):
-            yield self._m.module(outputs, y)
+        with (
+            self.quiet_pass(theta, buffers, x) as outputs,
+            self.learned_pass(phi, loss_buffers, outputs, y) as (loss, _),
+        ):
+            yield loss
+
+    def base_loss_of(self, batch: Batch) -> Tensor:
+        """What a base step at the module's own theta computes; nothing is moved."""
+        with (
+            self.train_pass(self.theta(), self.buffers(), batch[0]) as (outputs, _),
+            self.learned_pass({}, self.loss_buffers(), outputs, batch[1]) as (loss, _),
+        ):
+            return loss
 
     def train_forward(self, theta: Params, buffers: Params, x: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """A `train_pass` that no gradient is taken of."""
@@ -167,19 +194,42 @@ class Problem:
         self.module.eval()
         try:
             with autocast(self.precision, x.device):
-                parts = [_typed(self._f(tensors, part), theta, part) for part in x.split(chunk)]
+                parts = [self._typed(self._f(tensors, part), theta, part) for part in x.split(chunk)]
         finally:
             self.module.train()
         return torch.cat(parts)
+
+    def _typed(self, outputs: Tensor, theta: Params, x: Any) -> Tensor:
+        """Outputs as the module gives them; those of autocast in the inputs' type (integers have none: in theta's)."""
+        if not isinstance(outputs, Tensor):
+            raise SpecError(
+                "module", f"gives a {type(outputs).__name__}, but must give one tensor; return the outputs alone"
+            )
+        if self.precision != "bf16":
+            return outputs
+        kinds = [value.dtype for value in (*tensors(x), *theta.values())]
+        return outputs.to(next((kind for kind in kinds if kind.is_floating_point), outputs.dtype))
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Passes inside leave random states and the modules' attributes as they were."""
+        with random_kept(self.device), attributes_kept(self.module, self.learned, self.task_loss, self.base_loss):
+            yield
+
+    def look_again(self) -> None:
+        """Find the modules' tensors again, after submodules changed."""
+        for cached in ("_f", "_m"):
+            vars(self).pop(cached, None)
 
     def few(self, batch: Batch) -> Batch:
         """Two rows of a batch for a trial; all of it where the module or a loss needs its batch size."""
         try:
             few = first_examples(batch, 2)
-            with random_kept(self.device), torch.no_grad():
+            with self.unchanged(), torch.no_grad():
                 outputs, _ = self.train_forward(self.theta(), self.buffers(), few[0])
                 self.task_loss(outputs, few[1])
-                (self.learned or self.base_loss)(outputs, few[1])
+                with self.learned_pass({}, self.loss_buffers(), outputs, few[1]):
+                    pass
         except Exception:  # a user's module may raise anything; on the whole batch it says what
             return batch
         return few
@@ -208,16 +258,6 @@ def leaves(tensors: Params) -> dict[str, Tensor]:
 
 def _copies(buffers: Params) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in buffers.items()}
-
-
-def _typed(outputs: Tensor, theta: Params, x: Any) -> Tensor:
-    """Outputs in the inputs' floating type; integers (token ids, bytes of images) have none, there theta's holds."""
-    if not isinstance(outputs, Tensor):
-        raise SpecError(
-            "module", f"gives a {type(outputs).__name__}, but must give one tensor; return the outputs alone"
-        )
-    kinds = [value.dtype for value in (*tensors(x), *theta.values())]
-    return outputs.to(next((kind for kind in kinds if kind.is_floating_point), outputs.dtype))
 
 
 def _grads(value: Tensor, of: Params, seed: Tensor) -> dict[str, Tensor]:

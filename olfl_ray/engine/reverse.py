@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.optimizers import Params
+from olfl_ray.engine.optimizers import Params, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.result import StepResult
 
@@ -26,6 +25,8 @@ def reverse(
     lr: float | Tensor,
     train: Sequence[Batch],
     meta: Batch,
+    *,
+    loss_buffers: Params | None = None,
 ) -> StepResult:
     """Unroll one base step a train batch on M_phi, then d L_T(theta') / d phi by autograd (docs/method.md, Algorithms 1, 2).
 
@@ -40,50 +41,39 @@ def reverse(
         lr: Base learning rate alpha; not read where it is phi.
         train: One batch a base step (S_inner of them).
         meta: The batch of the outer objective.
+        loss_buffers: Buffers of the learned loss before the steps; None: its own.
 
     Returns:
         The state after the steps and the gradient with respect to phi, all detached.
     """
     phi = leaves(phi)
     if problem.learned is None:
-        return _backpropagated(problem, theta, buffers, opt_state, phi, phi["alpha"], problem.base_loss, train, meta)
-    with problem.phi_placed(phi):
-        return _backpropagated(problem, theta, buffers, opt_state, phi, lr, problem.learned, train, meta)
-
-
-def _backpropagated(
-    problem: Problem,
-    theta: Params,
-    buffers: Params,
-    opt_state: Params,
-    phi: dict[str, Tensor],
-    lr: float | Tensor,
-    base_loss_of: Callable[[Tensor, Any], Tensor],
-    train: Sequence[Batch],
-    meta: Batch,
-) -> StepResult:
+        lr = phi["alpha"]
     twice = problem.learned is not None or len(train) > 1  # else g does not depend on phi
     current, state, live = leaves(theta), dict(opt_state), dict(buffers)
+    of_loss = problem.loss_buffers() if loss_buffers is None else dict(loss_buffers)
     base_loss = task_loss = torch.zeros(())
     steps: list[_Taken] = []
     reached: list[Tensor] = []
     for x, y in train:
-        with problem.train_pass(current, live, x) as (outputs, after):
-            base_loss = base_loss_of(outputs, y)
-            found = torch.autograd.grad(base_loss, list(current.values()), create_graph=twice, materialize_grads=True)
-        task_loss = problem.task_loss(outputs.detach(), y)
-        moved, moved_state = problem.optimizer.update(current, dict(zip(current, found, strict=True)), state, lr)
-        ends = _dependent(moved, moved_state, after)
-        steps.append(_Taken(theta=current, buffers=live, starts=reached, ends=ends))
-        current, state, live = _cut(moved), _cut(moved_state), _cut(after)
-        reached = _dependent(current, state, live)
+        with (
+            problem.train_pass(current, live, x) as (outputs, after),
+            problem.learned_pass(phi, of_loss, outputs, y) as (loss, of_loss_after),
+        ):
+            found = torch.autograd.grad(loss, list(current.values()), create_graph=twice, allow_unused=True)
+        base_loss, task_loss = loss, problem.task_loss(outputs.detach(), y)
+        moved, moved_state = problem.optimizer.update(current, with_gradient(current, found), state, lr)
+        ends = _dependent(moved, moved_state, after, of_loss_after)
+        steps.append(_Taken(theta=current, buffers=live, loss_buffers=of_loss, starts=reached, ends=ends))
+        current, state, live, of_loss = _cut(moved), _cut(moved_state), _cut(after), _cut(of_loss_after)
+        reached = _dependent(current, state, live, of_loss)
     with problem.quiet_pass(current, live, meta[0]) as outputs:
         meta_loss = problem.task_loss(outputs, meta[1])
         adjoint = torch.autograd.grad(meta_loss, reached, allow_unused=True)
     phi_grad = {name: torch.zeros_like(value) for name, value in phi.items()}
     for step in reversed(steps):
         pairs = [(end, seed) for end, seed in zip(step.ends, adjoint, strict=True) if seed is not None]
-        with problem.placed(step.theta, step.buffers):
+        with problem.placed(step.theta, step.buffers), problem.loss_placed(phi, step.loss_buffers):
             inputs = [*phi.values(), *step.starts]
             found = torch.autograd.grad(
                 [end for end, _ in pairs], inputs, [seed for _, seed in pairs], allow_unused=True
@@ -96,6 +86,7 @@ def _backpropagated(
         theta={name: value.detach() for name, value in current.items()},
         buffers={name: value.detach() for name, value in live.items()},
         opt_state={name: value.detach() for name, value in state.items()},
+        loss_buffers={name: value.detach() for name, value in of_loss.items()},
         phi_grad=phi_grad,
         base_loss=base_loss.detach(),
         task_loss=task_loss.detach(),
@@ -110,12 +101,14 @@ class _Taken:
     Args:
         theta: Parameters before the step.
         buffers: Buffers before the step.
-        starts: Of theta, the optimizer's state and the buffers before the step, those that phi has moved.
+        loss_buffers: Buffers of the learned loss before the step.
+        starts: Of theta, the optimizer's state and all buffers before the step, those that phi has moved.
         ends: Those after the step.
     """
 
     theta: dict[str, Tensor]
     buffers: dict[str, Tensor]
+    loss_buffers: dict[str, Tensor]
     starts: list[Tensor]
     ends: list[Tensor]
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 class Replacing(TorchFunctionMode):
     """Inside, each of some functions gives way to another, which gets it as its first argument.
 
+    Functions that `torch.func` transforms stay as they are: custom functions know nothing of it.
+
     Args:
         replaced: Function -> the other.
     """
@@ -33,7 +36,9 @@ class Replacing(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         other = self._replaced.get(func)
-        return func(*args, **(kwargs or {})) if other is None else other(func, *args, **(kwargs or {}))
+        if other is None or torch._C._functorch.peek_interpreter_stack() is not None:
+            return func(*args, **(kwargs or {}))
+        return other(func, *args, **(kwargs or {}))
 
 
 class Seeded(Replacing):
@@ -45,10 +50,22 @@ class Seeded(Replacing):
     take cuDNN's, which rounds differently.
 
     Where saved tensors are hooked, torch's own stand: what `torch.utils.checkpoint` computes anew must be what it ran.
+    A backward pass taken inside (`torch.autograd.grad` in a module's `forward`) is a part of f, so that it keeps torch's
+    full graph.
     """
 
     def __init__(self) -> None:
-        super().__init__(REPLACED)
+        super().__init__({func: partial(other, self) for func, other in REPLACED.items()})
+        self.inside = False
+
+    def __enter__(self) -> Seeded:
+        self.inside = True
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.inside = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -59,6 +76,7 @@ class Seeded(Replacing):
 
 
 def _convolve(
+    mode: Seeded,
     func: Callable[..., Tensor],
     input: Tensor,
     weight: Tensor,
@@ -72,7 +90,7 @@ def _convolve(
     geometry = geometry_of(input, weight, stride, padding, dilation, groups)
     if geometry is None:
         return func(input, weight, bias, stride, padding, dilation, groups)
-    value: Tensor = _Convolution.apply(input, weight, bias, geometry)  # type: ignore[no-untyped-call]
+    value: Tensor = _Convolution.apply(input, weight, bias, geometry, mode)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -105,19 +123,30 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geomet
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Any, mode: Seeded) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
+        ctx.geometry, ctx.mode = geometry, mode
         return convolution(x, weight, bias, geometry)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        found = _ConvolutionBackward.apply(  # type: ignore[no-untyped-call]
-            grad, x.detach(), weight.detach(), ctx.geometry, wanted
-        )
-        return (*found, None)
+        if ctx.mode.inside:
+            found = _convolution_backward(grad, x, weight, ctx.geometry, wanted)
+        else:
+            found = _ConvolutionBackward.apply(  # type: ignore[no-untyped-call]
+                grad, x.detach(), weight.detach(), ctx.geometry, wanted
+            )
+        return (*found, None, None)
+
+
+def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: Any) -> Any:
+    stride, padding, dilation, groups = geometry
+    outputs = [grad.shape[1]] if wanted[2] else None
+    return torch.ops.aten.convolution_backward(
+        grad, x, weight, outputs, stride, padding, dilation, False, [0] * len(stride), groups, list(wanted)
+    )
 
 
 class _ConvolutionBackward(torch.autograd.Function):
@@ -126,11 +155,7 @@ class _ConvolutionBackward(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.geometry, ctx.shape = geometry, grad.shape
         ctx.set_materialize_grads(False)
-        stride, padding, dilation, groups = geometry
-        outputs = [grad.shape[1]] if wanted[2] else None
-        return torch.ops.aten.convolution_backward(
-            grad, x, weight, outputs, stride, padding, dilation, False, [0] * len(stride), groups, wanted
-        )
+        return _convolution_backward(grad, x, weight, geometry, wanted)
 
     @staticmethod
     def backward(ctx: Any, *along: Tensor | None) -> Any:
@@ -148,6 +173,7 @@ class _ConvolutionBackward(torch.autograd.Function):
 
 
 def _normalise(
+    mode: Seeded,
     func: Callable[..., Tensor],
     input: Tensor,
     running_mean: Tensor | None,
@@ -162,7 +188,7 @@ def _normalise(
     if not training or weight is None or bias is None or single:
         return func(input, running_mean, running_var, weight, bias, training, momentum, eps)
     value: Tensor = _BatchNorm.apply(  # type: ignore[no-untyped-call]
-        input, weight, bias, running_mean, running_var, momentum, eps
+        input, weight, bias, running_mean, running_var, momentum, eps, mode
     )
     return value
 
@@ -178,22 +204,26 @@ class _BatchNorm(torch.autograd.Function):
         running_var: Tensor | None,
         momentum: float,
         eps: float,
+        mode: Seeded,
     ) -> Tensor:
         value, mean_D, invstd_D = torch.native_batch_norm(
             x, weight, bias, running_mean, running_var, True, momentum, eps
         )
         ctx.save_for_backward(x, weight, mean_D, invstd_D)
-        ctx.eps = eps
+        ctx.eps, ctx.mode = eps, mode
         return value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, weight, mean_D, invstd_D = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        found = _BatchNormBackward.apply(  # type: ignore[no-untyped-call]
-            grad, x.detach(), weight.detach(), mean_D, invstd_D, ctx.eps, wanted
-        )
-        return (*found, None, None, None, None)
+        if ctx.mode.inside:
+            found = normalised_backward(grad, x, weight, mean_D, invstd_D, ctx.eps, wanted)
+        else:
+            found = _BatchNormBackward.apply(  # type: ignore[no-untyped-call]
+                grad, x.detach(), weight.detach(), mean_D, invstd_D, ctx.eps, wanted
+            )
+        return (*found, None, None, None, None, None)
 
 
 class _BatchNormBackward(torch.autograd.Function):

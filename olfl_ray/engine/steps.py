@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd, clip_scale, global_norm
+from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd, clip_scale, global_norm, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.result import StepResult
 
@@ -31,6 +31,7 @@ class LearnerState:
         opt_state: State of the base optimizer.
         phi: Parameters of the learned loss; for online_lr, `{"alpha": base learning rate}`; empty for a baseline.
         meta_state: State of the meta-optimizer.
+        loss_buffers: Buffers of the learned loss, which move once a base step.
     """
 
     theta: dict[str, Tensor]
@@ -38,6 +39,7 @@ class LearnerState:
     opt_state: dict[str, Tensor]
     phi: dict[str, Tensor]
     meta_state: dict[str, Tensor]
+    loss_buffers: dict[str, Tensor] = field(default_factory=dict)
 
 
 def base_step(problem: Problem, state: LearnerState, batch: Batch, lr: float | Tensor) -> tuple[LearnerState, Metrics]:
@@ -45,20 +47,19 @@ def base_step(problem: Problem, state: LearnerState, batch: Batch, lr: float | T
     x, y = batch
     theta = leaves(state.theta)
     inputs = list(theta.values())
+    of_loss: Params = state.loss_buffers or problem.loss_buffers()
     with problem.train_pass(theta, state.buffers, x) as (outputs, buffers):
         if problem.learned is None:
             loss = problem.base_loss(outputs, y)
-            found = torch.autograd.grad(loss, inputs, materialize_grads=True)
+            found = torch.autograd.grad(loss, inputs, allow_unused=True)
         else:
-            loss, df, _ = problem.outputs_gradient(state.phi, outputs, y)
-            found = torch.autograd.grad(outputs, inputs, df, materialize_grads=True)
+            loss, df, _, of_loss = problem.outputs_gradient(state.phi, of_loss, outputs, y)
+            found = torch.autograd.grad(outputs, inputs, df, allow_unused=True)
     with torch.no_grad():
-        new_theta, opt_state = problem.optimizer.update(
-            state.theta, dict(zip(theta, found, strict=True)), state.opt_state, lr
-        )
+        new_theta, opt_state = problem.optimizer.update(state.theta, with_gradient(theta, found), state.opt_state, lr)
         task_loss = problem.task_loss(outputs, y)
     detached = {name: value.detach() for name, value in buffers.items()}
-    new = replace(state, theta=new_theta, buffers=detached, opt_state=opt_state)
+    new = replace(state, theta=new_theta, buffers=detached, opt_state=opt_state, loss_buffers=dict(of_loss))
     return new, {"base_loss": loss.detach(), "task_loss": task_loss}
 
 
@@ -75,10 +76,16 @@ def online_step(
     clip_norm: float | None,
 ) -> tuple[LearnerState, Metrics]:
     """One step of Algorithm 2: a base step on M_phi, then phi' = phi - eta grad_phi L_T(theta')."""
-    result = estimator(problem, state.theta, state.buffers, state.opt_state, state.phi, lr, [train], meta)
+    parts = state.theta, state.buffers, state.opt_state, state.phi
+    result = estimator(problem, *parts, lr, [train], meta, loss_buffers=state.loss_buffers or None)
     phi, meta_state, norm = _meta_update(state.phi, result.phi_grad, state.meta_state, eta, meta_optimizer, clip_norm)
     new = LearnerState(
-        theta=result.theta, buffers=result.buffers, opt_state=result.opt_state, phi=phi, meta_state=meta_state
+        theta=result.theta,
+        buffers=result.buffers,
+        opt_state=result.opt_state,
+        phi=phi,
+        meta_state=meta_state,
+        loss_buffers=result.loss_buffers,
     )
     assert result.meta_loss is not None
     return new, {
@@ -105,8 +112,8 @@ def online_lr_step(
     theta = leaves(state.theta)
     with problem.train_pass(theta, state.buffers, x) as (outputs, buffers):
         loss = problem.base_loss(outputs, y)
-        found = torch.autograd.grad(loss, list(theta.values()), materialize_grads=True)
-    grads = dict(zip(theta, found, strict=True))
+        found = torch.autograd.grad(loss, list(theta.values()), allow_unused=True)
+    grads = with_gradient(theta, found)
     alpha = state.phi["alpha"].detach().requires_grad_()
     fixed = {name: value.detach() for name, value in theta.items()}
     moved, opt_state = problem.optimizer.update(fixed, grads, state.opt_state, alpha * factor)
@@ -140,17 +147,18 @@ def init_step(
     estimator: Estimator,
     meta_optimizer: Optimizer,
     clip_norm: float | None,
-) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    loss_buffers: Params | None = None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Tensor]:
     """One round of Algorithm 1 from a freshly reset theta.
 
     Returns:
-        phi', the meta-optimizer's state, and L_T after the unrolled steps.
+        phi', the meta-optimizer's state, the learned loss's buffers, and L_T after the unrolled steps.
     """
     opt_state = problem.optimizer.init(theta)
-    result = estimator(problem, theta, buffers, opt_state, phi, lr, train, meta)
+    result = estimator(problem, theta, buffers, opt_state, phi, lr, train, meta, loss_buffers=loss_buffers or None)
     assert result.meta_loss is not None
     new_phi, new_state, _ = _meta_update(phi, result.phi_grad, meta_state, eta, meta_optimizer, clip_norm)
-    return new_phi, new_state, result.meta_loss
+    return new_phi, new_state, result.loss_buffers, result.meta_loss
 
 
 @torch.no_grad()

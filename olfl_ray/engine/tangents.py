@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,11 +24,19 @@ class Tangents(Replacing):
     """Inside, under `no_grad`, `conv1d/2d/3d` and `batch_norm` in train mode carry their tangents themselves.
 
     PyTorch's own forward mode multiplies by the zero tangent of a network's input too, and holds four tensors of a
-    convolution's output at once; its batch norm takes a dozen passes over memory where three do.
+    convolution's output at once; its batch norm takes a dozen passes over memory where three do. Where a module switches
+    gradients on, to take one in its `forward`, torch's own stand.
     """
 
     def __init__(self) -> None:
         super().__init__(REPLACED)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in REPLACED and torch.is_grad_enabled():
+            return func(*args, **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 def _split(value: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

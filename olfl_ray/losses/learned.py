@@ -128,7 +128,9 @@ class LearnedLoss(nn.Module):
             None where there is no closed form: of another network or a subclass, after a change to any part (hooks, another
             `forward`, other layers, tied weights) and in autocast. Autograd is right then.
         """
-        if self._plain is None or not self._plain.holds() or torch.is_autocast_enabled(outputs_BC.device.type):
+        kind = outputs_BC.device.type
+        rounds = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        if self._plain is None or not self._plain.holds() or rounds:
             return None
         network: Any = self.network
         linear, activations = network.parts()

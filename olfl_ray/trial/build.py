@@ -148,6 +148,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         opt_state=problem.optimizer.init(theta),
         phi=phi,
         meta_state=meta.init(phi) if phi else {},
+        loss_buffers=problem.loss_buffers(),
     )
     draws_random, draws_python = _try_step(problem, start, batches)
     problem = replace(problem, draws_random=draws_random, draws_python=draws_python)

@@ -58,7 +58,7 @@ def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict
             for loss in (problem.task_loss, problem.base_loss)
         )
         if problem.learned is not None:
-            _, df, _ = problem.outputs_gradient(learner.phi, outputs, y)
+            _, df, *_ = problem.outputs_gradient(learner.phi, learner.loss_buffers, outputs, y)
         task, own = (
             torch.cat(
                 [
@@ -86,7 +86,7 @@ def surfaces(replicates: list[Replicate], learners: Sequence[LearnerState], step
         if learned is None:
             continue
         before = {name: value.detach().clone() for name, value in learned.state_dict().items()}
-        learned.load_state_dict(own.phi)
+        learned.load_state_dict({**own.phi, **own.loss_buffers}, strict=False)
         target, output, value, task = (tuple(column.tolist()) for column in learned.surface())
         learned.load_state_dict(before)
         found.append(Surface(step=step, replicate=index, target=target, output=output, learned=value, task=task))

@@ -117,6 +117,8 @@ def _initialise(
     if state.init_steps >= total:
         return
     key = initial_phi_key(config)
+    if any(replicate.start.loss_buffers for replicate in replicates):
+        cache = None  # it keeps phi alone
     kept = cache.get(key) if cache is not None and state.init_steps == 0 else None
     if kept is not None:
         phis, curve = phi_from_bytes(kept)
@@ -162,7 +164,8 @@ def _init_progress(
 def _loss_files(replicates: Sequence[Replicate], state: TrialState) -> Mapping[str, bytes]:
     """The first replicate's learned loss as files; none where no learned loss trains theta."""
     learned = replicates[0].learned
-    return dump_loss(state.replicates[0].learner.phi, learned) if learned is not None else {}
+    learner = state.replicates[0].learner
+    return dump_loss({**learner.phi, **learner.loss_buffers}, learned) if learned is not None else {}
 
 
 def _with_phi(replicate: Replicate, learner: LearnerState, phi: dict[str, Tensor]) -> LearnerState:

@@ -15,7 +15,7 @@ from olfl_ray.engine import LearnerState
 
 __all__ = ["Best", "ReplicateState", "TrialState", "state_from_bytes", "state_to_bytes"]
 
-PARTS = ("theta", "buffers", "opt_state", "phi", "meta_state")
+PARTS = ("theta", "buffers", "opt_state", "phi", "meta_state", "loss_buffers")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,7 +123,7 @@ class Stepper:
         theta = {name: next(given) for name in replicate.start.theta}
         buffers = {name: next(given) for name in replicate.start.buffers}
         *train, last = zip(given, given, strict=True)
-        phi, meta_state, loss = init_step(
+        phi, meta_state, loss_buffers, loss = init_step(
             replicate.problem,
             state.phi,
             state.meta_state,
@@ -136,8 +136,9 @@ class Stepper:
             estimator=replicate.estimator,
             meta_optimizer=replicate.meta_optimizer,
             clip_norm=config.meta.clip_norm,
+            loss_buffers=state.loss_buffers,
         )
-        return replace(state, phi=phi, meta_state=meta_state), {"meta_loss": loss}
+        return replace(state, phi=phi, meta_state=meta_state, loss_buffers=loss_buffers), {"meta_loss": loss}
 
     def _base(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
         x, y, factor = inputs

@@ -140,11 +140,9 @@ def test_an_error_of_one_percent_is_seen_in(
 
 def test_an_error_of_one_percent_is_seen_in_reverse(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference: every other estimator is off it then."""
-    backpropagated = reverse_file._backpropagated
+    result = reverse_file.StepResult
     monkeypatch.setattr(
-        reverse_file,
-        "_backpropagated",
-        lambda *parts: replace(found := backpropagated(*parts), phi_grad=scaled(found.phi_grad)),
+        reverse_file, "StepResult", lambda **parts: result(**{**parts, "phi_grad": scaled(parts["phi_grad"])})
     )
     for estimator in APART:
         with pytest.raises(AssertionError, match=f"^{estimator}"):
@@ -254,7 +252,7 @@ def test_auto_says_once_that_an_operator_has_no_forward_mode_and_uses_fast(caplo
     problem = case("lstm", dtype=torch.float32)
     with caplog.at_level(logging.WARNING):
         found = [choose_estimator("auto", "low", 1, problem.problem, problem.train[0]) for _ in range(2)]
-    assert [estimator.keywords for estimator in found] == [{"memory": "fast"}] * 2
+    assert [estimator.way for estimator in found] == ["fast"] * 2
     assert len(caplog.records) == 1
     assert "auto uses exact with memory fast for this learner" in caplog.text
     with pytest.raises(SpecError, match=r"meta.estimator: exact can't be had .*; use auto or reverse"):
@@ -264,9 +262,7 @@ def test_auto_says_once_that_an_operator_has_no_forward_mode_and_uses_fast(caplo
 def test_auto_is_exact_and_its_memory_follows_from_the_activations() -> None:
     problem = case("lenet")
     found = choose_estimator("auto", "auto", 3, problem.problem, problem.train[0])
-    assert isinstance(found, partial)
-    assert found.func is exact
-    assert found.keywords == {"memory": "fast"}
+    assert found.way == "fast"
     x, _ = problem.train[0]
     assert pick_memory(problem.problem, x[:2], 2) == "fast"
     assert pick_memory(problem.problem, x[:2], 2**40) == "low"

@@ -136,10 +136,11 @@ def test_no_step_looks_at_a_value_or_leaves_its_device(learner: str, optimizer: 
 def test_a_look_at_a_value_is_seen() -> None:
     found = case("linear", dtype=torch.float32)
     state, inputs = scene(found, "meta")
-    step = online(found, lambda *parts: reverse(*parts) if parts[6][0][0].sum() > 0 else None)
+    step = online(found, lambda *parts, **of: reverse(*parts, **of) if parts[6][0][0].sum() > 0 else None)
     with pytest.raises((RuntimeError, NotImplementedError)), OnMeta():
         step(state, [*inputs, 0.1])
-    step = online(found, lambda problem, theta, *parts: reverse(problem, {**theta, "1.bias": torch.ones(4)}, *parts))
+    moved = {"1.bias": torch.ones(4)}
+    step = online(found, lambda problem, theta, *parts, **of: reverse(problem, {**theta, **moved}, *parts, **of))
     with pytest.raises(AssertionError, match="takes a tensor of cpu"), OnMeta():
         step(state, [*inputs, 0.1])
 
@@ -196,7 +197,7 @@ def test_step_that_looks_at_a_value_runs_without_a_graph_and_spoils_no_later_one
     monkeypatch.setattr(engine_graphed, "_told", set())
     found = case("lenet", dtype=torch.float32)
     state, inputs = scene(found, device)
-    curious = online(found, lambda *parts: reverse(*parts) if parts[6][0][0].isfinite().all() else None)
+    curious = online(found, lambda *parts, **of: reverse(*parts, **of) if parts[6][0][0].isfinite().all() else None)
     for step, captures in (
         (curious, False),
         (curious, False),

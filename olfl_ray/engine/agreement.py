@@ -1,0 +1,210 @@
+"""Whether an estimator's products are a plain loop's: one step on M_phi, differentiated twice by torch along a random w."""
+
+# B batch, C outputs
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from olfl_ray.engine.arithmetic import arithmetic
+from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.exact import products as exact_products
+from olfl_ray.engine.finite_difference import products as differences
+from olfl_ray.engine.optimizers import Params, with_gradient
+from olfl_ray.engine.problem import Problem, leaves
+from olfl_ray.engine.unroll import take_point, through_loss
+
+__all__ = ["Moment", "Products", "disagreement"]
+
+Products = Literal["low", "fast", "finite_difference"]
+"""How an estimator takes its products along w; reverse over reverse is the plain loop itself."""
+
+AGREE = 4.0
+"""Largest relative distance that is taken for rounding, in units of sqrt(machine epsilon)."""
+APPROXIMATE = 300.0
+"""The same for finite differences, and never less than `LEAST`."""
+LEAST = 1e-3
+NOISE = 100.0
+"""A larger distance is rounding still if it is below so many times what moving all parameters by `ULPS` does."""
+ULPS = 4.0
+
+CAUSES = {
+    "step": "the step that it takes on the learned loss is not a plain loop's: the learned loss reads the module's "
+    "parameters or activations, not its outputs alone, or an operator has another gradient here",
+    "state": "it leaves other buffers than a plain loop: a pass depends on more than its inputs and torch's random numbers",
+    "products": "its forward pass cuts gradients with no_grad, keeps state in attributes, or draws from a generator that "
+    "is not torch's",
+    "curvature": "a second pass computes something else (no_grad, state in attributes, a generator that is not torch's), "
+    "or an operator's backward pass lacks a part in forward mode",
+}
+"""What is compared, and what makes it differ."""
+
+Groups = dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What a base step starts from.
+
+    Args:
+        theta: Parameters.
+        buffers: Buffers.
+        phi: Parameters of the learned loss.
+        loss_buffers: Its buffers.
+        batch: The train batch.
+    """
+
+    theta: Params
+    buffers: Params
+    phi: Params
+    loss_buffers: Params
+    batch: Batch
+
+
+def disagreement(problem: Problem, way: Products, moment: Moment, *, unrolled: bool) -> str | None:
+    """Why a way's step is not a plain loop's at a moment; None where it is, to rounding, or where nothing is finite.
+
+    The same random states and attributes go into both, and are put back. All is computed in the parameters' own
+    precision, as TF32 and bfloat16 would hide what differs.
+
+    Args:
+        problem: Base learner and losses.
+        way: How the estimator takes its products.
+        moment: Where.
+        unrolled: Whether more base steps than one are unrolled: then H w is compared as well.
+    """
+    problem = replace(problem, precision="float32")
+    with arithmetic("float32"), problem.unchanged():
+        w = {name: torch.randn_like(value) for name, value in moment.theta.items()}
+        near = _nudged(moment)
+        with problem.unchanged():
+            wanted = _plainly(problem, way, moment, w, unrolled)
+        with problem.unchanged():
+            found = _by_way(problem, way, moment, w, unrolled)
+        if not all(torch.isfinite(value).all() for group in wanted.values() for value in group.values()):
+            return None
+        off = [name for name, group in wanted.items() if not _close(found[name], group, _allowed(way, name, group))]
+        if not off:
+            return None
+        with problem.unchanged():
+            nearby = _plainly(problem, way, near, w, unrolled)
+    for name in off:
+        group, other = wanted[name], nearby[name]
+        noise = (
+            _size({key: other[key] - value for key, value in group.items()}) if other.keys() == group.keys() else 0.0
+        )
+        if not _close(found[name], group, NOISE * noise):
+            return CAUSES[name]
+    return None
+
+
+def _plainly(problem: Problem, way: Products, moment: Moment, w: Params, unrolled: bool) -> Groups:
+    """By torch's backward pass, and another through it."""
+    theta, phi, (x, y) = leaves(moment.theta), leaves(moment.phi), moment.batch
+    with (
+        problem.train_pass(theta, moment.buffers, x) as (outputs, live),
+        problem.learned_pass(phi, moment.loss_buffers, outputs, y) as (loss, of_loss),
+    ):
+        found = torch.autograd.grad(loss, list(theta.values()), create_graph=True, allow_unused=True)
+        g = with_gradient(theta, found)
+        moved = [(value, w[name]) for name, value in g.items() if value.requires_grad]
+        inputs = [*phi.values(), *(theta.values() if unrolled else ())]
+        second: tuple[Tensor, ...] | None = tuple(torch.zeros_like(value) for value in inputs)
+        try:
+            if moved:
+                ends, seeds = [value for value, _ in moved], [seed for _, seed in moved]
+                second = torch.autograd.grad(ends, inputs, seeds, materialize_grads=True)
+        except RuntimeError:
+            if way != "finite_difference":
+                raise
+            second = None  # differences ask for no second derivative
+    groups: Groups = {"step": _detached(g), "state": _detached({**live, **_prefixed(of_loss)})}
+    if second is not None:
+        along_phi = dict(zip(phi, second, strict=False))
+        groups["products"] = along_phi
+        if unrolled:
+            groups["curvature"] = {**dict(zip(theta, second[len(phi) :], strict=True)), **_prefixed(along_phi)}
+    return groups
+
+
+def _by_way(problem: Problem, way: Products, moment: Moment, w: Params, unrolled: bool) -> Groups:
+    """As the estimator does it, in one step and, where more are unrolled, in those after the first."""
+    phi = moment.phi
+    outputs_along, gradients_along = differences() if way == "finite_difference" else exact_products(way)
+    no_state: Params = {}
+    parts = problem, moment.theta, moment.buffers, no_state, phi, moment.loss_buffers, moment.batch
+    groups: Groups = {}
+    if unrolled:
+        with problem.unchanged():
+            point, g, *_ = take_point(*parts, keep_backward=False)
+            curved, along_phi = gradients_along(problem, phi, replace(point, g=g), {name: w[name] for name in g})
+        groups["curvature"] = {**curved, **_prefixed(along_phi)}
+    point, g, live, of_loss, _ = take_point(*parts, keep_backward=way == "fast")
+    u_BC = outputs_along(problem, point, {name: w[name] for name in g})
+    groups["products"] = through_loss(problem, phi, point, u_BC)
+    groups["step"], groups["state"] = g, _detached({**live, **_prefixed(of_loss)})
+    if way == "finite_difference" and not _repeats(problem, moment):
+        groups["state"] = {}
+    return groups
+
+
+@torch.no_grad()
+def _repeats(problem: Problem, moment: Moment) -> bool:
+    """Whether two passes at the same theta give the same outputs: a difference would divide what they differ in by h."""
+    x, _ = moment.batch
+    random = problem.random_state()
+    one = problem.quiet_forward(moment.theta, moment.buffers, x)
+    with problem.replay(random):
+        other = problem.quiet_forward(moment.theta, moment.buffers, x)
+    return bool((one - other).norm() <= AGREE * torch.finfo(one.dtype).eps * one.norm())
+
+
+def _allowed(way: Products, group: str, wanted: Params) -> float:
+    eps = _eps(wanted)
+    relative: float = AGREE * eps**0.5
+    if way == "finite_difference" and group in ("products", "curvature"):
+        relative = max(APPROXIMATE * eps**0.5, LEAST)
+    return relative * _size(wanted) + eps
+
+
+def _eps(tensors: Params) -> float:
+    """Machine epsilon of the coarsest type, or of autocast's, where a loop of the user's own has switched it on."""
+    kinds = [value.dtype for value in tensors.values() if value.is_floating_point() or value.is_complex()]
+    for device in {value.device.type for value in tensors.values()}:
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            kinds.append(torch.get_autocast_dtype(device))
+    return max([torch.finfo(kind).eps for kind in kinds], default=0.0)
+
+
+def _size(tensors: Params) -> float:
+    parts = [value.double() if not value.is_complex() else value for value in tensors.values()]
+    return float(torch.stack([part.norm().cpu() for part in parts]).norm()) if parts else 0.0
+
+
+def _close(found: Params, wanted: Params, allowed: float) -> bool:
+    if found.keys() != wanted.keys():
+        return False
+    return _size({name: found[name] - value for name, value in wanted.items()}) <= allowed
+
+
+def _nudged(moment: Moment) -> Moment:
+    def nudge(tensors: Params) -> dict[str, Tensor]:
+        return {
+            name: value * (1 + ULPS * torch.finfo(value.dtype).eps * torch.randn_like(value).sign())
+            for name, value in tensors.items()
+        }
+
+    return replace(moment, theta=nudge(moment.theta), phi=nudge(moment.phi))
+
+
+def _prefixed(tensors: Params) -> dict[str, Tensor]:
+    return {f"learned_loss.{name}": value for name, value in tensors.items()}
+
+
+def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in tensors.items()}

@@ -1,0 +1,139 @@
+"""An estimator that is compared with a plain loop: before the first step, at random steps, when the modules change."""
+
+from __future__ import annotations
+
+import random
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from olfl_ray.engine.agreement import Moment
+from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.optimizers import Params
+from olfl_ray.engine.problem import Problem
+from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.steps import Estimator
+
+__all__ = ["EVERY", "Compared", "Record", "record_of"]
+
+EVERY = 1000
+"""Steps between two comparisons, on average: one takes as long as two or three steps."""
+
+
+@dataclass(kw_only=True)
+class Record:
+    """How many steps are left until the next comparison.
+
+    Args:
+        random: A generator of its own: no other is drawn from.
+        left: Steps until the next.
+    """
+
+    random: random.Random = field(default_factory=lambda: random.Random(0))
+    left: int = EVERY
+
+    def agreed(self) -> None:
+        """Count from here."""
+        self.left = self.random.randint(1, 2 * EVERY - 1)
+
+    def due(self) -> bool:
+        """Whether this step is one to compare."""
+        self.left -= 1
+        return self.left <= 0
+
+
+class Signature:
+    """What decides how modules compute, besides their tensors: submodules, their modes, hooks; quick to compare.
+
+    Args:
+        modules: Those whose submodules and parameters now are looked at.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self._owns = [vars(part) for module in modules for part in module.modules()]
+        self._hooks = [own[kind] for own in self._owns for kind in HOOKS]
+        self._parameters = [value for own in self._owns for value in own["_parameters"].values() if value is not None]
+        self._before = self._now()
+
+    def holds(self) -> bool:
+        """Whether all is as it was."""
+        return self._now() == self._before
+
+    def _now(self) -> tuple[list[Any], ...]:
+        return (
+            [tuple(own["_modules"].values()) for own in self._owns],
+            [own["training"] for own in self._owns],
+            [len(hooks) for hooks in self._hooks],
+            [bool(value._backward_hooks) for value in self._parameters],
+        )
+
+
+HOOKS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+
+_records: weakref.WeakKeyDictionary[nn.Module, Record] = weakref.WeakKeyDictionary()
+
+
+def record_of(module: nn.Module) -> Record:
+    """The module's record; a comparison holds for all that is made of it."""
+    return _records.setdefault(module, Record())
+
+
+class Compared:
+    """An estimator, called as `reverse` is.
+
+    Args:
+        way: low, fast, reverse, or finite_difference.
+        estimator: What takes the step.
+        compare: Raises where the way is not a plain loop's at a moment.
+        choose: The estimator for modules that have changed.
+    """
+
+    def __init__(
+        self,
+        way: str,
+        estimator: Estimator,
+        problem: Problem,
+        compare: Callable[[Problem, Moment], None],
+        choose: Callable[[Problem, Moment], Compared],
+    ) -> None:
+        self.way, self._estimator, self._compare, self._choose = way, estimator, compare, choose
+        assert problem.learned is not None
+        self._signature, self._record = Signature(problem.module, problem.learned), record_of(problem.module)
+
+    def __call__(
+        self,
+        problem: Problem,
+        theta: Params,
+        buffers: Params,
+        opt_state: Params,
+        phi: Params,
+        lr: float | Tensor,
+        train: Sequence[Batch],
+        meta: Batch,
+        *,
+        loss_buffers: Params | None = None,
+    ) -> StepResult:
+        """Arguments and result as of `reverse`."""
+        if not _captured(problem.device):
+            changed = not self._signature.holds()
+            if changed:
+                problem.look_again()
+            if changed or self._record.due():
+                own = problem.loss_buffers() if loss_buffers is None else loss_buffers
+                moment = Moment(theta=theta, buffers=buffers, phi=phi, loss_buffers=own, batch=train[0])
+                if changed:
+                    vars(self).update(vars(self._choose(problem, moment)))
+                else:
+                    self._compare(problem, moment)
+        return self._estimator(problem, theta, buffers, opt_state, phi, lr, train, meta, loss_buffers=loss_buffers)
+
+
+def _captured(device: torch.device) -> bool:
+    """Whether the step is captured as a graph, or is about to be: no one may look at a value then."""
+    if device.type != "cuda":
+        return False
+    return torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode() == 2
