@@ -165,8 +165,8 @@ def spec_schema() -> None:
 
 
 @app.command("ui")
-def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopback.")] = 5000) -> None:
-    """MLflow's page on the home folder's runs, on loopback."""
+def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopback; 0: a free one.")] = 5000) -> None:
+    """MLflow's page on the home folder's runs, on loopback, for whoever has the URL that this prints."""
     from olfl_ray import study
 
     place = study.Home.find(home)

@@ -1,0 +1,122 @@
+"""MLflow's page for whoever holds its secret, and for artifacts within one folder: other users reach loopback, too."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["SECRET", "serve_page"]
+
+SECRET = "secret"
+"""The query's field of the URL that is printed; the answer puts its value into a cookie."""
+REFUSAL = (
+    "This page is for whoever has its URL with the secret, as `olfl ui` printed it. Programs: MLFLOW_TRACKING_TOKEN."
+)
+PATIENCE = 5
+"""Seconds that open requests have once the server is asked to end."""
+
+
+def serve_page(
+    uri: str, artifacts: Path, *, listener: socket.socket, secret: str, ready: Callable[[], None] = lambda: None
+) -> None:
+    """Serve MLflow's page and interface from this process until it is interrupted.
+
+    Args:
+        uri: The store of the runs.
+        artifacts: The only folder whose files it reads and writes, wherever an experiment says that its artifacts are.
+        listener: A socket that is bound to an address.
+        secret: Each request must have it: as a cookie, or as `Authorization: Bearer`.
+        ready: Called once it answers.
+    """
+    import uvicorn
+
+    app = Guard(_mlflow(uri, artifacts), secret, cookie=f"olfl-{listener.getsockname()[1]}")
+    settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PATIENCE)
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready()
+
+    Server(settings).run(sockets=[listener])
+
+
+def _mlflow(uri: str, artifacts: Path) -> Any:
+    """MLflow's own application. It takes its settings from the environment when it is imported."""
+    from mlflow.server import constants
+
+    artifacts.mkdir(parents=True, exist_ok=True)
+    os.environ |= {
+        constants.BACKEND_STORE_URI_ENV_VAR: uri,
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts.resolve().as_uri(),
+        constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more gigabytes, for nothing that is used here
+    }
+    _confine(artifacts.resolve())
+    from mlflow.server.fastapi_app import app
+    from mlflow.server.handlers import initialize_backend_stores
+
+    initialize_backend_stores(uri, None, "mlflow-artifacts:/")
+    return app
+
+
+def _confine(folder: Path) -> None:
+    """Let no artifact's URI lead out of a folder: anybody who may create an experiment chooses where its artifacts are."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
+    from mlflow.store.artifact import artifact_repository_registry as repositories
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    def refuse(uri: str, *_: Any, **__: Any) -> Any:
+        raise MlflowException(f"{uri}: only artifacts in {folder} are shown here", error_code=PERMISSION_DENIED)
+
+    def local(uri: str, *args: Any, **kwargs: Any) -> Any:
+        found = LocalArtifactRepository(uri, *args, **kwargs)
+        return found if Path(found.artifact_dir).resolve().is_relative_to(folder) else refuse(uri)
+
+    registry: Any = repositories._artifact_repository_registry
+    for scheme in list(registry.get_registered_artifact_repositories()):
+        if scheme not in ("mlflow-artifacts", "runs", "models"):  # which lead to one of the others
+            registry.register(scheme, local if scheme in ("", "file") else refuse)
+
+
+class Guard:
+    """An application that answers requests with a secret alone.
+
+    Args:
+        app: The application.
+        secret: The secret.
+        cookie: Name of the cookie, in which a browser keeps it.
+    """
+
+    def __init__(self, app: Any, secret: str, *, cookie: str) -> None:
+        self._app, self._secret, self._cookie = app, secret, cookie
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request (ASGI)."""
+        from starlette.requests import HTTPConnection
+        from starlette.responses import PlainTextResponse, RedirectResponse
+
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        request = HTTPConnection(scope)
+        kind, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if self._fits(request.query_params.get(SECRET, "")) and scope["type"] == "http":
+            answer = RedirectResponse(request.url.path, status_code=303)
+            answer.set_cookie(self._cookie, self._secret, httponly=True, samesite="lax")
+            await answer(scope, receive, send)
+        elif self._fits(request.cookies.get(self._cookie, "")) or (kind.lower() == "bearer" and self._fits(bearer)):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await PlainTextResponse(REFUSAL + "\n", 401)(scope, receive, send)
+
+    def _fits(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(), self._secret.encode())
