@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from olfl_ray.bench.services import MlflowServer, free_port, postgres, postgres_programs, s3_server, wait_for
+from olfl_ray.storage import writable_folder
 
 __all__ = ["BUCKET", "LocalCluster", "Node", "kill_tree", "local_cluster"]
 
@@ -130,13 +131,15 @@ def local_cluster(folder: Path, nodes: int = 2) -> Iterator[LocalCluster]:
         SetupError: A part did not start; with the end of its log.
     """
     folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder, "the cluster's folder", private=True)
     token = folder / "token"
+    token.unlink(missing_ok=True)
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="olfl-", ignore_cleanup_errors=True)))
-        endpoint = stack.enter_context(s3_server(BUCKET))
+        keys = "local", secrets.token_hex(16)
+        endpoint = stack.enter_context(s3_server(BUCKET, keys))
         store = f"sqlite:///{folder / 'mlflow.db'}"
         if postgres_programs() is not None:
             store = stack.enter_context(postgres())
@@ -144,8 +147,8 @@ def local_cluster(folder: Path, nodes: int = 2) -> Iterator[LocalCluster]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "local",
-            "AWS_SECRET_ACCESS_KEY": secrets.token_hex(16),
+            "AWS_ACCESS_KEY_ID": keys[0],
+            "AWS_SECRET_ACCESS_KEY": keys[1],
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
         }

@@ -6,6 +6,7 @@ import http.client
 import os
 import pwd
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from olfl_ray.errors import SetupError
@@ -26,12 +27,13 @@ from olfl_ray.errors import SetupError
 __all__ = ["MlflowServer", "free_port", "postgres", "postgres_programs", "s3_server", "wait_for"]
 
 START_SECONDS = 90.0
+ROLE, DATABASE = "mlflow", "runs"
 T = TypeVar("T")
 
 # moto looks whether an object is there and puts it in two steps, between which another thread may put one; one request
 # at a time makes a conditional put the single step that it is on a real store.
 _S3_SERVER = """
-import threading
+import os, threading
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import run_simple
 app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
@@ -40,7 +42,11 @@ def one_at_a_time(environ, start_response):
     with turn:
         return app(environ, start_response)
 
-run_simple("127.0.0.1", 0, one_at_a_time, threaded=True, request_handler=MotoRequestHandler)
+door = one_at_a_time
+if "OLFL_S3_KEY" in os.environ:
+    from olfl_ray.bench.signed import signed_only
+    door = signed_only(one_at_a_time, os.environ["OLFL_S3_KEY"], os.environ["OLFL_S3_SECRET"])
+run_simple("127.0.0.1", 0, door, threaded=True, request_handler=MotoRequestHandler)
 """
 
 
@@ -119,45 +125,77 @@ def postgres_programs() -> Path | None:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server with an empty database on loopback; it refuses root, and then runs as the user `postgres`.
+    """A PostgreSQL server with an empty database on loopback, for this process's user alone.
+
+    It refuses root, and then runs as the user `postgres`, in no group of this process. Clients are one role, which owns the
+    database and is no superuser, with a password in a file of mode 600.
 
     Yields:
-        The database's SQLAlchemy URI.
+        The database's SQLAlchemy URI, which names the password's file.
     """
+    import psycopg
+    from psycopg import sql
+
     programs = postgres_programs()
     if programs is None:
         raise SetupError(
             "PostgreSQL's server programs are not installed; install them (Debian: apt install postgresql)"
         )
-    port, user = free_port(), "postgres" if os.geteuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="olfl-postgres-") as scratch:  # its user may not see the caller's folders
-        folder = Path(scratch)
-        if user is not None:
-            os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
-        data, log = folder / "data", folder / "postgres.log"
-        initialise = [str(programs / "initdb"), "-D", str(data), "-U", "olfl", "--auth=trust", "--no-sync"]
-        subprocess.run(initialise, check=True, capture_output=True, user=user, cwd=folder)
+    port, admin, password = free_port(), secrets.token_hex(32), secrets.token_hex(32)
+    with (
+        tempfile.TemporaryDirectory(prefix="olfl-postgres-") as scratch,  # its user may not see the caller's folders
+        tempfile.TemporaryDirectory(prefix="olfl-pgpass-") as own,
+    ):
+        folder, passfile = Path(scratch), Path(own) / "pgpass"
+        data, log, first = folder / "data", folder / "postgres.log", folder / "first"
+        for file, content in ((first, admin), (passfile, f"127.0.0.1:{port}:{DATABASE}:{ROLE}:{password}")):
+            file.touch(mode=0o600)
+            file.write_text(content + "\n")
+        who: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            account = pwd.getpwnam("postgres")
+            who = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            for path in (folder, first):
+                os.chown(path, account.pw_uid, account.pw_gid)
+        initialise: list[str | Path] = [
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "--auth=scram-sha-256",
+            f"--pwfile={first}",
+        ]
+        subprocess.run([*initialise, "--no-sync"], check=True, capture_output=True, cwd=folder, **who)
+        first.unlink()
         options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-p", str(port)]
         with log.open("ab") as output:
             server = subprocess.Popen(
-                [programs / "postgres", "-D", data, *options], stdout=output, stderr=output, user=user, cwd=folder
+                [programs / "postgres", "-D", data, *options], stdout=output, stderr=output, cwd=folder, **who
             )
         try:
-            ask = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-U", "olfl", "-d", "postgres"]
+            ask = [str(programs / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-d", "postgres"]
             answers = partial(subprocess.run, ask, capture_output=True, check=False)
             wait_for(lambda: answers().returncode == 0, "PostgreSQL", log, server)
-            yield f"postgresql+psycopg://olfl@127.0.0.1:{port}/postgres"
+            place: dict[str, Any] = {"host": "127.0.0.1", "port": port, "user": "postgres", "dbname": "postgres"}
+            with psycopg.connect(**place, password=admin, autocommit=True) as connection:
+                role = sql.Identifier(ROLE)
+                for command in ("CREATE ROLE {} LOGIN PASSWORD {}", "CREATE DATABASE {} OWNER {}"):
+                    given = (role, sql.Literal(password)) if "ROLE" in command else (sql.Identifier(DATABASE), role)
+                    connection.execute(sql.SQL(command).format(*given))
+            yield f"postgresql+psycopg://{ROLE}@127.0.0.1:{port}/{DATABASE}?passfile={passfile}"
         finally:
             server.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
             server.wait()
 
 
 @contextmanager
-def s3_server(bucket: str) -> Iterator[str]:
+def s3_server(bucket: str, keys: tuple[str, str] | None = None) -> Iterator[str]:
     """moto's server with one empty bucket on loopback.
 
     Args:
         bucket: Its name.
+        keys: The key pair with which requests must be signed; None: anybody is let in.
 
     Yields:
         The endpoint's URL.
@@ -165,7 +203,10 @@ def s3_server(bucket: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="olfl-s3-") as scratch:
         log = Path(scratch) / "server.log"
         with log.open("ab") as output:
-            server = subprocess.Popen([sys.executable, "-c", _S3_SERVER], stdout=output, stderr=output)
+            environment = {} if keys is None else {"OLFL_S3_KEY": keys[0], "OLFL_S3_SECRET": keys[1]}
+            server = subprocess.Popen(
+                [sys.executable, "-c", _S3_SERVER], stdout=output, stderr=output, env={**os.environ, **environment}
+            )
         try:
 
             def found() -> re.Match[str] | None:
@@ -173,13 +214,19 @@ def s3_server(bucket: str) -> Iterator[str]:
 
             url = wait_for(found, "the S3 server (moto)", log, server)[1]
             connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
-            connection.request("PUT", f"/{bucket}")
+            connection.request("PUT", f"/{bucket}", headers={} if keys is None else _signed(f"{url}/{bucket}", keys))
             connection.getresponse().read()
             connection.close()
             yield url
         finally:
             server.kill()
             server.wait()
+
+
+def _signed(url: str, keys: tuple[str, str]) -> dict[str, str]:
+    from olfl_ray.bench.signed import sign
+
+    return sign("PUT", url, *keys)
 
 
 def wait_for(ready: Callable[[], T | None], what: str, log: Path, process: subprocess.Popen[bytes]) -> T:

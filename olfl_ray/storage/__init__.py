@@ -4,10 +4,11 @@ from olfl_ray.storage.environment import HTTP_URL
 from olfl_ray.storage.folders import fresh_folder
 from olfl_ray.storage.lease import Lease
 from olfl_ray.storage.local import LocalStorage, expanded, writable_folder
-from olfl_ray.storage.place import POINTER, is_relative, open_folder, open_storage
+from olfl_ray.storage.place import HEARSAY, POINTER, is_hearsay, is_relative, open_folder, open_storage
 from olfl_ray.storage.protocol import Storage, check_key
 
 __all__ = [
+    "HEARSAY",
     "HTTP_URL",
     "POINTER",
     "Lease",
@@ -16,6 +17,7 @@ __all__ = [
     "check_key",
     "expanded",
     "fresh_folder",
+    "is_hearsay",
     "is_relative",
     "open_folder",
     "open_storage",

@@ -11,10 +11,12 @@ from olfl_ray.errors import SetupError
 from olfl_ray.storage.local import LocalStorage
 from olfl_ray.storage.protocol import Storage
 
-__all__ = ["POINTER", "is_relative", "open_folder", "open_storage"]
+__all__ = ["HEARSAY", "POINTER", "is_hearsay", "is_relative", "open_folder", "open_storage"]
 
 POINTER = "storage.url"
-"""File in a folder that names the storage which stands for it."""
+"""File in a folder that names the storage which stands for it: a URL in its first line."""
+HEARSAY = "found in MLflow: for reading alone"
+"""Second line of a pointer that no user gave."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -62,10 +64,24 @@ def open_folder(folder: Path) -> Storage:
     """
     pointer = folder / POINTER
     try:
-        location = pointer.read_text().strip()
+        location = _lines(pointer)[0]
         return open_storage(os.path.normpath(folder / location) if is_relative(location) else location)
     except (FileNotFoundError, NotADirectoryError):
         return open_storage(folder)
     except (OSError, ValueError, SetupError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SetupError(f"{pointer}: names no storage ({reason}); write the storage's URL into it") from None
+
+
+def is_hearsay(folder: Path) -> bool:
+    """Whether a folder's pointer came from somebody who can write to MLflow, and from no user of this home folder."""
+    try:
+        return HEARSAY in _lines(folder / POINTER)[1:]
+    except (OSError, ValueError):
+        return False
+
+
+def _lines(pointer: Path) -> list[str]:
+    """The lines of a pointer. Raises `FileNotFoundError` where there is none, `SetupError` where it is no file."""
+    content = LocalStorage(pointer.parent).read(pointer.name).decode()
+    return [line.strip() for line in content.splitlines()] or [""]

@@ -78,7 +78,8 @@ class RayCluster:
 def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage: str | None = None) -> Storage:
     """Find a study that was begun elsewhere, and note in the home folder where it is kept.
 
-    Looks where `storage` says; else where the cluster's newest attempt keeps it, then at the target's storage, then in MLflow.
+    Looks where `storage` says; else where the cluster's newest attempt keeps it, then at the target's storage, then in MLflow. Whoever can write
+    to MLflow chooses what that says: such a study is read, and `Home.refuse_hearsay` keeps it from being run.
 
     Args:
         name: The study.
@@ -93,14 +94,14 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
     """
     own = LocalStorage(home.study_folder(name))
     looked = [f"the cluster {cluster.name}"] if cluster is not None and storage is None else []
-    for root in _roots(name, cluster, storage):
+    for root, hearsay in _roots(name, cluster, storage):
         place = open_storage(f"{root.rstrip('/')}/{name}")
         if place.keys("ledger/"):
             if place.url != own.url and own.keys("ledger/"):
                 raise Unseen(
                     f"study: {home.path} holds another study {name!r} itself; choose another home folder with --home"
                 )
-            home.point_to(name, place)
+            home.point_to(name, place, hearsay=hearsay)
             return place
         looked.append(root)
     raise StudyError(
@@ -109,10 +110,10 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
     )
 
 
-def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterator[str]:
-    """Places where a study may be kept, the likeliest first."""
+def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterator[tuple[str, bool]]:
+    """Places where a study may be kept, the likeliest first; each with whether MLflow alone says so."""
     if storage is not None:
-        yield storage
+        yield storage, False
         return
     attempt = cluster.server.newest(name) if cluster is not None else None
     if cluster is not None and attempt is not None:
@@ -122,12 +123,12 @@ def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterat
                 f"study: {name!r} is kept {where} on the cluster, which this machine does not see; run olfl there, read "
                 f"`olfl sweep logs {name} --address {cluster.name}`, or keep studies on s3://... that both see"
             )
-        yield attempt.storage
+        yield attempt.storage, False
     if cluster is not None and cluster.target.storage.url is not None:
-        yield cluster.target.storage.url
+        yield cluster.target.storage.url, False
     uri = (cluster.target.tracking if cluster is not None else None) or os.environ.get(FROM_ENVIRONMENT)
     if uri is not None:
-        yield from storage_in_runs(uri, name)
+        yield from ((root, True) for root in storage_in_runs(uri, name))
 
 
 class Unseen(StudyError):

@@ -10,7 +10,16 @@ from pathlib import Path
 from olfl_ray import data
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.spec import NAME
-from olfl_ray.storage import POINTER, LocalStorage, Storage, expanded, open_folder, writable_folder
+from olfl_ray.storage import (
+    HEARSAY,
+    POINTER,
+    LocalStorage,
+    Storage,
+    expanded,
+    is_hearsay,
+    open_folder,
+    writable_folder,
+)
 from olfl_ray.tracking import FROM_ENVIRONMENT, absolute_uri, sqlite_uri
 
 __all__ = ["Home"]
@@ -82,15 +91,20 @@ class Home:
         """The storage of a study that was begun here: its folder, or the place that `point_to` noted there."""
         return open_folder(self.study_folder(name))
 
-    def point_to(self, name: str, storage: Storage) -> None:
+    def point_to(self, name: str, storage: Storage, *, hearsay: bool = False) -> None:
         """Note where a study is kept, if that is not its folder: inside the home folder as a relative path.
+
+        Args:
+            name: The study.
+            storage: Where it is kept.
+            hearsay: Whether MLflow says so, and no user: then the study is read there, and never run.
 
         Raises:
             SetupError: It can't be written.
         """
         folder = self.study_folder(name)
         here = LocalStorage(folder)
-        if storage.url == self.storage(name).url:
+        if storage.url == self.storage(name).url and (hearsay or not is_hearsay(folder)):
             return
         location = storage.url
         if isinstance(storage, LocalStorage) and storage.root.is_relative_to(self.path):
@@ -99,12 +113,25 @@ class Home:
             if storage.url == here.url:
                 here.delete(POINTER)
             else:
-                here.write(POINTER, f"{location}\n".encode())
+                here.write(POINTER, f"{location}\n{HEARSAY if hearsay else ''}".encode())
         except SetupError as error:
             raise SetupError(
                 f"{folder}: can't note there where the study is kept ({error}); move away what stands there, or "
                 "choose another home folder with --home"
             ) from None
+
+    def refuse_hearsay(self, name: str) -> None:
+        """Refuse to run a study whose place only MLflow knows: whoever writes there would choose what runs here.
+
+        Raises:
+            StudyError: It is such a study.
+        """
+        if is_hearsay(self.study_folder(name)):
+            place = self.storage(name).url.rpartition("/")[0]
+            raise StudyError(
+                f"study: MLflow alone says that {name!r} is kept in {place}, so it is read there and not run; if you trust "
+                f"who writes there, add --storage {place}"
+            )
 
     def names(self) -> list[str]:
         """Names of the studies here."""

@@ -136,6 +136,7 @@ def stop(name: str, *, home: Home, patience: float = 600.0) -> StudyState:
     Raises:
         StudyError: No driver runs it, or it did not stop in time.
     """
+    home.refuse_hearsay(name)
     _, ledger, storage = load(name, home)
     if not ledger.state.driving or not Lease.is_held(storage):
         raise StudyError(f"study {name!r} is not running; `olfl sweep resume {name}` goes on with it")

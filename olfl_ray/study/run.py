@@ -149,6 +149,7 @@ def _found(name: str, home: Home) -> tuple[StudySpec, Ledger]:
     Raises:
         StudyError: It is not there, or its folder has another name than the study.
     """
+    home.refuse_hearsay(name)
     spec, ledger, storage = load(name, home)
     if storage.url != storage_of(spec, home).url:  # begun under another home folder, or moved
         place = spec.storage.model_copy(update={"url": storage.url.rpartition("/")[0]})

@@ -220,6 +220,7 @@ def _go_on(
     verb, name, *rest = words
     try:
         root = locate(name, home=home, cluster=cluster, storage=storage).url.rpartition("/")[0]
+        home.refuse_hearsay(name)
         state = load(name, home)[1].state
         check(state)
         digest, shared = state.digest, spec_in(state.spec, f"study {name}").storage.shared

@@ -10,11 +10,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.cookiejar import CookieJar
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from support.commands import start, wait_until
+from support.conducting import study as small_study
+
+from olfl_ray.errors import StudyError
+from olfl_ray.ledger import Ledger
+from olfl_ray.storage import Lease, open_storage
+from olfl_ray.study import Home, extend, locate, resume, retry, stop
+from olfl_ray.study import status as status_of
 
 LIST = "/ajax-api/2.0/mlflow/artifacts/list?run_id="
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=10"
@@ -101,3 +109,34 @@ def test_no_artifact_outside_of_the_home_is_shown_even_to_its_user(
     assert status(url + LIST + runs[where], bearer) == 403
     for file in ("secret.txt", "passwd"):
         assert status(f"{url}/get-artifact?path={file}&run_uuid={runs[where]}", bearer) == 403
+
+
+def test_a_study_that_mlflow_alone_knows_of_is_read_and_never_run(
+    page: tuple[str, str, dict[str, str]], s3_place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, secret, runs = page
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", secret)
+    peer = MlflowClient(url)
+    for tag, value in (("study", "s"), ("trial", "study"), ("storage", s3_place)):
+        peer.set_tag(runs["home"], f"olfl.{tag}", value)
+    spec, place = small_study(), open_storage(f"{s3_place}/s")
+    Ledger.create(place, spec.model_dump(mode="json", by_alias=True), spec.digest, "s", {})
+    home = Home.find(tmp_path / "home")
+    run: list[Any] = [
+        lambda: resume("s", home=home),
+        lambda: retry("s", [], home=home),
+        lambda: extend("s", 1, home=home),
+        lambda: stop("s", home=home),
+    ]
+    for _ in range(2):
+        assert locate("s", home=home).url == place.url
+        assert status_of("s", home=home).name == "s"
+        for attack in run:
+            with pytest.raises(StudyError, match="--storage"):
+                attack()
+    assert len(Ledger.load(place).events) == 1
+    locate("s", home=home, storage=s3_place)
+    locate("s", home=home)  # what a user said stays
+    with Lease.acquire(place, "another driver"), pytest.raises(StudyError, match="held by another driver"):
+        resume("s", home=home)
