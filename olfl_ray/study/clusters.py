@@ -78,8 +78,9 @@ class RayCluster:
 def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage: str | None = None) -> Storage:
     """Find a study that was begun elsewhere, and note in the home folder where it is kept.
 
-    Looks where `storage` says; else where the cluster's newest attempt keeps it, then at the target's storage, then in MLflow. Whoever can write
-    to MLflow chooses what that says: such a study is read, and `Home.refuse_hearsay` keeps it from being run.
+    Looks where `storage` says; else where the cluster's newest attempt keeps it, then at the target's storage, then in
+    MLflow. Whoever can write to MLflow chooses what that says: such a study is read, and `Home.refuse_hearsay` keeps it
+    from being run.
 
     Args:
         name: The study.
