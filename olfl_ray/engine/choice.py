@@ -20,12 +20,12 @@ from olfl_ray.engine.batches import Batch, examples, some_examples
 from olfl_ray.engine.compared import Compared, record_of
 from olfl_ray.engine.exact import exact
 from olfl_ray.engine.finite_difference import finite_difference
-from olfl_ray.engine.host import host_memory
 from olfl_ray.engine.kernels import PlainKernels, plain_kernels
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.reverse import reverse
 from olfl_ray.engine.steps import Estimator
 from olfl_ray.errors import SpecError, UserError
+from olfl_ray.memory import host_memory
 
 __all__ = ["EstimatorName", "Memory", "choose_estimator", "pick_memory"]
 

@@ -11,10 +11,14 @@ from olfl_ray.errors import SpecError
 from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.learned import Kind, LearnedLoss, LossNetwork
 from olfl_ray.losses.roles import check_order
+from olfl_ray.memory import refuse_too_large
 from olfl_ray.plugins import load_builder
 from olfl_ray.spec import LearnedLossSpec
 
-__all__ = ["build_loss"]
+__all__ = ["build_loss", "bytes_of"]
+
+PHI_COPIES = 4
+"""How often a meta-update holds phi at least: itself, its gradient, and the two moments of Adam."""
 
 
 def build_loss(spec: LearnedLossSpec, kind: Kind, *, seed: int) -> LearnedLoss:
@@ -26,11 +30,22 @@ def build_loss(spec: LearnedLossSpec, kind: Kind, *, seed: int) -> LearnedLoss:
         seed: Seed of the initial weights.
 
     Raises:
-        SpecError: A user's builder does not give an elementwise module that can be learned.
+        SpecError: A user's builder does not give an elementwise module that can be learned, or no memory holds phi.
     """
+    refuse_too_large(
+        PHI_COPIES * bytes_of(spec), f"a loss network with hidden layers {list(spec.hidden)}", "loss.hidden"
+    )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
         return LearnedLoss(_network(spec, kind), kind, spec.reduction, spec)
+
+
+def bytes_of(spec: LearnedLossSpec) -> int:
+    """Bytes of a built-in loss network's parameters, counted without making any; 0 for a user's own."""
+    if ":" in spec.name:
+        return 0
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return sum(value.numel() * value.element_size() for value in _network(spec, "regression").parameters())
 
 
 def _network(spec: LearnedLossSpec, kind: Kind) -> nn.Module:

@@ -12,11 +12,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from olfl_ray.errors import DataError, SpecError
-from olfl_ray.losses.build import build_loss
+from olfl_ray.errors import DataError, SetupError, SpecError
+from olfl_ray.losses.build import build_loss, bytes_of
 from olfl_ray.losses.learned import Kind, LearnedLoss
 from olfl_ray.plugins import allows
 from olfl_ray.spec import LearnedLossSpec
+from olfl_ray.storage import LocalStorage
 
 __all__ = ["dump_loss", "loss_from_bytes", "read_loss"]
 
@@ -46,9 +47,12 @@ def read_loss(folder: str | Path, allow: Iterable[str] = ()) -> LearnedLoss:
     path = Path(folder)
     weights = path if path.suffix == ".safetensors" else path / "learned_loss.safetensors"
     try:
-        return loss_from_bytes(weights.read_bytes(), weights.with_suffix(".json").read_bytes(), str(weights), allow)
-    except OSError as error:
-        raise DataError(f"{error.filename or weights}: {error.strerror}; name a folder with a learned loss") from None
+        there = LocalStorage(weights.parent)  # which waits for no pipe
+        files = there.read(weights.name), there.read(weights.with_suffix(".json").name)
+    except (OSError, ValueError, SetupError) as error:
+        reason = f"{error.filename or weights}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise DataError(f"{reason}; name a folder with a learned loss") from None
+    return loss_from_bytes(*files, str(weights), allow)
 
 
 def loss_from_bytes(weights: bytes, settings: bytes, source: str, allow: Iterable[str] = ()) -> LearnedLoss:
@@ -74,6 +78,8 @@ def loss_from_bytes(weights: bytes, settings: bytes, source: str, allow: Iterabl
                 f"{source}: the learned loss is built by {spec.name!r}, which is code that these files chose; allow it by "
                 f"name if you trust it (load_loss(..., allow=[{spec.name!r}]), or loss.name in the spec that reads it)"
             )
+        if bytes_of(spec) > len(weights):  # before a few bytes of settings ask for gigabytes
+            raise ValueError("its settings ask for more weights than there are")
         loss = build_loss(spec, kind, seed=0)
         loss.load_state_dict(load_tensors(weights))
     except (SafetensorError, SpecError, ValueError, LookupError, TypeError, RuntimeError, RecursionError) as error:

@@ -1,5 +1,5 @@
 """Base learners."""
 
-from olfl_ray.models.build import build, names
+from olfl_ray.models.build import build, bytes_of, names
 
-__all__ = ["build", "names"]
+__all__ = ["build", "bytes_of", "names"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,8 +20,10 @@ from olfl_ray.models.wrn import wrn
 from olfl_ray.plugins import load_builder, nearest
 from olfl_ray.vision import torchvision
 
-__all__ = ["build", "names"]
+__all__ = ["build", "bytes_of", "names"]
 
+OVERFLOW = (RuntimeError, OverflowError)
+"""What torch raises where a tensor has more bytes than a number holds."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "elu": nn.ELU}
 
 
@@ -178,6 +181,21 @@ def build(
         if check:
             _check_shape(name, module, example, outputs)
     return module
+
+
+def bytes_of(name: str, options: dict[str, Any], *, input_shape: Shape, outputs: int) -> int:
+    """Bytes of a built-in base learner's parameters, counted without making any; 0 for a user's own, or wrong options."""
+    builder = BUILDERS.get(name)
+    if builder is None:
+        return 0
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            module = builder(input_shape=input_shape, outputs=outputs, **options)
+    except OVERFLOW as error:
+        return sys.maxsize if "overflow" in str(error).lower() else 0
+    except Exception:
+        return 0  # `build` says why
+    return sum(value.numel() * value.element_size() for value in module.parameters())
 
 
 def _check_call(name: str, builder: Callable[..., Any], called: dict[str, Any]) -> None:

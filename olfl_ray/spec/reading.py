@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ from olfl_ray.spec.space import resolve_search
 from olfl_ray.spec.study import Parameter, StudySpec, default_arm
 from olfl_ray.spec.suggest import did_you_mean
 
-__all__ = ["parse_as", "parse_spec", "read_spec", "spec_as_yaml"]
+__all__ = ["parse_as", "parse_spec", "read_bounded", "read_spec", "spec_as_yaml"]
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000
@@ -47,14 +49,28 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), name: str | None 
             raise SpecError("", "is closed; pipe a spec into it, or name a YAML file", "standard input")
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
         return parse_spec(data, source="standard input", overrides=overrides, name=name)
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)  # a device may never end
-    except IsADirectoryError:
-        raise SpecError("", "is a folder, not a spec file; name a YAML file", str(path)) from None
-    except OSError as error:
-        raise SpecError("", f"can't be read ({error.strerror}); name a YAML file that exists", str(path)) from None
+    data = read_bounded(path)
     return parse_spec(data, source=str(path), overrides=overrides, name=name)
+
+
+def read_bounded(path: str | Path) -> bytes:
+    """The bytes of a file, at most one more than a spec may have.
+
+    Raises:
+        SpecError: It can't be read, or is no file: a pipe may have no writer, and a device no end.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode):
+                return file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        mode = stat.S_IFDIR
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SpecError("", f"can't be read ({reason}); name a YAML file that exists", str(path)) from None
+    what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+    raise SpecError("", f"is {what}, not a spec file; name a YAML file, or pipe it in and name it -", str(path))
 
 
 def parse_spec(

@@ -98,6 +98,8 @@ def read_settings() -> Settings:
         UserError: The file can't be read or breaks a rule.
     """
     path = settings_file()
+    if path.exists() and not path.is_file():  # a pipe may have no writer
+        raise SetupError(f"{path}: is no file; make it a file of your own")
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -102,7 +102,7 @@ class Guard:
         from starlette.requests import HTTPConnection
         from starlette.responses import PlainTextResponse, RedirectResponse
 
-        if scope["type"] == "lifespan":
+        if scope["type"] == "lifespan" or scope["path"] == "/health":
             await self._app(scope, receive, send)
             return
         request = HTTPConnection(scope)

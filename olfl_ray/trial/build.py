@@ -28,11 +28,16 @@ from olfl_ray.engine import (
 )
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.losses import LearnedLoss, build_loss, fixed_loss, task_loss
+from olfl_ray.memory import refuse_too_large
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.source import find_loss, find_sequence
 
 __all__ = ["Place", "Replicate", "arithmetic_of", "build_replicate", "check", "set_threads"]
+
+
+STEP_COPIES = 4
+"""How often a step holds the parameters at least: themselves, their gradient, its direction, and those after the step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +116,15 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         batch_size=task.batch_size,
         seed=seed_of(seed, "batches"),
     )
+    shapes: dict[str, Any] = {"input_shape": batches.input_shape, "outputs": dataset.outputs}
+    copies = STEP_COPIES if place.device == "cpu" else 1
+    needed = copies * models.bytes_of(task.model.name, task.model.options, **shapes)
+    refuse_too_large(needed, f"a step of {task.model.name} with these options", "task.model")
     build = partial(
         models.build,
         task.model.name,
         task.model.options,
-        input_shape=batches.input_shape,
-        outputs=dataset.outputs,
+        **shapes,
         ids=batches.ids,
     )
     module = build(seed=seed_of(seed, "weights"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from olfl_ray.engine.host import host_memory
+from olfl_ray.memory import host_memory
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

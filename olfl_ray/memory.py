@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["host_memory"]
+from olfl_ray.errors import SpecError
+
+__all__ = ["host_memory", "refuse_too_large"]
 
 
 def host_memory(root: Path = Path("/")) -> int:
@@ -42,3 +44,21 @@ def _own(file: Path) -> Iterator[list[str]]:
     if file.is_file():
         for line in file.read_text().splitlines():
             yield line.split(":", 2)
+
+
+def refuse_too_large(needed: int, what: str, field: str) -> None:
+    """Refuse what this process can't hold, before it is made: the system would end the process without a word.
+
+    Args:
+        needed: Bytes.
+        what: What takes them, for the message.
+        field: Field of the spec that decides it.
+
+    Raises:
+        SpecError: It is more than the machine, or this process's control group, has.
+    """
+    if needed > (limit := host_memory()):
+        raise SpecError(
+            field,
+            f"{what} takes {needed / 1e9:.1f} GB, but this machine lets a process have {limit / 1e9:.1f} GB; make it smaller",
+        )
