@@ -161,7 +161,7 @@ def spec_schema() -> None:
     """JSON Schema of a spec, for editors."""
     from olfl_ray.spec import StudySpec
 
-    print(json.dumps(StudySpec.model_json_schema(), indent=2))
+    out.print(json.dumps(StudySpec.model_json_schema(), indent=2), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("ui")

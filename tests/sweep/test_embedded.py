@@ -11,16 +11,18 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent import futures
 from contextlib import ExitStack
 from pathlib import Path
 
+import grpc
 import pytest
 import ray
 from ray.tune.execution import class_cache
 
 from olfl_ray.errors import SetupError
 from olfl_ray.sweep import embedded
-from olfl_ray.sweep.cluster import connected, on_cluster, running_ray
+from olfl_ray.sweep.cluster import _check_address, connected, on_cluster, running_ray
 from olfl_ray.sweep.embedded import BELOW, LONGEST, PREFIX, private_folder
 
 
@@ -228,3 +230,13 @@ def test_what_nohup_ignores_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> No
     finally:
         signal.signal(signal.SIGHUP, before)
     assert stop.asked == 0
+
+
+def test_what_speaks_rays_protocol_passes_the_first_look() -> None:
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        _check_address(f"127.0.0.1:{port}")
+    finally:
+        server.stop(None).wait()
