@@ -73,7 +73,8 @@ def open_store(uri: str, experiment: str, artifacts: Path) -> Any:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
-                client.create_experiment(experiment, location)
+                # The tag with it, in one transaction: a file moved between the two would leave its artifacts behind.
+                client.create_experiment(experiment, location, {ARTIFACTS_TAG: FOLDER} if file is not None else None)
             except Exception:
                 if client.get_experiment_by_name(experiment) is None:  # else another made it at the same moment
                     raise

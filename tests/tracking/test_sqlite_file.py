@@ -219,3 +219,16 @@ def test_a_relative_path_is_made_absolute_and_what_names_no_file_stays(
         f"sqlite:///{tmp_path}/x.db",
     ):
         assert absolute_uri(uri) == uri
+
+
+def test_an_experiment_and_its_mark_are_made_together_or_not_at_all(tmp_path: Path, empty_store: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    file = tmp_path / "one" / "mlflow.db"
+    file.parent.mkdir()
+    shutil.copy(empty_store, file)
+    with closing(sqlite3.connect(file)) as db, db:  # what a kill between the two would do
+        db.execute("CREATE TRIGGER loss BEFORE INSERT ON experiment_tags BEGIN SELECT RAISE(ABORT, 'killed'); END")
+    with pytest.raises(SetupError, match="killed"):
+        open_store(sqlite_uri(file), "other", tmp_path)
+    assert MlflowClient(sqlite_uri(file)).get_experiment_by_name("other") is None
