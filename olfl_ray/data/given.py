@@ -21,6 +21,8 @@ __all__ = ["as_inputs", "as_rows", "as_targets"]
 FEW = 20
 """Whole numbers as floats are more likely labels than targets, where there are no more different ones than these."""
 NAMES_SHOWN = 3
+LAST_CHANNELS = (1, 3, 4)
+"""Sizes of a last axis that are channels of square images rather than their width."""
 
 
 def as_inputs(name: str, given: Any) -> Tensor:
@@ -37,7 +39,14 @@ def as_inputs(name: str, given: Any) -> Tensor:
     if x.dim() not in (2, 4) or 0 in x.shape:
         raise _refused(
             name,
-            f"gave x of shape {tuple(x.shape)}; x must be rows (N, D) or images (N, channels, height, width), no size 0",
+            f"gave x of shape {tuple(x.shape)}; x must be rows (N, D) or images (N, channels, height, width), no size 0"
+            + ("; for grey images give x[:, None]" if x.dim() == 3 else ""),
+        )
+    if x.dim() == 4 and x.shape[1] == x.shape[2] > LAST_CHANNELS[-1] and x.shape[3] in LAST_CHANNELS:
+        raise _refused(
+            name,
+            f"gave x of shape {tuple(x.shape)}, images with their channels last; channels come first here, so give "
+            "np.moveaxis(x, -1, 1)",
         )
     if x.dtype == torch.uint8 and x.dim() == 4:
         return x
@@ -75,10 +84,11 @@ def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0)
     if y.is_floating_point() or kind == "regression":
         return (y if y.dtype == torch.float64 else y.to(torch.float32)).reshape(len(y), -1), ()
     if y.dim() != 1:
+        cure = "give y.ravel()" if y.shape[1] == 1 else "from one-hot rows take y.argmax(1)"
         raise _refused(
             name,
-            f"gave integers in y of shape {tuple(y.shape)}; integers are classes, a vector (N,): from one-hot rows take "
-            "y.argmax(1), or give floats for regression",
+            f"gave integers in y of shape {tuple(y.shape)}; integers are classes, a vector (N,): {cure}, or give floats for "
+            "regression",
         )
     if y.dtype == torch.bool:
         return _classes(name, np.array([False, True]), y.numpy())

@@ -17,7 +17,7 @@ from olfl_ray.spec.sections import (
     Strict,
     TaskSpec,
 )
-from olfl_ray.spec.space import notes, own_point, planned, points_left, values_of
+from olfl_ray.spec.space import notes, own_point, planned, points_left, resolve_search, values_of
 from olfl_ray.spec.study import (
     NAME,
     ArmSpec,
@@ -65,6 +65,7 @@ __all__ = [
     "points_left",
     "printable",
     "read_spec",
+    "resolve_search",
     "same",
     "seed_of",
     "spec_as_yaml",

@@ -168,7 +168,7 @@ class ArmSpec(Strict):
     set: dict[str, Any] = {}
     """Fixed settings that differ from the study's, by dotted name."""
     trials: Annotated[int, Field(ge=1, le=1_000_000)]
-    """Search trials; the first is the spec's own values."""
+    """Search trials; the first is the spec's own values. Where the search space has fewer points, each is tried once."""
     parameters: dict[str, Parameter] = {}
     """Fields searched in this arm besides `search.parameters`."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import StudyState
 from olfl_ray.records import names
-from olfl_ray.spec import StudySpec, TrialConfig, trial_config
+from olfl_ray.spec import StudySpec, TrialConfig, resolve_search, trial_config
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import spec_in, storage_of
 from olfl_ray.study.places import check_place, resolved
@@ -39,7 +39,7 @@ def check_study(spec: StudySpec, home: Home) -> None:
     Raises:
         UserError: Names the field, the value and the next move.
     """
-    spec = resolved(spec)
+    spec = resolved(resolve_search(spec))
     check_place(spec, home)
     storage_of(spec, home).keys("ledger/")  # a bucket that is not there, say, is refused here
     check_trials(spec, home)

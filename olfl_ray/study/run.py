@@ -25,7 +25,7 @@ from olfl_ray.ledger import (
     StudyState,
     latest_attempt,
 )
-from olfl_ray.spec import StudySpec, without_secrets
+from olfl_ray.spec import StudySpec, resolve_search, without_secrets
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.assign import Assigner
 from olfl_ray.study.check import check_failed, check_more, check_same, check_trials
@@ -168,7 +168,7 @@ def _run(
     only: Sequence[str] | None = None,
 ) -> StudyResult:
     data.forget()
-    written, spec = spec, resolved(spec)
+    written, spec = spec, resolved(resolve_search(spec))
     check_place(spec, home)
     storage = storage_of(spec, home)
     uri = home.tracking_of(spec.tracking.uri)

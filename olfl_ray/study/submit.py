@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from olfl_ray.errors import SetupError, SpecError, StudyError
 from olfl_ray.ledger import StudyState
-from olfl_ray.spec import StorageSpec, StudySpec, parse_spec
+from olfl_ray.spec import StorageSpec, StudySpec, parse_spec, resolve_search
 from olfl_ray.storage import open_storage
 from olfl_ray.study.check import check_failed, check_more, check_same, first_difference
 from olfl_ray.study.clusters import RayCluster, Unseen, locate
@@ -70,6 +70,7 @@ def spec_on(spec: StudySpec, cluster: RayCluster) -> StudySpec:
     Raises:
         SpecError: It names a folder or file by a path that depends on where the driver happens to start.
     """
+    spec = resolve_search(spec)
     storage, tracking = spec.storage, spec.tracking
     if storage.url is None and not storage.shared:
         storage = cluster.target.storage

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from olfl_ray.errors import SpecError
-from olfl_ray.spec import parse_spec, read_spec
+from olfl_ray.spec import StudySpec, parse_spec, read_spec, resolve_search
 
 GOOD = (Path(__file__).parents[2] / "docs" / "complete.yaml").read_text()
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "\n".join(
@@ -200,3 +201,11 @@ def test_digest_covers_results_only() -> None:
         assert part in GOOD
         assert parse_spec(GOOD.replace(part, other).encode()).digest == spec.digest
     assert parse_spec(GOOD.replace("seed: 0", "seed: 1").encode()).digest != spec.digest
+
+
+def test_a_spec_made_in_python_is_resolved_like_one_that_is_read() -> None:
+    text = GOOD.replace("lr: {min: 0.003, max: 0.3, log: true}", "lr: {values: [1, 0.1]}")
+    read = parse_spec(text.encode())
+    made = StudySpec.model_validate(YAML(typ="safe", pure=True).load(text))
+    assert made.digest != read.digest
+    assert resolve_search(made).digest == read.digest == resolve_search(read).digest
