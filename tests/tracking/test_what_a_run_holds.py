@@ -1,0 +1,161 @@
+"""What MLflow shows of a trial: who it is, its means and spreads, its files, how it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from olfl_ray.ledger import Began, Commit, Committed, Ended, Proposed, write_commit
+from olfl_ray.records import Record, records_to_table, to_parquet
+from olfl_ray.tracking import Runs, open_store
+
+VALUES = {10: (0.25, 0.75), 20: (0.2, 0.4)}
+"""Error of two replicates at two steps."""
+
+
+def runs_of(own: Any, datasets: dict[str, Any] | None = None, git: str = "") -> Runs:
+    client = open_store(own.uri, "olfl", own.storage.root)
+    return Runs(client, own.spec, own.state.identity, own.storage, git, datasets or {})
+
+
+def trained(own: Any, name: str = "online/0", end: str = "finished", damaged: int | None = None) -> None:
+    """A trial of two replicates with two commits, the second with a learned loss."""
+    own.ledger.append(Proposed(trial=name, params={"learner.optimizer.lr": 0.02}, seeds=[3, 4], time=1.0))
+    own.ledger.append(Began(trial=name, attempt=1))
+    for step, values in VALUES.items():
+        record = Record(step=step, time_ms=1_700_000_000_000 + step, metrics={"selection/error": values, "one": (1.0,)})
+        files = {"records.parquet": to_parquet(records_to_table([record]))}
+        files |= {"learned_loss.safetensors": b"tensors", "learned_loss.json": b"{}"} if step == 20 else {}
+        made = Commit(trial=name, attempt=1, position=step, step=step, outcome=None, report={}, parent=None)
+        made = write_commit(own.storage, made, files)
+        if step == damaged:
+            own.storage.write(made.key, b"damaged")
+        own.ledger.append(Committed(trial=name, attempt=1, commit=made.key, step=step, value=0.3, values={}))
+    metrics = {"selection/error": [0.2, 0.4], "empty": []}
+    cause = "boom" if end == "failed" else None
+    own.ledger.append(
+        Ended(trial=name, state=end, step=20, value=0.3, metrics=metrics, cause=cause, time=1_700_000_100.25)  # type: ignore[arg-type]
+    )
+
+
+def points(there: Any, run: Any, metric: str) -> list[tuple[int, float, int]]:
+    found = there.client.get_metric_history(run.info.run_id, metric)
+    return [(point.step, pytest.approx(point.value), point.timestamp) for point in found]
+
+
+def test_a_run_has_means_and_spreads_at_the_records_own_times(
+    home: Callable[..., Any], held: Callable[..., Any]
+) -> None:
+    own = home()
+    trained(own)
+    own.deliver(runs_of(own))
+    there = held()
+    run = there.of(own)["online/0"]
+    assert points(there, run, "selection/error") == [(10, 0.5, 1_700_000_000_010), (20, 0.3, 1_700_000_000_020)]
+    spread = [(10, 0.125**0.5, 1_700_000_000_010), (20, 0.02**0.5, 1_700_000_000_020)]
+    assert points(there, run, "selection/error/sd") == spread
+    assert points(there, run, "one/sd") == [], "one value has no spread"
+
+
+def test_a_run_says_whose_it_is_and_hangs_under_the_study(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+    own = home()
+    trained(own)
+    trained(own, "baseline/c0")
+    note = {"name": "digits", "digest": "abc", "source": "scikit-learn", "rows": 1797}
+    own.deliver(runs_of(own, {"online": note}, git="c0ffee"))
+    found = held().of(own)
+    run, confirming, parent = found["online/0"], found["baseline/c0"], found["study"]
+    tags = run.data.tags
+    assert (tags["olfl.study"], tags["olfl.arm"], tags["olfl.ordinal"], tags["olfl.role"]) == (
+        "s",
+        "online",
+        "0",
+        "search",
+    )
+    assert (tags["olfl.digest"], tags["olfl.git_commit"]) == (own.spec.digest, "c0ffee")
+    assert tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (confirming.data.tags["olfl.role"], confirming.data.tags["olfl.ordinal"]) == ("confirm", "c0")
+    assert (run.info.run_name, parent.info.run_name) == ("online/0", "s")
+    assert parent.data.tags["olfl.storage"] == own.storage.url.rpartition("/")[0]
+    assert run.data.params["learner.optimizer.lr"] == "0.02"
+    (given,) = run.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("digits", "abc")
+    assert json.loads(given.dataset.source) == {"source": "scikit-learn"}
+    assert json.loads(given.dataset.profile) == {"num_rows": 1797}
+    assert (given.tags[0].key, given.tags[0].value) == ("mlflow.data.context", "training")
+    assert not confirming.inputs.dataset_inputs
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [("finished", "FINISHED"), ("pruned", "FINISHED"), ("diverged", "FINISHED"), ("failed", "FAILED")],
+)
+def test_a_run_ends_as_its_trial_did_with_its_report(
+    end: str, status: str, home: Callable[..., Any], held: Callable[..., Any]
+) -> None:
+    own = home()
+    trained(own, end=end)
+    own.deliver(runs_of(own))
+    there = held()
+    run = there.of(own)["online/0"]
+    assert (run.info.status, run.info.end_time, run.data.tags["olfl.state"]) == (status, 1_700_000_100_250, end)
+    assert json.loads(run.data.tags["olfl.report"]) == {"selection/error": pytest.approx(0.3)}
+    files = {Path(file.path).name for file in there.client.list_artifacts(run.info.run_id)}
+    assert files == {"config.json", "result.json", "learned_loss"} | ({"cause.txt"} if end == "failed" else set())
+    loss = {Path(file.path).name for file in there.client.list_artifacts(run.info.run_id, "learned_loss")}
+    assert loss == {"learned_loss.safetensors", "learned_loss.json"}
+    folder = Path(there.client.download_artifacts(run.info.run_id, ""))
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["state"], result["replicates"]) == (end, {"selection/error": [0.2, 0.4], "empty": []})
+    assert json.loads((folder / "config.json").read_text())["seeds"] == [3, 4]
+
+
+@pytest.mark.parametrize(("damaged", "steps"), [(10, [20]), (20, [10])])
+def test_damaged_records_stay_out_and_the_rest_is_shown(
+    damaged: int, steps: list[int], home: Callable[..., Any], held: Callable[..., Any]
+) -> None:
+    own = home()
+    trained(own, damaged=damaged)
+    own.deliver(runs_of(own))
+    there = held()
+    run = there.of(own)["online/0"]
+    assert there.steps(run) == steps
+    assert run.info.status == "FINISHED"
+    names = {file.path for file in there.client.list_artifacts(run.info.run_id)}
+    assert ("learned_loss" in names) == (damaged != 20)
+
+
+def test_a_planned_trial_has_no_run_and_a_stopped_one_is_killed_until_it_resumes(
+    home: Callable[..., Any], held: Callable[..., Any]
+) -> None:
+    own = home()
+    own.ledger.append(Proposed(trial="online/1", params={}, seeds=[1]))
+    own.trial("online/0", (10,), end="stopped")
+    runs = runs_of(own)
+    own.deliver(runs)
+    found = held().of(own)
+    assert set(found) == {"study", "online/0"}
+    assert found["online/0"].info.status == "KILLED"
+    own.trial("online/0", (20,), end=None)
+    own.deliver(runs)
+    there = held()
+    run = there.of(own)["online/0"]
+    assert (run.info.status, there.steps(run)) == ("RUNNING", [10, 20])
+
+
+def test_a_parent_ends_with_the_studys_files(
+    home: Callable[..., Any], held: Callable[..., Any], tmp_path: Path
+) -> None:
+    own = home()
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.html").write_text("page")
+    runs_of(own).close({"report": tmp_path / "report"}, status="FINISHED")
+    there = held()
+    parent = there.of(own)["study"]
+    assert parent.info.status == "FINISHED"
+    assert {file.path for file in there.client.list_artifacts(parent.info.run_id)} == {"report", "spec.json"}
+    assert [file.path for file in there.client.list_artifacts(parent.info.run_id, "report")] == ["report/report.html"]
