@@ -52,7 +52,7 @@ def fragile(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     return Fragile(outputs)
 
 
-def far_away() -> None:
+def far_away() -> tuple[torch.Tensor, torch.Tensor]:
     """A user's data set that does not come."""
     raise ConnectionError("postgresql://reader:hunter2@db/rows does not answer")
 

@@ -14,7 +14,7 @@ import torch
 
 from olfl_ray.errors import SetupError
 from olfl_ray.ledger import Commit, StopRequest, read_file, state_key, trial_folder
-from olfl_ray.records import from_parquet
+from olfl_ray.records import RECORDS, SURFACES, from_parquet
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import open_storage
 from olfl_ray.trial import Progress, TrialState
@@ -143,10 +143,10 @@ def test_the_interval_goes_on_where_a_session_resumes(tmp_path: Path, cache: Pat
 def test_each_commits_records_follow_those_of_the_one_before_and_surfaces_are_kept(tmp_path: Path, cache: Path) -> None:
     own = session(tmp_path, cache, commit_every=6)
     found = commits(own.messages())
-    tables = [from_parquet(read_file(own.storage, commit, ".records.parquet")) for commit in found]
+    tables = [from_parquet(read_file(own.storage, commit, ".records.parquet") or b"", RECORDS) for commit in found]
     assert [sorted(set(table["step"].to_pylist())) for table in tables] == [[2, 4], [2], [4, 6, 8]]
     surfaces = [read_file(own.storage, commit, ".surfaces.parquet") for commit in found]
-    steps = [None if one is None else sorted(set(from_parquet(one)["step"].to_pylist())) for one in surfaces]
+    steps = [None if one is None else sorted(set(from_parquet(one, SURFACES)["step"].to_pylist())) for one in surfaces]
     assert steps == [None, [0, 2], [4, 8]]
     states = [own.storage.exists(state_key(commit)) for commit in found]
     assert states == [False, True, True], "the last two states are enough"
