@@ -196,7 +196,7 @@ def _run(
             client = open_store(uri, spec.tracking.experiment, home.artifacts)
             return Runs(client, spec, ledger.live.identity, storage, _git_commit(), notes)
 
-        sink = Sink(connect)
+        sink = Sink(connect, lambda: lease.lost)
 
         def observe(event: Event) -> None:
             sink.observe(event, ledger.live)

@@ -23,10 +23,11 @@ class Sink:
 
     Args:
         connect: Opens the study's runs; tried again while the store is down.
+        fenced: Whether another driver has taken the study over: after a long pause this one has nothing to say.
     """
 
-    def __init__(self, connect: Callable[[], Runs]) -> None:
-        self._connect = connect
+    def __init__(self, connect: Callable[[], Runs], fenced: Callable[[], bool] = lambda: False) -> None:
+        self._connect, self._fenced = connect, fenced
         self._runs: Runs | None = None
         self._waiting: dict[str, TrialState] = {}
         self._changed = threading.Condition()
@@ -99,6 +100,8 @@ class Sink:
                     break
                 name, trial = next(iter(self._waiting.items()))
             try:
+                if self._fenced():
+                    break
                 self._connected().deliver(trial)
             except Exception as error:
                 self.problem = _first_line(error)

@@ -32,6 +32,8 @@ _MOVES = {  # by words of the answer; the first that is found counts
     "out-of-date database schema": "upgrade it with `mlflow db upgrade`, or name another file",
     "is deleted": "restore it there (`mlflow experiments restore`), or name another by tracking.experiment",
     "another program": "name another file",
+    "disk is full": "free space there",
+    "No space left": "free space there",
     "not a database": "move that file away, or name another",
 }
 

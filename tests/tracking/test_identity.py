@@ -249,3 +249,13 @@ def test_an_abandoned_sink_ends_its_thread(home: Callable[..., Any]) -> None:
     sink.abandon()
     sink._thread.join(60)
     assert not sink._thread.is_alive()
+
+
+def test_a_driver_that_lost_its_study_delivers_nothing_more(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+    place = home("a")
+    place.trial("online/0", [10], end=None)
+    sink = Sink(place.runs, lambda: True)
+    sink.start(place.state)
+    sink._thread.join(60)
+    assert not sink._thread.is_alive()
+    assert held().runs == []
