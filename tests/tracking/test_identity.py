@@ -183,13 +183,36 @@ def test_a_retried_trial_has_each_step_once_in_the_same_run(
     assert found.steps(run) == [10, 20]
 
 
-def test_2500_metrics_arrive_once_each_in_calls_that_mlflow_takes(
-    home: Callable[..., Any], held: Callable[..., Any]
+class Server:
+    """A client that refuses what a server refuses, which a file takes, and counts what it is sent."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self.metrics = client, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def log_batch(self, run: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
+        assert len(metrics) + len(params) + len(tags) <= 1000
+        assert len(params) <= 100
+        assert metrics or params or tags
+        self.metrics += len(metrics)
+        self._client.log_batch(run, metrics=metrics, params=params, tags=tags)
+
+
+@pytest.mark.parametrize("options", [1, 250])
+def test_2500_metrics_arrive_once_each_in_calls_that_a_server_takes(
+    home: Callable[..., Any], held: Callable[..., Any], options: int
 ) -> None:
-    place = home("a")
-    place.trial("online/0", [10], metrics=2500)  # more than 1,000 in a call the store itself refuses
-    place.deliver(place.runs())
-    assert len(held().of(place)["online/0"].data.metrics) == 2500
+    model = {"name": "mlp", **{f"o{index}": index for index in range(options)}}
+    place = home("a", task={"dataset": "digits", "model": model})
+    place.trial("online/0", [10], metrics=2500)
+    runs = place.runs()
+    runs._client = Server(runs._client)
+    place.deliver(runs)
+    data = held().of(place)["online/0"].data
+    assert (runs._client.metrics, len(data.metrics)) == (2500, 2500)
+    assert {f"task.model.o{index}" for index in range(options)} <= data.params.keys()
 
 
 def test_the_sink_delivers_what_happens_and_ends_the_parent(home: Callable[..., Any], held: Callable[..., Any]) -> None:
