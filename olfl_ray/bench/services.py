@@ -128,7 +128,7 @@ def postgres() -> Iterator[str]:
     """A PostgreSQL server with an empty database on loopback, for this process's user alone.
 
     It refuses root, and then runs as the user `postgres`, in no group of this process. Clients are one role, which owns the
-    database and is no superuser, with a password in a file of mode 600.
+    database, may make others, and is no superuser, with a password in a file of mode 600.
 
     Yields:
         The database's SQLAlchemy URI, which names the password's file.
@@ -148,7 +148,7 @@ def postgres() -> Iterator[str]:
     ):
         folder, passfile = Path(scratch), Path(own) / "pgpass"
         data, log, first = folder / "data", folder / "postgres.log", folder / "first"
-        for file, content in ((first, admin), (passfile, f"127.0.0.1:{port}:{DATABASE}:{ROLE}:{password}")):
+        for file, content in ((first, admin), (passfile, f"127.0.0.1:{port}:*:{ROLE}:{password}")):
             file.touch(mode=0o600)
             file.write_text(content + "\n")
         who: dict[str, Any] = {}
@@ -180,7 +180,7 @@ def postgres() -> Iterator[str]:
             place: dict[str, Any] = {"host": "127.0.0.1", "port": port, "user": "postgres", "dbname": "postgres"}
             with psycopg.connect(**place, password=admin, autocommit=True) as connection:
                 role = sql.Identifier(ROLE)
-                for command in ("CREATE ROLE {} LOGIN PASSWORD {}", "CREATE DATABASE {} OWNER {}"):
+                for command in ("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}", "CREATE DATABASE {} OWNER {}"):
                     given = (role, sql.Literal(password)) if "ROLE" in command else (sql.Identifier(DATABASE), role)
                     connection.execute(sql.SQL(command).format(*given))
             yield f"postgresql+psycopg://{ROLE}@127.0.0.1:{port}/{DATABASE}?passfile={passfile}"

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sqlalchemy.engine import make_url
+
 from olfl_ray.bench.services import postgres
 from olfl_ray.study import Home
 
@@ -69,7 +71,7 @@ class Stores:
         root = self._server
         _ask(root, f"CREATE DATABASE {name}")
         used = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
-        uri = f"{root.rpartition('/')[0]}/{name}"
+        uri = make_url(root).set(database=name).render_as_string(hide_password=False)
         return Store(uri=uri, shared=True, begun=lambda: bool(_ask(root, used)))
 
 
