@@ -147,12 +147,17 @@ class _Stage:
             file = folder / f"{verb}.json"
             file.write_text(json.dumps(spec))
             self._specs[verb] = file  # type: ignore[index]
-        self._specs["extend"] = self._specs["run"]
+        self._specs |= {"extend": self._specs["run"], "deliver": self._specs["run"]}
         verbs = {moment.verb for moment in moments}
         self.calm: dict[Verb, Sweep] = {"run": self._calm("run", "run")}
         self._before: dict[Verb, Path] = {"extend": self.calm["run"].home}
         if "extend" in verbs:
             self.calm["extend"] = self._calm("extend", "extend", self.calm["run"].home, "extend")
+        if "deliver" in verbs:
+            self.calm["deliver"] = self.calm["run"]
+            self._before["deliver"] = folder / "undelivered"
+            without_store = shutil.ignore_patterns("mlflow.db*", "artifacts")
+            shutil.copytree(self.calm["run"].home, self._before["deliver"], ignore=without_store)
         if "retry" in verbs:
             flag.touch()
             self._before["retry"] = self._calm("failed", "retry").home

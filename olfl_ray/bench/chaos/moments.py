@@ -47,6 +47,8 @@ class Moment:
     second: bool = False
 
 
+DELIVERING = tuple(0.2 * index for index in range(10))
+"""Seconds from a driver's start at which a delivery is killed."""
 END: dict[str, Trigger] = {
     "last trial has ended": noted("Ended", 4),
     "driver notes its end": noted("DriverStopped"),
@@ -79,6 +81,7 @@ def moments(*, seconds: float = 6.0, spacing: float = 0.1, stores: tuple[StoreKi
         *(moment for store in stores if store != "sqlite" for moment in _schema_of(store)),
         *_end(),
         *_changes(),
+        *_delivery(),
         *_second_study(),
         *(moment for store in stores for moment in _second_home(store)),
         *_moved(),
@@ -156,6 +159,19 @@ def _changes() -> list[Moment]:
     ]
 
 
+def _delivery() -> list[Moment]:
+    family = "delivery to a new store"
+    places: list[tuple[str, Trigger, float]] = [
+        *((f"store is made, {later * 1000:.0f} ms in", schema, later) for later in (0.0, 0.2, 0.4, 0.6)),
+        *((f"{later * 1000:.0f} ms of delivery", noted("DriverStarted"), later) for later in DELIVERING),
+        *((f"{later * 1000:.0f} ms after the report", END["page of the report"], later) for later in (0.0, 0.2)),
+    ]
+    return [
+        Moment(family=family, name=name, reached=reached, later=later, verb="deliver", harm=_turn(index))
+        for index, (name, reached, later) in enumerate(places)
+    ]
+
+
 def _second_study() -> list[Moment]:
     family = "two studies at once in a fresh home"
     harms: dict[str, tuple[Trigger, float, Harm]] = {
@@ -216,6 +232,7 @@ def _full_disk(stores: tuple[StoreKind, ...]) -> list[Moment]:
         full("extend, driver begins", noted("DriverStarted"), verb="extend"),
         full("extend, first commit", noted("Committed"), verb="extend"),
         full("retry, trial begins", noted("Began"), verb="retry"),
+        full("delivery to a new store", noted("DriverStarted"), verb="deliver", later=0.5),
         replace(full("two studies at once, MLflow's store is made", schema), second=True),
         replace(full("home moved after, first commit", noted("Committed")), moved=True),
         *(

@@ -13,7 +13,8 @@ from olfl_ray.study import Home, status
 
 __all__ = ["Sweep", "Verb"]
 
-Verb = Literal["run", "extend", "retry"]
+Verb = Literal["run", "extend", "retry", "deliver"]
+"""`deliver`: resume a finished study whose tracking store is gone."""
 FAILED = "failing/0"
 """The trial that is retried."""
 
@@ -43,12 +44,14 @@ class Sweep:
             return self._driver("extend", self.name, "--trials", "1", *own)
         if verb == "retry":
             return self._driver("retry", self.name, FAILED, *own)
+        if verb == "deliver":
+            return self._driver("resume", self.name, *own)
         store = ("--set", f"tracking.uri={self.store.uri}") if self.store.shared else ()
         return self._driver("run", self.spec, "--name", self.name, *store, *own)
 
     def start_again(self, verb: Verb) -> Driver:
         """What a user does after a loss: the same change again where the study does not know of it yet, else `resume`."""
-        if verb == "run" or self._lacks(verb):
+        if verb in ("run", "deliver") or self._lacks(verb):
             return self.start(verb)
         return self._driver("resume", self.name, "--home", self.home)
 
