@@ -138,6 +138,8 @@ def test_the_interval_goes_on_where_a_session_resumes(tmp_path: Path, cache: Pat
     assert [(commit.position, commit.attempt) for commit in commits(iter(again))] == [
         (4, 1), (6, 1), (8, 2), (10, 2), (12, 2),
     ]  # fmt: skip
+    keys = [commit.key for commit in commits(iter(again))]
+    assert [commit.parent for commit in commits(iter(again))] == [None, *keys[:-1]]
 
 
 def test_each_commits_records_follow_those_of_the_one_before_and_surfaces_are_kept(tmp_path: Path, cache: Path) -> None:
@@ -173,6 +175,14 @@ def test_a_session_over_its_time_says_its_budget_and_one_in_time_says_nothing(
     ticks = iter([100.0, *[109.0] * 9])
     heard = list(session(tmp_path, cache, {"seeds": [2]}, trial="online/1", max_seconds=10.0).messages())
     assert heard[-1].kind == "commit"
+    assert heard[-1].last
+
+
+def test_a_trial_that_ends_at_its_limit_or_at_a_request_to_stop_has_ended(tmp_path: Path, cache: Path) -> None:
+    short = {"learner": {**SETTINGS["learner"], "method": "baseline", "steps": 2}}
+    StopRequest(open_storage(tmp_path / "study"), epoch=1).make()
+    heard = list(session(tmp_path, cache, short, max_seconds=1e-9).messages())
+    assert [message.kind for message in heard] == ["begun", "commit"]
     assert heard[-1].last
 
 
