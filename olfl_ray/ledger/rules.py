@@ -108,6 +108,7 @@ def _reopen(trial: TrialState, event: Reopened) -> TrialState:
         metrics={},
         cause=None,
         ended_at=None,
+        retried=True,
     )
 
 
@@ -157,6 +158,7 @@ def _go_on(trial: TrialState, event: Began | Committed | Ended | Stopped) -> Tri
                 metrics=event.metrics,
                 cause=event.cause,
                 ended_at=event.time,
+                retried=False,
             )
         case Stopped():
             _require(trial.state == "running", f"only a running trial stops, this one is {trial.state}", event)

@@ -79,6 +79,7 @@ class TrialState:
         scratch: Attempts up to this one are not gone on from; 0: none are left behind.
         alone: Whether it ran out of its device's memory, and so has the device for itself from then on.
         redone: Whether commits of it were dropped as damaged, so that steps that were delivered are done again.
+        retried: Whether it failed, was reopened, and has not ended since.
     """
 
     id: TrialId
@@ -97,6 +98,7 @@ class TrialState:
     scratch: int = 0
     alone: bool = False
     redone: bool = False
+    retried: bool = False
 
     @property
     def ended(self) -> bool:

@@ -116,7 +116,7 @@ def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
 
 
 def check_failed(trials: Sequence[str], state: StudyState) -> None:
-    """Refuse to try again what did not fail.
+    """Refuse to try again what did not fail; a trial that is being tried again already may be asked for once more.
 
     Args:
         trials: `ARM/ORDINAL` of each.
@@ -129,7 +129,7 @@ def check_failed(trials: Sequence[str], state: StudyState) -> None:
         found = state.trials.get(trial)
         if found is None:
             raise StudyError(f"study {state.name!r} has no trial {trial!r}; see its report for their names")
-        if found.state != "failed":
+        if found.state != "failed" and not found.retried:
             raise StudyError(f"trial {trial!r} is {found.state}; only a failed one is tried again")
 
 

@@ -36,7 +36,7 @@ from olfl_ray.study.places import check_place, check_tracking, resolved
 from olfl_ray.sweep import Conductor
 from olfl_ray.tracking import Runs, Sink, open_store, parent_status, undelivered
 
-__all__ = ["StudyResult", "extend", "resume", "retry", "run"]
+__all__ = ["StudyResult", "extend", "resume", "retry", "run", "tried_again"]
 
 Watcher = Callable[[Event, StudyState], None]
 
@@ -100,8 +100,10 @@ def resume(
         UserError: As for `run`.
     """
     spec, ledger = _found(name, home)
-    names = [str(trial.id) for trial in ledger.state.trials.values() if trial.state == "failed"] if failed else []
-    return _run(spec, home, watch, names, from_scratch, only=names if failed else None)
+    if not failed:
+        return _run(spec, home, watch)
+    names, reopened = tried_again(ledger.state)
+    return _run(spec, home, watch, names, from_scratch, only=[*names, *reopened])
 
 
 def retry(
@@ -121,7 +123,14 @@ def retry(
     """
     spec, ledger = _found(name, home)
     check_failed(trials, ledger.state)
-    return _run(spec, home, watch, trials, from_scratch)
+    reopen = [trial for trial in trials if not ledger.state.trials[trial].retried]
+    return _run(spec, home, watch, reopen, from_scratch)
+
+
+def tried_again(state: StudyState) -> tuple[list[str], list[str]]:
+    """The trials that failed, and those that failed and were reopened by a driver that did not bring them to an end."""
+    failed = [name for name, trial in state.trials.items() if trial.state == "failed"]
+    return failed, [name for name, trial in state.trials.items() if trial.retried]
 
 
 def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None) -> StudyResult:

@@ -68,6 +68,16 @@ def test_a_trial_reopened_from_scratch_has_no_commits_and_leaves_its_attempts_be
     assert again.scratch == 4, "what was left behind stays there"
 
 
+def test_a_trial_is_being_retried_from_its_reopening_to_its_next_end() -> None:
+    reopened = (FAILED, Reopened(trial="a/0"))
+    assert not trial(FAILED).retried
+    assert trial(*reopened).retried
+    again = (*reopened, Began(trial="a/0", attempt=2))
+    assert trial(*again, committed(3, attempt=2)).retried
+    assert trial(*again, Stopped(trial="a/0")).retried
+    assert not trial(*again, FAILED).retried
+
+
 @pytest.mark.parametrize(
     ("before", "event"),
     [((), Reopened(trial="a/0")), ((FAILED,), Reopened(trial="a/0", scratch=-1)), ((), Reopened(trial="a/1"))],

@@ -50,7 +50,7 @@ class Sweep:
         return self._driver("run", self.spec, "--name", self.name, *store, *own)
 
     def start_again(self, verb: Verb) -> Driver:
-        """What a user does after a loss: the same change again where the study does not know of it yet, else `resume`."""
+        """What a user does after a loss: the same again, but `resume` where the study has noted what it was asked for."""
         if verb in ("run", "deliver") or self._lacks(verb):
             return self.start(verb)
         return self._driver("resume", self.name, "--home", self.home)
@@ -64,7 +64,7 @@ class Sweep:
         """Whether a change of the study was not noted before its driver ended."""
         if verb == "extend":
             return bool(self.state.spec["arms"]["baseline"]["trials"] == 1)
-        return self.state.trials[FAILED].state == "failed"
+        return not self.state.trials[FAILED].ended or self.state.trials[FAILED].state == "failed"
 
     def _driver(self, *command: str | Path) -> Driver:
         return Driver("sweep", *command, log=self.log)
