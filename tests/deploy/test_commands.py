@@ -123,6 +123,7 @@ def test_the_study_of_the_slurm_job_is_accepted(monkeypatch, tmp_path) -> None:
     given = re.search(r'"\$spec" (--set .*) "\$@"', SLURM.read_text())
     assert given is not None
     sets = shlex.split(given[1].replace("$shared", str(tmp_path)))
+    (tmp_path / "home").mkdir()  # as --home does
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/home/mlflow.db")
     _accepted(["sweep", "run", str(SPEC), *sets, "--set", "concurrency=16"], monkeypatch, tmp_path)
 
