@@ -125,7 +125,7 @@ WRONG = {
     "an override without a value": (["sweep", "run", SPEC, "--set", "seed"], "is not of the form field=value"),
     "an override of no field": (["sweep", "run", SPEC, "--set", "sead=1"], "there is no such field"),
     "a GPU where there is none": (["sweep", "run", SPEC, "--set", "resources.gpu=1"], "resources.gpu: a GPU was asked"),
-    "a storage without a name": (["sweep", "run", SPEC, "--set", "storage=''"], "storage: String should match"),
+    "a storage without a name": (["sweep", "run", SPEC, "--set", "storage=''"], "storage: must be a text"),
     "a storage without a bucket": (["sweep", "run", SPEC, "--set", "storage=s3://"], "storage: 's3://' must be"),
     "a metric of another kind of task": (
         ["sweep", "run", SPEC, "--set", "search.metric=selection/rmse_original_units"],
