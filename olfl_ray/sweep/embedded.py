@@ -132,7 +132,12 @@ def _claimed(base: Path) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+        except OSError:  # of a network disk
+            os.close(held)
+            folder.rmdir()
+            raise
         with suppress(FileNotFoundError):  # another start has taken it for a killed process's
             if os.path.samestat(folder.stat(), os.fstat(held)):
                 return folder, held

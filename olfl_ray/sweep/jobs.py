@@ -25,7 +25,9 @@ __all__ = ["Attempt", "JobServer"]
 State = Literal["running", "finished", "stopped", "failed"]
 STUDY, DIGEST, STORAGE, SHARED, SPEC = "olfl.study", "olfl.digest", "olfl.storage", "olfl.shared", "OLFL_SPEC"
 """Names under which a job carries what it is about: its metadata, and in its environment the spec."""
+VERSION = "/api/version"
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 120.0
+"""How long a server may take to accept a connection and to tell its version, and for any other answer."""
 STOP_SECONDS = 600
 """A driver that is asked to stop by the job server has so long to commit, before it is killed."""
 NOT_FOUND = 127
@@ -88,7 +90,8 @@ class _Client(JobSubmissionClient):  # type: ignore[misc]
         self._ssl_context = self._ssl_context or True  # aiohttp wants no None
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
-        return super()._do_request(method, endpoint, timeout=(CONNECT_SECONDS, ANSWER_SECONDS), **options)
+        patience = CONNECT_SECONDS if endpoint == VERSION else ANSWER_SECONDS
+        return super()._do_request(method, endpoint, timeout=(CONNECT_SECONDS, patience), **options)
 
 
 class JobServer:
@@ -221,7 +224,7 @@ class JobServer:
 
     def _check_version(self) -> None:
         try:
-            answer = self._client._do_request("GET", "/api/version")
+            answer = self._client._do_request("GET", VERSION)
             theirs = str(answer.json()["ray_version"])
         except (requests.exceptions.JSONDecodeError, KeyError, TypeError):
             raise SetupError(

@@ -6,6 +6,7 @@ import datetime
 import http.server
 import ipaddress
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -278,3 +279,12 @@ def test_an_authority_that_the_target_names_is_trusted_and_no_other(
         assert "is it https://?" in refusal(olfl("sweep", "list", "--address", url.replace("https", "http")))
         settings(f"targets: {{lab: {{address: '{url}', ca_file: /nowhere}}}}")
         assert "ca_file: /nowhere is not there" in refusal(olfl("sweep", "list", "--address", "lab"))
+
+
+def test_a_server_that_never_answers_is_refused_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("olfl_ray.sweep.jobs.CONNECT_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(SetupError, match="can't be reached"):
+            JobServer(f"http://127.0.0.1:{silent.getsockname()[1]}")
