@@ -20,6 +20,8 @@ __all__ = ["FROM_ENVIRONMENT", "asking", "check_store", "is_absent", "make_store
 FROM_ENVIRONMENT = "MLFLOW_TRACKING_URI"
 """The environment's tracking URI, where the spec has none."""
 _SQL = ("postgresql", "mysql", "mssql", "sqlite")
+_TURN = 0x6F6C666C
+"""The number of the advisory lock under which a PostgreSQL database's tables are made."""
 _MOVES = {  # by words of the answer; the first that is found counts
     "Invalid Host header": "start that server with this host's name: `mlflow server --allowed-hosts HOST:PORT,...`",
     "error code 401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
@@ -140,7 +142,26 @@ def _opened(uri: str) -> Any:
     file = file_of(uri)
     if file is not None:
         prepare(file)
-    return _client(uri)
+    with _turn(uri):
+        return _client(uri)
+
+
+@contextmanager
+def _turn(uri: str) -> Iterator[None]:
+    """Of two that find an empty PostgreSQL database at once, one makes MLflow's tables while the other waits."""
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+    from sqlalchemy import text
+
+    if not uri.startswith("postgresql"):
+        yield
+        return
+    engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TURN})
+            yield
+    finally:
+        engine.dispose()
 
 
 def _client(uri: str) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from olfl_ray.bench.services import postgres, postgres_programs
 from olfl_ray.errors import SetupError
 from olfl_ray.tracking import check_store, open_store
 
@@ -71,3 +74,16 @@ def test_artifacts_of_a_database_lie_in_the_given_folder(tmp_path: Path) -> None
     client = open_store(uri, "olfl", tmp_path / "artifacts")
     check(uri, tmp_path)
     assert client.get_experiment_by_name("olfl").artifact_location == (tmp_path / "artifacts").as_uri()
+
+
+@pytest.mark.skipif(postgres_programs() is None, reason="PostgreSQL is not installed")
+def test_two_that_find_an_empty_database_at_once_both_get_its_store() -> None:
+    opening = (
+        "import sys, pathlib; from olfl_ray.tracking import open_store; open_store(sys.argv[1], 'olfl', pathlib.Path())"
+    )
+    with postgres() as uri:
+        both = [
+            subprocess.Popen([sys.executable, "-c", opening, uri], stderr=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        said = [process.communicate(timeout=120)[1] for process in both]
+        assert [process.returncode for process in both] == [0, 0], said
