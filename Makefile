@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# pip's own configuration decides where torch comes from (the default build has CUDA; PyTorch's CPU index is smaller).
-STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml requirements.lock | cksum | cut -d' ' -f1)
+# Where torch comes from, and torch alone; empty: as pip is set up (the default build has CUDA; PyTorch's CPU index is smaller).
+TORCH_INDEX_URL ?=
+LOCKS  := requirements.lock requirements-dev.lock requirements-torch.lock
+STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml $(LOCKS) | cksum | cut -d' ' -f1)
 
-.PHONY: bench chaos clean cluster-demo demo lint modules mutants setup test
+.PHONY: audit bench chaos clean cluster-demo demo lint lock modules mutants setup test
 .DEFAULT_GOAL := help
 
 help:
@@ -14,14 +16,18 @@ help:
 	@echo "make bench  set up, time the online step against its peers; writes benchmarks/engine"
 	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain loop on random modules"
 	@echo "make mutants [PACKAGE=all COUNT=150 SEED=1]  set up, change random lines of the core; which changes do the tests find?"
+	@echo "make audit  set up, look the installed versions up among known vulnerabilities"
+	@echo "make lock   new versions and hashes (needs uv)"
 	@echo "make cluster-demo  set up, run sweeps/digits.yaml on a two-node cluster here that loses a node; with MLflow's page"
 	@echo "make chaos  set up, kill sweeps at every edge and at random, some 150 times, and compare (needs PostgreSQL)"
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml $(LOCKS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) --requirement requirements-torch.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	rm -f $(VENV)/.olfl-*
 	touch $@
 
@@ -29,7 +35,6 @@ demo: setup
 	$(BIN)/olfl sweep run sweeps/digits.yaml
 
 bench: setup
-	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[bench]'
 	$(BIN)/olfl bench engine
 
 cluster-demo: setup
@@ -56,6 +61,25 @@ mutants: setup
 
 chaos: setup
 	$(BIN)/olfl bench chaos
+
+# What is installed, against known vulnerabilities; needs the network.
+audit: setup
+	test -x $(VENV)-audit/bin/python || $(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)-audit/bin/pip-audit --disable-pip --require-hashes --requirement requirements-dev.lock
+	$(VENV)-audit/bin/pip-audit --disable-pip --no-deps --requirement requirements-torch.lock
+
+# New locks, with the hashes of all files of each version; needs uv and the network. torch and what its CUDA build brings are
+# left out: their files differ by index, so only torch's versions are pinned.
+CUDA := triton setuptools cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc \
+	cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
+COMPILE = uv pip compile pyproject.toml - --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 \
+	--python-platform linux --constraint requirements-torch.lock --extra postgres \
+	$(addprefix --no-emit-package ,torch torchvision $(CUDA))
+ALSO := 'boto3\neditables\ngoogle-api-python-client\ngoogle-auth-httplib2\nhatchling\n'
+lock:
+	printf $(ALSO) | $(COMPILE) --extra dev --extra bench --output-file requirements-dev.lock
+	printf $(ALSO) | $(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV)
