@@ -4,6 +4,7 @@ KubeRay's two kinds have no schema in any package: their pods are checked agains
 against the names in KubeRay's API reference (1.5).
 """
 
+import re
 from typing import Any
 
 import kubernetes_validate
@@ -77,7 +78,7 @@ def test_ray_asks_for_a_token_and_runs_the_version_that_is_locked() -> None:
         if document["apiVersion"] == "ray.io/v1":
             cluster = document["spec"].get("rayClusterSpec", document["spec"])
             assert cluster["authOptions"] == {"mode": "token"}
-            assert f"ray=={cluster['rayVersion']}\n" in locked
+            assert re.search(rf"^ray(\[.*\])?=={re.escape(cluster['rayVersion'])} ", locked, re.M)
 
 
 @pytest.mark.parametrize("spec", PODS)
@@ -117,3 +118,33 @@ def test_secrets_are_named_and_never_made() -> None:
     kustomization = documents(CLUSTER / "kuberay" / "kustomization.yaml")[0]
     assert "secretGenerator" not in kustomization
     assert not [document for document in everything() if document["kind"] == "Secret"]
+
+
+def test_each_kind_of_pod_has_an_account_of_its_own_and_only_the_autoscaler_a_token() -> None:
+    accounts: dict[str, set[str]] = {}
+    for document in everything():
+        for name, spec in pods(document):
+            role = "worker" if name.split()[-1] in ("cpu", "gpu") else name.split()[-1]
+            accounts.setdefault(spec["serviceAccountName"], set()).add(role)
+            autoscales = document.get("spec", {}).get("enableInTreeAutoscaling", False) and role == "head"
+            assert spec["automountServiceAccountToken"] is autoscales, name
+        if document["kind"] == "ServiceAccount":
+            assert document["automountServiceAccountToken"] is False
+    assert all(len(roles) == 1 for roles in accounts.values()), accounts
+
+
+def test_nothing_passes_between_pods_unless_a_policy_names_it() -> None:
+    policies = {
+        document["metadata"]["name"]: document["spec"]
+        for document in everything()
+        if "NetworkPolicy" in document["kind"]
+    }
+    denied = policies["default-deny"]
+    assert denied == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for name, spec in policies.items():
+        for way in ("ingress", "egress"):
+            for rule in spec.get(way, []):
+                assert rule.get("from") or rule.get("to"), name
+                everywhere = any(peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0" for peer in rule.get("to", []))
+                assert not everywhere or {port["port"] for port in rule["ports"]} <= {443, 6443}, name
+    assert "egress" not in policies["postgres"]
