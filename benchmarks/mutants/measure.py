@@ -14,6 +14,7 @@ import itertools
 import os
 import pickle
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -61,6 +62,8 @@ SLOW = "s3 or gp or cmaes or three_dimensions or residual or lenet or frozen or 
 IMPORTED = "import"
 """Stands for all tests of a package: the statement runs when the module is imported."""
 
+BROKEN = 99
+"""Exit code of a fork in which something other than a test failed."""
 Hits = dict[tuple[str, int], set[str]]
 """(File, line of a statement) -> tests that run it; what a fixture runs counts for every test of its file."""
 
@@ -98,6 +101,12 @@ class Watch:
 def run_tests(tree: Path, tests: list[str], seconds: float, *, whole: bool = False) -> tuple[int | None, Any]:
     """Run tests in a fork: the `whole` of them, or up to the first that fails.
 
+    Args:
+        tree: The copy.
+        tests: Files or names of tests.
+        seconds: Processor time that they may take; on a busy machine the clock says little. Ten times that by the clock.
+        whole: Whether to go on after a failure.
+
     Returns:
         pytest's exit code, None where the time was over; and what the watch saw.
     """
@@ -107,7 +116,8 @@ def run_tests(tree: Path, tests: list[str], seconds: float, *, whole: bool = Fal
     child = os.fork()
     if child == 0:
         os.setsid()
-        code = 99
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 9))
+        code = BROKEN
         try:
             with log.open("wb") as output:
                 os.dup2(output.fileno(), 1)
@@ -135,7 +145,7 @@ def run_tests(tree: Path, tests: list[str], seconds: float, *, whole: bool = Fal
             seen.write_bytes(pickle.dumps((dict(watch.hits), watch.seconds, watch.failed, found)))
         finally:
             os._exit(code)
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 10 * seconds
     status: int | None = None
     while status is None and time.monotonic() < end:
         done, raw = os.waitpid(child, os.WNOHANG)
@@ -147,6 +157,9 @@ def run_tests(tree: Path, tests: list[str], seconds: float, *, whole: bool = Fal
         os.killpg(child, signal.SIGKILL)  # what the tests left behind, or the fork itself: all of one session
     if status is None:
         os.waitpid(child, 0)
+    if status == BROKEN:
+        raise SystemExit(log.read_text(errors="replace"))
+    status = None if status == -signal.SIGXCPU else status
     return status, pickle.loads(seen.read_bytes()) if seen.exists() else None
 
 

@@ -101,7 +101,7 @@ def watched(source: bytes, file: str) -> str:
 
 
 class _Finder(ast.NodeVisitor):
-    """Collects mutations; annotations, decorators, assertions, messages of errors and `__all__` are left alone."""
+    """Collects mutations; annotations, assertions (a zip's `strict` is one) and the like are left alone."""
 
     def __init__(self, source: bytes) -> None:
         self.source, self.found = source, list[Mutation]()
@@ -116,6 +116,8 @@ class _Finder(ast.NodeVisitor):
             self._line = node.lineno
             self._statement(node)
         if isinstance(node, ast.Assert | ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom):
+            return
+        if isinstance(node, ast.keyword) and node.arg == "strict":
             return
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return
@@ -180,7 +182,7 @@ class _Finder(ast.NodeVisitor):
 
     def _call(self, node: ast.Call) -> None:
         for keyword in node.keywords:
-            if keyword.arg is None:
+            if keyword.arg in (None, "strict"):
                 continue
             start, end = self._span(keyword)
             comma = re.compile(rb"\s*,\s*").match(self.source, end)

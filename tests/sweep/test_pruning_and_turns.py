@@ -12,7 +12,7 @@ from support.conducting import run_to_end, study, tell
 from olfl_ray.errors import SetupError
 from olfl_ray.ledger import Commit, Reopened
 from olfl_ray.spec import StudySpec
-from olfl_ray.sweep import Conductor
+from olfl_ray.sweep import Conductor, scattered
 from olfl_ray.sweep import conductor as conductor_file
 from olfl_ray.worker import Message
 
@@ -264,3 +264,18 @@ def test_importances_need_four_results_that_differ(conduct: Conduct) -> None:
         run_to_end(conductor, value_of)
         found[name] = conductor.importances()["baseline"]
     assert found == {"three": {}, "four": {"learner.optimizer.lr": pytest.approx(1.0)}, "all the same": {}}
+
+
+def test_scattered_points_begin_with_the_specs_own_and_have_every_value_of_each_list() -> None:
+    parameters = {**LR, "meta.init_steps": {"values": [0, 10, 20]}, "loss.output": {"values": ["none", "softplus"]}}
+    search = {"parameters": parameters, "pruner": "none"}
+    spec = study(search=search, arms={"online": {"trials": 4}}, meta={"init_steps": 10})
+    first, *points = scattered(spec, "online", 8)
+    assert first == {"learner.optimizer.lr": 0.05, "meta.init_steps": 10, "loss.output": "none"}
+    assert len(points) == 8
+    assert {point["meta.init_steps"] for point in points[:3]} == {0, 10, 20}
+    assert {point["loss.output"] for point in points[3:5]} == {"none", "softplus"}
+    assert len({point["learner.optimizer.lr"] for point in points}) == 8
+    assert len(scattered(spec, "online", 2)) == 3, "so many and no more"
+    assert scattered(spec, "online", 8) == [first, *points], "the same each time"
+    assert scattered(study(search={"parameters": {}}, arms={"online": {"trials": 1}}), "online", 8) == [{}]

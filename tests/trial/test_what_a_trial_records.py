@@ -87,6 +87,13 @@ def test_records_carry_the_time_in_milliseconds(place: Place, monkeypatch: pytes
     assert {one.time_ms for progress in run(config("online"), place) for one in progress.records} == {1_796_036_408_011}
 
 
+def test_a_process_keeps_the_memory_that_a_trial_frees(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(run_file, "keep_freed_memory", lambda: asked.append(1))
+    next(run(config("baseline"), place))
+    assert asked == [1]
+
+
 def test_steps_end_at_multiples_of_the_interval_and_at_the_last(place: Place) -> None:
     found = list(run(config("online", eval={"every": 4}), place))
     assert [(one.state.init_steps, one.state.step) for one in found] == [
