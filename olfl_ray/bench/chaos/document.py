@@ -24,6 +24,7 @@ def document(
     seed: int,
     outcomes: Sequence[Outcome] = (),
     played: Sequence[Played] = (),
+    asked: int = 0,
     seconds: float = 0.0,
     control: Sequence[str] = (),
 ) -> str:
@@ -34,6 +35,7 @@ def document(
         seed: Seed of the random kills.
         outcomes: What the random kills came to, one a backend.
         played: What the moments came to.
+        asked: How many moments were to be played.
         seconds: Wall-clock time of the moments.
         control: Lines of the random kills without this package.
     """
@@ -46,7 +48,7 @@ def document(
 
     {command}
 """,
-        _edges(played, seconds) if played else "## At the edges of a study's life\n\nNot run.\n",
+        _edges(played, asked, seconds) if played else "## At the edges of a study's life\n\nNot run.\n",
         _random(outcomes, seed, control) if outcomes else "## At random moments\n\nNot run.\n",
         """## What is counted
 
@@ -65,7 +67,7 @@ def document(
     return "\n".join(parts)
 
 
-def _edges(played: Sequence[Played], seconds: float) -> str:
+def _edges(played: Sequence[Played], asked: int, seconds: float) -> str:
     kills = sum(one.moment.harm in ("driver", "machine") for one in played)
     disks = {one.phase for one in played if one.moment.harm == "disk"}
     groups: dict[tuple[str, str], list[Played]] = {}
@@ -94,11 +96,11 @@ def _edges(played: Sequence[Played], seconds: float) -> str:
         full = f" A disk is full ({way}) until the driver has ended."
     return f"""## At the edges of a study's life
 
-A small deterministic sweep (two arms, four trials) on this machine alone, {kills} kills in {seconds / 60:.0f} minutes. SIGKILL
-ends, by turns, its driver, or the driver and all that it started. A fresh home's first start is killed {len(first)} times, at
-even distances{spacing}; kills that left the same files on disk, byte for byte, share one recovery.{full} Then one command, the
-one a user would give, brings the study to its end. Every store is compared with that of the same sweep left in peace, and
-MLflow is audited run by run.
+A small deterministic sweep (two arms, four trials) on this machine alone; {len(played)} of {asked} moments played, {kills} kills,
+{seconds / 60:.0f} minutes. SIGKILL ends, by turns, its driver, or the driver and all that it started. A fresh home's first start
+is killed {len(first)} times, at even distances{spacing}; kills that left the same files on disk, byte for byte, share
+one recovery.{full} Then one command, the one a user would give, brings the study to its end. Every
+store is compared with that of the same sweep left in peace, and MLflow is audited run by run.
 
 {_table(head, rows)}
 """

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -84,7 +84,12 @@ class Played:
 
 
 def play_all(
-    folder: Path, moments: Sequence[Moment], *, lanes: int = 2, say: Callable[[str], None] = lambda text: None
+    folder: Path,
+    moments: Sequence[Moment],
+    *,
+    lanes: int = 2,
+    say: Callable[[str], None] = lambda text: None,
+    note: Callable[[Sequence[Played]], None] = lambda so_far: None,
 ) -> list[Played]:
     """Play moments, several at a time.
 
@@ -93,6 +98,7 @@ def play_all(
         moments: The moments.
         lanes: How many are played at a time.
         say: Told of each moment that was played.
+        note: Given all that were played so far, after each.
 
     Returns:
         One for each moment, in their order.
@@ -101,15 +107,14 @@ def play_all(
     with ExitStack() as stack, ThreadPoolExecutor(lanes) as pool:
         stage = _Stage(folder, stack, moments)
 
-        def play(moment: Moment) -> Played:
-            played = stage.play(moment)
-            say(played.line())
-            return played
-
+        futures = [pool.submit(stage.play, moment) for moment in moments]
         try:
-            return list(pool.map(play, moments))
+            for future in as_completed(futures):
+                say(future.result().line())
+                note([one.result() for one in futures if one.done()])
         finally:
             pool.shutdown(cancel_futures=True)
+        return [future.result() for future in futures]
 
 
 @dataclass

@@ -67,17 +67,30 @@ def bench_chaos(
     played: list[Played] = []
     with tempfile.TemporaryDirectory(prefix="olfl-chaos-", ignore_cleanup_errors=True) as scratch:
         folder, began = Path(scratch), time.monotonic()
-        if edges:
-            every = moments(seconds=first, spacing=spacing, stores=BACKENDS)
-            wanted = [one for one in every if f"{one.family}: {one.name}".startswith(tuple(only) or "")]
-            played = play_all(folder / "edges", wanted, lanes=lanes, say=say)
-        took = time.monotonic() - began
 
-        def note() -> None:
-            found = write(command=command, seed=seed, outcomes=outcomes, played=played, seconds=took, control=beside)
+        def note(so_far: Sequence[Played], seconds: float) -> None:
+            found = write(
+                command=command,
+                seed=seed,
+                outcomes=outcomes,
+                played=so_far,
+                asked=len(wanted),
+                seconds=seconds,
+                control=beside,
+            )
             LocalStorage(document.parent).write(document.name, found.encode())
 
-        note()
+        every = moments(seconds=first, spacing=spacing, stores=BACKENDS) if edges else []
+        wanted = [one for one in every if f"{one.family}: {one.name}".startswith(tuple(only) or "")]
+        if wanted:
+            played = play_all(
+                folder / "edges",
+                wanted,
+                lanes=lanes,
+                say=say,
+                note=lambda so_far: note(so_far, time.monotonic() - began),
+            )
+        took = time.monotonic() - began
         for backend in BACKENDS if kills else ():
             scene: dict[str, Any] = {"kills": kills, "seed": seed, "backend": backend, "steps": steps, "say": say}
             outcomes.append(chaos(folder / f"random-{backend}", **scene))
@@ -85,7 +98,7 @@ def bench_chaos(
             if control:
                 beside.append(f"{backend}: {run_control(folder / f'control-{backend}', **scene).line()}")
                 say(f"control, {beside[-1]}")
-            note()
+            note(played, took)
     say(f"document: {document}")
     random = [f"random kills, {one.backend}: {one.line()}" for one in outcomes if not one.holds]
     return [*(one.line() for one in played if not one.holds), *random]
