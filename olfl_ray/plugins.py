@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import importlib
 import inspect
 import sys
 import typing
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from olfl_ray.errors import SpecError
 
-__all__ = ["allows", "load_builder", "nearest"]
+__all__ = ["allows", "digest_of_code", "load_builder", "nearest"]
 
 
 def load_builder(dotted: str, field: str, gives: tuple[type, ...] = ()) -> Callable[..., Any]:
@@ -54,6 +56,18 @@ def allows(allow: Iterable[str], dotted: str) -> bool:
     """Whether a reader's list allows a builder: by its full name, its module, or a package above the module."""
     module = dotted.partition(":")[0]
     return any(name and (name == dotted or f"{module}.".startswith(f"{name}.")) for name in allow)
+
+
+def digest_of_code(dotted: str) -> tuple[str, str]:
+    """The module that a builder comes from, and SHA-256 of its source; of a module without source, of nothing.
+
+    Args:
+        dotted: `package.module:builder`.
+    """
+    name = dotted.partition(":")[0]
+    origin = getattr(importlib.import_module(name), "__file__", None)
+    source = Path(origin).read_bytes() if origin is not None and Path(origin).is_file() else b""
+    return name, hashlib.sha256(source).hexdigest()
 
 
 def nearest(name: str, names: list[str]) -> str:

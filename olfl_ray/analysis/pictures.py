@@ -11,7 +11,6 @@ from olfl_ray.analysis.canvas import GRID, INK, colormap, grid, ink, legend, sty
 from olfl_ray.analysis.statistics import sd
 from olfl_ray.analysis.tables import confirmed, records_table, surfaces_table
 from olfl_ray.ledger import StudyState, TrialState
-from olfl_ray.records import names
 from olfl_ray.spec import Parameter, StudySpec
 from olfl_ray.storage import Storage
 
@@ -28,7 +27,7 @@ __all__ = [
 
 
 def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Figure | None:
-    """Error on the selection split over steps: mean ± sd over each winner's fresh seeds, else over its replicates."""
+    """The search metric over steps: mean ± sd over each winner's fresh seeds, else over its replicates."""
     lines = {}
     for arm in spec.arms:
         best = state.best(arm, spec.search.goal)
@@ -36,7 +35,7 @@ def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Fig
         by_step: dict[int, dict[tuple[str, int], float]] = defaultdict(dict)
         for trial in trials:
             for row in records_table(storage, trial).to_pylist():
-                if row["metric"] == names.SELECTION_ERROR and math.isfinite(row["value"]):
+                if row["metric"] == spec.search.metric and math.isfinite(row["value"]):
                     by_step[row["step"]][str(trial.id), row["replicate"]] = row["value"]
         if by_step:
             lines[arm] = {step: list(by_step[step].values()) for step in sorted(by_step)}
@@ -52,7 +51,7 @@ def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Fig
         axes.plot(steps, means, dash, color=color, label=f"{arm} (n={count})", marker="o" if len(steps) == 1 else None)
         low, high = ([mean + sign * sd for mean, sd in zip(means, sds, strict=True)] for sign in (-1, 1))
         axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.set(xlabel="base step", ylabel=names.SELECTION_ERROR)
+    axes.set(xlabel="base step", ylabel=spec.search.metric)
     legend(axes)
     return figure
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from olfl_ray.analysis import pictures
 from olfl_ray.analysis.canvas import GRID, INK, as_svg
 from olfl_ray.analysis.tables import ArmResult, baseline_arm, final_table, records_table
+from olfl_ray.analysis.wording import number, remarks, spread_of
 from olfl_ray.ledger import StudyState
 from olfl_ray.records import RECORDS, to_parquet
 from olfl_ray.spec import StudySpec, printable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["as_markdown", "write_report"]
 
-HEAD = ("arm", "trials", "best settings", "selection", "test error", "n", "difference [95 % CI]", "p", "detectable")
+HEAD = ("arm", "trials", "best settings", "selection", "test", "n", "difference [95 % CI]", "p", "detectable")
 
 _ARMS = pa.schema(
     [
@@ -35,12 +36,17 @@ _ARMS = pa.schema(
         ("best", pa.string()),
         ("best_params", pa.string()),
         ("selection_value", pa.float64()),
+        ("metric", pa.string()),
+        ("goal", pa.string()),
         ("test_seeds", pa.list_(pa.int64())),
         ("test_values", pa.list_(pa.float64())),
         ("test_mean", pa.float64()),
         ("test_sd", pa.float64()),
-        ("test_rmse_mean", pa.float64()),
-        ("test_rmse_sd", pa.float64()),
+        ("trivial", pa.float64()),
+        ("no_better_than_trivial", pa.bool_()),
+        ("primary", pa.string()),
+        ("primary_mean", pa.float64()),
+        ("primary_sd", pa.float64()),
         ("n", pa.int64()),
         *((f"difference_{name}", pa.float64()) for name in ("mean", "sd", "low", "high", "detectable", "p")),
         ("difference_n", pa.int64()),
@@ -122,7 +128,8 @@ def write_report(
 
 def as_markdown(results: Sequence[ArmResult]) -> str:
     """The final table as Markdown."""
-    rows = [HEAD, ("---",) * len(HEAD), *(_cells(result) for result in results)]
+    head = _head(results)
+    rows = [head, ("---",) * len(head), *(_cells(result) for result in results)]
     return "".join("| " + " | ".join(_cell(cell) for cell in row) + " |\n" for row in rows)
 
 
@@ -133,25 +140,24 @@ def _cell(text: str) -> str:
 
 
 def _cells(result: ArmResult) -> tuple[str, ...]:
-    test = difference = p = detectable = "–"
-    if result.test_mean is not None:
-        test = _number(result.test_mean) + (f" ± {_number(result.test_sd)}" if result.test_sd is not None else "")
-    if result.test_rmse is not None:
-        mean, sd = result.test_rmse
-        test += f"\n(RMSE {_number(mean)}" + (f" ± {_number(sd)})" if sd is not None else ")")
-    if (d := result.difference) is not None:
-        difference = f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
-        p, detectable = ("< 0.0001" if d.p < 1e-4 else f"{d.p:.4f}"), _number(d.detectable)
+    test, difference, p, detectable = spread_of(result.test) or "–", "–", "–", "–"
+    if result.test.no_better_than_trivial:
+        test += "\n(no better than a constant)"
+    if result.primary is not None:
+        test += f"\n({result.primary.metric} {spread_of(result.primary)})"
+    if (d := result.test.difference) is not None:
+        difference = f"{number(d.mean, '+')} [{number(d.low, '+')}, {number(d.high, '+')}]"
+        p, detectable = ("< 0.0001" if d.p < 1e-4 else f"{d.p:.4f}"), number(d.detectable)
     total = sum(result.trials.values())
     trials = f"{total}: " + ", ".join(f"{count} {name}" for name, count in result.trials.items()) if total else "0"
     settings = "\n".join(f"{name} = {_short(value)}" for name, value in result.best_params.items()) or "–"
     lost = {name: count for name, count in result.confirming.items() if name in ("diverged", "failed")}
     n = str(result.n) + "".join(f"\n({count} {name})" for name, count in lost.items())
-    return (result.arm, trials, settings, _number(result.selection_value), test, n, difference, p, detectable)
+    return (result.arm, trials, settings, number(result.selection_value), test, n, difference, p, detectable)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
+def _head(results: Sequence[ArmResult]) -> tuple[str, ...]:
+    return tuple(f"test {results[0].test.metric}" if name == "test" and results else name for name in HEAD)
 
 
 def _short(value: Any) -> str:
@@ -192,11 +198,14 @@ def _tables(results: Sequence[ArmResult], state: StudyState, storage: Storage) -
 
 
 def _arm_row(result: ArmResult) -> dict[str, Any]:
-    d = result.difference
+    d, test, primary = result.test.difference, result.test, result.primary
     row: dict[str, Any] = {name: getattr(result, name, None) for name in _ARMS.names}
     row |= {name: json.dumps(dict(row[name]), default=str) for name in ("trials", "confirming", "best_params")}
-    row |= {name: list(row[name]) for name in ("test_seeds", "test_values")}
-    row["test_rmse_mean"], row["test_rmse_sd"] = result.test_rmse or (None, None)
+    row |= {"metric": test.metric, "goal": test.goal, "test_mean": test.mean, "test_sd": test.sd}
+    row |= {"test_seeds": list(test.values), "test_values": list(test.values.values())}
+    row |= {"trivial": test.trivial, "no_better_than_trivial": test.no_better_than_trivial}
+    if primary is not None:
+        row |= {"primary": primary.metric, "primary_mean": primary.mean, "primary_sd": primary.sd}
     compared = [name for name in _ARMS.names if name.startswith("difference_")]
     return row | {name: None if d is None else getattr(d, name.removeprefix("difference_")) for name in compared}
 
@@ -226,7 +235,7 @@ def _pictures(
     yield (
         "learning_curves",
         pictures.learning_curves(spec, state, storage),
-        "Error on the selection split while each arm's winner trains: mean and one standard deviation over its "
+        f"{spec.search.metric} while each arm's winner trains: mean and one standard deviation over its "
         "confirming seeds (over its search replicates where there are none).",
     )
     for arm in spec.arms:
@@ -258,7 +267,8 @@ def _page(
     figures: Sequence[tuple[str, str]],
     data: Sequence[str],
 ) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in HEAD)
+    head = "".join(f"<th>{escape(name)}</th>" for name in _head(results))
+    notes = "".join(f"<p>{escape(line)}</p>\n" for line in remarks(results))
     rows = "".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(result)) + "</tr>\n" for result in results
     )
@@ -266,7 +276,8 @@ def _page(
         f"<figure>{_themed(svg)}<figcaption>{escape(caption)}</figcaption></figure>\n" for svg, caption in figures
     )
     baseline = baseline_arm(spec)
-    against = f"Differences are paired by seed with {baseline}, below zero the arm errs less; " if baseline else ""
+    side = "below" if spec.search.goal == "minimize" else "above"
+    against = f"Differences are paired by seed with {baseline}, {side} zero the arm is better; " if baseline else ""
     ended = sum(trial.ended for trial in state.trials.values())
     settings = json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False)
     return f"""<!doctype html>
@@ -284,10 +295,9 @@ def _page(
 <h2>Each arm's winner on the test split, with fresh seeds</h2>
 <div class="wide"><table><thead><tr>{head}</tr></thead>
 <tbody>{rows}</tbody></table></div>
-<p>Test error: mean ± standard deviation over n confirming seeds; of a regression, the mean squared error of scaled targets,
-and in brackets its root in the target's own units. {escape(against)}detectable: the smallest true
+<p>Test: mean ± standard deviation over n confirming seeds. {escape(against)}detectable: the smallest true
 difference that this many seeds find with power 0.8 at level 0.05. No correction is made for several arms.</p>
-{_failures(state)}<h2>Pictures</h2>
+{notes}{_failures(state)}<h2>Pictures</h2>
 {shown or "<p>No trial has finished yet.</p>"}
 <details><summary>The study's spec</summary><pre>{escape(settings)}</pre></details>
 </body>

@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from olfl_ray.analysis.statistics import Difference, mean, paired, sd
+from olfl_ray.analysis.outcome import Outcome
+from olfl_ray.analysis.statistics import mean, paired
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import StudyState, TrialState, read_commit, read_file
 from olfl_ray.records import RECORDS, SURFACES, from_parquet, names
@@ -23,6 +24,7 @@ __all__ = [
     "baseline_arm",
     "confirmed",
     "final_table",
+    "outcomes",
     "records_table",
     "surfaces_table",
     "values_on_test",
@@ -42,14 +44,9 @@ class ArmResult:
         confirming: Number of confirming trials by state.
         best: Id of the winner; None where no search trial finished.
         best_params: What the winner sets.
-        selection_value: The winner's search metric.
-        test_seeds: Each confirming seed that gave a test error.
-        test_values: Test error on each of those seeds.
-        test_mean: Their mean; None where there are none.
-        test_sd: Their standard deviation; None below two.
-        test_rmse: Mean and standard deviation of the root mean squared error in the target's own units; None for
-            classification, the second None below two seeds.
-        difference: Paired comparison with the baseline; None for the baseline itself and below two common seeds.
+        selection_value: The winner's search metric on the selection split.
+        test: The search metric on the test split.
+        primary: The task's primary metric there; None where it is the search metric, or not known.
     """
 
     arm: str
@@ -58,24 +55,47 @@ class ArmResult:
     best: str | None
     best_params: Mapping[str, Any]
     selection_value: float | None
-    test_seeds: tuple[int, ...]
-    test_values: tuple[float, ...]
-    test_mean: float | None
-    test_sd: float | None
-    test_rmse: tuple[float, float | None] | None
-    difference: Difference | None
+    test: Outcome
+    primary: Outcome | None = None
 
     @property
     def n(self) -> int:
-        """Number of confirming seeds that gave a test error."""
-        return len(self.test_values)
+        """Number of confirming seeds that gave a value of the search metric."""
+        return self.test.n
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the arm is better than the baseline by one of the two metrics and worse by the other."""
+        return self.primary is not None and self.test.gain * self.primary.gain < 0
 
 
 def final_table(spec: StudySpec, state: StudyState) -> list[ArmResult]:
-    """One result an arm, in the spec's order."""
-    values = {arm: values_on_test(spec, state, arm, names.TEST_ERROR) for arm in spec.arms}
+    """One result an arm, in the spec's order, by the metric that the study searches with."""
+    metric, goal = names.metric_of(spec.search.metric), spec.search.goal
+    tests = outcomes(spec, state, metric, goal)
+    facts = next(iter(state.facts.values()), None)
+    primaries: Mapping[str, Outcome] = {}
+    if facts is not None and facts.primary != metric:
+        primaries = outcomes(spec, state, facts.primary, facts.goals[facts.primary])
+    return [_result(spec, state, arm, tests[arm], primaries.get(arm)) for arm in spec.arms]
+
+
+def outcomes(spec: StudySpec, state: StudyState, metric: str, goal: str) -> dict[str, Outcome]:
+    """Each arm's winner by a metric of the test split, compared with the baseline seed by seed."""
     baseline = baseline_arm(spec)
-    return [_result(spec, state, arm, values, baseline) for arm in spec.arms]
+    values = {arm: values_on_test(spec, state, arm, names.on_test(metric)) for arm in spec.arms}
+    found = {}
+    for arm, own in values.items():
+        trivial = values_on_test(spec, state, arm, names.of_trivial(metric))
+        known = [trivial[seed] for seed in own if seed in trivial]
+        found[arm] = Outcome(
+            metric=metric,
+            goal=goal,
+            values=own,
+            trivial=mean(known) if known else None,
+            difference=None if baseline in (None, arm) else paired(baseline, own, values[baseline]),
+        )
+    return found
 
 
 def baseline_arm(spec: StudySpec) -> str | None:
@@ -124,11 +144,7 @@ def values_on_test(spec: StudySpec, state: StudyState, arm: str, metric: str) ->
     return values
 
 
-def _result(
-    spec: StudySpec, state: StudyState, arm: str, values: Mapping[str, Mapping[int, float]], baseline: str | None
-) -> ArmResult:
-    own = values[arm]
-    rmse = list(values_on_test(spec, state, arm, names.TEST_RMSE).values())
+def _result(spec: StudySpec, state: StudyState, arm: str, test: Outcome, primary: Outcome | None) -> ArmResult:
     best = state.best(arm, spec.search.goal)
     trials = [trial for trial in state.trials.values() if trial.id.arm == arm]
     return ArmResult(
@@ -138,10 +154,6 @@ def _result(
         best=None if best is None else str(best.id),
         best_params={} if best is None else dict(best.params),
         selection_value=None if best is None else best.value,
-        test_seeds=tuple(own),
-        test_values=tuple(own.values()),
-        test_mean=mean(list(own.values())) if own else None,
-        test_sd=sd(list(own.values())) if len(own) > 1 else None,
-        test_rmse=(mean(rmse), sd(rmse) if len(rmse) > 1 else None) if rmse else None,
-        difference=None if baseline in (None, arm) else paired(baseline, own, values[baseline]),
+        test=test,
+        primary=primary,
     )

@@ -67,7 +67,7 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
     out.print(status_view(result.state, spec))
     print_notes(spec)
     out.print()
-    out.print(final_view(result.table, spec.search.metric))
+    out.print(final_view(result.table))
     out.print()
     if result.nothing_to_do and result.problem:
         out.print(

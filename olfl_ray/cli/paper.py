@@ -50,7 +50,7 @@ def paper_run(
         out.print(f"study {spec.name} in {place.study_folder(spec.name)}", highlight=False, soft_wrap=True)
         with StudyView(spec, out) as view:
             result = paper.run_row(spec, home=place, watch=view.watch)
-        out.print(final_view(result.table, spec.search.metric))
+        out.print(final_view(result.table))
         if result.stopped:
             raise typer.Exit(INTERRUPTED)
     out.print("the document: olfl paper table", highlight=False)

@@ -103,6 +103,7 @@ def sweep_retry(
 def sweep_extend(
     name: str,
     trials: Annotated[int, typer.Option("--trials", help="More search trials for each arm.")],
+    arm: Annotated[str | None, typer.Option("--arm", help="The arm that gets them; without it all do.")] = None,
     address: Address = None,
     storage: Storage = None,
     working_dir: WorkingDir = None,
@@ -110,12 +111,12 @@ def sweep_extend(
     follow: Follow = False,
     home: Home = None,
 ) -> None:
-    """Search further with every arm; the search keeps what it knows."""
+    """Search further with every arm, or with one; the search keeps what it knows."""
     from olfl_ray import study
 
     code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
     at = _At(address=address, storage=storage, code=code, follow=follow, home=home)
-    _go_on(name, at, partial(study.extend, name, trials), partial(study.extend_on, name, trials))
+    _go_on(name, at, partial(study.extend, name, trials, arm=arm), partial(study.extend_on, name, trials, arm=arm))
 
 
 @sweep_app.command("stop")

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from olfl_ray.analysis import ArmResult
+from olfl_ray.analysis import ArmResult, number, remarks, spread_of
 from olfl_ray.ledger import Began, DriverStarted, Ended, Event, Reopened, Stopped, StudyState
 from olfl_ray.spec import StudySpec
 from olfl_ray.study import STARTED, trials_of
@@ -118,49 +118,39 @@ def status_view(state: StudyState, spec: StudySpec, caption: str = "") -> Table:
     return table
 
 
-def final_view(results: list[ArmResult], metric: str) -> Group:
+def final_view(results: list[ArmResult]) -> Group:
     """One row an arm: its winner, and the paired comparison on fresh seeds; then each winner's settings."""
     table = Table(title="Each arm's winner, on the test split with fresh seeds", **LOOK)
     table.add_column("arm", no_wrap=True)
-    regression = any(result.test_rmse is not None for result in results)
-    rmse = ("test RMSE",) if regression else ()
-    for column in ("selection", "test error", *rmse, "n", "difference [95 % CI]", "detectable"):
+    metric, goal = results[0].test.metric, results[0].test.goal
+    primary = next((result.primary.metric for result in results if result.primary is not None), None)
+    more = () if primary is None else (f"test {primary}",)
+    for column in ("selection", f"test {metric}", "n", "difference [95 % CI]", "detectable", *more):
         table.add_column(column, justify="right")
     settings = Table.grid(padding=(0, 2))
     for result in results:
-        selected, test, *rest = _cells(result)
-        table.add_row(result.arm, selected, test, *((_rmse(result),) if regression else ()), *rest)
+        table.add_row(result.arm, *_cells(result), *(() if result.primary is None else (spread_of(result.primary),)))
         found = (
             f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in result.best_params.items()
         )
         settings.add_row(result.arm, "  ".join(found) or ("those of the spec" if result.best else "no trial finished"))
     legend = (
-        f"selection: {metric} of the best search trial; test error: mean ± sd over n fresh seeds; difference: to the "
-        "baseline, paired by seed; detectable: the smallest true difference that n seeds find with power 0.8"
+        f"selection: {metric} of the best search trial; test: mean ± sd over n fresh seeds, "
+        f"{'lower' if goal == 'minimize' else 'higher'} is better; difference: to the baseline, paired by seed; "
+        "detectable: the smallest true difference that n seeds find with power 0.8"
     )
-    if regression:
-        legend += "; errors are mean squares of scaled targets, RMSE is in the target's own units"
     chosen = Text("best settings", style="bold"), settings
     if all(result.n == 0 for result in results):
         return Group(*chosen)
-    return Group(table, Text(legend + "\n", style="dim"), *chosen)
-
-
-def _rmse(result: ArmResult) -> str:
-    if result.test_rmse is None:
-        return ""
-    mean, sd = result.test_rmse
-    return f"{mean:.4g}" if sd is None else f"{mean:.4g} ± {sd:.2g}"
+    warnings = [Text(line, style="yellow") for line in remarks(results)]
+    return Group(table, Text(legend + "\n", style="dim"), *warnings, *chosen)
 
 
 def _cells(result: ArmResult) -> tuple[str, str, str, str, str]:
-    selected = "" if result.selection_value is None else f"{result.selection_value:.4f}"
-    test = "" if result.test_mean is None else f"{result.test_mean:.4f}"
-    if result.test_mean is not None and result.test_sd is not None:
-        test += f" ± {result.test_sd:.4f}"
-    if result.difference is None:
-        return selected, test, str(result.n), "", ""
-    found = result.difference
-    interval = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-    return selected, test, str(result.n), interval, f"{found.detectable:.4f}"
+    selected = "" if result.selection_value is None else number(result.selection_value)
+    found = result.test.difference
+    if found is None:
+        return selected, spread_of(result.test), str(result.n), "", ""
+    interval = f"{number(found.mean, '+')} [{number(found.low, '+')}, {number(found.high, '+')}]"
+    return selected, spread_of(result.test), str(result.n), interval, number(found.detectable)

@@ -94,6 +94,10 @@ class TaskData:
         for some in self._rows[part].split(rows):
             yield self._scaled(self._x.index_select(0, some)), self._y.index_select(0, some)
 
+    def targets(self, part: Literal["train", "meta", "selection", "test"]) -> Tensor:
+        """The targets of all rows of a split, as `evaluation` gives them."""
+        return self._y.index_select(0, self._rows[part])
+
     def _scaled(self, x: Tensor) -> Tensor:
         """Features at mean 0 and standard deviation 1, in the precision that they were given in, then as float32."""
         return x if self.ids else ((x.to(self._exact) - self._mean) / self._sd).to(torch.float32)

@@ -1,4 +1,4 @@
-"""What can happen to a study: ten kinds of event, each a frozen fact with the time of its noting."""
+"""What can happen to a study: eleven kinds of event, each a frozen fact with the time of its noting."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ __all__ = [
     "DriverStopped",
     "Ended",
     "Event",
+    "Examined",
     "Proposed",
     "Reopened",
     "Revised",
@@ -111,13 +112,38 @@ class StudyCreated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Revised(Event):
-    """What may change about a study has changed: trials an arm, resources, budget, tracking.
+    """What may change about a study has changed: arms added, trials an arm, resources, budget, tracking.
 
     Args:
-        spec: The resolved spec from now on; its digest is the study's.
+        spec: The resolved spec from now on.
+        digest: Its digest; another one than before where an arm was added. Empty in older ledgers: as before.
     """
 
     spec: dict[str, Any]
+    digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined(Event):
+    """An arm's data, task and code were looked at before its first trial; later starts must find the same.
+
+    Args:
+        arm: The arm.
+        data: Digest of the data set's content.
+        code: Digest of each module that one of the arm's builders comes from.
+        task: Name of the task.
+        primary: Name of the task's primary metric.
+        goals: For each metric of a split minimize or maximize.
+        units: For each metric its unit.
+    """
+
+    arm: str
+    data: str
+    code: dict[str, str]
+    task: str
+    primary: str
+    goals: dict[str, str]
+    units: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from olfl_ray.ledger.events import (
     Ended,
     EndState,
     Event,
+    Examined,
     Proposed,
     Reopened,
     Revised,
@@ -75,7 +76,10 @@ def advance(state: StudyState | None, event: Event) -> tuple[StudyState, TrialSt
         _require(event.epoch == state.epoch, f"the running driver's epoch is {state.epoch}", event)
         return replace(state, driving=False), None
     if isinstance(event, Revised):
-        return replace(state, spec=event.spec), None
+        return replace(state, spec=event.spec, digest=event.digest or state.digest), None
+    if isinstance(event, Examined):
+        _require(event.arm not in state.facts, "an arm is examined once", event)
+        return replace(state, facts={**state.facts, event.arm: event}), None
     if isinstance(event, Proposed):
         return state, _propose(state, event)
     if isinstance(event, Reopened):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from olfl_ray.errors import StudyError
-from olfl_ray.ledger.events import Committed
+from olfl_ray.ledger.events import Committed, Examined
 
 __all__ = ["StudyState", "TrialId", "TrialState"]
 
@@ -120,6 +120,7 @@ class StudyState:
         epoch: Lease of its latest driver; 0 before the first.
         driving: Whether that driver has not said that it left; it may have been killed all the same.
         trials: Trial by id (`str` of a `TrialId`), in the order of their proposal.
+        facts: For each arm what was found of its data, task and code before its first trial.
     """
 
     name: str
@@ -131,6 +132,7 @@ class StudyState:
     epoch: int = 0
     driving: bool = False
     trials: Mapping[str, TrialState] = field(default_factory=dict)
+    facts: Mapping[str, Examined] = field(default_factory=dict)
 
     @property
     def failures(self) -> dict[str, list[str]]:

@@ -36,7 +36,7 @@ def curves_of(storage: Storage, trial: TrialState) -> Curves:
     }
 
 
-def steps_to_reach(curves: Curves, level: float, metric: str = names.SELECTION_ERROR) -> int | None:
+def steps_to_reach(curves: Curves, level: float, metric: str) -> int | None:
     """Base steps until a metric is first at most `level`; None: never."""
     errors = curves.get(metric, {})
     return next((step for step, error in errors.items() if error <= level), None)

@@ -71,7 +71,7 @@ def training(arms: Sequence[str], curves: Mapping[str, Sequence[Curves]], *, reg
         sgd: Whether the base optimizer is SGD: of others the effective rate says nothing.
     """
     figure, ((errors, norms, *rates),) = grid(1, 2 + sgd, width=9 + 4 * sgd, height=3.8)
-    error = names.SELECTION_RMSE if regression else names.SELECTION_ERROR
+    error = names.SELECTION_PREFIX + ("rmse" if regression else "error")
     for arm in (arm for arm in DRAWN if curves.get(arm)):
         color, dash = style(list(arms).index(arm))
         own: dict[str, Any] = {"color": color, "linestyle": dash}

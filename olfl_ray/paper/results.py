@@ -23,6 +23,7 @@ from olfl_ray.records import names
 from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, planned, trial_config
 from olfl_ray.storage import LocalStorage, Storage
 from olfl_ray.study.home import data_root
+from olfl_ray.tasks import TASKS
 from olfl_ray.trial import find_loss
 
 __all__ = ["Method", "Result", "collect", "dataset_of", "learns", "read_results", "write_result"]
@@ -164,20 +165,16 @@ class _Reader:
     @property
     def selection(self) -> str:
         """The error on the selection split, as `test` counts it."""
-        return names.SELECTION_ERROR if self.dataset.kind == "classification" else names.SELECTION_RMSE
+        return names.SELECTION_PREFIX + self._primary
 
     @property
     def test(self) -> str:
         """The error on the test split; in the target's own units: methods whose scalers see more rows scale otherwise."""
-        return names.TEST_ERROR if self.dataset.kind == "classification" else names.TEST_RMSE
+        return names.on_test(self._primary)
 
     @property
-    def constant(self) -> float:
-        """`names.TEST_ERROR` of a constant prediction: the mean, whose scaled squared error is 1, or the largest class."""
-        if self.dataset.kind == "regression":
-            return 1.0
-        counts = self.dataset.y.bincount()
-        return 1 - (counts.max() / counts.sum()).item()
+    def _primary(self) -> str:
+        return TASKS.find(self.dataset.kind, "task.dataset").primary
 
     def curves(self, arm: str) -> dict[int, Curves]:
         """What each finished fresh seed recorded."""
@@ -191,8 +188,9 @@ class _Reader:
         best = state.best(arm, spec.search.goal)
         params = {} if best is None else dict(best.params)
         base, config = base_values(spec, arm), trial_config(spec, arm, params, seeds=(spec.seed,))
-        found, scaled = (values_on_test(spec, state, arm, metric) for metric in (self.test, names.TEST_ERROR))
-        errors = {seed: error for seed, error in found.items() if scaled[seed] < NO_BETTER * self.constant}
+        found = values_on_test(spec, state, arm, self.test)
+        constant = values_on_test(spec, state, arm, names.of_trivial(self.test))
+        errors = {seed: error for seed, error in found.items() if error < NO_BETTER * constant[seed]}
         ended = [trial for trial in state.confirming_trials(arm, spec.search.goal) if trial.ended]
         done = confirmed(spec, state, arm)
         smoothing = []

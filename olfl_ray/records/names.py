@@ -1,4 +1,8 @@
-"""The names of every metric, once: writers and readers import them from here."""
+"""The names of every metric, once: writers and readers import them from here.
+
+What is measured on a split is the task's to say (`olfl_ray.tasks`): its metric `error` is recorded as `selection/error`, of
+confirming trials as `test/error`, too, and of the best constant prediction on the test split as `trivial/error`.
+"""
 
 INIT_TASK_LOSS = "init/task_loss"
 TRAIN_LEARNED_LOSS = "train/learned_loss"
@@ -9,12 +13,6 @@ TRAIN_TASK_GRAD_NORM = "train/task_grad_norm"
 TRAIN_GRAD_COSINE = "train/grad_cosine"
 META_TASK_LOSS = "meta/task_loss"
 META_GRAD_NORM = "meta/grad_norm"
-SELECTION_ERROR = "selection/error"
-SELECTION_TASK_LOSS = "selection/task_loss"
-SELECTION_RMSE = "selection/rmse_original_units"
-TEST_ERROR = "test/error"
-TEST_TASK_LOSS = "test/task_loss"
-TEST_RMSE = "test/rmse_original_units"
 PERF_STEPS_PER_SECOND = "perf/steps_per_second"
 SYSTEM_MEMORY_MB = "system/memory_mb"
 SYSTEM_DEVICE_MEMORY_MB = "system/device_memory_mb"
@@ -29,19 +27,30 @@ METRICS: dict[str, str] = {
     TRAIN_GRAD_COSINE: "cosine of the angle between those two gradients; 0 where one of them vanishes",
     META_TASK_LOSS: "task loss on the meta batches after each step, mean since the last record",
     META_GRAD_NORM: "Euclidean norm of the meta-gradient, mean since the last record",
-    SELECTION_ERROR: "selection split: error rate (classification), mean squared error of scaled targets (regression)",
-    SELECTION_TASK_LOSS: "selection split: task loss",
-    SELECTION_RMSE: "selection split: root mean squared error in the target's own units (regression)",
-    TEST_ERROR: "test split: as selection/error; confirming trials only",
-    TEST_TASK_LOSS: "test split: task loss; confirming trials only",
-    TEST_RMSE: "test split: as selection/rmse_original_units; confirming trials only",
     PERF_STEPS_PER_SECOND: "base steps a second, all replicates together, since the last record",
     SYSTEM_MEMORY_MB: "resident memory of the worker's process, in MB",
     SYSTEM_DEVICE_MEMORY_MB: "peak memory allocated on the trial's GPU, in MB",
 }
-"""Every metric with its meaning and unit."""
+"""Every metric that does not depend on the task, with its meaning and unit."""
 
 VOLATILE = frozenset({PERF_STEPS_PER_SECOND, SYSTEM_MEMORY_MB, SYSTEM_DEVICE_MEMORY_MB})
 """Metrics that measure the machine, not the method: they differ between two runs of the same trial."""
 
-SELECTION_PREFIX, TEST_PREFIX = "selection/", "test/"
+SELECTION_PREFIX, TEST_PREFIX, TRIVIAL_PREFIX = "selection/", "test/", "trivial/"
+TASK_LOSS = "task_loss"
+"""The metric that every task has."""
+
+
+def metric_of(name: str) -> str:
+    """A metric's own name: `error` of `selection/error`."""
+    return name.rpartition("/")[2]
+
+
+def on_test(metric: str) -> str:
+    """The name under which a confirming trial records a metric: `test/error` of `selection/error`, or of `error`."""
+    return TEST_PREFIX + metric_of(metric)
+
+
+def of_trivial(metric: str) -> str:
+    """The name under which it records the same of the best constant prediction: `trivial/error`."""
+    return TRIVIAL_PREFIX + metric_of(metric)

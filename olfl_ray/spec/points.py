@@ -139,7 +139,16 @@ def validated(
         SpecError: A field breaks a rule; it is reported at `where`.
     """
     try:
-        return TrialConfig.model_validate({**data, "study_seed": spec.seed, "seeds": seeds, "confirming": confirming})
+        return TrialConfig.model_validate(
+            {
+                **data,
+                "metric": spec.search.metric,
+                "goal": spec.search.goal,
+                "study_seed": spec.seed,
+                "seeds": seeds,
+                "confirming": confirming,
+            }
+        )
     except ValidationError as error:
         first = error.errors()[0]
         field, near = dotted(first["loc"], data, missing=first["type"] == "missing"), ""

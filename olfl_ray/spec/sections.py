@@ -21,6 +21,7 @@ __all__ = [
     "LearnedLossSpec",
     "LearnerSpec",
     "MetaSpec",
+    "MetricSpec",
     "NamedBuilder",
     "OptimizerSpec",
     "Poly1Spec",
@@ -114,8 +115,19 @@ class SplitSpec(Strict):
         return self
 
 
+class MetricSpec(Strict):
+    """A user's own metric, measured on the whole split besides the task's."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    """`package.module:function`, called with (outputs, targets); gives a float. The part after the colon is its name."""
+    goal: Literal["minimize", "maximize"] = "minimize"
+    """Which value is better: the lower or the higher one."""
+    unit: str = ""
+    """Unit of its values."""
+
+
 class TaskSpec(Strict):
-    """What is learned: data, base learner, task loss."""
+    """What is learned: data, base learner, task loss, metrics."""
 
     dataset: Named
     """Built-in data set, or `package.module:builder`; with options: `{name: ..., option: value}`."""
@@ -130,6 +142,8 @@ class TaskSpec(Strict):
     """Augmentation of train batches: crop_flip pads 4, crops, flips (images only)."""
     split: SplitSpec = SplitSpec()
     """Sizes of the splits."""
+    metrics: Annotated[tuple[Annotated[MetricSpec, BeforeValidator(as_named)], ...], BeforeValidator(as_tuple)] = ()
+    """Metrics besides the task's own, each `package.module:function` or `{name: ..., goal: ..., unit: ...}`."""
 
 
 class SgdSpec(Strict):

@@ -41,7 +41,6 @@ __all__ = [
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Scalar: TypeAlias = bool | int | float | str | None
 Condition: TypeAlias = dict[str, Scalar]
-Metric = Literal["selection/error", "selection/task_loss", "selection/rmse_original_units"]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -148,10 +147,12 @@ class PrunerSpec(Strict):
 class SearchSpec(Strict):
     """What is optimised, and over which fields."""
 
-    metric: Metric = "selection/error"
-    """Metric of the selection split that the search optimises."""
+    metric: Annotated[str, Field(pattern=r"^selection/\w+$")] = "selection/task_loss"
+    """Metric of the selection split that the whole study is judged by: the search, the pruner, the evaluation that counts,
+    the winner, and on the test split the final table. Classification: error | accuracy | balanced_error | macro_f1 | nll |
+    ece; regression: rmse | mse | mae | r2; either: task_loss, and those of task.metrics."""
     goal: Literal["minimize", "maximize"] = "minimize"
-    """Direction."""
+    """Which value is better; it must be the metric's own goal."""
     sampler: Annotated[SamplerSpec, BeforeValidator(as_named)] = SamplerSpec()
     """How the next point is proposed."""
     pruner: Annotated[PrunerSpec, BeforeValidator(as_named)] = PrunerSpec()
@@ -262,6 +263,10 @@ class TrialConfig(Strict):
     loss: LearnedLossSpec = LearnedLossSpec()
     meta: MetaSpec = MetaSpec()
     eval: EvalSpec = EvalSpec()
+    metric: str = "selection/task_loss"
+    """Metric of the selection split that decides which evaluation is the best (`search.metric`)."""
+    goal: Literal["minimize", "maximize"] = "minimize"
+    """Which value of it is better (`search.goal`)."""
     study_seed: int = 0
     """Seed of the study: it alone decides the test split."""
     seeds: Annotated[tuple[int, ...], BeforeValidator(as_tuple)] = (0,)
@@ -338,21 +343,32 @@ class StudySpec(Strict):
         """The arm's search space: the study's parameters and the arm's own, which win."""
         return {**self.search.parameters, **self.arms[arm].parameters}
 
-    def digested(self) -> dict[str, Any]:
-        """What affects results (the identity of a study), as plain values."""
+    def shared_identity(self) -> dict[str, Any]:
+        """What affects the results of all arms and can't change once the study has begun, as plain values."""
         data = self.model_dump(mode="json", by_alias=True)
-        for key in ("name", "confirm", "budget", "checkpoint", "storage", "tracking"):
-            del data[key]
-        data["arms"] = {
-            name: {key: value for key, value in arm.items() if key != "trials"} for name, arm in data["arms"].items()
+        found = {key: data[key] for key in ("seed", "task", "eval", "replicates")}
+        found["search"] = {key: data["search"][key] for key in ("metric", "goal", "deterministic")}
+        found["resources"] = {"cpu": data["resources"]["cpu"]}
+        if self.search.deterministic:
+            found["concurrency"] = self.concurrency
+        return found
+
+    def arm_identity(self, arm: str) -> dict[str, Any]:
+        """What affects the results of one arm besides, as plain values."""
+        data = self.model_dump(mode="json", by_alias=True)
+        return {
+            **{key: data[key] for key in ("learner", "loss", "meta")},
+            "search": {key: data["search"][key] for key in ("sampler", "pruner")},
+            "set": data["arms"][arm]["set"],
+            "parameters": {**data["search"]["parameters"], **data["arms"][arm]["parameters"]},
         }
-        data["resources"] = {"cpu": data["resources"]["cpu"]}
-        if not self.search.deterministic:
-            del data["concurrency"]
-        return data
+
+    def identity(self) -> dict[str, Any]:
+        """What affects results, as plain values: the shared part, and a part for each arm."""
+        return {**self.shared_identity(), "arms": {arm: self.arm_identity(arm) for arm in self.arms}}
 
     @property
     def digest(self) -> str:
         """SHA-256 of what affects results, in hexadecimal."""
-        canonical = json.dumps(self.digested(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        canonical = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from olfl_ray import data
-from olfl_ray.ledger import TrialState
+from olfl_ray.ledger import Examined, TrialState
 from olfl_ray.spec import PrunerSpec, StudySpec, TrialConfig
 from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
 from olfl_ray.study.check import device_of
@@ -24,10 +26,21 @@ class Assigner:
         home: The driver's home folder.
         storage: The study's storage.
         epoch: Epoch of the driver's lease.
+        facts: For each arm its data, task and code.
         cluster: Whether trials may run on other machines than the driver's.
     """
 
-    def __init__(self, spec: StudySpec, home: Home, storage: Storage, epoch: int, *, cluster: bool) -> None:
+    def __init__(
+        self,
+        spec: StudySpec,
+        home: Home,
+        storage: Storage,
+        epoch: int,
+        facts: Mapping[str, Examined],
+        *,
+        cluster: bool,
+    ) -> None:
+        self._facts = facts
         self._spec, self._home, self._storage, self._epoch = spec, home, storage, epoch
         self._root = storage.url.rpartition("/")[0]
         self._shared: Storage | None = None
@@ -63,8 +76,14 @@ class Assigner:
             scratch=trial.scratch,
             alone=trial.alone,
             gpu=spec.resources.gpu,
+            data=self._data_of(trial),
             witness=Lease.key(self._epoch) if isinstance(self._storage, LocalStorage) else "",
         )
+
+    def _data_of(self, trial: TrialState) -> str:
+        """Fingerprint of the trial's data; empty where its point sets an option of the data set."""
+        searched = any(field.startswith("task.dataset") for field in trial.params)
+        return "" if searched else self._facts[trial.id.arm].data
 
     def _share(self, name: str) -> None:
         if self._shared is None or name in self._put or name not in data.names():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from olfl_ray.errors import SpecError, StudyError
-from olfl_ray.ledger import StudyState
-from olfl_ray.records import names
+from olfl_ray.ledger import Examined, StudyState
 from olfl_ray.spec import StudySpec, TrialConfig, resolve_search, trial_config
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import spec_in, storage_of
@@ -20,12 +19,13 @@ from olfl_ray.tracking import check_store
 from olfl_ray.trial import Place, check
 
 __all__ = [
+    "check_facts",
     "check_failed",
-    "check_more",
     "check_same",
     "check_study",
     "check_trials",
     "device_of",
+    "extended",
     "first_difference",
 ]
 
@@ -46,8 +46,11 @@ def check_study(spec: StudySpec, home: Home) -> None:
     check_store(home.tracking_of(spec.tracking.uri), spec.tracking.experiment)
 
 
-def check_trials(spec: StudySpec, home: Home) -> None:
+def check_trials(spec: StudySpec, home: Home) -> dict[str, Examined]:
     """Check the substance of every arm, and that trials can be placed and kept.
+
+    Returns:
+        For each arm its data, task and code.
 
     Raises:
         UserError: Names the field, the value and the next move.
@@ -61,12 +64,12 @@ def check_trials(spec: StudySpec, home: Home) -> None:
             check_reach(spec, home, storage, cluster)
     # The GPUs of a cluster are the workers'; its head, where the driver runs, may have none.
     place = replace(_place(spec, home), device="cpu" if cluster is not None else device_of(spec))
+    found = {}
     for arm in spec.arms:
         own = trial_config(spec, arm, {}, seeds=(spec.seed,))
-        kind = check(own, place)
-        if kind == "classification" and spec.search.metric == names.SELECTION_RMSE:
-            raise SpecError("search.metric", f"{spec.search.metric} is of regression, but arm {arm} classifies")
+        found[arm] = Examined(arm=arm, **asdict(check(own, place)))
         _check_points(spec, arm, own, place)
+    return found
 
 
 def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> None:
@@ -100,19 +103,58 @@ def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
     Raises:
         StudyError: Names the first field that differs.
     """
-    if digest != spec.digest:
-        begun, wanted = spec_in(before, "the study's spec").digested(), spec.digested()
-        if begun == wanted:
-            raise StudyError(
-                f"name: the study {spec.name!r} was begun by another version of olfl_ray, whose specs have other fields; go "
-                "on with that version, or choose another name with --name"
-            )
-        field = first_difference(begun, wanted)
+    if digest == spec.digest:
+        return
+    another_version = StudyError(
+        f"name: the study {spec.name!r} was begun by another version of olfl_ray, whose specs have other fields; resume it "
+        "with that version, or choose another name with --name"
+    )
+    try:
+        begun = spec_in(before, "the study's spec")
+    except SpecError:
+        raise another_version from None
+    if begun.digest != digest:
+        raise another_version
+    old, new = begun.identity(), spec.identity()
+    if dropped := [arm for arm in old["arms"] if arm not in new["arms"]]:
         raise StudyError(
-            f"name: a study {spec.name!r} with another spec is there already (first difference: {field}); choose another "
-            "name with --name, or put the field back (only the number of trials, confirm, resources but cpu, budget, "
-            "checkpoint, storage and tracking may change)"
+            f"arms: the study {spec.name!r} has the arm {dropped[0]!r}, but the spec has not; put it back (arms may be "
+            "added, not removed), or choose another name with --name"
         )
+    kept = {**new, "arms": {arm: new["arms"][arm] for arm in old["arms"]}}
+    if kept != old:
+        raise StudyError(
+            f"name: a study {spec.name!r} with another spec exists already (first difference: "
+            f"{first_difference(old, kept)}); choose another name with --name, or restore the field (only new arms, the "
+            "number of trials, confirm, resources but cpu, budget, checkpoint, storage and tracking may change)"
+        )
+
+
+def check_facts(found: Mapping[str, Examined], state: StudyState) -> None:
+    """Refuse to go on over other data or code than the study began with: its table would compare what can't be compared.
+
+    Args:
+        found: For each arm its data, task and code now.
+        state: The study, with what was found before its first trial.
+
+    Raises:
+        StudyError: Names the arm, what has changed, and both digests.
+    """
+    for arm, now in found.items():
+        before = state.facts.get(arm)
+        if before is None:
+            continue
+        changes = {"its data": (before.data, now.data), "its task": (before.task, now.task)}
+        changes |= {
+            f"the code of {name}": (before.code.get(name, "none"), now.code.get(name, "none"))
+            for name in (*before.code, *now.code)
+        }
+        for what, (then, at_present) in changes.items():
+            if then != at_present:
+                raise StudyError(
+                    f"study {state.name!r}, arm {arm}: {what} has changed since the study began (digest {then[:12]} then, "
+                    f"{at_present[:12]} now); restore it, or choose another name with --name"
+                )
 
 
 def check_failed(trials: Sequence[str], state: StudyState) -> None:
@@ -133,14 +175,26 @@ def check_failed(trials: Sequence[str], state: StudyState) -> None:
             raise StudyError(f"trial {trial!r} is {found.state}; only a failed one is tried again")
 
 
-def check_more(trials: int) -> None:
-    """Refuse to extend a study by nothing.
+def extended(spec: StudySpec, trials: int, arm: str | None) -> StudySpec:
+    """The study with more search trials.
+
+    Args:
+        spec: The study.
+        trials: More search trials for each arm.
+        arm: The arm that gets them; None: all.
 
     Raises:
-        StudyError: There is less than one trial more.
+        StudyError: There is less than one trial more, or no such arm.
     """
     if trials < 1:
-        raise StudyError(f"--trials: must be at least 1, but it is {trials}")
+        raise StudyError(f"trials: must be at least 1, but it is {trials}")
+    if arm is not None and arm not in spec.arms:
+        raise StudyError(f"arm: study {spec.name!r} has no arm {arm!r}; it has {', '.join(spec.arms)}")
+    arms = {
+        name: own.model_copy(update={"trials": own.trials + trials}) if arm in (None, name) else own
+        for name, own in spec.arms.items()
+    }
+    return spec_in(spec.model_copy(update={"arms": arms}).model_dump(mode="json", by_alias=True), f"study {spec.name}")
 
 
 def first_difference(old: object, new: object, path: str = "") -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from olfl_ray.ledger import (
     DriverStarted,
     DriverStopped,
     Event,
+    Examined,
     Ledger,
     Reopened,
     Revised,
@@ -28,10 +29,10 @@ from olfl_ray.ledger import (
 from olfl_ray.spec import StudySpec, resolve_search, without_secrets
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.assign import Assigner
-from olfl_ray.study.check import check_failed, check_more, check_same, check_trials
+from olfl_ray.study.check import check_facts, check_failed, check_same, check_trials, extended
 from olfl_ray.study.datasets import DATASETS, dataset_notes
 from olfl_ray.study.home import Home
-from olfl_ray.study.look import load, report_of, spec_in, storage_of
+from olfl_ray.study.look import load, report_of, storage_of
 from olfl_ray.study.places import check_place, check_tracking, resolved
 from olfl_ray.sweep import Conductor
 from olfl_ray.tracking import Runs, Sink, open_store, parent_status, undelivered
@@ -133,23 +134,21 @@ def tried_again(state: StudyState) -> tuple[list[str], list[str]]:
     return failed, [name for name, trial in state.trials.items() if trial.retried]
 
 
-def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None) -> StudyResult:
-    """Search further with every arm of a study; the search keeps what it knows.
+def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None, arm: str | None = None) -> StudyResult:
+    """Search further with every arm of a study, or with one; the search keeps what it knows.
 
     Args:
         name: The study.
         trials: More search trials for each arm.
         home: The home folder.
         watch: As for `run`.
+        arm: The arm that gets them; None: all.
 
     Raises:
         UserError: As for `run`.
     """
-    check_more(trials)
-    spec = _found(name, home)[0].model_dump(mode="json", by_alias=True)
-    for arm in spec["arms"].values():
-        arm["trials"] += trials
-    return _run(spec_in(spec, f"study {name}"), home, watch)
+    spec = _found(name, home)[0]
+    return _run(extended(spec, trials, arm), home, watch)
 
 
 def _found(name: str, home: Home) -> tuple[StudySpec, Ledger]:
@@ -191,9 +190,11 @@ def _run(
             if problem or not missing:
                 result = _result(spec, home, storage, ledger.state, uri)
                 return replace(result, nothing_to_do=True, undelivered=missing, problem=problem)
-    check_trials(spec, home)
+    facts = check_trials(spec, home)
     notes = dataset_notes(spec, home)
-    if not begun:
+    if begun:
+        check_facts(facts, ledger.state)
+    else:
         open_store(uri, spec.tracking.experiment, home.artifacts)
         Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions())
     home.point_to(spec.name, storage)
@@ -214,7 +215,7 @@ def _run(
 
         try:
             storage.write(DATASETS, json.dumps(notes).encode())
-            started = _take_over(spec, ledger, storage, lease.epoch, retried, from_scratch)
+            started = _take_over(spec, ledger, storage, lease.epoch, facts, retried, from_scratch)
             sink.start(ledger.state)
             if watch is not None:
                 watch(started, ledger.state)
@@ -233,14 +234,23 @@ def _run(
 
 
 def _take_over(
-    spec: StudySpec, ledger: Ledger, storage: Storage, epoch: int, retried: Sequence[str], from_scratch: bool
+    spec: StudySpec,
+    ledger: Ledger,
+    storage: Storage,
+    epoch: int,
+    facts: Mapping[str, Examined],
+    retried: Sequence[str],
+    from_scratch: bool,
 ) -> DriverStarted:
     """What a new driver notes before anything else."""
     started = DriverStarted(epoch=epoch, host=socket.gethostname(), pid=os.getpid())
     ledger.append(started)
     resolved = spec.model_dump(mode="json", by_alias=True)
     if resolved != dict(ledger.state.spec):
-        ledger.append(Revised(spec=resolved))
+        ledger.append(Revised(spec=resolved, digest=spec.digest))
+    for arm, found in facts.items():
+        if arm not in ledger.state.facts:
+            ledger.append(found)
     for name in dict.fromkeys(retried):
         scratch = latest_attempt(storage, name) if from_scratch else 0
         ledger.append(Reopened(trial=name, scratch=scratch))
@@ -263,7 +273,7 @@ def _drive(
     stop = StopRequest(storage, epoch)
     conductor = Conductor(spec, ledger, stop, (observe,), only)
     if not conductor.finished:
-        assign = Assigner(spec, home, storage, epoch, cluster=on_cluster())
+        assign = Assigner(spec, home, storage, epoch, ledger.state.facts, cluster=on_cluster())
         run_trials(conductor, lambda trial: assign(trial, conductor.config_of(trial)))
     conductor.close()
     done = Conductor(spec, ledger, stop).finished

@@ -13,7 +13,7 @@ from olfl_ray.errors import SetupError, SpecError, StudyError
 from olfl_ray.ledger import StudyState
 from olfl_ray.spec import StorageSpec, StudySpec, parse_spec, resolve_search
 from olfl_ray.storage import open_storage
-from olfl_ray.study.check import check_failed, check_more, check_same, first_difference
+from olfl_ray.study.check import check_failed, check_same, extended, first_difference
 from olfl_ray.study.clusters import RayCluster, Unseen, locate
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import STARTED, load, spec_in
@@ -179,9 +179,16 @@ def retry_on(
 
 
 def extend_on(
-    name: str, trials: int, *, cluster: RayCluster, home: Home, storage: str | None = None, code: Code = NO_CODE
+    name: str,
+    trials: int,
+    *,
+    cluster: RayCluster,
+    home: Home,
+    storage: str | None = None,
+    code: Code = NO_CODE,
+    arm: str | None = None,
 ) -> Submission:
-    """Search further with every arm of a study on a cluster; the search keeps what it knows.
+    """Search further with every arm of a study on a cluster, or with one; the search keeps what it knows.
 
     Args:
         name: The study.
@@ -190,13 +197,17 @@ def extend_on(
         home: As for `resume_on`.
         storage: As for `locate`.
         code: As for `submit`.
+        arm: The arm that gets them; None: all.
 
     Raises:
         UserError: As for `resume_on`.
     """
-    check_more(trials)
-    words = ["extend", name, "--trials", str(trials)]
-    return _go_on(words, lambda state: None, cluster=cluster, home=home, storage=storage, code=code)
+    words = ["extend", name, "--trials", str(trials), *(() if arm is None else ("--arm", arm))]
+
+    def check(state: StudyState) -> None:
+        extended(spec_in(state.spec, f"study {name}"), trials, arm)
+
+    return _go_on(words, check, cluster=cluster, home=home, storage=storage, code=code)
 
 
 def _go_on(

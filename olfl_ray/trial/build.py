@@ -29,11 +29,24 @@ from olfl_ray.engine import (
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.losses import LearnedLoss, build_loss, fixed_loss, task_loss
 from olfl_ray.memory import refuse_too_large
+from olfl_ray.plugins import digest_of_code, nearest
+from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
+from olfl_ray.tasks import TASKS, Goal, Metric, Task, metrics_of
 from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.source import find_loss, find_sequence
 
-__all__ = ["Place", "Replicate", "arithmetic_of", "build_replicate", "check", "set_threads"]
+__all__ = [
+    "Examination",
+    "Place",
+    "Replicate",
+    "arithmetic_of",
+    "build_replicate",
+    "check",
+    "code_of",
+    "load_data",
+    "set_threads",
+]
 
 
 STEP_COPIES = 4
@@ -50,6 +63,7 @@ class Place:
         studies: Folder of the studies whose learned losses `loss.from` may name; None: only paths.
         beside: URL of the folder that the trial's own study is kept in, looked in first; empty: `studies` alone.
         device: cpu, cuda, or cuda:N.
+        data: Fingerprint that the data set must have; empty: any.
     """
 
     cache: Path
@@ -57,6 +71,7 @@ class Place:
     studies: Path | None = None
     beside: str = ""
     device: str = "cpu"
+    data: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +82,9 @@ class Replicate:
         seed: Its seed.
         data: Its batches.
         problem: Base learner, losses, optimizer.
+        task: What is predicted.
+        metrics: What is measured on a split: the task's metrics, then the user's.
+        outputs: C, outputs of the base learner.
         learned: The problem's own learned loss.
         rebuild: The base learner with other initial weights, by their seed.
         estimator: Of the meta-gradient.
@@ -79,6 +97,9 @@ class Replicate:
     seed: int
     data: data.TaskData
     problem: Problem
+    task: Task
+    metrics: Sequence[Metric]
+    outputs: int
     learned: LearnedLoss | None
     rebuild: Callable[[int], nn.Module]
     estimator: Estimator
@@ -100,6 +121,9 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         UserError: A name, shape or option does not fit.
     """
     task, kind = config.task, dataset.kind
+    predicted = TASKS.find(kind, "task.dataset")()
+    metrics = metrics_of(predicted, task.metrics)
+    _check_metric(config, metrics, kind)
     splits = data.split(
         dataset,
         study_seed=config.study_seed,
@@ -164,6 +188,9 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         seed=seed,
         data=batches,
         problem=problem,
+        task=predicted,
+        metrics=metrics,
+        outputs=dataset.outputs,
         learned=learned,
         rebuild=lambda weights: build(seed=weights, check=False).to(place.device),
         estimator=choose_estimator(
@@ -210,6 +237,25 @@ def _sequence(config: TrialConfig, place: Place) -> list[tuple[float, dict[str, 
     ]
 
 
+def _check_metric(config: TrialConfig, metrics: Sequence[Metric], kind: str) -> None:
+    """Refuse a study's metric that its task does not measure, or whose better end is the other one."""
+    goals: dict[str, Goal] = {names.TASK_LOSS: "minimize", **{metric.name: metric.goal for metric in metrics}}
+    name = names.metric_of(config.metric)
+    if name not in goals:
+        known = list(goals)
+        raise SpecError(
+            "search.metric",
+            f"is {config.metric}, but {kind} measures {', '.join(known)}{nearest(name, known)}; use selection/NAME of one "
+            "of them, or name your own in task.metrics",
+        )
+    if goals[name] != config.goal:
+        raise SpecError(
+            "search.goal",
+            f"is {config.goal}, but {config.metric} is better the {'lower' if goals[name] == 'minimize' else 'higher'} it "
+            f"is; set search.goal: {goals[name]}",
+        )
+
+
 def base_optimizer(config: TrialConfig) -> Optimizer:
     """The base optimizer of a trial's settings."""
     spec: Any = config.learner.optimizer
@@ -246,21 +292,75 @@ def _try_step(problem: Problem, start: LearnerState, batches: data.TaskData) -> 
         ) from error
 
 
-def check(config: TrialConfig, place: Place) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """What a check finds of a trial's data, task and code.
+
+    Args:
+        data: Digest of the data set's content.
+        code: Digest of each module that one of the trial's builders comes from.
+        task: Name of the task.
+        primary: Name of the task's primary metric.
+        goals: For each metric of a split minimize or maximize.
+        units: For each metric its unit.
+    """
+
+    data: str
+    code: dict[str, str]
+    task: str
+    primary: str
+    goals: dict[str, str]
+    units: dict[str, str]
+
+
+def load_data(config: TrialConfig, place: Place) -> data.Dataset:
+    """The data set of a trial.
+
+    Raises:
+        UserError: It can't be had, or has another content than where the study began.
+    """
+    named = config.task.dataset
+    found = data.load(named.name, named.options, cache=place.cache, root=place.data_root)
+    if place.data and found.fingerprint != place.data:
+        raise DataError(
+            f"task.dataset: {named.name} has another content here (digest {found.fingerprint[:12]}) than where the study "
+            f"began ({place.data[:12]}), so its results can't be compared; make it the same everywhere (a builder that "
+            "draws random numbers needs a fixed seed)"
+        )
+    return found
+
+
+def check(config: TrialConfig, place: Place) -> Examination:
     """Check what only a live system can know: names, shapes, data, device, a user's builders.
 
     Returns:
-        The data set's kind.
+        What was found of its data, task and code.
 
     Raises:
         UserError: One message that names the field, the value and the next move.
     """
     if place.device.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError("resources.gpu: a GPU was asked for, but torch sees none here; set resources.gpu: 0")
-    dataset = data.load(config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root)
+    dataset = load_data(config, place)
     with arithmetic_of(config):
-        build_replicate(config, place, dataset, config.seeds[0])
-    return dataset.kind
+        replicate = build_replicate(config, place, dataset, config.seeds[0])
+    return Examination(
+        data=dataset.fingerprint,
+        code=code_of(config),
+        task=dataset.kind,
+        primary=replicate.task.primary,
+        goals={names.TASK_LOSS: "minimize", **{metric.name: metric.goal for metric in replicate.metrics}},
+        units={metric.name: metric.unit for metric in replicate.metrics},
+    )
+
+
+def code_of(config: TrialConfig) -> dict[str, str]:
+    """Digest of each module that a `package.module:builder` of a trial's settings comes from."""
+    task = config.task
+    found = [task.dataset.name, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
+    if config.learner.method in ("offline", "online"):
+        found.append(config.loss.name)
+    return dict(digest_of_code(name) for name in found if ":" in name)
 
 
 def arithmetic_of(config: TrialConfig) -> AbstractContextManager[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -17,15 +17,21 @@ __all__ = ["initial_phi_key", "phi_from_bytes", "phi_to_bytes"]
 Curve = tuple[tuple[int, tuple[float, ...]], ...]
 
 
-def initial_phi_key(config: TrialConfig) -> str:
-    """Digest of everything that the initialisation depends on, and of nothing else."""
+def initial_phi_key(config: TrialConfig, fingerprint: str, code: Mapping[str, str]) -> str:
+    """Digest of everything that the initialisation depends on, and of nothing else.
+
+    Args:
+        config: The trial's settings.
+        fingerprint: Digest of the data set's content.
+        code: Digest of each module that a builder comes from.
+    """
     data = config.model_dump(mode="json", by_alias=True)
-    del data["confirming"], data["learner"]["steps"], data["learner"]["schedule"]
+    del data["confirming"], data["metric"], data["goal"], data["learner"]["steps"], data["learner"]["schedule"]
     data["learner"]["method"] = "online_lr" if config.learner.method == "online_lr" else "learned"
     data["eval"] = {"every": config.eval.every}
     for name in ("eta_online", "every"):
         del data["meta"][name]
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([data, fingerprint, dict(code)], sort_keys=True).encode()).hexdigest()
 
 
 def phi_to_bytes(phis: Sequence[dict[str, Tensor]], curve: Curve) -> bytes:

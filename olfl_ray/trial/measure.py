@@ -15,7 +15,7 @@ from olfl_ray.engine.problem import leaves
 from olfl_ray.records import Surface, names
 from olfl_ray.trial.build import Replicate
 
-__all__ = ["evaluate", "gradients", "surfaces", "system"]
+__all__ = ["evaluate", "evaluate_trivial", "gradients", "surfaces", "system"]
 
 
 def evaluate(
@@ -23,29 +23,31 @@ def evaluate(
     theta: dict[str, Tensor],
     buffers: dict[str, Tensor],
     part: Literal["selection", "test"],
-    kind: str,
 ) -> dict[str, float]:
-    """Task loss and error on a split; of a regression in scaled units, and its root in the target's own.
-
-    A classifier's task loss is NaN where an output is not finite: the error alone would hide it.
-    """
+    """The task loss and the task's metrics on a whole split; all of them NaN where an output is not finite."""
     chunks = [
         (replicate.problem.predict(theta, buffers, x, replicate.chunk), y)
         for x, y in replicate.data.chunks(part, replicate.chunk)
     ]
     outputs, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-    values = {f"{part}/task_loss": replicate.problem.task_loss(outputs, y).item()}
-    if kind == "classification":
-        values[f"{part}/error"] = (outputs.argmax(-1) != y).double().mean().item()
-        if not torch.isfinite(outputs).all():
-            values[f"{part}/task_loss"] = math.nan
-        return values
-    squared = (outputs.double() - y.double()) ** 2
-    values[f"{part}/error"] = squared.mean().item()
-    scale = replicate.data.target_scale
-    assert scale is not None
-    values[f"{part}/rmse_original_units"] = (squared * scale.double() ** 2).mean().sqrt().item()
-    return values
+    return _measured(replicate, outputs, y, f"{part}/")
+
+
+def evaluate_trivial(replicate: Replicate) -> dict[str, float]:
+    """The same of the best constant prediction, on the test split."""
+    y = replicate.data.targets("test")
+    outputs = replicate.task.trivial(replicate.data.targets("train"), len(y), replicate.outputs)
+    return _measured(replicate, outputs.to(y.device), y, names.TRIVIAL_PREFIX)
+
+
+def _measured(replicate: Replicate, outputs: Tensor, y: Tensor, prefix: str) -> dict[str, float]:
+    values = {prefix + names.TASK_LOSS: replicate.problem.task_loss(outputs, y).item()}
+    finite = bool(torch.isfinite(outputs).all())
+    for metric in replicate.metrics:
+        values[prefix + metric.name] = math.nan
+        if finite:
+            values[prefix + metric.name] = metric.compute(outputs, y, replicate.data.target_scale)
+    return values if finite else dict.fromkeys(values, math.nan)
 
 
 def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict[str, float]:

@@ -11,14 +11,13 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from olfl_ray import data
 from olfl_ray.engine import LearnerState, keep_freed_memory
 from olfl_ray.losses import dump_loss
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial.build import Place, Replicate, arithmetic_of, build_replicate
+from olfl_ray.trial.build import Place, Replicate, arithmetic_of, build_replicate, code_of, load_data
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
-from olfl_ray.trial.measure import evaluate, gradients, surfaces, system
+from olfl_ray.trial.measure import evaluate, evaluate_trivial, gradients, surfaces, system
 from olfl_ray.trial.randomness import RandomState, fresh_random
 from olfl_ray.trial.state import Best, ReplicateState, TrialState
 from olfl_ray.trial.stepping import Stepper
@@ -76,7 +75,7 @@ def run(
     Raises:
         UserError: A name, shape or option does not fit.
     """
-    dataset = data.load(config.task.dataset.name, config.task.dataset.options, cache=place.cache, root=place.data_root)
+    dataset = load_data(config, place)
     with arithmetic_of(config):
         replicates = [build_replicate(config, place, dataset, seed) for seed in config.seeds]
     if state is None:
@@ -89,12 +88,12 @@ def run(
         )
     keep_freed_memory()
     steppers = [Stepper(config, replicate, in_place=_device(replicate).type == "cuda") for replicate in replicates]
-    for progress in _initialise(config, replicates, steppers, state, phi_cache):
+    for progress in _initialise(config, replicates, steppers, state, phi_cache, dataset.fingerprint):
         state = progress.state
         yield progress
         if progress.outcome is not None:
             return
-    yield from _train(config, replicates, steppers, state, dataset.kind)
+    yield from _train(config, replicates, steppers, state)
 
 
 def _fresh_rng(replicate: Replicate) -> Tensor:
@@ -111,12 +110,13 @@ def _initialise(
     steppers: list[Stepper],
     state: TrialState,
     cache: PhiCache | None,
+    fingerprint: str,
 ) -> Iterator[Progress]:
     """Algorithm 1, for every replicate; a cached phi gives the same records as the work itself."""
     total = config.meta.init_steps if _needs_initialisation(config) else 0
     if state.init_steps >= total:
         return
-    key = initial_phi_key(config)
+    key = initial_phi_key(config, fingerprint, code_of(config))
     if any(replicate.start.loss_buffers for replicate in replicates):
         cache = None  # it keeps phi alone
     kept = cache.get(key) if cache is not None and state.init_steps == 0 else None
@@ -178,10 +178,11 @@ def _device(replicate: Replicate) -> torch.device:
 
 
 def _train(
-    config: TrialConfig, replicates: list[Replicate], steppers: list[Stepper], state: TrialState, kind: str
+    config: TrialConfig, replicates: list[Replicate], steppers: list[Stepper], state: TrialState
 ) -> Iterator[Progress]:
     """Algorithm 2 (or ordinary training), evaluated on the selection split every `eval.every` steps."""
     total, every = config.learner.steps, config.eval.every
+    judged = (config.metric, names.SELECTION_PREFIX + names.TASK_LOSS)  # others may be undefined on a split
     grids = surfaces(replicates, _learners(state), 0) if state.step == 0 else ()
     moments = [math.ceil(moment * total) for moment in SURFACE_MOMENTS[1:]]
     while state.step < total:
@@ -193,7 +194,7 @@ def _train(
             with RandomState(old.rng, _device(replicate)) as random, arithmetic_of(config):
                 learner, means = stepper.train(replicate.replayed(old.learner, start / total), start, end)
             with RandomState(random.after, _device(replicate)), arithmetic_of(config):
-                now = evaluate(replicate, learner.theta, learner.buffers, "selection", kind)
+                now = evaluate(replicate, learner.theta, learner.buffers, "selection")
                 slopes = gradients(replicate, learner, replicate.data.batch("train", "train", end))
             measured.append({**means, **slopes, **now})
             new.append(replace(old, learner=learner, rng=random.after, best=_best(config, old.best, learner, now, end)))
@@ -209,17 +210,21 @@ def _train(
             for name in measured[0]
             if name.startswith(names.SELECTION_PREFIX)
         }
-        diverged = not all(math.isfinite(value) for values in metrics.values() for value in values)
+        diverged = not all(
+            math.isfinite(value)
+            for name, values in metrics.items()
+            for value in values
+            if not name.startswith(names.SELECTION_PREFIX) or name in judged
+        )
         if end == total and not diverged and config.confirming:
             bests = [own.best for own in new if own.best is not None]
             with arithmetic_of(config):
                 tests = [
-                    evaluate(replicate, best.theta, best.buffers, "test", kind)
+                    evaluate(replicate, best.theta, best.buffers, "test") | evaluate_trivial(replicate)
                     for replicate, best in zip(replicates, bests, strict=True)
                 ]
-            test = {name: tuple(values[name] for values in tests) for name in tests[0]}
-            metrics.update(test)
-            report.update(test)
+            report.update({name: tuple(values[name] for values in tests) for name in tests[0]})
+            metrics.update({name: report[name] for name in tests[0] if name.startswith(names.TEST_PREFIX)})
         outcome: Literal["finished", "diverged"] | None = None
         if diverged:
             outcome = "diverged"
@@ -236,10 +241,11 @@ def _train(
 def _best(
     config: TrialConfig, best: Best | None, learner: LearnerState, metrics: Mapping[str, float], step: int
 ) -> Best:
-    """The evaluation that counts: the last, or the lowest selection error (ties: the lower task loss)."""
+    """The evaluation that counts: the last, or the best by the study's metric (ties: the lower task loss)."""
+    sign = 1 if config.goal == "minimize" else -1
 
     def rank(values: Mapping[str, float]) -> tuple[float, float]:
-        return values[names.SELECTION_ERROR], values[names.SELECTION_TASK_LOSS]
+        return sign * values[config.metric], values[names.SELECTION_PREFIX + names.TASK_LOSS]
 
     if best is not None and config.eval.report == "best" and not rank(metrics) < rank(best.metrics):
         return best

@@ -32,6 +32,7 @@ class Assignment:
         shared_data: URL of the place of shared data sets, where nodes other than the driver's fetch theirs; empty: none.
         beside: URL of the folder that the study is kept in: `loss.from` is looked up there first. Empty: in `studies`.
         gpu: GPUs that it takes; of a fraction, that part of the memory.
+        data: Fingerprint that the data set must have; empty: any.
         witness: Key that the driver has written; a node that does not see it is on another disk. Empty: not looked for.
     """
 
@@ -53,6 +54,7 @@ class Assignment:
     shared_data: str = ""
     beside: str = ""
     gpu: float = 0.0
+    data: str = ""
     witness: str = ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Session:
             studies=Path(given.studies) if given.studies else None,
             beside=given.beside,
             device=given.device,
+            data=given.data,
         )
 
     def _due(self, position: int, step: int, progress: Progress) -> bool:

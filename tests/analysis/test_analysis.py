@@ -14,7 +14,7 @@ from scipy import stats
 
 from olfl_ray.analysis import as_markdown, final_table, records_table, surfaces_table, write_report
 from olfl_ray.ledger import Began, Commit, Committed, Ended, Ledger, Proposed, write_commit
-from olfl_ray.records import Record, Surface, names, records_to_table, surfaces_to_table, to_parquet
+from olfl_ray.records import Record, Surface, records_to_table, surfaces_to_table, to_parquet
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage, open_storage
 
@@ -74,7 +74,7 @@ def add(
     ledger.append(Began(trial=trial, attempt=1))
     noise = random.Random(trial)
     for step in (100, 200, 300) if curve else ():
-        metrics = {names.SELECTION_ERROR: tuple(10 / step + 0.02 * noise.random() for _ in seeds)}
+        metrics = {"selection/error": tuple(10 / step + 0.02 * noise.random() for _ in seeds)}
         commit = write_commit(
             storage,
             Commit(trial=trial, attempt=1, position=step, step=step, outcome=None, report={}, parent=None),
@@ -84,7 +84,7 @@ def add(
             },
         )
         ledger.append(Committed(trial=trial, attempt=1, commit=commit.key, step=step, value=value, values={}))
-    metrics_out = {names.TEST_ERROR: test} if test is not None else {}
+    metrics_out = {"test/error": test} if test is not None else {}
     cause = "it broke" if state == "failed" else None
     ledger.append(Ended(trial=trial, state=state, step=300, value=value, metrics=metrics_out, cause=cause))  # type: ignore[arg-type]
 
@@ -106,11 +106,11 @@ def test_paired_statistics_are_those_of_scipy_and_of_the_hand(storage: Storage) 
     add_confirmed(ledger, storage, "baseline", BASE)
     add_confirmed(ledger, storage, "online", ONLINE)
     baseline, online, offline = final_table(spec, ledger.state)
-    assert baseline.difference is None
-    assert online.test_values == tuple(ONLINE)
-    assert online.test_mean == pytest.approx(0.096)
-    assert online.test_sd == pytest.approx(statistics.stdev(ONLINE))
-    found = online.difference
+    assert baseline.test.difference is None
+    assert tuple(online.test.values.values()) == tuple(ONLINE)
+    assert online.test.mean == pytest.approx(0.096)
+    assert online.test.sd == pytest.approx(statistics.stdev(ONLINE))
+    found = online.test.difference
     assert found is not None
     expected = stats.ttest_rel(ONLINE, BASE)
     interval = expected.confidence_interval(0.95)
@@ -119,7 +119,7 @@ def test_paired_statistics_are_those_of_scipy_and_of_the_hand(storage: Storage) 
     assert found.mean == pytest.approx(-0.014)
     assert found.sd == pytest.approx(0.0114018, rel=1e-5)
     assert found.detectable == pytest.approx((2.7764 + 0.9410) * 0.0114018 / math.sqrt(5), rel=1e-4)
-    assert (offline.best, offline.n, offline.test_mean, offline.difference) == (None, 0, None, None)
+    assert (offline.best, offline.n, offline.test.mean, offline.test.difference) == (None, 0, None, None)
 
 
 def test_pairs_are_made_by_seed_and_other_settings_do_not_count(storage: Storage) -> None:
@@ -133,10 +133,10 @@ def test_pairs_are_made_by_seed_and_other_settings_do_not_count(storage: Storage
     add(ledger, storage, "online/c3", test=[0.3])
     add(ledger, storage, "online/c4", lr=0.2, test=[0.9])
     online = final_table(spec, ledger.state)[1]
-    assert online.test_seeds == (101, 103)
+    assert tuple(online.test.values) == (101, 103)
     assert online.confirming == {"failed": 1, "finished": 4}
-    assert online.difference is not None
-    assert online.difference.mean == pytest.approx(((0.2 - 0.12) + (0.3 - 0.13)) / 2)
+    assert online.test.difference is not None
+    assert online.test.difference.mean == pytest.approx(((0.2 - 0.12) + (0.3 - 0.13)) / 2)
 
 
 def test_one_seed_gives_no_interval_and_no_variance_a_point(storage: Storage) -> None:
@@ -146,10 +146,10 @@ def test_one_seed_gives_no_interval_and_no_variance_a_point(storage: Storage) ->
     add_confirmed(ledger, storage, "online", [0.05, 0.15, 0.25])
     add_confirmed(ledger, storage, "offline", [0.1])
     _, online, offline = final_table(spec, ledger.state)
-    assert (offline.n, offline.test_sd, offline.difference) == (1, None, None)
-    assert online.difference is not None
-    assert online.difference.low == online.difference.high == pytest.approx(-0.05)
-    assert (online.difference.detectable, online.difference.p) == (0.0, 0.0)
+    assert (offline.n, offline.test.sd, offline.test.difference) == (1, None, None)
+    assert online.test.difference is not None
+    assert online.test.difference.low == online.test.difference.high == pytest.approx(-0.05)
+    assert (online.test.difference.detectable, online.test.difference.p) == (0.0, 0.0)
 
 
 def test_baseline_is_found_by_its_method_and_may_be_absent(storage: Storage) -> None:
@@ -157,9 +157,9 @@ def test_baseline_is_found_by_its_method_and_may_be_absent(storage: Storage) -> 
     ledger = make_ledger(storage, spec)
     add_confirmed(ledger, storage, "plain", BASE)
     add_confirmed(ledger, storage, "learned", ONLINE)
-    assert [result.difference is None for result in final_table(spec, ledger.state)] == [False, True]
+    assert [result.test.difference is None for result in final_table(spec, ledger.state)] == [False, True]
     alone = make_spec({"learned": "online"})
-    assert final_table(alone, ledger.state)[0].difference is None
+    assert final_table(alone, ledger.state)[0].test.difference is None
 
 
 def test_records_and_surfaces_follow_the_commits(storage: Storage) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from olfl_ray import data
 from olfl_ray.errors import SpecError
-from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial import Place, run
 
@@ -213,8 +212,10 @@ def test_regression_error_in_original_units_is_that_of_predictions_scaled_back(
     center, scale = y[train].mean(), y[train].std(correction=0)
     predicted = ((x[held] - mean) / sd @ weight.T + bias) * scale + center
     rmse = (predicted - y[held]).square().mean().sqrt().item()
-    assert last.report[names.TEST_RMSE] == (pytest.approx(rmse, rel=1e-5),)
-    assert last.report[names.TEST_ERROR] == (pytest.approx((rmse / scale.item()) ** 2, rel=1e-5),)
+    assert last.report["test/rmse"] == (pytest.approx(rmse, rel=1e-5),)
+    assert last.report["test/task_loss"] == (pytest.approx((rmse / scale.item()) ** 2, rel=1e-5),)
+    constant = (center - y[held]).square().mean().sqrt().item()
+    assert last.report["trivial/rmse"] == (pytest.approx(constant, rel=1e-5),)
     assert 40 < rmse < 70, "as the literature has it for a linear model"
 
 

@@ -51,9 +51,15 @@ def test_the_line_of_a_loss_is_what_the_loss_gives_such_outputs(reduction: str) 
 
 
 def test_steps_to_a_level_are_those_of_the_first_evaluation_at_it() -> None:
-    curves = {names.SELECTION_ERROR: {10: 0.5, 20: 0.3, 30: 0.4, 40: 0.2}}
-    assert [steps_to_reach(curves, level) for level in (0.5, 0.35, 0.3, 0.25, 0.1)] == [10, 20, 20, 40, None]
-    assert steps_to_reach({}, 0.5) is None
+    curves = {"selection/error": {10: 0.5, 20: 0.3, 30: 0.4, 40: 0.2}}
+    assert [steps_to_reach(curves, level, "selection/error") for level in (0.5, 0.35, 0.3, 0.25, 0.1)] == [
+        10,
+        20,
+        20,
+        40,
+        None,
+    ]
+    assert steps_to_reach({}, 0.5, "selection/error") is None
 
 
 def test_effective_rate_is_the_rate_at_which_the_task_loss_would_step_as_far() -> None:

@@ -134,12 +134,12 @@ def test_regression_resumes_and_reports_original_units(method: str, place: Place
     whole = resumes_bit_for_bit(settings, place)
     report = whole[-1].report
     assert set(report) == {
-        f"{part}/{metric}" for part in ("selection", "test") for metric in ("error", "task_loss", "rmse_original_units")
+        f"{part}/{metric}"
+        for part in ("selection", "test", "trivial")
+        for metric in ("task_loss", "rmse", "mse", "mae", "r2")
     }
-    assert all(
-        len(values) == 2 and 30 < values[0] < 200 for values in (report[names.TEST_RMSE], report[names.SELECTION_RMSE])
-    )
-    assert report[names.TEST_ERROR] == pytest.approx(report[names.TEST_TASK_LOSS], rel=1e-5)
+    assert all(len(values) == 2 and 30 < values[0] < 200 for values in (report["test/rmse"], report["selection/rmse"]))
+    assert report["test/mse"] == pytest.approx(tuple(rmse**2 for rmse in report["test/rmse"]))
 
 
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])

@@ -180,15 +180,36 @@ def test_learned_loss_of_another_kind_or_place_is_refused(place: Place, tmp_path
         check(config("online", loss={"from": source}), place)
 
 
-def test_report_best_is_the_lowest_selection_error_and_last_is_the_last(place: Place) -> None:
+@pytest.mark.parametrize(("metric", "goal"), [("error", "minimize"), ("macro_f1", "maximize"), ("nll", "minimize")])
+def test_report_best_is_the_best_by_the_studys_metric_and_last_is_the_last(
+    metric: str, goal: str, place: Place
+) -> None:
     learner = {"optimizer": {"name": "sgd", "lr": 1.0}, "steps": 30}
     best, last = (
-        list(run(config("baseline", learner={"method": "baseline", **learner}, eval={"report": report}), place))
+        list(
+            run(
+                config(
+                    "baseline",
+                    learner={"method": "baseline", **learner},
+                    eval={"report": report},
+                    metric=f"selection/{metric}",
+                    goal=goal,
+                ),
+                place,
+            )
+        )
         for report in ("best", "last")
     )
-    errors = series(best, names.SELECTION_ERROR)
-    assert best[-1].report[names.SELECTION_ERROR] == (min(errors),)
-    assert last[-1].report[names.SELECTION_ERROR] == (errors[-1],)
+    values = series(best, f"selection/{metric}")
+    assert best[-1].report[f"selection/{metric}"] == ((min if goal == "minimize" else max)(values),)
+    assert last[-1].report[f"selection/{metric}"] == (values[-1],)
+
+
+def test_a_metric_that_the_task_lacks_or_whose_better_end_is_the_other_is_refused(place: Place) -> None:
+    with pytest.raises(SpecError, match=r"search\.metric.*macro_f1"):
+        check(config("baseline", metric="selection/macrof1"), place)
+    with pytest.raises(SpecError, match=r"search\.goal.*maximize"):
+        check(config("baseline", metric="selection/macro_f1"), place)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -196,7 +217,7 @@ def test_bf16_trains_in_other_bits_to_about_the_same_loss(method: str, place: Pl
     exact, rounded = (
         series(
             list(run(config(method, learner={"method": method, "precision": precision}), place)),
-            names.SELECTION_TASK_LOSS,
+            "selection/task_loss",
         )
         for precision in ("float32", "bf16")
     )

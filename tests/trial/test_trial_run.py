@@ -69,8 +69,8 @@ def test_cached_phi_gives_the_same_records(tmp_path: Path) -> None:
 
 def test_only_confirming_trials_touch_the_test_split(tmp_path: Path) -> None:
     place = Place(cache=tmp_path)
-    assert names.TEST_ERROR not in list(run(config("baseline"), place))[-1].report
-    assert names.TEST_ERROR in list(run(config("baseline", confirming=True), place))[-1].report
+    assert "test/error" not in list(run(config("baseline"), place))[-1].report
+    assert "test/error" in list(run(config("baseline", confirming=True), place))[-1].report
 
 
 def test_divergence_is_an_outcome(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def drive(folder: Path, uri: str, *, steps: int, trials: int) -> bool:
                 "eta_online": tune.loguniform(1e-5, 1e-2),
             },
             tune_config=tune.TuneConfig(
-                metric=names.SELECTION_ERROR,
+                metric="selection/error",
                 mode="min",
                 num_samples=trials,
                 search_alg=tune.search.ConcurrencyLimiter(OptunaSearch(seed=0), max_concurrent=2),

@@ -1,0 +1,48 @@
+"""The final table in words: numbers, spreads, and what a reader must not overlook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from olfl_ray.analysis.outcome import Outcome
+from olfl_ray.analysis.tables import ArmResult
+
+__all__ = ["number", "remarks", "spread_of"]
+
+
+def number(value: float | None, sign: str = "") -> str:
+    """Four decimals where they say enough, else three digits; a dash for no value."""
+    if value is None:
+        return "–"
+    return f"{value:{sign}.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:{sign}.3g}"
+
+
+def spread_of(outcome: Outcome) -> str:
+    """Mean ± standard deviation over seeds; nothing where there is no seed."""
+    if outcome.mean is None:
+        return ""
+    return number(outcome.mean) + (f" ± {number(outcome.sd)}" if outcome.sd is not None else "")
+
+
+def remarks(results: Sequence[ArmResult]) -> list[str]:
+    """Sentences that belong under the table: arms no better than a constant prediction, and metrics that disagree."""
+    found = []
+    trivial = next((result.test.trivial for result in results if result.test.trivial is not None), None)
+    if trivial is not None:
+        found.append(f"The best constant prediction has a test {results[0].test.metric} of {number(trivial)}.")
+    for result in results:
+        if result.test.no_better_than_trivial:
+            found.append(f"{result.arm} is no better than that: it has not learned to use its inputs.")
+        if result.contradicted and result.primary is not None:
+            better, worse = result.test, result.primary
+            if better.gain < 0:
+                better, worse = worse, better
+            found.append(
+                f"{result.arm} is better than {_against(better)} by {better.metric} but worse by {worse.metric}; "
+                f"the study was searched by {result.test.metric}."
+            )
+    return found
+
+
+def _against(outcome: Outcome) -> str:
+    return outcome.difference.baseline if outcome.difference is not None else "the baseline"

@@ -1,0 +1,48 @@
+"""What is measured on a split: the task's metrics, then the user's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from olfl_ray.errors import SpecError
+from olfl_ray.plugins import load_builder
+from olfl_ray.spec import MetricSpec
+from olfl_ray.tasks.task import Metric, Task
+
+__all__ = ["metrics_of"]
+
+
+def metrics_of(task: Task, own: Sequence[MetricSpec]) -> list[Metric]:
+    """The metrics of a task, and those that a spec names.
+
+    Raises:
+        SpecError: A function can't be imported, or two metrics have one name.
+    """
+    found = list(task.metrics)
+    for spec in own:
+        metric = _users(spec)
+        if metric.name == "task_loss" or metric.name in {known.name for known in found}:
+            raise SpecError(
+                "task.metrics", f"has two metrics called {metric.name!r}; rename the function of {spec.name}"
+            )
+        found.append(metric)
+    return found
+
+
+def _users(spec: MetricSpec) -> Metric:
+    function = load_builder(spec.name, "task.metrics")
+
+    def compute(outputs_NC: Tensor, targets: Tensor, scale: Tensor | None) -> float:
+        try:
+            value = float(function(outputs_NC, targets))
+        except (Exception, SystemExit) as error:
+            raise SpecError(
+                "task.metrics", f"{spec.name!r} raised {type(error).__name__}: {error}; correct the function"
+            ) from error
+        return value if math.isfinite(value) else math.nan
+
+    name = spec.name.rpartition(":")[2]
+    return Metric(name=name, goal=spec.goal, unit=spec.unit, meaning=spec.name, compute=compute)

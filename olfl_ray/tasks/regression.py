@@ -1,0 +1,59 @@
+"""Regression: each example has C real targets, standardised by the train split; outputs are predictions on that scale."""
+
+# N examples, C targets
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from olfl_ray.tasks.task import Metric, Task
+
+__all__ = ["Regression"]
+
+
+class Regression(Task):
+    """C real numbers an example. The metrics are in the targets' original units."""
+
+    primary = "rmse"
+
+    def trivial(self, train_targets: Tensor, count: int, outputs: int) -> Tensor:
+        """The mean of the train split."""
+        return train_targets.mean(0).expand(count, outputs)
+
+
+def mse(output_NC: Tensor, y_NC: Tensor, scale_C: Tensor | None) -> float:
+    """Mean squared error."""
+    return _squares(output_NC, y_NC, scale_C).mean().item()
+
+
+def rmse(output_NC: Tensor, y_NC: Tensor, scale_C: Tensor | None) -> float:
+    """Root of the mean squared error."""
+    return _squares(output_NC, y_NC, scale_C).mean().sqrt().item()
+
+
+def mae(output_NC: Tensor, y_NC: Tensor, scale_C: Tensor | None) -> float:
+    """Mean absolute error."""
+    return _squares(output_NC, y_NC, scale_C).sqrt().mean().item()
+
+
+def r2(output_NC: Tensor, y_NC: Tensor, _scale_C: Tensor | None) -> float:
+    """Share of the split's variance that the predictions explain, averaged over the targets; below 0: worse than its mean."""
+    from sklearn.metrics import r2_score
+
+    if len(y_NC) < 2:
+        return float("nan")
+    return float(r2_score(y_NC.double().cpu().numpy(), output_NC.double().cpu().numpy()))
+
+
+def _squares(output_NC: Tensor, y_NC: Tensor, scale_C: Tensor | None) -> Tensor:
+    """Squared errors in the targets' original units."""
+    squares_NC = (output_NC.double() - y_NC.double()) ** 2
+    return squares_NC if scale_C is None else squares_NC * scale_C.double() ** 2
+
+
+Regression.metrics = (
+    Metric(name="rmse", goal="minimize", unit="target", meaning="root mean squared error", compute=rmse),
+    Metric(name="mse", goal="minimize", unit="target squared", meaning="mean squared error", compute=mse),
+    Metric(name="mae", goal="minimize", unit="target", meaning="mean absolute error", compute=mae),
+    Metric(name="r2", goal="maximize", unit="", meaning="coefficient of determination", compute=r2),
+)
