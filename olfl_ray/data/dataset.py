@@ -27,7 +27,7 @@ class Dataset:
         test: Rows of the original test set (numbers, a range, or a mask of N booleans); None where it has none.
         outputs: C: classes or regression targets; 0: as many as y has.
         classes: Name of each class; empty: their numbers.
-        fingerprint: SHA-256 of the content; empty: computed.
+        fingerprint: SHA-256 of the content; of a user's own data set it is computed, whatever is given.
         source: Where it was found; empty: the builder.
     """
 

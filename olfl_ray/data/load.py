@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from olfl_ray.data.dataset import Dataset
 from olfl_ray.data.given import as_inputs, as_rows, as_targets
 from olfl_ray.data.prepared import prepare, read_prepared
@@ -122,10 +125,19 @@ def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> D
         y=y,
         outputs=outputs,
         classes=classes,
-        fingerprint=hashlib.sha256(x.numpy().tobytes() + y.numpy().tobytes()).hexdigest(),
+        fingerprint=_digest(x, y),
         source=f"builder {name}",
     )
     return found if said is None else _as_said(name, said, found)
+
+
+def _digest(x: Tensor, y: Tensor, test: Tensor | None = None) -> str:
+    """SHA-256 of the content; what a builder says of itself does not count, for a file that it reads may have changed."""
+    digest = hashlib.sha256()
+    for part in (x, y, torch.zeros(0) if test is None else test):
+        digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
+        digest.update(part.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _as_said(name: str, said: Dataset, found: Dataset) -> Dataset:
@@ -147,12 +159,13 @@ def _as_said(name: str, said: Dataset, found: Dataset) -> Dataset:
             "task.dataset",
             f"{name!r} gave a Dataset with {len(classes)} names of classes, but {outputs} classes; name each",
         )
+    test = None if said.test is None else as_rows(name, said.test, len(found.y))
     return replace(
         found,
         name=said.name,
         outputs=outputs,
         classes=classes,
-        test=None if said.test is None else as_rows(name, said.test, len(found.y)),
-        fingerprint=said.fingerprint or found.fingerprint,
+        test=test,
+        fingerprint=_digest(found.x, found.y, test),
         source=said.source or found.source,
     )

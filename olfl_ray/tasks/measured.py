@@ -33,7 +33,7 @@ def metrics_of(task: Task, own: Sequence[MetricSpec]) -> list[Metric]:
 
 
 def _users(spec: MetricSpec) -> Metric:
-    function = load_builder(spec.name, "task.metrics")
+    function = load_builder(spec.name, "task.metrics", (float, Tensor))
 
     def compute(outputs_NC: Tensor, targets: Tensor, scale: Tensor | None) -> float:
         try:

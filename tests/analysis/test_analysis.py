@@ -30,10 +30,11 @@ def make_spec(arms: dict[str, str] | None = None) -> StudySpec:
             "task": {"dataset": "digits"},
             "learner": {"steps": 300},
             "search": {
+                "metric": "selection/error",
                 "parameters": {
                     "learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True},
                     "meta.init_steps": {"values": [250, 500]},
-                }
+                },
             },
             "arms": {name: {"trials": 4, "set": {"learner.method": method}} for name, method in arms.items()},
             "replicates": 2,

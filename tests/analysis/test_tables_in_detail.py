@@ -9,11 +9,20 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from olfl_ray.analysis import detectable, final_table, paired, sign_flips, sign_test, values_on_test
+from olfl_ray.analysis import (
+    detectable,
+    final_table,
+    paired,
+    remarks,
+    sign_flips,
+    sign_test,
+    spread_of,
+    values_on_test,
+)
 from olfl_ray.analysis.statistics import mean, sd
 from olfl_ray.analysis.tables import baseline_arm, records_table, surfaces_table
-from olfl_ray.ledger import Began, Commit, Committed, Ended, Ledger, Proposed, write_commit
-from olfl_ray.records import Record, names, records_to_table, to_parquet
+from olfl_ray.ledger import Began, Commit, Committed, Ended, Examined, Ledger, Proposed, write_commit
+from olfl_ray.records import Record, records_to_table, to_parquet
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage, open_storage
 
@@ -23,7 +32,11 @@ def make_spec(arms: dict[str, str], goal: str = "minimize") -> StudySpec:
         {
             "name": "demo",
             "task": {"dataset": "diabetes"},
-            "search": {"parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 0.1}}},
+            "search": {
+                "metric": "selection/error",
+                "goal": goal,
+                "parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 0.1}},
+            },
             "arms": {name: {"trials": 4, "set": {"learner.method": method}} for name, method in arms.items()},
         }
     )
@@ -46,7 +59,8 @@ class Study:
             return
         self.ledger.append(Began(trial=trial, attempt=1))
         if state != "running":
-            found = {{"error": names.TEST_ERROR, "rmse": names.TEST_RMSE}[name]: one for name, one in metrics.items()}
+            found = {f"test/{name}": one for name, one in metrics.items() if "_" not in name}
+            found |= {name.replace("trivial_", "trivial/"): one for name, one in metrics.items() if "_" in name}
             cause = "boom" if state == "failed" else None
             self.ledger.append(
                 Ended(trial=trial, state=state, step=1, value=value, metrics=found, cause=cause)  # type: ignore[arg-type]
@@ -60,19 +74,67 @@ def study(tmp_path: Path) -> Study:
 
 @pytest.mark.parametrize("seeds", [0, 1, 2, 3])
 def test_means_need_one_seed_and_spreads_two(study: Study, seeds: int) -> None:
-    errors, rmse = [0.2, 0.4, 0.9][:seeds], [50.0, 60.0, 80.0][:seeds]
+    errors = [0.2, 0.4, 0.9][:seeds]
     study.add("online/0")
     for index in range(seeds):
-        study.add(f"online/c{index}", error=[errors[index]], rmse=[rmse[index]])
+        study.add(f"online/c{index}", error=[errors[index]])
     (_, found) = final_table(SPEC, study.ledger.state)
-    assert (found.n, found.test_seeds, found.test_values) == (seeds, (100, 101, 102)[:seeds], tuple(errors))
-    assert found.test_mean == (pytest.approx(statistics.mean(errors)) if seeds else None)
-    assert found.test_sd == (pytest.approx(statistics.stdev(errors)) if seeds > 1 else None)
-    if not seeds:
-        assert found.test_rmse is None
-    else:
-        spread = pytest.approx(statistics.stdev(rmse)) if seeds > 1 else None
-        assert found.test_rmse == (pytest.approx(statistics.mean(rmse)), spread)
+    assert found.n == seeds
+    assert dict(found.test.values) == dict(zip((100, 101, 102), errors, strict=False))
+    assert found.test.mean == (pytest.approx(statistics.mean(errors)) if seeds else None)
+    assert found.test.sd == (pytest.approx(statistics.stdev(errors)) if seeds > 1 else None)
+    assert spread_of(found.test).count("±") == (1 if seeds > 1 else 0)
+
+
+def examined(primary: str) -> Examined:
+    goals = {"task_loss": "minimize", "error": "minimize", "accuracy": "maximize"}
+    return Examined(arm="online", data="d", code={}, task="classification", primary=primary, goals=goals, units={})
+
+
+def test_an_arm_no_better_than_a_constant_prediction_is_marked(study: Study) -> None:
+    for arm, error in (("plain", 0.1), ("online", 0.2)):
+        study.add(f"{arm}/0")
+        study.add(f"{arm}/c0", error=[error], trivial_error=[0.2])
+    plain, online = final_table(SPEC, study.ledger.state)
+    assert (plain.test.trivial, plain.test.no_better_than_trivial) == (0.2, False)
+    assert online.test.no_better_than_trivial
+    said = " ".join(remarks([plain, online]))
+    assert "0.2000" in said
+    assert "online is no better" in said
+    assert "plain" not in said
+
+
+def test_of_a_metric_to_be_maximized_a_higher_value_is_better(tmp_path: Path) -> None:
+    study, spec = Study(tmp_path), make_spec({"plain": "baseline", "online": "online"}, goal="maximize")
+    for arm, value in (("plain", 0.4), ("online", 0.7)):
+        study.add(f"{arm}/0", value=0.2)
+        study.add(f"{arm}/1", value=0.6)
+        for index in range(2):
+            study.add(f"{arm}/c{index}", error=[value], trivial_error=[0.5])
+    plain, online = final_table(spec, study.ledger.state)
+    assert (online.best, online.selection_value) == ("online/1", 0.6)
+    assert plain.test.no_better_than_trivial
+    assert not online.test.no_better_than_trivial
+    assert online.test.gain == pytest.approx(0.3)
+
+
+def test_where_the_primary_metric_says_the_opposite_the_table_says_so(study: Study) -> None:
+    study.ledger.append(examined("accuracy"))
+    for arm, error, accuracy in (("plain", 0.2, 0.8), ("online", 0.1, 0.7)):
+        study.add(f"{arm}/0")
+        for index in range(2):
+            study.add(f"{arm}/c{index}", error=[error], accuracy=[accuracy])
+    plain, online = final_table(SPEC, study.ledger.state)
+    assert (plain.contradicted, online.contradicted) == (False, True)
+    assert online.primary is not None
+    assert online.primary.gain == pytest.approx(-0.1)
+    (line,) = remarks([plain, online])
+    assert line.index("error") < line.index("worse") < line.index("accuracy")
+
+
+def test_where_the_search_metric_is_the_primary_one_there_is_no_second(study: Study) -> None:
+    study.ledger.append(examined("error"))
+    assert [result.primary for result in final_table(SPEC, study.ledger.state)] == [None, None]
 
 
 def test_trials_are_counted_by_state_apart_from_those_that_confirm(study: Study) -> None:
@@ -96,7 +158,7 @@ def test_a_seed_counts_with_the_mean_of_its_replicates_where_that_is_finite(stud
     study.add("online/c1", error=[0.2, math.inf])
     study.add("online/c2", error=[])
     study.add("online/c3")
-    assert values_on_test(SPEC, study.ledger.state, "online", names.TEST_ERROR) == {100: pytest.approx(0.3)}
+    assert values_on_test(SPEC, study.ledger.state, "online", "test/error") == {100: pytest.approx(0.3)}
 
 
 @pytest.mark.parametrize(
@@ -120,9 +182,9 @@ def test_an_arm_is_compared_with_the_baseline_and_the_baseline_with_nothing(stud
         for index, error in enumerate([0.2, 0.5]):
             study.add(f"{arm}/c{index}", error=[error + off * (1 + index)])
     plain, online = final_table(SPEC, study.ledger.state)
-    assert plain.difference is None
-    assert online.difference is not None
-    assert (online.difference.baseline, online.difference.mean) == ("plain", pytest.approx(0.15))
+    assert plain.test.difference is None
+    assert online.test.difference is not None
+    assert (online.test.difference.baseline, online.test.difference.mean) == ("plain", pytest.approx(0.15))
 
 
 def test_records_that_are_damaged_are_left_out_with_a_warning(study: Study, caplog: pytest.LogCaptureFixture) -> None:

@@ -70,7 +70,7 @@ def test_goals_and_units_are_declared_for_each_metric() -> None:
 def test_unknown_task_names_the_nearest() -> None:
     with pytest.raises(SpecError, match="classification"):
         TASKS.find("clasification", "task.kind")
-    with pytest.raises(SpecError, match="Task"):
+    with pytest.raises(SpecError, match="standard library"):
         TASKS.find("collections:OrderedDict", "task.kind")
 
 
