@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +42,22 @@ def command(*args: object) -> list[str]:
     return [sys.executable, "-m", "olfl_ray.cli", *map(str, args)]
 
 
-def environment() -> dict[str, str]:
-    """That of this process, with the modules of this folder for Ray's workers."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([SUPPORT, os.environ.get("PYTHONPATH", "")])}
+def environment(*folders: object) -> dict[str, str]:
+    """That of this process, with the modules of this folder, and of others, for Ray's workers."""
+    path = [*map(str, folders), SUPPORT, os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
-def olfl(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+def olfl(*args: object, cwd: Path, modules: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end.
+
+    Args:
+        args: Its words.
+        cwd: Where.
+        modules: Folders of modules that builders come from.
+    """
     return subprocess.run(
-        command(*args), capture_output=True, text=True, timeout=300, cwd=cwd, check=False, env=environment()
+        command(*args), capture_output=True, text=True, timeout=300, cwd=cwd, check=False, env=environment(*modules)
     )
 
 
