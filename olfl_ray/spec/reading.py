@@ -83,6 +83,7 @@ def parse_spec(
     given = [_override(text) for text in overrides]
     for field, value in given:
         _set(plain_data, field, _load(value.encode(), f"--set {field}")[1])
+        _refuse_hidden(plain_data, field)
     if name is not None:
         plain_data["name"] = name
     try:
@@ -123,6 +124,19 @@ def _set(data: dict[str, Any], field: str, value: Any) -> None:
     if section == "parameters" and before and last in Parameter.model_fields:
         named, name = _section(named, before, field), last
     named[name] = value
+
+
+def _refuse_hidden(data: dict[str, Any], field: str) -> None:
+    """Refuse to set a field that an arm sets itself: the arm's value would win, and the option would do nothing there."""
+    arms = data.get("arms")
+    for arm, own in (arms if isinstance(arms, dict) else {}).items():
+        fields = own.get("set") if isinstance(own, dict) else None
+        for name in fields if isinstance(fields, dict) else {}:
+            if f"{field}.".startswith(f"{name}."):
+                raise SpecError(
+                    f"--set {field}",
+                    f"arm {arm} sets {name} itself, which wins there; use --set arms.{arm}.set.{field}=...",
+                )
 
 
 def _section(data: dict[str, Any], name: str, field: str) -> dict[str, Any]:

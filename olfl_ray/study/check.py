@@ -9,6 +9,7 @@ from typing import Any
 
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Examined, StudyState
+from olfl_ray.methods import check_used
 from olfl_ray.spec import StudySpec, TrialConfig, resolve_search, trial_config
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import spec_in, storage_of
@@ -57,6 +58,7 @@ def check_trials(spec: StudySpec, home: Home) -> dict[str, Examined]:
     """
     from olfl_ray.sweep.cluster import check_resources, connected
 
+    check_used(spec)
     storage = storage_of(spec, home)
     with connected() as cluster:
         check_resources(spec.resources, cluster)

@@ -29,6 +29,7 @@ from olfl_ray.engine import (
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.losses import LearnedLoss, build_loss, fixed_loss, task_loss
 from olfl_ray.memory import refuse_too_large
+from olfl_ray.methods import METHODS, Method
 from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
@@ -45,6 +46,7 @@ __all__ = [
     "check",
     "code_of",
     "load_data",
+    "method_of",
     "set_threads",
 ]
 
@@ -155,7 +157,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     module = module.to(place.device).train()
     learned = _learned(config, kind, seed, place)
     base_loss = task_loss(task.loss, kind)
-    if config.learner.method == "baseline":
+    if "learner.fixed_loss" in method_of(config).uses:
         base_loss = fixed_loss(config.learner.fixed_loss, task.loss, kind)
     problem = Problem(
         module=module,
@@ -166,13 +168,13 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         draws_random=False,
         precision=config.learner.precision,
     )
-    theta, meta = problem.theta(), meta_optimizer(config.meta.optimizer)
+    method, theta, meta = method_of(config), problem.theta(), meta_optimizer(config.meta.optimizer)
     if not theta:
         raise SpecError("task.model", f"{task.model.name!r} has no parameters that require a gradient; give it some")
     phi: dict[str, Tensor] = {}
     if learned is not None:
         phi = {name: value.detach().clone() for name, value in learned.named_parameters()}
-    elif config.learner.method == "online_lr":
+    elif method.learns == "learning_rate":
         phi = {"alpha": torch.tensor(config.learner.optimizer.lr, device=place.device)}
     start = LearnerState(
         theta=theta,
@@ -207,8 +209,13 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     )
 
 
+def method_of(config: TrialConfig) -> type[Method]:
+    """What a trial meta-learns, and when."""
+    return METHODS.find(config.learner.method, "learner.method")
+
+
 def _learned(config: TrialConfig, kind: Any, seed: int, place: Place) -> LearnedLoss | None:
-    if config.learner.method not in ("offline", "online"):
+    if method_of(config).learns != "loss":
         return None
     if config.loss.from_ is not None:
         try:
@@ -224,7 +231,7 @@ def _learned(config: TrialConfig, kind: Any, seed: int, place: Place) -> Learned
 def _sequence(config: TrialConfig, place: Place) -> list[tuple[float, dict[str, Tensor]]]:
     if not config.loss.replay:
         return []
-    if config.loss.from_ is None or config.learner.method != "offline":
+    if config.loss.from_ is None or method_of(config).during:
         raise SpecError("loss.replay", "needs learner.method: offline and loss.from: STUDY/ARM/ORDINAL; set both")
     try:
         found = find_sequence(config.loss.from_, place.studies, place.beside, (config.loss.name,))
@@ -358,7 +365,7 @@ def code_of(config: TrialConfig) -> dict[str, str]:
     """Digest of each module that a `package.module:builder` of a trial's settings comes from."""
     task = config.task
     found = [task.dataset.name, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
-    if config.learner.method in ("offline", "online"):
+    if method_of(config).learns == "loss":
         found.append(config.loss.name)
     return dict(digest_of_code(name) for name in found if ":" in name)
 

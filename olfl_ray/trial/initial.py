@@ -11,6 +11,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from olfl_ray.spec import TrialConfig
+from olfl_ray.trial.build import method_of
 
 __all__ = ["initial_phi_key", "phi_from_bytes", "phi_to_bytes"]
 
@@ -27,7 +28,7 @@ def initial_phi_key(config: TrialConfig, fingerprint: str, code: Mapping[str, st
     """
     data = config.model_dump(mode="json", by_alias=True)
     del data["confirming"], data["metric"], data["goal"], data["learner"]["steps"], data["learner"]["schedule"]
-    data["learner"]["method"] = "online_lr" if config.learner.method == "online_lr" else "learned"
+    data["learner"]["method"] = method_of(config).learns
     data["eval"] = {"every": config.eval.every}
     for name in ("eta_online", "every"):
         del data["meta"][name]

@@ -23,7 +23,7 @@ from olfl_ray.engine import (
 )
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial.build import Replicate
+from olfl_ray.trial.build import Replicate, method_of
 
 __all__ = ["Stepper"]
 
@@ -70,7 +70,7 @@ class Stepper:
             The learner after them, and the means of what they measured.
         """
         config, replicate = self._config, self._replicate
-        method, meta = config.learner.method, config.meta
+        method, meta = method_of(config), config.meta
         self._graphs.pop("init", None)  # a graph's memory serves nothing else while it stands
         self._begin(learner)
         found: dict[str, list[Tensor]] = {}
@@ -79,9 +79,9 @@ class Stepper:
             factor = schedule_factor(config.learner.schedule, index, config.learner.steps)
             inputs: list[Tensor | float] = [*replicate.data.batch("train", "train", index), factor]
             kind = "base"
-            if method in ("online", "online_lr") and (index + 1) % meta.every == 0:
+            if method.during and (index + 1) % meta.every == 0:
                 inputs += replicate.data.batch("meta", meta.batch, index)
-                kind = method
+                kind = method.learns
             for name, value in self._advance(kind, inputs).items():
                 found.setdefault(name, []).append(value)
         means = {name: torch.stack(values).double().mean().item() for name, values in found.items()}
@@ -94,7 +94,7 @@ class Stepper:
         if replicate.problem.learned is None:
             del renamed["base_loss"]
         learner = self._end()
-        alpha = learner.phi["alpha"].item() if method == "online_lr" else config.learner.optimizer.lr
+        alpha = learner.phi["alpha"].item() if method.learns == "learning_rate" else config.learner.optimizer.lr
         measured = {renamed[name]: value for name, value in means.items() if name in renamed}
         return learner, {**measured, names.TRAIN_LR: alpha * factor}
 
@@ -105,7 +105,7 @@ class Stepper:
             self._state = learner
 
     def _advance(self, kind: str, inputs: Sequence[Tensor | float]) -> Metrics:
-        step = {"init": self._init, "base": self._base, "online": self._online, "online_lr": self._online_lr}[kind]
+        step = {"init": self._init, "base": self._base, "loss": self._online, "learning_rate": self._online_lr}[kind]
         if not self._in_place:
             self._state, measured = step(self._state, inputs)
             return measured
@@ -142,8 +142,8 @@ class Stepper:
 
     def _base(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
         x, y, factor = inputs
-        online_lr = self._config.learner.method == "online_lr"
-        lr = (state.phi["alpha"] if online_lr else self._config.learner.optimizer.lr) * factor
+        learned = method_of(self._config).learns == "learning_rate"
+        lr = (state.phi["alpha"] if learned else self._config.learner.optimizer.lr) * factor
         return base_step(self._replicate.problem, state, (x, y), lr)
 
     def _online(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:

@@ -209,3 +209,11 @@ def test_a_spec_made_in_python_is_resolved_like_one_that_is_read() -> None:
     made = StudySpec.model_validate(YAML(typ="safe", pure=True).load(text))
     assert made.digest != read.digest
     assert resolve_search(made).digest == read.digest == resolve_search(read).digest
+
+
+@pytest.mark.parametrize("field", ["learner.method", "learner.method.name"])
+def test_a_field_that_an_arm_sets_itself_can_not_be_overridden_for_all(field: str) -> None:
+    with pytest.raises(SpecError, match=r"arms\.baseline\.set\.learner\.method"):
+        parse_spec(GOOD.encode(), overrides=[f"{field}=offline"])
+    spec = parse_spec(GOOD.encode(), overrides=["arms.online.set.learner.method=offline"])
+    assert spec.arms["online"].set["learner.method"] == "offline"

@@ -1,0 +1,14 @@
+"""Ordinary training on the task loss, or on a fixed loss in its place."""
+
+from olfl_ray.methods.method import Method
+
+__all__ = ["Baseline"]
+
+
+class Baseline(Method):
+    """Nothing is meta-learned."""
+
+    learns = "nothing"
+    before = False
+    during = False
+    uses = ("learner.fixed_loss",)
