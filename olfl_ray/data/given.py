@@ -81,6 +81,19 @@ def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0)
         _check_finite(name, "y", y, given)
     if y.is_floating_point() and y.dim() == 1 and kind != "regression":
         y = _whole(name, y, kind)
+    if (
+        y.is_floating_point()
+        and y.dim() == 2
+        and y.shape[1] > 1
+        and kind != "regression"
+        and bool(((y == 0) | (y == 1)).all())
+    ):
+        raise _refused(
+            name,
+            "gave only zeros and ones in several columns of y: several labels an example are no task of this version, and as "
+            "a regression they would be standardised; from one-hot rows take y.argmax(1), for a regression give "
+            'Dataset(kind="regression", ...)',
+        )
     if y.is_floating_point() or kind == "regression":
         return (y if y.dtype == torch.float64 else y.to(torch.float32)).reshape(len(y), -1), ()
     if y.dim() != 1:

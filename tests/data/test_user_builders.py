@@ -243,6 +243,7 @@ NAN, INFINITE, HUGE = (np.where(np.arange(40)[:, None] == 7, bad, X) for bad in 
         (own(test=torch.tensor([-1])), "distinct row numbers"),
         (own(test=torch.tensor([2, 2])), "distinct row numbers"),
         (own(test=torch.zeros(40, dtype=torch.bool)), "distinct row numbers"),
+        ((X, np.eye(4)[CLASSES]), "several labels an example"),
     ],
 )
 def test_what_does_not_fit_is_one_message(load: Callable[..., data.Dataset], made: object, says: str) -> None:
