@@ -127,6 +127,7 @@ def test_a_finished_sweeps_table_is_shown_in_ascii(tmp_path: Path) -> None:
         "learner": {"method": "baseline", "steps": 20},
         "eval": {"every": 10},
         "replicates": 1,
+        "search": {"pruner": "none", "parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 0.1}}},
         "arms": {"baseline": {"trials": 1}},
         "confirm": {"seeds": 2},
     }
