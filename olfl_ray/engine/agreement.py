@@ -22,7 +22,7 @@ from olfl_ray.engine.unroll import take_point, through_loss
 __all__ = ["Moment", "Products", "disagreement"]
 
 Products = Literal["low", "fast", "finite_difference"]
-"""How an estimator takes its products along w; reverse over reverse is the plain loop itself."""
+"""How an estimator takes its products along w."""
 
 AGREE = 4.0
 """Largest relative distance that is taken for rounding, in units of sqrt(machine epsilon)."""
@@ -66,7 +66,7 @@ class Moment:
     batch: Batch
 
 
-def disagreement(problem: Problem, way: Products, moment: Moment, *, unrolled: bool) -> str | None:
+def disagreement(problem: Problem, way: Products | Literal["reverse"], moment: Moment, *, unrolled: bool) -> str | None:
     """Why a way's step is not a plain loop's at a moment; None where it is, to rounding, or where nothing is finite.
 
     The same random states and attributes go into both, and are put back. All is computed in the parameters' own
@@ -74,9 +74,12 @@ def disagreement(problem: Problem, way: Products, moment: Moment, *, unrolled: b
 
     Args:
         problem: Base learner and losses.
-        way: How the estimator takes its products.
+        way: How the estimator takes its products; reverse over reverse is the plain loop itself, which is tried alone.
         moment: Where.
         unrolled: Whether more base steps than one are unrolled: then H w is compared as well.
+
+    Raises:
+        RuntimeError: The plain loop, or the way, can't be had.
     """
     problem = replace(problem, precision="float32")
     with arithmetic("float32"), problem.unchanged():
@@ -84,6 +87,8 @@ def disagreement(problem: Problem, way: Products, moment: Moment, *, unrolled: b
         near = _nudged(moment)
         with problem.unchanged():
             wanted = _plainly(problem, way, moment, w, unrolled)
+        if way == "reverse":
+            return None
         with problem.unchanged():
             found = _by_way(problem, way, moment, w, unrolled)
         if not all(torch.isfinite(value).all() for group in wanted.values() for value in group.values()):
@@ -103,7 +108,7 @@ def disagreement(problem: Problem, way: Products, moment: Moment, *, unrolled: b
     return None
 
 
-def _plainly(problem: Problem, way: Products, moment: Moment, w: Params, unrolled: bool) -> Groups:
+def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bool) -> Groups:
     """By torch's backward pass, and another through it."""
     theta, phi, (x, y) = leaves(moment.theta), leaves(moment.phi), moment.batch
     with (
@@ -115,7 +120,10 @@ def _plainly(problem: Problem, way: Products, moment: Moment, w: Params, unrolle
         moved = [(value, w[name]) for name, value in g.items() if value.requires_grad]
         inputs = [*phi.values(), *(theta.values() if unrolled else ())]
         second: tuple[Tensor, ...] | None = tuple(torch.zeros_like(value) for value in inputs)
+        if unrolled and way != "reverse" and any(value.requires_grad for value in (*live.values(), *of_loss.values())):
+            raise RuntimeError("a buffer carries a gradient from one step to the next; detach what is written to it")
         try:
+            _check_twice(g)
             if moved:
                 ends, seeds = [value for value, _ in moved], [seed for _, seed in moved]
                 second = torch.autograd.grad(ends, inputs, seeds, materialize_grads=True)
@@ -130,6 +138,19 @@ def _plainly(problem: Problem, way: Products, moment: Moment, w: Params, unrolle
         if unrolled:
             groups["curvature"] = {**dict(zip(theta, second[len(phi) :], strict=True)), **_prefixed(along_phi)}
     return groups
+
+
+def _check_twice(g: Params) -> None:
+    """Autograd prunes the node that would raise in the backward pass of a `once_differentiable` function's backward pass."""
+    nodes, seen = [value.grad_fn for value in g.values()], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            raise RuntimeError("a function of its own can be differentiated once alone (once_differentiable)")
+        nodes += [after for after, _ in node.next_functions]
 
 
 def _by_way(problem: Problem, way: Products, moment: Moment, w: Params, unrolled: bool) -> Groups:

@@ -41,8 +41,6 @@ WAYS: Mapping[Way, Estimator] = {
 }
 EXACT: tuple[Way, ...] = ("low", "fast", "reverse")
 """Those without error, from the leanest to the one that asks least of a module's operators."""
-ANY_KERNELS = PlainKernels(attention=False, recurrent=False)
-"""Those that a module takes by itself."""
 
 FAST_SHARE = 0.125
 """Part of the device's memory that one replicate's activations may take in fast mode; several trials share a device."""
@@ -81,7 +79,7 @@ def choose_estimator(
         raise SpecError(
             "meta.estimator", "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32"
         )
-    phi = {name: value.detach() for name, value in problem.learned.named_parameters()}
+    phi = {name: value.detach() for name, value in problem.learned.named_parameters() if value.requires_grad}
     moment = Moment(
         theta=problem.theta(),
         buffers=problem.buffers(),
@@ -96,8 +94,7 @@ def _choose(name: EstimatorName, memory: Memory, inner_steps: int, problem: Prob
     _check_hooks(problem)
     with problem.unchanged():
         few = replace(moment, batch=problem.few(moment.batch))
-        # Finite differences take first derivatives alone, which fast kernels have.
-        kernels = ANY_KERNELS if name == "finite_difference" else plain_kernels(problem, few.batch)
+        kernels = plain_kernels(problem, few.batch)
         ways: Sequence[Way] = ("reverse",) if name == "reverse" else ("finite_difference",)
         if name in ("auto", "exact"):
             with kernels.inside():
@@ -225,9 +222,7 @@ class _Differs(RuntimeError):
 
 def _compare(way: Way, inner_steps: int, problem: Problem, moment: Moment, few: Moment) -> None:
     """On every example of the batch, in parts of the size that fast would have."""
-    if way == "reverse":
-        return
-    for part in _parts(problem, moment, few):
+    for part in [few.batch] if way == "reverse" else _parts(problem, moment, few):
         cause = disagreement(problem, way, replace(moment, batch=part), unrolled=inner_steps > 1)
         if cause is not None:
             raise _Differs(cause)
@@ -265,12 +260,17 @@ def _parts(problem: Problem, moment: Moment, few: Moment) -> Iterator[Batch]:
 
 def _check_hooks(problem: Problem) -> None:
     """The engine differentiates in tensors of its own, on which a parameter's hooks would not run."""
-    for name, value in problem.module.named_parameters():
-        if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None):
-            raise SpecError(
-                "module",
-                f"has a hook on its parameter {name}, which would not run here; put it into forward, or remove it",
-            )
+    parts = {"module": problem.module, "learned_loss": problem.learned}
+    hooked = [
+        (field, name)
+        for field, part in parts.items()
+        for name, value in (part.named_parameters() if part is not None else ())
+        if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None)
+    ]
+    for field, name in hooked:
+        raise SpecError(
+            field, f"has a hook on its parameter {name}, which would not run here; put it into forward, or remove it"
+        )
 
 
 def _said(error: Exception) -> str:
