@@ -18,6 +18,7 @@ import random
 import re
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,11 +30,13 @@ from support.plain_loop import WAYS, Outcome, check, check_learner
 Line = tuple[int, bool, str, list[Outcome]]
 
 
-def one(seed: int) -> Line:
-    """`auto` and two other ways for one seed, and for each third a learner's two steps."""
+def one(seed: int, others: int) -> Line:
+    """`auto` and some other ways for one seed, and for each third a learner's two steps."""
     odd, rng = seed % 2 == 1, random.Random(seed)
     try:
-        words, _, outcomes = check(seed, odd=odd, ways=["auto", *rng.sample([way for way in WAYS if way != "auto"], 2)])
+        words, _, outcomes = check(
+            seed, odd=odd, ways=["auto", *rng.sample([way for way in WAYS if way != "auto"], others)]
+        )
         if rng.random() < 1 / 3:
             outcomes.append(check_learner(seed, odd=odd, way=rng.choice(list(WAYS))))
     except Exception as error:  # of the reference or the generator
@@ -60,6 +63,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=5000, help="Modules.")
     parser.add_argument("--seed", type=int, default=0, help="The first module's seed.")
     parser.add_argument("--processes", type=int, default=2, help="Processes, of one thread each.")
+    parser.add_argument("--others", type=int, default=2, help="Ways besides auto for each module, drawn by its seed.")
     given = parser.parse_args()
     began = time.monotonic()
     verdicts: collections.Counter[tuple[str, bool, str]] = collections.Counter()
@@ -67,7 +71,9 @@ def main() -> int:
     wrong = 0
     seeds = range(given.seed, given.seed + given.count)
     with multiprocessing.get_context("spawn").Pool(given.processes, quiet) as pool:
-        for done, (seed, odd, words, outcomes) in enumerate(pool.imap_unordered(one, seeds, chunksize=8), 1):
+        for done, (seed, odd, words, outcomes) in enumerate(
+            pool.imap_unordered(partial(one, others=given.others), seeds, chunksize=8), 1
+        ):
             bad = [f"{outcome.way}: {outcome.why}" for outcome in outcomes if outcome.verdict == "wrong"]
             if bad:
                 wrong += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -241,7 +241,9 @@ def check(seed: int, *, odd: bool, ways: Sequence[str] = tuple(WAYS)) -> tuple[s
 def _check(seed: int, *, odd: bool, ways: Sequence[str]) -> tuple[str, set[str], list[Outcome]]:
     how, made = setting(seed), make(seed, odd=odd)
     if "backward hook" in made.odd or {"state in an attribute"} & made.odd:
-        how = Setting(how.name, how.lr, how.options, how.clip, how.ours, 1)
+        how = replace(how, steps=1)
+    if "dtypes" in made.odd and "eps" in how.options:  # at float32's rounding a cold Adam's step is a sign
+        how = replace(how, options={**how.options, "eps": 1e-3})
     *train, meta = batches(seed, how.steps + 1, made.classes)
     options = " ".join(f"{k}={v}" for k, v in how.options.items() if v)
     whose = "ours" if how.ours else "torch"
@@ -348,8 +350,7 @@ def pure(how: Setting) -> Sgd | Adam:
 
 def check_learner(seed: int, *, odd: bool, way: str, steps: int = 2) -> Outcome:
     """Steps of Algorithm 2 in a learner, with plain SGD on phi, and the same by hand."""
-    how = setting(seed)
-    how = Setting(how.name, how.lr, how.options, how.clip, how.ours, 1)
+    how = replace(setting(seed), steps=1)
     made, hand = make(seed, odd=odd), make(seed, odd=odd, plain=True)
     if way == "finite difference" and not differs_smoothly(how, made):
         way = "reverse"

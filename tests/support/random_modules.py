@@ -554,7 +554,9 @@ def _changed(
     elif kind == "forward pre-hook":
         net[which].register_forward_pre_hook(lambda module, inputs: (inputs[0] * 0.5,))
     elif kind == "backward hook":
-        net[max(which, 1)].register_full_backward_hook(lambda module, inputs, outputs: (2 * inputs[0],))
+        net[max(which, 1)].register_full_backward_hook(
+            lambda module, inputs, outputs: None if inputs[0] is None else (2 * inputs[0],)
+        )
     elif kind == "parameter hook":
         name, value = rng.choice([(n, v) for n, v in net.named_parameters() if v.requires_grad])
         hooks[name] = lambda grad: 0.5 * grad

@@ -1,0 +1,51 @@
+"""Two hundred random modules: every way of the engine equals a plain loop differentiated twice, or is refused by name."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from support.plain_loop import WAYS, check, check_learner
+
+OTHERS = [way for way in WAYS if way != "auto"]
+PART = 25
+"""Modules a test."""
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_ordinary_modules_are_trained_as_by_a_plain_loop_and_never_refused(part: int) -> None:
+    for seed in range(part * PART, (part + 1) * PART):
+        words, _, outcomes = check(seed, odd=False, ways=["auto", OTHERS[seed % len(OTHERS)]])
+        if seed % 4 == 0:
+            outcomes.append(check_learner(seed, odd=False, way="auto"))
+        for found in outcomes:
+            assert found.verdict != "wrong", f"seed {seed}, {found.way}: {found.why} | {words}"
+            assert found.verdict == "equal" or "low" in found.way, f"seed {seed}, {found.way}: {found.why} | {words}"
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_odd_modules_are_trained_as_by_a_plain_loop_or_refused(part: int) -> None:
+    for seed in range(part * PART, (part + 1) * PART):
+        words, _, outcomes = check(seed, odd=True, ways=["auto", OTHERS[seed % len(OTHERS)]])
+        if seed % 4 == 0:
+            outcomes.append(check_learner(seed, odd=True, way="auto"))
+        for found in outcomes:
+            assert found.verdict != "wrong", f"seed {seed}, {found.way}: {found.why} | {words}"
+
+
+def by_a_percent(function: Callable) -> Callable:
+    def planted(*parts, **settings):
+        result = function(*parts, **settings)
+        return replace(result, phi_grad={name: 1.01 * value for name, value in result.phi_grad.items()})
+
+    return planted
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_of_one_percent_is_found_in(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = importlib.import_module("olfl_ray.engine.choice")
+    monkeypatch.setattr(choice, "WAYS", {name: by_a_percent(run) for name, run in choice.WAYS.items()})
+    # Seed 0 has SGD: of a cold Adam's step no difference is taken.
+    _, _, (found,) = check(0, odd=False, ways=[way])
+    assert found.verdict == "wrong"
+    assert "phi" in found.why
