@@ -358,3 +358,32 @@ def test_a_step_does_not_import_torchs_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+class Attending(nn.Module):
+    """A learned loss with attention over the examples of a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.attend, self.out = nn.MultiheadAttention(2 * OUTPUTS, 2), nn.Linear(2 * OUTPUTS, 1)
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        pairs = torch.cat([outputs, F.one_hot(targets, OUTPUTS).to(outputs)], 1)
+        return self.out(self.attend(pairs, pairs, pairs, need_weights=False)[0]).mean()
+
+
+@pytest.mark.parametrize("way", [*WAYS, "finite differences"])
+def test_a_learned_loss_may_have_attention(way: str) -> None:
+    torch.manual_seed(0)
+    module, learned = nn.Linear(FEATURES, OUTPUTS).double(), Attending().double()
+    x, y = torch.randn(ROWS, FEATURES).double(), torch.arange(ROWS) % OUTPUTS
+    settings = WAYS.get(way, {"estimator": "finite_difference"})
+    found = meta_gradient(module, Sgd(), learned, F.cross_entropy, (x, y), (x, y), lr=0.1, **settings)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        g = torch.autograd.grad(learned(module(x), y), list(module.parameters()), create_graph=True)
+        weight, bias = (value - 0.1 * step for value, step in zip(module.parameters(), g, strict=True))
+        loss = F.cross_entropy(F.linear(x, weight, bias), y)
+        phi = torch.autograd.grad(loss, list(learned.parameters()), materialize_grads=True)
+    wanted = dict(zip(found.phi_grad, phi, strict=True))
+    assert distance(found.phi_grad, wanted) <= (1e-4 if way == "finite differences" else 1e-10)
