@@ -37,8 +37,10 @@ CAUSES = {
     "step": "the step that it takes on the learned loss is not a plain loop's: the learned loss reads the module's "
     "parameters or activations, not its outputs alone, or an operator has another gradient here",
     "state": "it leaves other buffers than a plain loop: a pass depends on more than its inputs and torch's random numbers",
-    "products": "its forward pass cuts gradients with no_grad, keeps state in attributes, or draws from a generator that "
+    "outputs": "its forward pass cuts gradients with no_grad, keeps state in attributes, or draws from a generator that "
     "is not torch's",
+    "products": "a second pass of the module or of the learned loss computes something else (no_grad, state in attributes, "
+    "a generator that is not torch's)",
     "curvature": "a second pass computes something else (no_grad, state in attributes, a generator that is not torch's), "
     "or an operator's backward pass lacks a part in forward mode",
 }
@@ -116,6 +118,7 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
         problem.learned_pass(phi, moment.loss_buffers, outputs, y) as (loss, of_loss),
     ):
         found = torch.autograd.grad(loss, list(theta.values()), create_graph=True, allow_unused=True)
+        u = _transposed_twice(outputs, theta, w) if way != "reverse" else None
         g = with_gradient(theta, found)
         moved = [(value, w[name]) for name, value in g.items() if value.requires_grad]
         inputs = [*phi.values(), *(theta.values() if unrolled else ())]
@@ -132,6 +135,8 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
                 raise
             second = None  # differences ask for no second derivative
     groups: Groups = {"step": _detached(g), "state": _detached({**live, **_prefixed(of_loss)})}
+    if u is not None:
+        groups["outputs"] = {"u": u}
     if second is not None:
         along_phi = dict(zip(phi, second, strict=False))
         groups["products"] = along_phi
@@ -140,6 +145,23 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
     return groups
 
 
+<<<<<<< HEAD
+=======
+def _transposed_twice(outputs_BC: Tensor, theta: Params, w: Params) -> Tensor | None:
+    """u = J_f w as torch's graph has it, whatever the loss: a loss that is flat here hides what is wrong with u."""
+    df_BC = torch.ones_like(outputs_BC, requires_grad=True)
+    found = torch.autograd.grad(outputs_BC, list(theta.values()), df_BC, create_graph=True, allow_unused=True)
+    g = with_gradient(theta, found)
+    pairs = [(value, w[name]) for name, value in g.items() if value.requires_grad]
+    try:
+        _check_twice(g)
+        (u_BC,) = torch.autograd.grad([value for value, _ in pairs], df_BC, [seed for _, seed in pairs])
+    except RuntimeError:  # some operator has no second derivative, which finite differences do not ask for
+        return None
+    return u_BC
+
+
+>>>>>>> 974d2e1 (Tests and rules of what equals a plain loop; functions differentiable once)
 def _check_twice(g: Params) -> None:
     """Autograd prunes the node that would raise in the backward pass of a `once_differentiable` function's backward pass."""
     nodes, seen = [value.grad_fn for value in g.values()], set()
@@ -167,7 +189,7 @@ def _by_way(problem: Problem, way: Products, moment: Moment, w: Params, unrolled
         groups["curvature"] = {**curved, **_prefixed(along_phi)}
     point, g, live, of_loss, _ = take_point(*parts, keep_backward=way == "fast")
     u_BC = outputs_along(problem, point, {name: w[name] for name in g})
-    groups["products"] = through_loss(problem, phi, point, u_BC)
+    groups["outputs"], groups["products"] = {"u": u_BC}, through_loss(problem, phi, point, u_BC)
     groups["step"], groups["state"] = g, _detached({**live, **_prefixed(of_loss)})
     if way == "finite_difference" and not _repeats(problem, moment):
         groups["state"] = {}
@@ -188,9 +210,10 @@ def _repeats(problem: Problem, moment: Moment) -> bool:
 def _allowed(way: Products, group: str, wanted: Params) -> float:
     eps = _eps(wanted)
     relative: float = AGREE * eps**0.5
-    if way == "finite_difference" and group in ("products", "curvature"):
+    if way == "finite_difference" and group in ("outputs", "products", "curvature"):
         relative = max(APPROXIMATE * eps**0.5, LEAST)
-    return relative * _size(wanted) + eps
+    floor: float = eps**1.5
+    return relative * _size(wanted) + floor
 
 
 def _eps(tensors: Params) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olfl_ray.engine import Sgd, choose_estimator
-from olfl_ray.engine.exact import modes_agree
+from olfl_ray.engine.agreement import Moment, disagreement
 from olfl_ray.engine.problem import Problem
 from olfl_ray.errors import SpecError
 
@@ -50,7 +50,8 @@ def test_a_sound_module_of_any_size_agrees_and_one_that_cuts_gradients_does_not(
     for cut in (False, True):
         own, batch = problem(size, cut)
         phi = {name: value.detach() for name, value in own.learned.named_parameters()}
-        assert modes_agree(own, phi, batch) == (not cut)
+        moment = Moment(theta=own.theta(), buffers={}, phi=phi, loss_buffers={}, batch=batch)
+        assert (disagreement(own, "low", moment, unrolled=False) is None) == (not cut)
 
 
 @pytest.mark.parametrize("size", [1e-4, 1e4])
@@ -59,4 +60,4 @@ def test_low_memory_is_refused_by_name_where_gradients_are_cut_and_taken_where_t
     with pytest.raises(SpecError, match=r"meta.estimator: exact .*no_grad"):
         choose_estimator("exact", "low", 1, own, batch)
     own, batch = problem(size, cut=False)
-    assert choose_estimator("exact", "low", 1, own, batch).keywords == {"memory": "low"}  # type: ignore[attr-defined]
+    assert choose_estimator("exact", "low", 1, own, batch).way == "low"  # type: ignore[attr-defined]
