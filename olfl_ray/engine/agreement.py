@@ -145,8 +145,6 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
     return groups
 
 
-<<<<<<< HEAD
-=======
 def _transposed_twice(outputs_BC: Tensor, theta: Params, w: Params) -> Tensor | None:
     """u = J_f w as torch's graph has it, whatever the loss: a loss that is flat here hides what is wrong with u."""
     df_BC = torch.ones_like(outputs_BC, requires_grad=True)
@@ -161,7 +159,6 @@ def _transposed_twice(outputs_BC: Tensor, theta: Params, w: Params) -> Tensor | 
     return u_BC
 
 
->>>>>>> 974d2e1 (Tests and rules of what equals a plain loop; functions differentiable once)
 def _check_twice(g: Params) -> None:
     """Autograd prunes the node that would raise in the backward pass of a `once_differentiable` function's backward pass."""
     nodes, seen = [value.grad_fn for value in g.values()], set()
