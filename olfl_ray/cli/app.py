@@ -16,7 +16,6 @@ from olfl_ray.cli.bench import bench_app
 from olfl_ray.cli.mendable import mendable
 from olfl_ray.cli.options import Home, Sets
 from olfl_ray.cli.output import errors, out
-from olfl_ray.cli.paper import paper_app
 from olfl_ray.cli.sweep import sweep_app
 from olfl_ray.cli.terminal import log_to_terminal
 from olfl_ray.errors import UserError
@@ -38,7 +37,6 @@ for name, group in (
     ("data", data_app),
     ("spec", spec_app),
     ("bench", bench_app),
-    ("paper", paper_app),
 ):
     app.add_typer(group, name=name)
 

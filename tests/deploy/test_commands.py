@@ -88,7 +88,7 @@ def test_commands_are_found_where_they_are() -> None:
     assert found(CLUSTER / "kuberay" / "mlflow.yaml") == {"mlflow server"}
     assert {"olfl sweep", "ray symmetric-run"} <= found(SLURM)
     assert {"olfl sweep", "ray up", "ray down"} <= found(DOCUMENTS[0])
-    assert {"olfl sweep", "olfl trial", "olfl data", "olfl ui", "olfl spec", "olfl paper"} <= found(ROOT / "README.md")
+    assert {"olfl sweep", "olfl trial", "olfl data", "olfl ui", "olfl spec"} <= found(ROOT / "README.md")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

@@ -11,7 +11,8 @@ from olfl_ray.errors import SpecError
 from olfl_ray.methods import METHODS, check_used
 from olfl_ray.spec import StudySpec, read_spec
 
-SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").rglob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+SWEEPS = [*(ROOT / "sweeps").glob("*.yaml"), *(ROOT / "experiments" / "paper" / "rows").rglob("*_*.yaml")]
 
 
 def spec(arms: dict[str, dict[str, Any]], **more: Any) -> StudySpec:
@@ -72,7 +73,7 @@ def test_the_studys_own_settings_must_serve_one_arm_at_least() -> None:
         check_used(spec({"a": arm("baseline")}, loss={"from": "x"}))
 
 
-@pytest.mark.parametrize("path", [path for path in SWEEPS if path.name != "rows.yaml"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_shipped_sweeps_use_all_that_they_set(path: Path) -> None:
     check_used(read_spec(path))
 

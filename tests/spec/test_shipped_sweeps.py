@@ -10,7 +10,7 @@ from olfl_ray.trial import Place, check
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
-SPECS = [*SWEEPS, *sorted((ROOT / "sweeps" / "paper").rglob("*_*.yaml")), ROOT / "docs" / "complete.yaml"]
+SPECS = [*SWEEPS, *sorted((ROOT / "experiments" / "paper" / "rows").rglob("*_*.yaml")), ROOT / "docs" / "complete.yaml"]
 BUNDLED = ("diabetes", "digits")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from olfl_ray import study
 from olfl_ray.ledger import Event, StudyState
-from olfl_ray.paper.machine import note_machine
+from experiments.paper.machine import note_machine
 from olfl_ray.spec import StudySpec
 
 __all__ = ["run_row"]

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from olfl_ray import data
-from olfl_ray.paper import study_of
+from experiments.paper import study_of
 from olfl_ray.spec import StudySpec, seed_of, trial_config
 from olfl_ray.trial import Place
 from olfl_ray.trial.build import Replicate, build_replicate
 
-FOLDER = Path(__file__).parents[2] / "sweeps" / "paper"
+FOLDER = Path(__file__).parents[2] / "experiments" / "paper" / "rows"
 BUNDLED = {"diabetes": "diabetes", "mnist_logistic": "digits", "mnist_mlp": "digits"}
 """Row -> a data set that is at hand everywhere, in the place of its own."""
 

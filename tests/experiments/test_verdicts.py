@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from olfl_ray.paper import Method, Result, write_result, write_table
-from olfl_ray.paper.verdicts import compare, verdict
+from experiments.paper import Method, Result, write_result, write_table
+from experiments.paper.verdicts import compare, verdict
 from olfl_ray.study import Home
 
-FOLDER = Path(__file__).parents[2] / "sweeps" / "paper"
+FOLDER = Path(__file__).parents[2] / "experiments" / "paper" / "rows"
 
 NOISE = (0.0, 0.001, -0.001, 0.002, -0.002, 0.0015, -0.0005, 0.0005, -0.0015, 0.001)
 

@@ -1,9 +1,9 @@
 """The paper's claim, row by row: online beats offline beats the task loss, or not."""
 
-from olfl_ray.paper.document import write_table
-from olfl_ray.paper.results import Method, Result, collect, read_results, write_result
-from olfl_ray.paper.rows import METHODS, Card, read_cards, study_of
-from olfl_ray.paper.run import run_row
+from experiments.paper.document import write_table
+from experiments.paper.results import Method, Result, collect, read_results, write_result
+from experiments.paper.rows import METHODS, Card, read_cards, study_of
+from experiments.paper.run import run_row
 
 __all__ = [
     "METHODS",

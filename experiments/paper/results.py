@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from olfl_ray import data, study
 from olfl_ray.analysis import confirmed, values_on_test
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import StudyState
-from olfl_ray.paper import phenomena
-from olfl_ray.paper.machine import Machine, machines_of
-from olfl_ray.paper.phenomena import Curves
-from olfl_ray.paper.rows import BASELINE, Card, Scale, Settings
+from experiments.paper import phenomena
+from experiments.paper.machine import Machine, machines_of
+from experiments.paper.phenomena import Curves
+from experiments.paper.rows import BASELINE, Card, Scale, Settings
 from olfl_ray.records import names
 from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, planned, trial_config
 from olfl_ray.storage import LocalStorage, Storage
@@ -190,7 +191,7 @@ class _Reader:
         base, config = base_values(spec, arm), trial_config(spec, arm, params, seeds=(spec.seed,))
         found = values_on_test(spec, state, arm, self.test)
         constant = values_on_test(spec, state, arm, names.of_trivial(self.test))
-        errors = {seed: error for seed, error in found.items() if error < NO_BETTER * constant[seed]}
+        errors = {seed: error for seed, error in found.items() if error < NO_BETTER * constant.get(seed, math.inf)}
         ended = [trial for trial in state.confirming_trials(arm, spec.search.goal) if trial.ended]
         done = confirmed(spec, state, arm)
         smoothing = []
@@ -263,5 +264,5 @@ def _read(path: Path) -> Result:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise DataError(
-            f"{path}: {where}: {first['msg']}; delete the file, and write it again where its study is: olfl paper table"
+            f"{path}: {where}: {first['msg']}; delete the file, and write it again where its study is: python -m experiments.paper table"
         ) from None

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from olfl_ray.analysis import Difference, detectable, holm, mean, paired, sign_flips, sign_test
-from olfl_ray.paper.results import Method, Result
-from olfl_ray.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE
+from experiments.paper.results import Method, Result
+from experiments.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE
 
 __all__ = ["CLAIM", "JUDGES", "Comparison", "Comparisons", "compare", "verdict"]
 

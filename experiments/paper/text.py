@@ -7,7 +7,7 @@ from collections import Counter
 from statistics import median
 
 from olfl_ray.analysis import Difference, mean, sd
-from olfl_ray.paper.results import Method
+from experiments.paper.results import Method
 
 __all__ = ["count", "error", "interval", "line", "rate", "reached", "seconds", "short", "smoothing", "step_time"]
 

@@ -1,4 +1,4 @@
-"""`olfl paper ...`: the paper's claim, row by row."""
+"""`python -m experiments.paper ...`: the paper's claim, benchmark by benchmark."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Annotated, Literal
 import typer
 
 from olfl_ray.cli.options import Home, Sets, out
-from olfl_ray.errors import INTERRUPTED
+from olfl_ray.errors import INTERRUPTED, UserError
 
-__all__ = ["paper_app"]
+__all__ = ["app"]
 
-paper_app = typer.Typer(help="The paper's claim: online beats offline beats the task loss?", no_args_is_help=True)
-Folder = Annotated[Path, typer.Option("--folder", help="Folder of the rows.")]
-FOLDER = Path("sweeps/paper")
+HERE = Path(__file__).parent
+app = typer.Typer(help="The paper's claim: online beats offline beats the task loss?", no_args_is_help=True)
+Folder = Annotated[Path, typer.Option("--folder", help="Folder of the benchmarks.")]
+FOLDER = HERE / "rows"
 
 
-@paper_app.command("run")
+@app.command("run")
 def paper_run(
     rows: Annotated[list[str] | None, typer.Argument(help="Rows; else all.", metavar="[ROW]...")] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds on which each method is reported.")] = 10,
@@ -31,7 +32,8 @@ def paper_run(
     folder: Folder = FOLDER,
 ) -> None:
     """Run rows, or go on with them; each is one study at fixed and one at tuned settings."""
-    from olfl_ray import paper, study
+    from experiments import paper
+    from olfl_ray import study
     from olfl_ray.cli.view import StudyView, final_view
 
     specs = [
@@ -53,17 +55,19 @@ def paper_run(
         out.print(final_view(result.table))
         if result.stopped:
             raise typer.Exit(INTERRUPTED)
-    out.print("the document: olfl paper table", highlight=False)
+    out.print("the document: python -m experiments.paper table", highlight=False)
 
 
-@paper_app.command("table")
+@app.command("table")
 def paper_table(
-    docs: Annotated[Path, typer.Option(help="Folder of the document, its pictures and results.")] = Path("docs"),
+    out_: Annotated[Path, typer.Option("--out", help="Folder of the document, its pictures and results.")] = HERE,
+    summary: Annotated[Path, typer.Option(help="File of the summary.")] = HERE.parents[1] / "docs" / "paper.md",
     home: Home = None,
     folder: Folder = FOLDER,
 ) -> None:
-    """Write the document from the rows that were run here, and from the results that it has already."""
-    from olfl_ray import paper, study
+    """Write the document from the benchmarks that were run here, and from the results that it has already."""
+    from experiments import paper
+    from olfl_ray import study
 
-    page = paper.write_table(docs, folder=folder, home=study.Home.find(home))
+    page = paper.write_table(out_, summary, folder=folder, home=study.Home.find(home))
     out.print(f"document: {page}", highlight=False, soft_wrap=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from olfl_ray.errors import SpecError
-from olfl_ray.paper import METHODS, read_cards, study_of
+from experiments.paper import METHODS, read_cards, study_of
 from olfl_ray.spec import StudySpec, seed_of
 
-FOLDER = Path(__file__).parents[2] / "sweeps" / "paper"
+FOLDER = Path(__file__).parents[2] / "experiments" / "paper" / "rows"
 ROWS = list(read_cards(FOLDER))
 REGRESSION = ("communities_crime", "diabetes", "california_housing")
 

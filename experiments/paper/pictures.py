@@ -11,9 +11,9 @@ import torch
 
 from olfl_ray.analysis.canvas import INK, grid, legend, style
 from olfl_ray.losses import LearnedLoss
-from olfl_ray.paper.phenomena import Curves, along, effective_rate
-from olfl_ray.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE
-from olfl_ray.paper.verdicts import Comparison
+from experiments.paper.phenomena import Curves, along, effective_rate
+from experiments.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE
+from experiments.paper.verdicts import Comparison
 from olfl_ray.records import names
 
 if TYPE_CHECKING:

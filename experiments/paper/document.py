@@ -1,4 +1,4 @@
-"""docs/paper.md: what was found, row by row, at which scale, on what machine, with n; and what was not run."""
+"""RESULTS.md: what was found, row by row, at which scale, on what machine, with n; and what was not run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from olfl_ray import study
 from olfl_ray.analysis import confirmed
 from olfl_ray.analysis.canvas import as_svg
 from olfl_ray.errors import SetupError
-from olfl_ray.paper import phenomena, pictures
-from olfl_ray.paper.detail import detail
-from olfl_ray.paper.results import Result, collect, dataset_of, learns, read_results, write_result
-from olfl_ray.paper.rows import (
+from experiments.paper import phenomena, pictures
+from experiments.paper.detail import detail
+from experiments.paper.results import Result, collect, dataset_of, learns, read_results, write_result
+from experiments.paper.rows import (
     BASELINE,
     METHODS,
     OFFLINE,
@@ -25,8 +25,8 @@ from olfl_ray.paper.rows import (
     study_name,
     study_of,
 )
-from olfl_ray.paper.text import count, error, line, rate, reached, seconds, smoothing
-from olfl_ray.paper.verdicts import CLAIM, JUDGES, Comparison, Comparisons, compare, of_the_claim, verdict
+from experiments.paper.text import count, error, line, rate, reached, seconds, smoothing
+from experiments.paper.verdicts import CLAIM, JUDGES, Comparison, Comparisons, compare, of_the_claim, verdict
 from olfl_ray.storage import LocalStorage
 from olfl_ray.trial import find_sequence
 
@@ -37,8 +37,9 @@ Found = Mapping[str, Comparisons]
 HEAD = """# The paper's claim, row by row
 
 The claim: online loss function learning (AdaLFL) consistently outperforms the task loss and offline loss learning (ML3), on
-a diverse range of architectures and data sets. Written by `olfl paper table` from what was run; a row is run, or gone on
-with, by `olfl paper run ROW`. No figure of the paper stands here: only comparisons within one study count.
+a diverse range of architectures and data sets. `make paper ROW=...` runs a row, or resumes it;
+`python -m experiments.paper table` writes this page from what was run. It quotes no figure of the paper: only comparisons
+within one study count.
 
 ## What was found
 """
@@ -49,7 +50,7 @@ METHOD = """## How it is measured
   batches (of *train + meta rows* the batches come from more rows). Each is run on n fresh seeds that no search saw. The test
   split is the same rows for all seeds: intervals are over splits of the other rows, weights and batches, not over test rows.
   It is touched by these runs alone, once each, with the weights of the best evaluation on the selection split.
-- **Fixed** settings are the recipe of `sweeps/paper`; where nobody searched the recipe, they have no verdict. **Tuned** ones
+- **Fixed** settings are the recipe of `experiments/paper/rows`; where nobody searched the recipe, they have no verdict. **Tuned** ones
   come from a search on the selection split that begins with the recipe, with the same number of trials and the same pruner
   for each method. Methods differ in how many settings they have: the task loss has its learning rate, offline two more,
   online three more, so the same number of trials covers less of online's space.
@@ -81,18 +82,19 @@ METHOD = """## How it is measured
   in them where a trial did it: online takes the one that offline has done with the same seed and settings, if there is one,
   so offline's seconds may have it and online's not. All are medians, and what else the machine did is in them.
 - **Another machine**: a row runs anywhere with the same command. Data sets come from the folder that OLFL_DATA names, or are
-  downloaded; a killed run goes on where its home folder (or its `storage`) is; the small files in `docs/paper` are all that
+  downloaded; a killed run goes on where its home folder (or its `storage`) is; the small files in `experiments/paper/results` are all that
   this document needs of it.
 """
 
 
-def write_table(docs: Path, *, folder: Path, home: study.Home) -> Path:
-    """Write `paper.md`, its pictures, and one file of results a study.
+def write_table(out: Path, summary: Path, *, folder: Path, home: study.Home) -> Path:
+    """Write `RESULTS.md`, its pictures, one file of results a study, and the summary.
 
     The results kept of a study stay where it is not here, and, if they are whole, until it is whole here.
 
     Args:
-        docs: Folder of the document.
+        out: Folder of the document.
+        summary: File of the summary.
         folder: Folder of the rows.
         home: The home folder.
 
@@ -101,13 +103,13 @@ def write_table(docs: Path, *, folder: Path, home: study.Home) -> Path:
     """
     cards = read_cards(folder)
     try:
-        return _write(docs, cards, folder, home)
+        return _write(out, summary, cards, folder, home)
     except OSError as problem:
-        raise SetupError(f"--docs: {docs} can't be written ({problem}); name a folder that can") from None
+        raise SetupError(f"--out: {out} can't be written ({problem}); name a folder that can") from None
 
 
-def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home) -> Path:
-    drawn, kept = LocalStorage(docs / "pictures"), docs / "paper"
+def _write(out: Path, summary: Path, cards: Mapping[str, Card], folder: Path, home: study.Home) -> Path:
+    drawn, kept = LocalStorage(out / "pictures"), out / "results"
     here, older, collected = home.names(), _by_study(kept), set()
     names = {
         study_name(row, settings, scale): (row, settings, scale)
@@ -136,8 +138,9 @@ def _write(docs: Path, cards: Mapping[str, Card], folder: Path, home: study.Home
     recipes = {
         one.study: study_of(one.row, folder=folder, settings=one.settings, scale=one.scale).digest for one in results
     }
-    LocalStorage(docs).write("paper.md", "\n".join(_page(cards, results, recipes, drawn)).encode())
-    return docs / "paper.md"
+    LocalStorage(out).write("RESULTS.md", "\n".join(_page(cards, results, recipes, drawn)).encode())
+    LocalStorage(summary.parent).write(summary.name, "\n".join(_summarised(cards, results)).encode())
+    return out / "RESULTS.md"
 
 
 def _by_study(kept: Path) -> dict[str, Result]:
@@ -181,6 +184,16 @@ def _page(
             yield from detail(
                 result, card, found[result.study], drawn.root, changed=recipes[result.study] != result.digest
             )
+
+
+def _summarised(cards: Mapping[str, Card], results: Sequence[Result]) -> Iterator[str]:
+    """What was found, on one screen."""
+    yield HEAD
+    yield from _answer(cards, results, compare(results))
+    yield (
+        "Tables, pictures, settings and how it is measured: "
+        "[experiments/paper/RESULTS.md](../experiments/paper/RESULTS.md).\n"
+    )
 
 
 def _name(card: Card, result: Result) -> str:

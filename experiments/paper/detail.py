@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from olfl_ray.analysis import mean, paired
-from olfl_ray.paper.results import Method, Result
-from olfl_ray.paper.rows import BASELINE, METHODS, ONLINE, Card
-from olfl_ray.paper.text import count, error, interval, line, rate, reached, seconds, short, smoothing, step_time
-from olfl_ray.paper.verdicts import Comparison, Comparisons, of_the_claim, verdict
+from experiments.paper.results import Method, Result
+from experiments.paper.rows import BASELINE, METHODS, ONLINE, Card
+from experiments.paper.text import count, error, interval, line, rate, reached, seconds, short, smoothing, step_time
+from experiments.paper.verdicts import Comparison, Comparisons, of_the_claim, verdict
 
 __all__ = ["detail"]
 

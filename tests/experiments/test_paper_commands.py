@@ -10,7 +10,7 @@ import pytest
 from support.commands import olfl
 
 from olfl_ray import study
-from olfl_ray.paper import Result, read_results, run_row, study_of
+from experiments.paper import Result, read_results, run_row, study_of
 
 INDEX = """
 rows:
