@@ -7,7 +7,7 @@ TORCH_INDEX_URL ?=
 LOCKS  := requirements.lock requirements-dev.lock requirements-torch.lock
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml $(LOCKS) | cksum | cut -d' ' -f1)
 
-.PHONY: audit bench chaos clean cluster-demo demo lint lock modules mutants setup test
+.PHONY: audit bench chaos clean cluster-demo demo lint lock modules mutants paper setup test
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make bench  set up, time the online step against its peers; writes benchmarks/engine"
 	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain loop on random modules"
 	@echo "make mutants [PACKAGE=all COUNT=150 SEED=1]  set up, change random lines of the core; which changes do the tests find?"
+	@echo "make paper ROW=diabetes  set up, run a benchmark of experiments/paper/rows; writes RESULTS.md there"
 	@echo "make audit  set up, look the installed versions up among known vulnerabilities"
 	@echo "make lock   new versions and hashes (needs uv)"
 	@echo "make cluster-demo  set up, run sweeps/digits.yaml on a two-node cluster here that loses a node; with MLflow's page"
@@ -58,6 +59,11 @@ mutants: COUNT = 150
 mutants: SEED = 1
 mutants: setup
 	$(BIN)/python benchmarks/mutants/measure.py $(or $(PACKAGE),all) --count $(COUNT) --seed $(SEED)
+
+# One benchmark of the comparison in experiments/paper, or all of them.
+paper: setup
+	$(BIN)/python -m experiments.paper run $(ROW) $(ARGS)
+	$(BIN)/python -m experiments.paper table
 
 chaos: setup
 	$(BIN)/olfl bench chaos

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from olfl_ray.cli import run_app
 from olfl_ray.cli.options import Home, Sets, out
-from olfl_ray.errors import INTERRUPTED, UserError
+from olfl_ray.errors import INTERRUPTED
 
 __all__ = ["app"]
 
@@ -71,3 +72,7 @@ def paper_table(
 
     page = paper.write_table(out_, summary, folder=folder, home=study.Home.find(home))
     out.print(f"document: {page}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_app(app, "python -m experiments.paper")

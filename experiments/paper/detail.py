@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from olfl_ray.analysis import mean, paired
 from experiments.paper.results import Method, Result
 from experiments.paper.rows import BASELINE, METHODS, ONLINE, Card
 from experiments.paper.text import count, error, interval, line, rate, reached, seconds, short, smoothing, step_time
 from experiments.paper.verdicts import Comparison, Comparisons, of_the_claim, verdict
+from olfl_ray.analysis import mean, paired
 
 __all__ = ["detail"]
 

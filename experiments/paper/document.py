@@ -6,10 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-from olfl_ray import study
-from olfl_ray.analysis import confirmed
-from olfl_ray.analysis.canvas import as_svg
-from olfl_ray.errors import SetupError
 from experiments.paper import phenomena, pictures
 from experiments.paper.detail import detail
 from experiments.paper.results import Result, collect, dataset_of, learns, read_results, write_result
@@ -27,6 +23,10 @@ from experiments.paper.rows import (
 )
 from experiments.paper.text import count, error, line, rate, reached, seconds, smoothing
 from experiments.paper.verdicts import CLAIM, JUDGES, Comparison, Comparisons, compare, of_the_claim, verdict
+from olfl_ray import study
+from olfl_ray.analysis import confirmed
+from olfl_ray.analysis.canvas import as_svg
+from olfl_ray.errors import SetupError
 from olfl_ray.storage import LocalStorage
 from olfl_ray.trial import find_sequence
 
@@ -50,10 +50,10 @@ METHOD = """## How it is measured
   batches (of *train + meta rows* the batches come from more rows). Each is run on n fresh seeds that no search saw. The test
   split is the same rows for all seeds: intervals are over splits of the other rows, weights and batches, not over test rows.
   It is touched by these runs alone, once each, with the weights of the best evaluation on the selection split.
-- **Fixed** settings are the recipe of `experiments/paper/rows`; where nobody searched the recipe, they have no verdict. **Tuned** ones
-  come from a search on the selection split that begins with the recipe, with the same number of trials and the same pruner
-  for each method. Methods differ in how many settings they have: the task loss has its learning rate, offline two more,
-  online three more, so the same number of trials covers less of online's space.
+- **Fixed** settings are the recipe of `experiments/paper/rows`; where nobody searched the recipe, they have no verdict.
+  **Tuned** ones come from a search on the selection split that begins with the recipe, with the same number of trials and
+  the same pruner for each method. Methods differ in how many settings they have: the task loss has its learning rate,
+  offline two more, online three more, so the same number of trials covers less of online's space.
 - **Offline (ML3)** is ML3's algorithm with AdaLFL's loss network: the initial loss of online, frozen.
 - **Further judges.** *Task loss, train + meta rows*: trained on the meta rows, too, which learned losses see (where a row's
   `meta.batch` is train, they do not, and it has more rows than they). *Task loss, same compute*: more steps, so many that a
@@ -82,8 +82,8 @@ METHOD = """## How it is measured
   in them where a trial did it: online takes the one that offline has done with the same seed and settings, if there is one,
   so offline's seconds may have it and online's not. All are medians, and what else the machine did is in them.
 - **Another machine**: a row runs anywhere with the same command. Data sets come from the folder that OLFL_DATA names, or are
-  downloaded; a killed run goes on where its home folder (or its `storage`) is; the small files in `experiments/paper/results` are all that
-  this document needs of it.
+  downloaded; a killed run goes on where its home folder (or its `storage`) is; the small files in
+  `experiments/paper/results` are all that this document needs of it.
 """
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from olfl_ray.analysis.canvas import INK, grid, legend, style
-from olfl_ray.losses import LearnedLoss
 from experiments.paper.phenomena import Curves, along, effective_rate
 from experiments.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE
 from experiments.paper.verdicts import Comparison
+from olfl_ray.analysis.canvas import INK, grid, legend, style
+from olfl_ray.losses import LearnedLoss
 from olfl_ray.records import names
 
 if TYPE_CHECKING:

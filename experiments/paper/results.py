@@ -12,14 +12,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from olfl_ray import data, study
-from olfl_ray.analysis import confirmed, values_on_test
-from olfl_ray.errors import DataError
-from olfl_ray.ledger import StudyState
 from experiments.paper import phenomena
 from experiments.paper.machine import Machine, machines_of
 from experiments.paper.phenomena import Curves
 from experiments.paper.rows import BASELINE, Card, Scale, Settings
+from olfl_ray import data, study
+from olfl_ray.analysis import confirmed, values_on_test
+from olfl_ray.errors import DataError
+from olfl_ray.ledger import StudyState
 from olfl_ray.records import names
 from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, planned, trial_config
 from olfl_ray.storage import LocalStorage, Storage
@@ -264,5 +264,6 @@ def _read(path: Path) -> Result:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise DataError(
-            f"{path}: {where}: {first['msg']}; delete the file, and write it again where its study is: python -m experiments.paper table"
+            f"{path}: {where}: {first['msg']}; delete the file, and run python -m experiments.paper table where its "
+            "study is"
         ) from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from experiments.paper.machine import note_machine
 from olfl_ray import study
 from olfl_ray.ledger import Event, StudyState
-from experiments.paper.machine import note_machine
 from olfl_ray.spec import StudySpec
 
 __all__ = ["run_row"]

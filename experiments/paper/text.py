@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from statistics import median
 
-from olfl_ray.analysis import Difference, mean, sd
 from experiments.paper.results import Method
+from olfl_ray.analysis import Difference, mean, sd
 
 __all__ = ["count", "error", "interval", "line", "rate", "reached", "seconds", "short", "smoothing", "step_time"]
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from olfl_ray.analysis import Difference, detectable, holm, mean, paired, sign_flips, sign_test
 from experiments.paper.results import Method, Result
 from experiments.paper.rows import BASELINE, METHODS, OFFLINE, ONLINE
+from olfl_ray.analysis import Difference, detectable, holm, mean, paired, sign_flips, sign_test
 
 __all__ = ["CLAIM", "JUDGES", "Comparison", "Comparisons", "compare", "verdict"]
 

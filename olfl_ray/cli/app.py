@@ -20,7 +20,7 @@ from olfl_ray.cli.sweep import sweep_app
 from olfl_ray.cli.terminal import log_to_terminal
 from olfl_ray.errors import UserError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "run_app"]
 
 app = typer.Typer(
     help="Sweeps for online loss function learning.",
@@ -42,10 +42,20 @@ for name, group in (
 
 
 def main() -> None:
-    """Entry point: a person's mistake, and what a person can mend, is one message and exit code 2."""
+    """Entry point of `olfl`."""
+    run_app(app, "olfl")
+
+
+def run_app(commands: typer.Typer, name: str) -> None:
+    """Run a command line: a person's mistake, and what a person can mend, is one message and exit code 2.
+
+    Args:
+        commands: The commands.
+        name: What the program is called in its help.
+    """
     log_to_terminal()
     try:
-        app(prog_name="olfl")
+        commands(prog_name=name)
     except UserError as error:
         _say(str(error))
         sys.exit(2)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from olfl_ray import data
 from experiments.paper import study_of
+from olfl_ray import data
 from olfl_ray.spec import StudySpec, seed_of, trial_config
 from olfl_ray.trial import Place
 from olfl_ray.trial.build import Replicate, build_replicate

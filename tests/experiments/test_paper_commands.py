@@ -1,16 +1,17 @@
-"""`olfl paper run` and `olfl paper table`, for real, on a small row of its own."""
+"""`python -m experiments.paper run` and `table`, for real, on a small row of its own."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from support.commands import olfl
+from support.commands import experiment
 
-from olfl_ray import study
 from experiments.paper import Result, read_results, run_row, study_of
+from olfl_ray import study
 
 INDEX = """
 rows:
@@ -51,14 +52,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(place: Path, home: str, *more: str) -> None:
     options = ("--settings", "fixed", "--scale", "short", "--seeds", 2, "--home", home, "--folder", "rows", *more)
-    done = olfl("paper", "run", "small", *options, cwd=place)
+    done = experiment("run", "small", *options, cwd=place)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def write(place: Path, home: str, out: str) -> subprocess.CompletedProcess[str]:
+    options = ("--home", home, "--folder", "rows", "--out", out, "--summary", "docs/summary.md")
+    return experiment("table", *options, cwd=place)
 
 
 def table(place: Path, home: str) -> str:
-    done = olfl("paper", "table", "--home", home, "--folder", "rows", "--docs", "docs", cwd=place)
+    done = experiment(
+        "table", "--home", home, "--folder", "rows", "--out", "docs", "--summary", "docs/summary.md", cwd=place
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    return (place / "docs" / "paper.md").read_text()
+    return (place / "docs" / "RESULTS.md").read_text()
 
 
 def test_methods_share_fresh_seeds_that_no_search_saw(place: Path) -> None:
@@ -81,7 +89,7 @@ def test_document_shows_what_was_run_and_what_was_not(place: Path) -> None:
     assert "- **online (AdaLFL) against task loss**: " in text
     assert "- A note on the row." in text
     assert "2 trials at a time with 1 thread each" in text
-    (result,) = read_results(place / "docs" / "paper")
+    (result,) = read_results(place / "docs" / "results")
     assert [(one.arm, len(one.errors), len(one.smoothing), len(one.reached)) for one in result.methods] == [
         ("baseline", 2, 0, 2),
         ("offline", 2, 2, 2),
@@ -119,7 +127,7 @@ def test_a_whole_result_stays_until_the_study_here_is_whole(place: Path) -> None
     shutil.copytree(place / "home", place / "further")
     run(place, "further", "--seeds", "3", "--set", "budget.study_seconds=0.001")
     assert table(place, "further") == text
-    kept = place / "docs" / "paper" / "paper-small-fixed-short.json"
+    kept = place / "docs" / "results" / "paper-small-fixed-short.json"
     older = Result.model_validate_json(kept.read_bytes())
     kept.write_text(older.model_copy(update={"seeds": 4}).model_dump_json())
     assert "incomplete: 2 of 3 seeds of online" in table(place, "further"), "neither is whole: what is here counts"
@@ -127,11 +135,13 @@ def test_a_whole_result_stays_until_the_study_here_is_whole(place: Path) -> None
 
 
 def test_a_torn_result_and_a_folder_that_cannot_be_written_are_told(place: Path) -> None:
-    torn = place / "torn" / "paper" / "paper-small-fixed-short.json"
+    torn = place / "torn" / "results" / "paper-small-fixed-short.json"
     torn.parent.mkdir(parents=True)
     torn.write_text('{"row": "small"')
-    for docs, says in (("torn", "paper-small-fixed-short.json"), ("rows/small.yaml", "--docs: rows/small.yaml")):
-        done = olfl("paper", "table", "--home", "elsewhere", "--folder", "rows", "--docs", docs, cwd=place)
+    for docs, says in (("torn", "paper-small-fixed-short.json"), ("rows/small.yaml", "--out: rows/small.yaml")):
+        done = experiment(
+            "table", "--home", "elsewhere", "--folder", "rows", "--out", docs, "--summary", "docs/summary.md", cwd=place
+        )
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert says in done.stderr
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from olfl_ray.losses import LearnedLoss
 from experiments.paper.phenomena import along, effective_rate, smoothing, step_ms, steps_to_reach
+from olfl_ray.losses import LearnedLoss
 from olfl_ray.records import names
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from olfl_ray.errors import SpecError
 from experiments.paper import METHODS, read_cards, study_of
+from olfl_ray.errors import SpecError
 from olfl_ray.spec import StudySpec, seed_of
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "paper" / "rows"

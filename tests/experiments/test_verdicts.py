@@ -191,8 +191,8 @@ def test_a_row_of_transfer_compares_each_loss_with_the_task_loss_and_offline() -
 def test_a_row_of_transfer_stands_in_a_table_of_its_own(tmp_path: Path) -> None:
     methods = method("baseline", 0.1), method("offline", 0.08), method("from_mlp", 0.09, spread=0.5)
     one = result("mnist_transfer", *methods, claim=False)
-    write_result(one, tmp_path / "paper")
-    text = write_table(tmp_path, folder=FOLDER, home=Home(tmp_path / "home")).read_text()
+    write_result(one, tmp_path / "results")
+    text = write_table(tmp_path, tmp_path / "summary.md", folder=FOLDER, home=Home(tmp_path / "home")).read_text()
     claim, transfer, detail = re.split("^## (?:Loss transfer|How it is measured)$", text, flags=re.MULTILINE)
     title, name = "MNIST, LeNet-5 on a loss learned with the MLP (1,000)", "offline, on the MLP's last loss"
     assert f"| {title} |" not in claim

@@ -67,6 +67,15 @@ def start(*args: object, cwd: Path, log: str) -> subprocess.Popen[str]:
         return subprocess.Popen(command(*args), stdout=output, stderr=output, text=True, cwd=cwd, env=environment())
 
 
+def experiment(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of experiments/paper to its end."""
+    words = [sys.executable, "-m", "experiments.paper", *map(str, args)]
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        words, capture_output=True, text=True, timeout=300, cwd=cwd, check=False, env=environment(root)
+    )
+
+
 def state_of(home: Path, name: str) -> StudyState | None:
     """Where a study stands; None before it is there."""
     storage = Home(home).storage(name)
