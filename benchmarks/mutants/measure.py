@@ -266,7 +266,7 @@ def measure(root: Path, name: str, drawn: list[Drawn]) -> list[tuple[Drawn, str]
     """What fails on each mutation of a package, in a copy of the tree."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
         tree = Path(scratch).resolve()
-        copy_tree(root, tree)
+        shutil.copytree(root, tree, dirs_exist_ok=True)
         package, results = Package(tree, name), []
         package.baseline()
         for one in drawn:
@@ -305,17 +305,19 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="packages measured at a time")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # the tests' arrays are small: threads would wait for each other
-    root = Path(__file__).parents[2]
     known = tomllib.loads((Path(__file__).parent / "equivalents.toml").read_text(encoding="utf-8"))["equivalent"]
     equivalents = {(one["file"], one["from"], one["to"]) for one in known}
-    names = list(CORE) if "all" in given.package else given.package
-    drawn = [one for seed in given.seed for one in draw(root, names, given.count, seed, given.only)]
-    tried = [one for one in drawn if (one[2], one[3].before, one[3].after) not in equivalents]
-    shares = {name: [one for one in tried if one[1] == name] for name in names}
-    shares = {name: share for name, share in shares.items() if share}
-    with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:
-        parts = pool.map(measure, itertools.repeat(root), shares, shares.values())
-        results = [one for part in parts for one in part]
+    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
+        root = Path(scratch)
+        copy_tree(Path(__file__).parents[2], root)  # which others may change in the meantime
+        names = list(CORE) if "all" in given.package else given.package
+        drawn = [one for seed in given.seed for one in draw(root, names, given.count, seed, given.only)]
+        tried = [one for one in drawn if (one[2], one[3].before, one[3].after) not in equivalents]
+        shares = {name: [one for one in tried if one[1] == name] for name in names}
+        shares = {name: share for name, share in shares.items() if share}
+        with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:
+            parts = pool.map(measure, itertools.repeat(root), shares, shares.values())
+            results = [one for part in parts for one in part]
     for seed in given.seed:
         mine = [one for one in results if one[0][0] == seed]
         report(seed, sum(one[0] == seed for one in drawn) - len(mine), mine)
