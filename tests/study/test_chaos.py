@@ -1,9 +1,17 @@
-"""Killed at random, a sweep loses nothing and does nothing twice; the long form is `make chaos`."""
+"""Killed at random and at the edges of its life, a sweep loses nothing and does nothing twice; the long form is `make chaos`."""
 
 from pathlib import Path
 
+from olfl_ray.bench.chaos.edges import play_all
+from olfl_ray.bench.chaos.moments import moments
 from olfl_ray.bench.chaos.randomly import chaos
 from olfl_ray.bench.services import postgres_programs
+
+SHORT = {
+    ("MLflow's store is made", "200 ms in"),
+    ("end of a study", "page of the report"),
+    ("two studies at once in a fresh home", "one killed, 200 ms later"),
+}
 
 
 def test_a_sweep_under_kills_ends_bit_for_bit_like_one_left_in_peace(tmp_path: Path) -> None:
@@ -13,3 +21,12 @@ def test_a_sweep_under_kills_ends_bit_for_bit_like_one_left_in_peace(tmp_path: P
     assert outcome.found.trials == 8
     assert outcome.found.runs == 9
     assert outcome.holds, outcome.line()
+
+
+def test_a_sweep_killed_at_the_edges_of_its_life_is_brought_to_its_end_by_one_command(tmp_path: Path) -> None:
+    chosen = [moment for moment in moments() if (moment.family, moment.name) in SHORT]
+    assert len(chosen) == len(SHORT)
+    for played in play_all(tmp_path / "edges", chosen):
+        assert played.holds, played.line()
+        assert sum(found.runs for found in played.found) == 5 * (1 + played.moment.second)
+        assert sum(found.points for found in played.found) > 0
