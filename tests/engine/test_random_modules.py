@@ -20,7 +20,8 @@ def test_ordinary_modules_are_trained_as_by_a_plain_loop_and_never_refused(part:
             outcomes.append(check_learner(seed, odd=False, way="auto"))
         for found in outcomes:
             assert found.verdict != "wrong", f"seed {seed}, {found.way}: {found.why} | {words}"
-            assert found.verdict == "equal" or "low" in found.way, f"seed {seed}, {found.way}: {found.why} | {words}"
+            refusable = found.way in ("exact low", "finite difference")  # neither sees an embedding's padding_idx, say
+            assert found.verdict == "equal" or refusable, f"seed {seed}, {found.way}: {found.why} | {words}"
 
 
 @pytest.mark.parametrize("part", range(4))

@@ -159,8 +159,9 @@ def attention(rng: random.Random) -> nn.Module:
 
 
 def embedded(rng: random.Random) -> nn.Module:
-    scaled = rng.random() < 0.3
-    table = nn.Embedding(WIDTH + 1, WIDTH, padding_idx=rng.choice([None, 3]), scale_grad_by_freq=scaled)
+    # Not scale_grad_by_freq: a gradient that is scaled is no derivative, and forward mode and differences are refused.
+    rng.random()
+    table = nn.Embedding(WIDTH + 1, WIDTH, padding_idx=rng.choice([None, 3]))
     return Block(lambda s, h: h + s.e((h.detach() > 0).long().sum(1)), e=table)
 
 
