@@ -288,7 +288,8 @@ def _try_step(problem: Problem, start: LearnerState, batches: data.TaskData) -> 
     batch = batches.batch("probe", "train", 0)
     apart = replace(start, theta={name: p.clone() for name, p in start.theta.items()})
     try:
-        return drawn(lambda: base_step(problem, apart, batch, 0.0), batch[0].device)
+        with problem.unchanged():
+            return drawn(lambda: base_step(problem, apart, batch, 0.0), batch[0].device)
     except UserError:
         raise
     except (Exception, SystemExit) as error:
