@@ -18,6 +18,7 @@ from olfl_ray.worker import Message
 
 Conduct = Callable[..., Conductor]
 LR = {"learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True}}
+ERROR = "selection/error"
 ASHA = {"name": "asha", "min_steps": 100, "reduction": 3}
 RUNGS = ((100, None), (300, None), (900, "finished"))
 
@@ -25,7 +26,7 @@ RUNGS = ((100, None), (300, None), (900, "finished"))
 def one_arm(
     pruner: Mapping[str, Any] | str = "none", trials: int = 6, deterministic: bool = False, **changes: Any
 ) -> StudySpec:
-    search = {"parameters": LR, "pruner": pruner, "deterministic": deterministic, "sampler": "random"}
+    search = {"parameters": LR, "pruner": pruner, "deterministic": deterministic, "sampler": "random", "metric": ERROR}
     arms = {"baseline": {"set": {"learner.method": "baseline"}, "trials": trials}}
     return study(**{"search": search, "arms": arms, "confirm": {"seeds": 0}, "concurrency": 1, **changes})
 
