@@ -37,6 +37,7 @@ def config(method: str, **changes: Any) -> TrialConfig:
         "learner": {"method": method, "steps": 20, "optimizer": {"name": "sgd", "lr": 0.1}},
         "meta": {"init_steps": 6, "eta_online": 1e-2},
         "eval": {"every": 3},
+        "metric": "selection/error",
         "seeds": [1],
     }
     for name, value in changes.items():
@@ -183,14 +184,14 @@ def test_weights_and_buffers_of_the_best_evaluation_outlive_a_restart(place: Pla
         assert all(torch.equal(value, other[name]) for name, value in one.items())
     (rest,) = run(wild, place, cut)
     assert rest.report == whole[-1].report
-    assert rest.report[names.TEST_ERROR] == rest.records[-1].metrics[names.TEST_ERROR]
+    assert rest.report["test/error"] == rest.records[-1].metrics["test/error"]
 
 
 def test_the_best_is_the_lowest_error_then_the_lowest_task_loss_then_the_first() -> None:
     learner: Any = SimpleNamespace(theta={}, buffers={})
 
     def evaluation(error: float, loss: float) -> dict[str, float]:
-        return {names.SELECTION_ERROR: error, names.SELECTION_TASK_LOSS: loss}
+        return {"selection/error": error, "selection/task_loss": loss}
 
     best = Best(step=4, metrics=evaluation(0.2, 1.0), theta={}, buffers={})
     settings = config("baseline")
@@ -211,8 +212,8 @@ def test_a_trial_that_diverges_at_its_last_record_is_not_finished_and_not_tested
     learner = {"method": "baseline", "steps": 3, "optimizer": {"name": "sgd", "lr": 1e30}}
     (only,) = run(config("baseline", learner=learner, confirming=True), place)
     assert only.outcome == "diverged"
-    assert names.TEST_ERROR not in only.report
-    assert names.TEST_ERROR not in only.records[0].metrics
+    assert "test/error" not in only.report
+    assert "test/error" not in only.records[0].metrics
 
 
 def test_the_learned_loss_of_a_trial_is_its_first_replicates(place: Place) -> None:
