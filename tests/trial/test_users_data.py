@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.trial import Place, check, run
 
@@ -35,9 +34,9 @@ def test_ids_are_looked_up_and_a_lazy_layer_is_trained(method: str, tmp_path: Pa
         }
     )
     place = Place(cache=tmp_path)
-    assert check(config, place) == "classification"
+    assert check(config, place).task == "classification"
     last = list(run(config, place))[-1]
     assert last.outcome == "finished"
     assert set(last.state.replicates[0].learner.theta) == {"0.weight", "2.weight", "2.bias"}
     assert last.state.replicates[0].learner.theta["2.weight"].shape == torch.Size([2, 48])
-    assert method == "online" or last.report[names.SELECTION_ERROR][0] < 0.3
+    assert method == "online" or last.report["selection/error"][0] < 0.3
