@@ -36,7 +36,7 @@ demo: setup
 	$(BIN)/olfl sweep run sweeps/digits.yaml
 
 bench: setup
-	$(BIN)/olfl bench engine
+	$(BIN)/python -m benchmarks engine
 
 cluster-demo: setup
 	$(BIN)/python cluster/local/cluster.py demo
@@ -66,7 +66,7 @@ paper: setup
 	$(BIN)/python -m experiments.paper table
 
 chaos: setup
-	$(BIN)/olfl bench chaos
+	$(BIN)/python -m benchmarks chaos
 
 # What is installed, against known vulnerabilities; needs the network.
 audit: setup

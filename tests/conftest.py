@@ -12,7 +12,7 @@ import pytest
 from support.object_store import BUCKET, point_at
 from xdist.scheduler import LoadScopeScheduling
 
-from olfl_ray.bench.services import s3_server
+from benchmarks.services.servers import s3_server
 
 
 @pytest.fixture(scope="session")

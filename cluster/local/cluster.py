@@ -19,11 +19,14 @@ from typing import Annotated, Any
 
 import psutil
 import typer
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks, which are no part of the installed package
+
 from page import BROWSERS, picture, runs_of
 from rich.console import Console
 
-from olfl_ray.bench.local_cluster import LocalCluster, kill_tree, local_cluster
-from olfl_ray.bench.services import postgres_programs
+from benchmarks.services.local_cluster import LocalCluster, kill_tree, local_cluster
+from benchmarks.services.servers import postgres_programs
 from olfl_ray.errors import SetupError, UserError
 from olfl_ray.spec import read_spec
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from olfl_ray.cli.bench import bench_app
 from olfl_ray.cli.mendable import mendable
 from olfl_ray.cli.options import Home, Sets
 from olfl_ray.cli.output import errors, out
@@ -36,7 +35,6 @@ for name, group in (
     ("trial", trial_app),
     ("data", data_app),
     ("spec", spec_app),
-    ("bench", bench_app),
 ):
     app.add_typer(group, name=name)
 

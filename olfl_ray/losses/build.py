@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from olfl_ray.spec import LearnedLossSpec
 
 __all__ = ["build_loss", "bytes_of"]
 
+ML3_HIDDEN = (50, 50)
+"""Units of ML3's hidden layers."""
 PHI_COPIES = 4
 """How often a meta-update holds phi at least: itself, its gradient, and the two moments of Adam."""
 
@@ -44,8 +47,9 @@ def bytes_of(spec: LearnedLossSpec) -> int:
     """Bytes of a built-in loss network's parameters, counted without making any; 0 for a user's own."""
     if ":" in spec.name:
         return 0
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        return sum(value.numel() * value.element_size() for value in _network(spec, "regression").parameters())
+    hidden, bias = (spec.hidden, spec.bias) if spec.name == "mlp" else (ML3_HIDDEN, False)
+    sizes = itertools.pairwise([2, *hidden, 1])
+    return torch.finfo(torch.float32).bits // 8 * sum((inputs + bias) * outputs for inputs, outputs in sizes)
 
 
 def _network(spec: LearnedLossSpec, kind: Kind) -> nn.Module:
@@ -58,7 +62,7 @@ def _network(spec: LearnedLossSpec, kind: Kind) -> nn.Module:
             init=spec.init,
         )
     if spec.name == "ml3":
-        return LossNetwork((50, 50), nn.ReLU(), softplus_output=True, bias=False, init=spec.init)
+        return LossNetwork(ML3_HIDDEN, nn.ReLU(), softplus_output=True, bias=False, init=spec.init)
     network = _user_network(spec)
     check_order(network.forward, spec.name, "loss.name")
     _try(spec.name, network, kind)

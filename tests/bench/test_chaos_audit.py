@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from support.conducting import study
 
-from olfl_ray.bench.chaos import runs as audited
-from olfl_ray.bench.chaos.runs import IDENTITY, fingerprints, read_runs
+from benchmarks.chaos import runs as audited
+from benchmarks.chaos.runs import IDENTITY, fingerprints, read_runs
 from olfl_ray.ledger import Began, Commit, Committed, Ended, Ledger, Proposed, StudyState, write_commit
 from olfl_ray.records import Record, records_to_table, to_parquet
 from olfl_ray.storage import LocalStorage

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from support.conducting import study
 
-from olfl_ray.bench.chaos.audit import Audit
-from olfl_ray.bench.chaos.disk import small_disk
-from olfl_ray.bench.chaos.document import document
-from olfl_ray.bench.chaos.edges import Played, files_digest
-from olfl_ray.bench.chaos.moments import FIRST, Moment, moments
-from olfl_ray.bench.chaos.stores import own_store
-from olfl_ray.bench.chaos.watch import Watch, after, always, noted, schema, written
+from benchmarks.chaos.audit import Audit
+from benchmarks.chaos.disk import small_disk
+from benchmarks.chaos.document import document
+from benchmarks.chaos.edges import Played, files_digest
+from benchmarks.chaos.moments import FIRST, Moment, moments
+from benchmarks.chaos.stores import own_store
+from benchmarks.chaos.watch import Watch, after, always, noted, schema, written
 from olfl_ray.ledger import Ledger, Proposed
 from olfl_ray.storage.protocol import TEMPORARY
 from olfl_ray.study import Home

@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-import olfl_ray.bench.engine as engine_bench
-from olfl_ray.bench.contestants import CONTESTANTS, Arena, Contestant, entered
-from olfl_ray.bench.engine import bench_engine, profile
-from olfl_ray.bench.peak import peak_memory
+import benchmarks.engine.timing as engine_bench
+from benchmarks.engine.contestants import CONTESTANTS, Arena, Contestant, entered
+from benchmarks.engine.peak import peak_memory
+from benchmarks.engine.timing import bench_engine, profile
 from olfl_ray.errors import UserError
 
 NEEDED = (
@@ -67,7 +67,7 @@ def test_a_machine_with_little_beside_torch_runs_the_benchmark(tmp_path: Path) -
         "        return None if name.partition('.')[0] in absent else super().find_spec(name, path, target)\n"
         "sys.meta_path[sys.meta_path.index(PathFinder)] = Few\n"
         "from pathlib import Path\n"
-        "from olfl_ray.bench.engine import bench_engine\n"
+        "from benchmarks.engine.timing import bench_engine\n"
         "print(bench_engine(Path(sys.argv[1]), quick=True, networks=['linear']))\n"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path), NEEDED], check=True, timeout=300)

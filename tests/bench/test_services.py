@@ -12,8 +12,8 @@ import psutil
 import psycopg
 import pytest
 
-from olfl_ray.bench.services import postgres, postgres_programs, s3_server, wait_for
-from olfl_ray.bench.signed import sign
+from benchmarks.services.servers import postgres, postgres_programs, s3_server, wait_for
+from benchmarks.services.signed import sign
 from olfl_ray.errors import SetupError
 from olfl_ray.storage import open_storage
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from olfl_ray.bench.sleeping import Span, read_spans
-from olfl_ray.bench.sweep import QUICK, bench_sweep, row_of
-from olfl_ray.bench.sweep_contestants import CONTESTANTS
-from olfl_ray.bench.sweep_document import LABELS
+from benchmarks.sweep.contestants import CONTESTANTS
+from benchmarks.sweep.document import LABELS
+from benchmarks.sweep.sleeping import Span, read_spans
+from benchmarks.sweep.timing import QUICK, bench_sweep, row_of
 
 NOTED = {
     "whole_seconds": 9.0,

@@ -13,8 +13,8 @@ import pytest
 from support.commands import command
 from typer.main import get_command
 
+from benchmarks.services.servers import free_port
 from olfl_ray import data
-from olfl_ray.bench.services import free_port
 from olfl_ray.cli.app import app
 from olfl_ray.errors import SetupError
 from olfl_ray.ledger import Ledger

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from olfl_ray.bench.local_cluster import LocalCluster, local_cluster
+from benchmarks.services.local_cluster import LocalCluster, local_cluster
 
 
 @pytest.fixture(scope="session")

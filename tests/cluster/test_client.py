@@ -12,8 +12,8 @@ import psutil
 import pytest
 from support.commands import Run, in_process, start, wait_until
 
+from benchmarks.services.local_cluster import LocalCluster
 from olfl_ray import study
-from olfl_ray.bench.local_cluster import LocalCluster
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import DriverStarted, Ledger
 from olfl_ray.spec import StudySpec, parse_spec

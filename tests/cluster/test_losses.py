@@ -14,8 +14,8 @@ import psutil
 from mlflow import MlflowClient
 from support.commands import olfl, start, wait_until
 
-from olfl_ray.bench.chaos.nodes import TRIAL_PROCESSES
-from olfl_ray.bench.local_cluster import LocalCluster, Node
+from benchmarks.chaos.nodes import TRIAL_PROCESSES
+from benchmarks.services.local_cluster import LocalCluster, Node
 from olfl_ray.ledger import Committed, DriverStarted, Event, Ledger, StudyState
 from olfl_ray.storage import open_storage
 

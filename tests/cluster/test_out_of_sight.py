@@ -11,7 +11,7 @@ import pytest
 from support.commands import start, wait_until
 from support.conducting import SPEC, study
 
-from olfl_ray.bench.local_cluster import LocalCluster
+from benchmarks.services.local_cluster import LocalCluster
 from olfl_ray.ledger import DriverStarted, Ledger, StopRequest
 from olfl_ray.storage import Lease, Storage, open_storage
 from olfl_ray.study import Home, RayCluster, resume_on, stop_on

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from olfl_ray.bench.chaos.edges import play_all
-from olfl_ray.bench.chaos.moments import moments
-from olfl_ray.bench.chaos.randomly import chaos
-from olfl_ray.bench.services import postgres_programs
+from benchmarks.chaos.edges import play_all
+from benchmarks.chaos.moments import moments
+from benchmarks.chaos.randomly import chaos
+from benchmarks.services.servers import postgres_programs
 
 SHORT = {
     ("MLflow's store is made", "200 ms in"),

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from support.commands import command, olfl, start, state_of, wait_until
 
-from olfl_ray.bench.services import MlflowServer
+from benchmarks.services.servers import MlflowServer
 from olfl_ray.storage import Lease
 from olfl_ray.study import Home
 

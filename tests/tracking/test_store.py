@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from olfl_ray.bench.services import postgres, postgres_programs
+from benchmarks.services.servers import postgres, postgres_programs
 from olfl_ray.errors import SetupError
 from olfl_ray.tracking import check_store, open_store
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from olfl_ray.bench.services import MlflowServer, free_port, postgres, postgres_programs, s3_server, wait_for
+from benchmarks.services.servers import MlflowServer, free_port, postgres, postgres_programs, s3_server, wait_for
 from olfl_ray.storage import writable_folder
 
 __all__ = ["BUCKET", "LocalCluster", "Node", "kill_tree", "local_cluster"]

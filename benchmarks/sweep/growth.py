@@ -1,6 +1,6 @@
 """What a study's driver costs a trial as the study grows: a real ledger on disk, a real search, workers' words by hand.
 
-`python -m olfl_ray.bench.sweep_growth grow|restart FOLDER TRIALS` is one such driver; it prints what it took.
+`python -m benchmarks.sweep.growth grow|restart FOLDER TRIALS` is one such driver; it prints what it took.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 
 import psutil
 
-from olfl_ray.bench.services import MlflowServer, postgres, postgres_programs
-from olfl_ray.bench.sweep_contestants import METRIC, sleeping_spec
+from benchmarks.services.servers import MlflowServer, postgres, postgres_programs
+from benchmarks.sweep.contestants import METRIC, sleeping_spec
 from olfl_ray.ledger import Commit, Ledger, StopRequest, TrialState
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.storage import LocalStorage, Storage, open_storage
@@ -125,7 +125,7 @@ def measure_growth(
 
 
 def _in_process(verb: str, folder: Path, trials: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "olfl_ray.bench.sweep_growth", verb, str(folder), str(trials)]
+    command = [sys.executable, "-m", "benchmarks.sweep.growth", verb, str(folder), str(trials)]
     found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
     return found
 

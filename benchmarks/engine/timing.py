@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from olfl_ray.bench.contestants import CONTESTANTS, NETWORKS, Arena, entered
-from olfl_ray.bench.engine_document import write_document
-from olfl_ray.bench.peak import Peak, peak_memory
+from benchmarks.engine.contestants import CONTESTANTS, NETWORKS, Arena, entered
+from benchmarks.engine.document import write_document
+from benchmarks.engine.peak import Peak, peak_memory
 from olfl_ray.engine import arithmetic, keep_freed_memory
 from olfl_ray.errors import SetupError, UserError
 from olfl_ray.storage import writable_folder
@@ -89,7 +89,7 @@ def bench_engine(
             raise UserError(f"networks: there is no {network!r}; use some of {', '.join(NETWORKS)}")
     _check_device(device)
     out = writable_folder(out, "--out")
-    command = "olfl bench engine" + (" --quick" if quick else "") + (f" --rows {rows}" if rows != 128 else "")
+    command = "python -m benchmarks engine" + (" --quick" if quick else "") + (f" --rows {rows}" if rows != 128 else "")
     command += f" --device {device}" if device != "cpu" else ""
     command += f" --threads {threads}" if threads is not None else ""
     if tuple(networks) != tuple(NETWORKS):
@@ -239,7 +239,7 @@ def profile(network: str, rows: int, device: str = "cpu", steps: int = 3) -> lis
 
 
 if __name__ == "__main__":  # where there is no Typer, hence no `olfl`
-    parser = argparse.ArgumentParser(prog="python -m olfl_ray.bench.engine", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine.timing", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/engine"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--network", action="append")

@@ -44,7 +44,7 @@ def one_at_a_time(environ, start_response):
 
 door = one_at_a_time
 if "OLFL_S3_KEY" in os.environ:
-    from olfl_ray.bench.signed import signed_only
+    from benchmarks.services.signed import signed_only
     door = signed_only(one_at_a_time, os.environ["OLFL_S3_KEY"], os.environ["OLFL_S3_SECRET"])
 run_simple("127.0.0.1", 0, door, threaded=True, request_handler=MotoRequestHandler)
 """
@@ -224,7 +224,7 @@ def s3_server(bucket: str, keys: tuple[str, str] | None = None) -> Iterator[str]
 
 
 def _signed(url: str, keys: tuple[str, str]) -> dict[str, str]:
-    from olfl_ray.bench.signed import sign
+    from benchmarks.services.signed import sign
 
     return sign("PUT", url, *keys)
 

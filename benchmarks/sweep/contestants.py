@@ -1,6 +1,6 @@
 """Sweeps of sleeping trials by one contestant or several, in a process of its own that notes what each took.
 
-`python -m olfl_ray.bench.sweep_contestants FOLDER CONTESTANT ... --trials 100 --seconds 1 --slots 2`
+`python -m benchmarks.sweep.contestants FOLDER CONTESTANT ... --trials 100 --seconds 1 --slots 2`
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METRIC = "selection/error"
 
 def sleeping_spec(folder: Path, *, trials: int, seconds: float, slots: int) -> dict[str, Any]:
     """A study whose trials take one base step and an evaluation that sleeps."""
-    model = {"name": "olfl_ray.bench.sleeping:build", "seconds": seconds, "file": str(folder / "spans")}
+    model = {"name": "benchmarks.sweep.sleeping:build", "seconds": seconds, "file": str(folder / "spans")}
     return {
         "name": "sleeping",
         "task": {"dataset": "digits", "model": model},

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["chaos_spec", "failing_spec", "small_spec"]
 
-FAILING = "olfl_ray.bench.chaos.failing:build"
+FAILING = "benchmarks.chaos.failing:build"
 
 
 def chaos_spec(file: Path, *, steps: int, trials: int) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def chaos_spec(file: Path, *, steps: int, trials: int) -> dict[str, Any]:
         "name": "chaos",
         "task": {
             "dataset": "digits",
-            "model": {"name": "olfl_ray.bench.counting:build", "hidden": 16, "file": str(file)},
+            "model": {"name": "benchmarks.engine.counting:build", "hidden": 16, "file": str(file)},
             "batch_size": 16,
         },
         "learner": {"steps": steps, "optimizer": {"name": "sgd", "lr": 0.1}},

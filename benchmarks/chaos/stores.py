@@ -11,7 +11,7 @@ from typing import Literal
 
 from sqlalchemy.engine import make_url
 
-from olfl_ray.bench.services import postgres
+from benchmarks.services.servers import postgres
 from olfl_ray.study import Home
 
 __all__ = ["Store", "StoreKind", "Stores", "own_store", "shared_stores"]

@@ -1,4 +1,4 @@
-"""`olfl bench ...`: benchmarks and proofs, each of which writes a document."""
+"""`python -m benchmarks ...`: benchmarks and proofs, each of which writes a document."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
+from olfl_ray.cli import run_app
 from olfl_ray.cli.options import out
 
-__all__ = ["bench_app"]
+__all__ = ["app"]
 
-bench_app = typer.Typer(help="Benchmarks and proofs, each with a document.", no_args_is_help=True)
+app = typer.Typer(help="Benchmarks and proofs, each with a document.", no_args_is_help=True)
 
 
-@bench_app.command("chaos")
+@app.command("chaos")
 def chaos(
     kills: Annotated[int, typer.Option(min=0, help="Random kills for each store behind MLflow; 0: none.")] = 16,
     seed: Annotated[int, typer.Option(help="Decides what is killed when.")] = 0,
@@ -33,7 +34,7 @@ def chaos(
     document: Annotated[Path, typer.Option(help="Where the document is written.")] = Path("benchmarks/chaos/RESULT.md"),
 ) -> None:
     """Kill sweeps at each edge of a study's life and at random, and compare them with some left in peace (needs PostgreSQL)."""
-    from olfl_ray.bench.chaos.run import bench_chaos
+    from benchmarks.chaos.run import bench_chaos
 
     def say(text: str) -> None:
         out.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -57,7 +58,7 @@ def chaos(
         raise typer.Exit(1)
 
 
-@bench_app.command("engine")
+@app.command("engine")
 def engine(
     quick: Annotated[bool, typer.Option("--quick", help="Small batches, few rounds.")] = False,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the documents.")] = Path("benchmarks/engine"),
@@ -67,8 +68,8 @@ def engine(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Time the online step against a plain step, higher, TorchOpt and Betty."""
-    from olfl_ray.bench.contestants import NETWORKS
-    from olfl_ray.bench.engine import bench_engine
+    from benchmarks.engine.contestants import NETWORKS
+    from benchmarks.engine.timing import bench_engine
 
     document = bench_engine(
         folder,
@@ -82,16 +83,20 @@ def engine(
     out.print(f"document: {document}", highlight=False, soft_wrap=True)
 
 
-@bench_app.command("sweep")
+@app.command("sweep")
 def sweep(
     quick: Annotated[bool, typer.Option("--quick", help="Few trials, small studies.")] = False,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the documents.")] = Path("benchmarks/sweep"),
     rounds: Annotated[int, typer.Option(min=1, help="How often each sweep is run; contestants take turns.")] = 1,
 ) -> None:
     """Time a study of sleeping trials against plain Ray Tune, and a driver as its study grows (a quarter of an hour)."""
-    from olfl_ray.bench.sweep import bench_sweep
+    from benchmarks.sweep.timing import bench_sweep
 
     document = bench_sweep(
         folder, quick=quick, rounds=rounds, say=lambda text: out.print(text, highlight=False, soft_wrap=True)
     )
     out.print(f"document: {document}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_app(app, "python -m benchmarks")

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from olfl_ray.bench.chaos.audit import Audit, audit
-from olfl_ray.bench.chaos.disk import SmallDisk, small_disk
-from olfl_ray.bench.chaos.driver import Driver
-from olfl_ray.bench.chaos.moments import FIRST, Moment
-from olfl_ray.bench.chaos.runs import fingerprints
-from olfl_ray.bench.chaos.specs import failing_spec, small_spec
-from olfl_ray.bench.chaos.stores import Store, StoreKind, own_store, shared_stores
-from olfl_ray.bench.chaos.sweep import Sweep, Verb
-from olfl_ray.bench.chaos.watch import Watch, phase
+from benchmarks.chaos.audit import Audit, audit
+from benchmarks.chaos.disk import SmallDisk, small_disk
+from benchmarks.chaos.driver import Driver
+from benchmarks.chaos.moments import FIRST, Moment
+from benchmarks.chaos.runs import fingerprints
+from benchmarks.chaos.specs import failing_spec, small_spec
+from benchmarks.chaos.stores import Store, StoreKind, own_store, shared_stores
+from benchmarks.chaos.sweep import Sweep, Verb
+from benchmarks.chaos.watch import Watch, phase
 from olfl_ray.errors import SetupError
 from olfl_ray.storage.protocol import TEMPORARY
 

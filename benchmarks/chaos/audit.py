@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from benchmarks.chaos.runs import read_runs
 from olfl_ray.analysis import final_table, records_table
-from olfl_ray.bench.chaos.runs import read_runs
 from olfl_ray.ledger import Committed, Ended, Ledger, Reopened, StudyState, TrialState
 from olfl_ray.records import names
 from olfl_ray.storage import Storage

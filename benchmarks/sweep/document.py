@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from olfl_ray.bench.sweep_growth import Growth
+from benchmarks.sweep.growth import Growth
 from olfl_ray.machine import processor, version_of
 from olfl_ray.records import to_parquet
 from olfl_ray.storage import LocalStorage
 
 if TYPE_CHECKING:
-    from olfl_ray.bench.sweep import Row
+    from benchmarks.sweep.timing import Row
 
 __all__ = ["Limit", "limits", "write_document"]
 
@@ -145,7 +145,7 @@ Command: `{command}`.{quick} Machine: {processor()}, {os.cpu_count()} cores, {pl
 Python {platform.python_version()}; {versions}.
 
 Every contestant runs the same trials through `olfl_ray.trial.run`: one base step, then an evaluation that sleeps
-(`olfl_ray/bench/sleeping.py`), two at a time, each sweep in a process and a Ray of its own, one after another. Optuna's
+(`benchmarks/sweep/sleeping.py`), two at a time, each sweep in a process and a Ray of its own, one after another. Optuna's
 TPE searches three fields. `olfl sweep run` is the whole product: ledger, commits with their checkpoints, MLflow on SQLite, report.
 Plain Tune keeps no checkpoint; it reuses its workers and runs two trials at a time as well.
 

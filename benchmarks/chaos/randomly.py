@@ -10,10 +10,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from olfl_ray.bench.chaos.audit import Audit, audit
-from olfl_ray.bench.chaos.driver import Driver
-from olfl_ray.bench.chaos.scene import KINDS, PATIENCE, Backend, Scene, stage
-from olfl_ray.bench.chaos.specs import chaos_spec
+from benchmarks.chaos.audit import Audit, audit
+from benchmarks.chaos.driver import Driver
+from benchmarks.chaos.scene import KINDS, PATIENCE, Backend, Scene, stage
+from benchmarks.chaos.specs import chaos_spec
 
 __all__ = ["Outcome", "chaos"]
 

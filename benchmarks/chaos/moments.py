@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from olfl_ray.bench.chaos.stores import StoreKind
-from olfl_ray.bench.chaos.sweep import Verb
-from olfl_ray.bench.chaos.watch import Trigger, after, always, noted, schema, written
+from benchmarks.chaos.stores import StoreKind
+from benchmarks.chaos.sweep import Verb
+from benchmarks.chaos.watch import Trigger, after, always, noted, schema, written
 
 __all__ = ["FIRST", "Harm", "Moment", "moments"]
 

@@ -147,8 +147,8 @@ def _ours(
     )
     found: list[Tensor] = []
 
-    def estimator(*parts: Any) -> Any:
-        result = chosen(*parts)
+    def estimator(*parts: Any, **more: Any) -> Any:
+        result = chosen(*parts, **more)
         found[:] = result.phi_grad.values()
         return result
 

@@ -2,7 +2,7 @@
 
 A process's resident size moves in the steps of its allocator and keeps what was freed; what PyTorch's allocator hands
 out and takes back is counted to the byte. On a GPU its own statistics say it. Each measurement has a process of its
-own: `python -m olfl_ray.bench.peak NETWORK ROWS CONTESTANT DEVICE tensors|resident` prints bytes.
+own: `python -m benchmarks.engine.peak NETWORK ROWS CONTESTANT DEVICE tensors|resident` prints bytes.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _on_device(start: Callable[[], Callable[[], object]], device: str) -> int:
 
 
 def _measure(network: str, rows: int, contestant: str, device: str, kind: str) -> int:
-    from olfl_ray.bench.contestants import CONTESTANTS, Arena
+    from benchmarks.engine.contestants import CONTESTANTS, Arena
     from olfl_ray.engine import keep_freed_memory
 
     keep_freed_memory()

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from olfl_ray.bench.chaos.control import control as run_control
-from olfl_ray.bench.chaos.document import document as write
-from olfl_ray.bench.chaos.edges import Played, play_all
-from olfl_ray.bench.chaos.moments import moments
-from olfl_ray.bench.chaos.randomly import Outcome, chaos
-from olfl_ray.bench.chaos.scene import BACKENDS
+from benchmarks.chaos.control import control as run_control
+from benchmarks.chaos.document import document as write
+from benchmarks.chaos.edges import Played, play_all
+from benchmarks.chaos.moments import moments
+from benchmarks.chaos.randomly import Outcome, chaos
+from benchmarks.chaos.scene import BACKENDS
 from olfl_ray.errors import SetupError
 from olfl_ray.storage import LocalStorage, writable_folder
 
@@ -59,7 +59,9 @@ def bench_chaos(
     document = writable_folder(document.parent, "--document") / document.name
     if document.is_dir():
         raise SetupError(f"--document: {document} is a folder; name a file in it")
-    command = f"olfl bench chaos --kills {kills} --seed {seed} --steps {steps}" + ("" if control else " --no-control")
+    command = f"python -m benchmarks chaos --kills {kills} --seed {seed} --steps {steps}" + (
+        "" if control else " --no-control"
+    )
     command += f" --first {first:g} --spacing {spacing:g}" if edges else " --no-edges"
     command += "".join(f" --only {shlex.quote(one)}" for one in only)
     outcomes: list[Outcome] = []

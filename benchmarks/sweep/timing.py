@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from olfl_ray.bench.sleeping import Span, read_spans
-from olfl_ray.bench.sweep_contestants import CONTESTANTS
-from olfl_ray.bench.sweep_document import write_document
-from olfl_ray.bench.sweep_growth import measure_growth, mlflow_seconds
+from benchmarks.sweep.contestants import CONTESTANTS
+from benchmarks.sweep.document import write_document
+from benchmarks.sweep.growth import measure_growth, mlflow_seconds
+from benchmarks.sweep.sleeping import Span, read_spans
 from olfl_ray.errors import SetupError
 from olfl_ray.storage import writable_folder
 
@@ -92,7 +92,9 @@ def bench_sweep(
     """
     out = writable_folder(out, "--out")
     rows = []
-    command = "olfl bench sweep" + (" --quick" if quick else "") + (f" --rounds {rounds}" if rounds != 1 else "")
+    command = (
+        "python -m benchmarks sweep" + (" --quick" if quick else "") + (f" --rounds {rounds}" if rounds != 1 else "")
+    )
     with tempfile.TemporaryDirectory(prefix="olfl-sweep-", ignore_cleanup_errors=True) as scratch:
         for scene, (trials, seconds) in (QUICK if quick else SCENES).items():
             for turn in range(1, rounds + 1):
@@ -110,7 +112,7 @@ def bench_sweep(
 
 
 def _sweep(folder: Path, names: Sequence[str], trials: int, seconds: float) -> None:
-    command = [sys.executable, "-m", "olfl_ray.bench.sweep_contestants", str(folder), *names]
+    command = [sys.executable, "-m", "benchmarks.sweep.contestants", str(folder), *names]
     command += ["--trials", str(trials), "--seconds", str(seconds), "--slots", str(SLOTS)]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

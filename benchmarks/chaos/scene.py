@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
-from olfl_ray.bench.chaos.driver import Driver
-from olfl_ray.bench.chaos.nodes import Nodes
-from olfl_ray.bench.services import MlflowServer, postgres
+from benchmarks.chaos.driver import Driver
+from benchmarks.chaos.nodes import Nodes
+from benchmarks.services.servers import MlflowServer, postgres
 
 __all__ = ["BACKENDS", "KINDS", "PATIENCE", "Backend", "Scene", "stage"]
 

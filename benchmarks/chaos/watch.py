@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from olfl_ray.bench.chaos.stores import Store
+from benchmarks.chaos.stores import Store
 from olfl_ray.ledger import Ledger
 from olfl_ray.study import Home
 

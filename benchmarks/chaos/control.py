@@ -1,6 +1,6 @@
 """The control of the chaos benchmark: the same scene, played to Ray Tune, OptunaSearch and MLflowLoggerCallback alone.
 
-`python -m olfl_ray.bench.chaos.control drive FOLDER URI` is one start of its driver, as a watchdog would start it.
+`python -m benchmarks.chaos.control drive FOLDER URI` is one start of its driver, as a watchdog would start it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olfl_ray.bench.chaos.driver import Driver
-from olfl_ray.bench.chaos.scene import KINDS, Backend, Scene, stage
-from olfl_ray.bench.chaos.specs import chaos_spec
+from benchmarks.chaos.driver import Driver
+from benchmarks.chaos.scene import KINDS, Backend, Scene, stage
+from benchmarks.chaos.specs import chaos_spec
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, parse_spec, trial_config
 from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from olfl_ray.bench.chaos.driver import Driver
-from olfl_ray.bench.chaos.stores import Store
+from benchmarks.chaos.driver import Driver
+from benchmarks.chaos.stores import Store
 from olfl_ray.ledger import StudyState
 from olfl_ray.study import Home, status
 

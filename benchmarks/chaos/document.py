@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from olfl_ray.bench.chaos.edges import Played
-from olfl_ray.bench.chaos.moments import FIRST
-from olfl_ray.bench.chaos.randomly import Outcome
+from benchmarks.chaos.edges import Played
+from benchmarks.chaos.moments import FIRST
+from benchmarks.chaos.randomly import Outcome
 
 __all__ = ["document"]
 
@@ -135,7 +135,7 @@ node, the server. Then every store is compared with those of the same sweep left
 Killed: {killed}. **repeated passes**: training passes beyond those of the undisturbed sweep, counted by the base learner
 itself; in brackets what one checkpoint interval of every running trial a kill would come to.
 
-The same scenario with Ray Tune, OptunaSearch and MLflowLoggerCallback alone (`olfl_ray/bench/chaos/control.py`):
+The same scenario with Ray Tune, OptunaSearch and MLflowLoggerCallback alone (`benchmarks/chaos/control.py`):
 
 {beside}
 """

@@ -1,0 +1,1 @@
+"""The online step timed against a plain step and against other packages' steps."""

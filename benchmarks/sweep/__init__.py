@@ -1,0 +1,1 @@
+"""A study of sleeping trials timed against plain Ray Tune, and a driver as its study grows."""

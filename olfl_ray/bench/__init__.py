@@ -1,1 +1,0 @@
-"""Benchmarks against peers, and proofs by force; each writes a document beside its results."""
