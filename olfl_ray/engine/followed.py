@@ -56,10 +56,15 @@ class Followed(Optimizer):
         """The counterpart with the settings of now.
 
         Raises:
-            SpecError: An option without a counterpart; momentum where there was none; a state of the optimizer's own.
+            SpecError: An option without a counterpart; momentum where there was none; a state or step hooks of its own.
         """
         if self._given.state:
             raise SpecError("optimizer", "has taken steps of its own, which a learner would lose; give one that is new")
+        if self._given._optimizer_step_pre_hooks or self._given._optimizer_step_post_hooks:
+            raise SpecError(
+                "optimizer",
+                "has step hooks, but is never stepped, so they would not run; remove them, or call them yourself",
+            )
         group = self._given.param_groups[0]
         options = [group.get(name) for name in self._names]
         if options != self._options:

@@ -392,3 +392,12 @@ def test_parts_in_eval_mode_stay_so_and_a_module_in_eval_mode_is_refused() -> No
     for state in found[1:]:
         for name, value in found[0].items():
             torch.testing.assert_close(state[name], value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("register", ["register_step_pre_hook", "register_step_post_hook"])
+def test_step_hooks_of_a_torch_optimizer_are_refused_since_it_is_never_stepped(register: str) -> None:
+    module = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    getattr(optimizer, register)(lambda *_: None)
+    with pytest.raises(SpecError, match=r"optimizer.*hooks"):
+        OnlineLossLearner(module, optimizer, nn.Linear(1, 1), nn.functional.cross_entropy)
