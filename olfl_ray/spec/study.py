@@ -343,29 +343,17 @@ class StudySpec(Strict):
         """The arm's search space: the study's parameters and the arm's own, which win."""
         return {**self.search.parameters, **self.arms[arm].parameters}
 
-    def shared_identity(self) -> dict[str, Any]:
-        """What affects the results of all arms and can't change once the study has begun, as plain values."""
+    def identity(self) -> dict[str, Any]:
+        """What affects results, as plain values: a part that all arms share, and under `arms` a part for each."""
         data = self.model_dump(mode="json", by_alias=True)
-        found = {key: data[key] for key in ("seed", "task", "eval", "replicates")}
-        found["search"] = {key: data["search"][key] for key in ("metric", "goal", "deterministic")}
+        found = {key: data[key] for key in ("seed", "task", "learner", "loss", "meta", "eval", "replicates", "search")}
         found["resources"] = {"cpu": data["resources"]["cpu"]}
         if self.search.deterministic:
             found["concurrency"] = self.concurrency
-        return found
-
-    def arm_identity(self, arm: str) -> dict[str, Any]:
-        """What affects the results of one arm besides, as plain values."""
-        data = self.model_dump(mode="json", by_alias=True)
-        return {
-            **{key: data[key] for key in ("learner", "loss", "meta")},
-            "search": {key: data["search"][key] for key in ("sampler", "pruner")},
-            "set": data["arms"][arm]["set"],
-            "parameters": {**data["search"]["parameters"], **data["arms"][arm]["parameters"]},
+        found["arms"] = {
+            name: {key: value for key, value in arm.items() if key != "trials"} for name, arm in data["arms"].items()
         }
-
-    def identity(self) -> dict[str, Any]:
-        """What affects results, as plain values: the shared part, and a part for each arm."""
-        return {**self.shared_identity(), "arms": {arm: self.arm_identity(arm) for arm in self.arms}}
+        return found
 
     @property
     def digest(self) -> str:

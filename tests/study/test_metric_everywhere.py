@@ -26,6 +26,9 @@ def first_output(outputs, targets) -> float:
 """
 
 
+MORE: dict[str, dict[str, int]] = {"baseline": {}, "offline": {"meta.init_steps": 5}}
+
+
 def spec(home: Path, arms: list[str]) -> str:
     return json.dumps(
         {
@@ -36,7 +39,6 @@ def spec(home: Path, arms: list[str]) -> str:
                 "metrics": ["own_table:first_output"],
             },
             "learner": {"steps": 30, "optimizer": {"name": "sgd", "lr": 0.1}},
-            "meta": {"init_steps": 5},
             "eval": {"every": 10},
             "replicates": 2,
             "search": {
@@ -45,7 +47,7 @@ def spec(home: Path, arms: list[str]) -> str:
                 "pruner": "none",
                 "parameters": {"learner.optimizer.lr": {"min": 0.0001, "max": 0.5, "log": True}},
             },
-            "arms": {name: {"trials": 2, "set": {"learner.method": name}} for name in arms},
+            "arms": {name: {"trials": 2, "set": {"learner.method": name, **MORE[name]}} for name in arms},
             "confirm": {"seeds": 2},
         }
     )
