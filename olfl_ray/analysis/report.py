@@ -240,8 +240,8 @@ def _pictures(
     )
     for arm in spec.arms:
         caption = (
-            f"Learned loss of {arm}'s winner at moments of training, beside the task loss (dashed); each line is "
-            "shifted to a least value of 0, and the task loss scaled to the same height: neither changes where a "
+            f"Learned loss of {arm}'s winner during training, next to the task loss (dashed); each line is "
+            "shifted to a minimum of 0, and the task loss scaled to the same height: neither changes where a "
             "gradient points."
         )
         yield f"learned_loss_{arm}", pictures.learned_loss(spec, state, storage, arm), caption

@@ -176,7 +176,7 @@ def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopba
     from olfl_ray import study
 
     place = study.Home.find(home)
-    with out.status("MLflow's page starts") as status:
+    with out.status("MLflow's UI starts") as status:
 
         def ready(url: str) -> None:
             status.stop()

@@ -44,7 +44,7 @@ def submit(
 def logs(
     name: str,
     address: Cluster = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the driver ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Follow until the driver ends.")] = False,
     attempt: Annotated[int | None, typer.Option("--attempt", help="Number of the attempt; else the newest.")] = None,
 ) -> None:
     """What a study's driver printed on a cluster."""
@@ -79,7 +79,7 @@ def show(submission: Any, cluster: Any, place: Any, follow: bool) -> None:
         if follow or not attempt.live:
             _follow(attempt, cluster, place)
     except KeyboardInterrupt:
-        _say(f"detached: the study goes on; stop it with: olfl sweep stop {attempt.study} --address {cluster.name}")
+        _say(f"detached: the study continues; stop it with: olfl sweep stop {attempt.study} --address {cluster.name}")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -125,7 +125,7 @@ def stop_there(name: str, address: str, storage: str | None, place: Any) -> None
     cluster = study.RayCluster.connect(address)
     with out.status(f"{name}: its trials commit at their next evaluation and stop"):
         study.stop_on(name, cluster=cluster, home=place, storage=storage)
-    _say(f"stopped; go on with: olfl sweep resume {name} --address {cluster.name}")
+    _say(f"stopped; resume with: olfl sweep resume {name} --address {cluster.name}")
 
 
 def print_studies(address: str | None, storage: str | None) -> None:

@@ -28,9 +28,9 @@ Cluster = Annotated[
 Storage = Annotated[
     str | None,
     typer.Option(
-        "--storage", help="Place that holds the study, such as s3://bucket/studies; nothing else is looked at."
+        "--storage", help="Storage that holds the study, such as s3://bucket/studies; nothing else is searched."
     ),
 ]
-WorkingDir = Annotated[Path | None, typer.Option("--working-dir", help="Folder that driver and trials start in.")]
+WorkingDir = Annotated[Path | None, typer.Option("--working-dir", help="Working folder of the driver and the trials.")]
 PyModules = Annotated[list[Path] | None, typer.Option("--py-module", help="A package of your own. May be repeated.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Show it live; Ctrl-C leaves it running.")]

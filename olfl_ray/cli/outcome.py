@@ -63,7 +63,7 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
     if result.nothing_to_do:
         out.print("nothing to do: the study is finished")
     if result.stopped:
-        out.print("interrupted: what was committed is kept")
+        out.print("interrupted: committed work is kept")
     out.print(status_view(result.state, spec))
     print_notes(spec)
     out.print()
@@ -71,7 +71,7 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
     out.print()
     if result.nothing_to_do and result.problem:
         out.print(
-            f"whether MLflow has the runs is not known: {result.problem}", soft_wrap=True, highlight=False, markup=False
+            f"unknown whether MLflow has the runs: {result.problem}", soft_wrap=True, highlight=False, markup=False
         )
     elif result.undelivered:
         runs = "1 run is" if result.undelivered == 1 else f"{result.undelivered} runs are"
@@ -88,7 +88,7 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
         out.print(f"runs:   {result.tracking_uri}", soft_wrap=True, highlight=False)
     if not result.finished:
         out.print(
-            f"go on:  olfl sweep resume {spec.name} {where or f'--home {place.path}'}", soft_wrap=True, highlight=False
+            f"resume: olfl sweep resume {spec.name} {where or f'--home {place.path}'}", soft_wrap=True, highlight=False
         )
     print_failures(result.state, where or f"--home {place.path}")
     if result.stopped:

@@ -123,7 +123,7 @@ def outliving(study: str, where: str) -> Iterator[None]:
         study: The study that is driven.
         where: Options that lead to it.
     """
-    _stdout.outlived = f"the study goes on; see it with: olfl sweep status {study} {where}"
+    _stdout.outlived = f"the study continues; see it with: olfl sweep status {study} {where}"
     try:
         yield
     finally:

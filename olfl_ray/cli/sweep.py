@@ -19,7 +19,7 @@ from olfl_ray.errors import StudyError, UserError
 __all__ = ["sweep_app"]
 
 sweep_app = typer.Typer(help="Run and look at studies.", no_args_is_help=True)
-FromScratch = Annotated[bool, typer.Option("--from-scratch", help="From the beginning, not from the last commits.")]
+FromScratch = Annotated[bool, typer.Option("--from-scratch", help="Start from step 0, not from the last commits.")]
 sweep_app.command("submit")(submit)
 sweep_app.command("logs")(logs)
 
@@ -103,7 +103,7 @@ def sweep_retry(
 def sweep_extend(
     name: str,
     trials: Annotated[int, typer.Option("--trials", help="More search trials for each arm.")],
-    arm: Annotated[str | None, typer.Option("--arm", help="The arm that gets them; without it all do.")] = None,
+    arm: Annotated[str | None, typer.Option("--arm", help="The arm that gets them; default: all arms.")] = None,
     address: Address = None,
     storage: Storage = None,
     working_dir: WorkingDir = None,
@@ -131,7 +131,7 @@ def sweep_stop(name: str, address: Address = None, storage: Storage = None, home
     located(name, place, storage=storage)
     with out.status(f"{name}: its trials commit at their next evaluation and stop"):
         study.stop(name, home=place)
-    out.print(f"stopped; go on with: olfl sweep resume {name}", highlight=False, soft_wrap=True)
+    out.print(f"stopped; resume with: olfl sweep resume {name}", highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,13 +213,13 @@ def sweep_status(name: str, address: Address = None, storage: Storage = None, ho
     where = f"--address {address}" if address is not None else f"--home {place.path}"
     print_failures(state, where)
     if state.driving and not study.is_driven(name, home=place):
-        out.print("its driver is gone without a word; what was committed is kept")
-        out.print(f"go on:  olfl sweep resume {name} {where}", highlight=False, soft_wrap=True)
+        out.print("the driver exited without reporting a result; committed work is kept")
+        out.print(f"resume: olfl sweep resume {name} {where}", highlight=False, soft_wrap=True)
 
 
 @sweep_app.command("report")
 def sweep_report(name: str, address: Address = None, storage: Storage = None, home: Home = None) -> None:
-    """Write a study's report anew."""
+    """Write a study's report again."""
     from olfl_ray import study
 
     place = study.Home.find(home)

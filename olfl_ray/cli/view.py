@@ -72,9 +72,9 @@ class StudyView:
             yield f"{STARTED} on {event.host} (process {event.pid}); {self._progress(state)} ended"
         elif isinstance(event, Began):
             for key in event.dropped:
-                yield f"{event.trial}: a file of {key} is damaged; what it holds is done again"
+                yield f"{event.trial}: a file of {key} is corrupt; its steps are recomputed"
             if event.attempt > 1:
-                yield f"{event.trial}: goes on from step {state.trials[event.trial].step} (attempt {event.attempt})"
+                yield f"{event.trial}: resumes from step {state.trials[event.trial].step} (attempt {event.attempt})"
         elif isinstance(event, Stopped) and event.out_of_memory:
             yield f"{event.trial}: out of device memory; it is tried once more, alone on the device"
         elif isinstance(event, Ended):

@@ -89,7 +89,7 @@ def downloading(name: str, root: Path | None, files: Files) -> Iterator[None]:
         here = "is not here" if root is None else f"is not in OLFL_DATA={root}"
         raise DataError(
             f"task.dataset: {name} {here}: set OLFL_DATA to a folder with {', '.join(files)}; or run "
-            f"`olfl data prepare {name}` where there is internet (the download failed: {reason})"
+            f"`olfl data prepare {name}` on a machine with internet access (the download failed: {reason})"
         ) from None
     finally:
         socket.setdefaulttimeout(before)

@@ -90,7 +90,7 @@ def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0)
     ):
         raise _refused(
             name,
-            "gave only zeros and ones in several columns of y: several labels an example are no task of this version, and as "
+            "gave only zeros and ones in several columns of y: several labels per example are not supported, and as "
             "a regression they would be standardised; from one-hot rows take y.argmax(1), for a regression give "
             'Dataset(kind="regression", ...)',
         )
@@ -192,7 +192,9 @@ def _plain(name: str, part: str, given: Any) -> Any:
         try:
             given = np.asarray(given)
         except ValueError as error:
-            raise _refused(name, f"gave no arrays of numbers: {error}; give rows of one length in {part}") from None
+            raise _refused(
+                name, f"did not give arrays of numbers: {error}; give rows of one length in {part}"
+            ) from None
     return _column(name, part, given, None) if isinstance(given, np.ndarray) and given.dtype.kind in "OMm" else given
 
 
@@ -217,14 +219,14 @@ def _column(name: str, part: str, column: Any, title: Any) -> Any:
         return np.array(cells)  # a column of pandas' own integers or booleans
     raise _refused(
         name,
-        f"gave no arrays of numbers: {where} holds text or objects of several types; encode it, or give .astype(float), "
+        f"did not give arrays of numbers: {where} holds text or objects of several types; encode it, or give .astype(float), "
         "(int) or (str)",
     )
 
 
 def _tensor(name: str, part: str, plain: Any) -> Tensor:
     if isinstance(plain, np.ndarray) and plain.dtype.kind in "US":
-        raise _refused(name, f"gave no arrays of numbers: {part} holds text; encode it as numbers")
+        raise _refused(name, f"did not give arrays of numbers: {part} holds text; encode it as numbers")
     try:
         if isinstance(plain, np.ndarray):
             plain = np.ascontiguousarray(plain)
@@ -232,7 +234,7 @@ def _tensor(name: str, part: str, plain: Any) -> Tensor:
             plain = plain.astype(plain.dtype.newbyteorder("="), copy=False)
         found = torch.as_tensor(plain).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise _refused(name, f"gave no arrays of numbers: {error}; correct {part}") from None
+        raise _refused(name, f"did not give arrays of numbers: {error}; correct {part}") from None
     if found.is_complex():
         raise _refused(name, f"gave complex numbers in {part}; give real ones")
     return found
@@ -248,7 +250,7 @@ def _check_finite(name: str, part: str, found: Tensor, given: Any) -> None:
         column = f", column {rest[0]}" if not column and len(rest) == 1 else column
         raise _refused(
             name,
-            f"gave NaN or infinity (as float32) in {int(bad.sum())} places of {part}, the first in row {row}{column}; "
+            f"gave NaN or infinity (as float32) in {int(bad.sum())} values of {part}, the first in row {row}{column}; "
             "remove or fill those rows",
         )
 
@@ -257,6 +259,6 @@ def _classes(name: str, labels: Any, places: Any) -> tuple[Tensor, tuple[str, ..
     """Classes from 0 in the order of their labels, and their names; labels that do not occur are left out."""
     there, places = np.unique(places, return_inverse=True)
     if len(there) < 2:
-        raise _refused(name, f"gave one label alone, {labels[int(there[0])]!s}; a classification has two or more")
+        raise _refused(name, f"gave only one label, {labels[int(there[0])]!s}; a classification has two or more")
     names = tuple(str(labels[int(place)]) for place in there)
     return torch.as_tensor(places.astype(np.int64)), names

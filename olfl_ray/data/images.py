@@ -95,7 +95,7 @@ def _cifar100_400(root: Path | None, scratch: Path) -> Arrays:
     if found is None:
         raise DataError(
             f"task.dataset: cifar100-400 is not here: set OLFL_DATA to a folder with {', '.join(CIFAR100_400)}; or use "
-            "cifar100, the whole, which can be downloaded"
+            "the full cifar100, which can be downloaded"
         )
     return _cifar100_of(found, root)
 

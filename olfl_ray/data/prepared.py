@@ -54,7 +54,9 @@ def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
                 os.replace(whole, path)
         except OSError as error:
             reason = error.strerror or error
-            raise SetupError(f"{cache}: can't be written ({reason}); make room, or choose another --home") from None
+            raise SetupError(
+                f"{cache}: can't be written ({reason}); free disk space, or choose another --home"
+            ) from None
     return path
 
 
@@ -117,7 +119,7 @@ def _fetch(name: str, cache: Path, shared: Storage) -> None:
         lock = (cache / f"{file}.lock").open("a")
     except OSError as error:
         raise SetupError(
-            f"{cache}: can't be written ({error.strerror}); make room, or name another folder by {CACHE} on that node"
+            f"{cache}: can't be written ({error.strerror}); free disk space, or name another folder by {CACHE} on that node"
         ) from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -126,7 +128,7 @@ def _fetch(name: str, cache: Path, shared: Storage) -> None:
                 here.write(file, shared.read(file))
             except FileNotFoundError:
                 raise SetupError(
-                    f"{shared.url}/{file}: the data set is not there any more; start the study again, which puts it there"
+                    f"{shared.url}/{file}: the data set is gone; start the study again, which stores it again"
                 ) from None
 
 
@@ -165,9 +167,11 @@ def read_prepared(name: str, path: Path) -> Dataset:
             check.update(values)
             parts[column] = _tensor(values.view(np.dtype(dtype)).reshape(shape))
     except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
-        raise DataError(f"{path}: is torn ({str(error).splitlines()[0]}); delete it, it is made anew") from None
+        raise DataError(
+            f"{path}: is truncated or corrupt ({str(error).splitlines()[0]}); delete it to create it again"
+        ) from None
     if check.hexdigest() != header["fingerprint"]:
-        raise DataError(f"{path}: its checksum does not match its content; delete it, it is made anew")
+        raise DataError(f"{path}: its checksum does not match its content; delete it to create it again")
     train_rows = header["train_rows"]
     y = parts["y"]
     return Dataset(

@@ -34,14 +34,14 @@ NOISE = 100.0
 ULPS = 4.0
 
 CAUSES = {
-    "step": "the step that it takes on the learned loss is not a plain loop's: the learned loss reads the module's "
+    "step": "its step on the learned loss differs from a plain loop's: the learned loss reads the module's "
     "parameters or activations, not its outputs alone, or an operator has another gradient here",
-    "state": "it leaves other buffers than a plain loop: a pass depends on more than its inputs and torch's random numbers",
+    "state": "its buffers differ from a plain loop's: a pass depends on more than its inputs and torch's random numbers",
     "outputs": "its forward pass cuts gradients with no_grad, keeps state in attributes, or draws from a generator that "
     "is not torch's",
-    "products": "a second pass of the module or of the learned loss computes something else (no_grad, state in attributes, "
+    "products": "a second pass of the module or of the learned loss gives a different result (no_grad, state in attributes, "
     "a generator that is not torch's)",
-    "curvature": "a second pass computes something else (no_grad, state in attributes, a generator that is not torch's), "
+    "curvature": "a second pass gives a different result (no_grad, state in attributes, a generator that is not torch's), "
     "or an operator's backward pass lacks a part in forward mode",
 }
 """What is compared, and what makes it differ."""
@@ -168,7 +168,7 @@ def _check_twice(g: Params) -> None:
             continue
         seen.add(node)
         if node.name() == "torch::autograd::Error":
-            raise RuntimeError("a function of its own can be differentiated once alone (once_differentiable)")
+            raise RuntimeError("one of its functions can be differentiated only once (once_differentiable)")
         nodes += [after for after, _ in node.next_functions]
 
 

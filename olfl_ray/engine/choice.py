@@ -77,7 +77,8 @@ def choose_estimator(
         return plain_kernels(problem, problem.few(batch)).around(reverse) if inner_steps > 1 else reverse
     if name == "finite_difference" and problem.precision == "bf16":
         raise SpecError(
-            "meta.estimator", "finite_difference drowns in the rounding of learner.precision=bf16; use auto, or float32"
+            "meta.estimator",
+            "finite_difference is lost in the rounding error of learner.precision=bf16; use auto, or float32",
         )
     phi = {name: value.detach() for name, value in problem.learned.named_parameters() if value.requires_grad}
     moment = Moment(
@@ -105,7 +106,7 @@ def _choose(name: EstimatorName, memory: Memory, inner_steps: int, problem: Prob
         reason = _said(error)
         if name == "exact" and (found == "reverse" or memory == "low"):
             raise SpecError(
-                "meta.estimator", f"exact can't be had for this learner ({reason}); use auto or reverse"
+                "meta.estimator", f"exact is not available for this learner ({reason}); use auto or reverse"
             ) from error
         if problem.module not in _told:
             _told.add(problem.module)
@@ -138,7 +139,7 @@ def _first(
         else:
             return way, error
     if isinstance(last, _Differs):
-        raise SpecError("meta.estimator", f"{ways[-1]} can't be had for this learner ({last}); use auto or reverse")
+        raise SpecError("meta.estimator", f"{ways[-1]} is not available for this learner ({last}); use auto or reverse")
     raise SpecError(
         "meta.estimator",
         f"no meta-gradient can be computed: {type(last).__name__}: {_said(last)}; check that outputs, targets and losses "
@@ -241,7 +242,7 @@ def _compare_again(way: Way, kernels: PlainKernels, inner_steps: int, problem: P
     if cause is not None:
         raise SpecError(
             "meta.estimator",
-            f"is {way} for this learner, which was right at the first step and is not now: {cause}; "
+            f"is {way} for this learner, which was correct at the first step and no longer is: {cause}; "
             "use reverse, or change the module",
         )
 

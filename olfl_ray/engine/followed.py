@@ -39,13 +39,15 @@ class Followed(Optimizer):
         kind = type(given)
         if kind not in PLAIN:
             known = ", ".join(one.__name__ for one in PLAIN)
-            raise SpecError("optimizer", f"{kind.__name__} is not one whose update is differentiated here; use {known}")
+            raise SpecError(
+                "optimizer", f"{kind.__name__} is not supported (its update must be differentiable); use {known}"
+            )
         if len(given.param_groups) != 1:
             raise SpecError("optimizer", f"has {len(given.param_groups)} parameter groups, but must have 1; join them")
         group = given.param_groups[0]
         if {id(one) for one in group["params"]} != {id(one) for one in module.parameters() if one.requires_grad}:
             raise SpecError(
-                "optimizer", "must hold all trainable parameters of the module and no others; build it anew"
+                "optimizer", "must hold all trainable parameters of the module and no others; build a new one"
             )
         self._given, self._names = given, [name for name in group if name not in ("params", "lr", "initial_lr")]
         self._options: list[Any] = []
@@ -59,7 +61,7 @@ class Followed(Optimizer):
             SpecError: An option without a counterpart; momentum where there was none; a state or step hooks of its own.
         """
         if self._given.state:
-            raise SpecError("optimizer", "has taken steps of its own, which a learner would lose; give one that is new")
+            raise SpecError("optimizer", "has already taken steps, which a learner would lose; give a new one")
         if self._given._optimizer_step_pre_hooks or self._given._optimizer_step_post_hooks:
             raise SpecError(
                 "optimizer",

@@ -199,4 +199,4 @@ def _attempt(key: str) -> int:
 
 def _damaged(storage: Storage, key: str, why: object) -> DataError:
     first = str(why).replace("\n", " ")[:300]
-    return DataError(f"{storage.url}/{key}: is damaged ({first}); put back a copy of that file, or run its trial anew")
+    return DataError(f"{storage.url}/{key}: is corrupt ({first}); restore a copy of that file, or run its trial again")

@@ -109,7 +109,7 @@ class Ledger:
             except LedgerError as error:
                 raise StudyError(
                     f"{storage.url}/{_key(number)}: event {number} breaks the ledger's rules ({error}); no driver writes that: "
-                    "put back a copy of that file"
+                    "restore a copy of that file"
                 ) from error
         return ledger
 
@@ -209,7 +209,7 @@ def _compacted(storage: Storage) -> tuple[dict[int, bytes], bool]:
         if json.loads(head)["events"] != len(lines):
             raise Damaged("it does not hold the number of events that it names")
     except (ValueError, LookupError, TypeError) as error:
-        _log.warning("%s/%s: %s; the events themselves are read in its place", storage.url, _COMPACTED, error)
+        _log.warning("%s/%s: %s; the events themselves are read instead", storage.url, _COMPACTED, error)
         return _salvaged(sealed), False
     return dict(enumerate(lines, start=1)), True
 
@@ -246,7 +246,7 @@ def _whole(storage: Storage, number: int, last: int, line: bytes | None, copy: b
         try:
             return line, decode(line, number)
         except Damaged as error:
-            problem = f"is damaged ({error})"
+            problem = f"is corrupt ({error})"
     if copy in (None, line):
         raise _unreadable(storage, number, last, problem)
     _log.warning("%s/%s: event %d %s; its copy in %s is used", storage.url, _key(number), number, problem, _COMPACTED)
@@ -254,7 +254,7 @@ def _whole(storage: Storage, number: int, last: int, line: bytes | None, copy: b
 
 
 def _unreadable(storage: Storage, number: int, last: int, problem: str) -> StudyError:
-    move = "put back a copy of that file"
+    move = "restore a copy of that file"
     if 1 < number == last:
-        move += f", or move it away to go on from event {number - 1}; what came after that is done again"
+        move += f", or move it away to resume from event {number - 1}; later work is recomputed"
     return StudyError(f"{storage.url}/{_key(number)}: event {number} of {last} {problem}; {move}")

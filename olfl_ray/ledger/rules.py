@@ -148,7 +148,7 @@ def _go_on(trial: TrialState, event: Began | Committed | Ended | Stopped) -> Tri
             _require(event.attempt == trial.attempt, f"the present attempt is {trial.attempt}", event)
             _require(event.step >= last, f"the step must be at least {last}", event)
             known = any(event.commit == before.commit for before in trial.commits)
-            _require(not known, "that commit was noted before", event)
+            _require(not known, "that commit was recorded before", event)
             return replace(trial, commits=(*trial.commits, event), step=event.step, value=event.value)
         case Ended():
             _require(event.state in get_args(EndState), f"a trial ends as one of {get_args(EndState)}", event)

@@ -60,7 +60,7 @@ def fixed_loss(spec: FixedLoss, task: str, kind: Kind) -> TaskLoss:
     if kind == "regression" or task not in ("auto", "cross_entropy"):
         raise SpecError(
             "learner.fixed_loss",
-            f"{spec.name} takes the place of the cross-entropy, but the task loss is {task} on a {kind} data set; "
+            f"{spec.name} replaces the cross-entropy, but the task loss is {task} on a {kind} data set; "
             "use fixed_loss: task",
         )
     return _built(spec)

@@ -199,14 +199,14 @@ class Resources(Strict):
     def _whole_above_one(self) -> Resources:
         for name in ("CPU", "GPU", "memory", "object_store_memory"):
             if name in self.custom:
-                raise ValueError(f"custom: {name} is no resource of the cluster's own; give it by its own field")
+                raise ValueError(f"custom: {name} is not a custom resource; set it by its own field")
         for name, amount in {
             "gpu": self.gpu,
             **{f"custom.{name}": given for name, given in self.custom.items()},
         }.items():
             if amount > 1 and amount != int(amount):
                 raise ValueError(
-                    f"{name}: above 1 Ray takes whole numbers alone, but it is {amount}; use {round(amount)}"
+                    f"{name}: above 1 Ray takes only whole numbers, but it is {amount}; use {round(amount)}"
                 )
             if 0 < amount < 1e-4:
                 raise ValueError(f"{name}: Ray takes no less than 0.0001, but it is {amount}; use more")

@@ -35,7 +35,7 @@ def endpoint(scheme: str) -> str:
     for name in _PLAIN[scheme]:
         if not _WORD.fullmatch(os.environ.get(name, "")):
             raise SetupError(
-                f"{name}: it holds a space, a line break or a sign outside ASCII, which no key has; set it anew"
+                f"{name}: it holds a space, a line break or a sign outside ASCII, which no key has; set it again"
                 " (the line break at the end of a file is a common cause)"
             )
     name = next((name for name in _ENDPOINT[scheme] if os.environ.get(name)), "")

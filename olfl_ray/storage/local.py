@@ -17,15 +17,15 @@ from olfl_ray.storage.protocol import TEMPORARY, check_key
 __all__ = ["LocalStorage", "expanded", "refuse_link", "writable_folder"]
 
 _NEXT_MOVE = {
-    errno.EACCES: "grant yourself access, or choose another place",
-    errno.EDQUOT: "make room within your quota and start again",
-    errno.EEXIST: "a file stands where a folder is needed: move it, or choose another place",
-    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose another place",
-    errno.ENOSPC: "make room and start again: what was there before is whole",
-    errno.ENOTDIR: "a file stands where a folder is needed: move it, or choose another place",
-    errno.EOPNOTSUPP: "this file system has no hard links, which `create` needs: choose another place",
-    errno.EPERM: "grant yourself access, or choose a place on a file system with hard links",
-    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "grant yourself access, or choose another location",
+    errno.EDQUOT: "free space within your quota and start again",
+    errno.EEXIST: "a file is where a folder is needed: move it, or choose another location",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`), or choose another location",
+    errno.ENOSPC: "free disk space and start again: earlier data is intact",
+    errno.ENOTDIR: "a file is where a folder is needed: move it, or choose another location",
+    errno.EOPNOTSUPP: "this file system has no hard links, which `create` needs: choose another location",
+    errno.EPERM: "grant yourself access, or choose a location on a file system with hard links",
+    errno.EROFS: "choose a writable location",
 }
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -141,7 +141,7 @@ def refuse_link(path: Path) -> None:
         SetupError: It is one.
     """
     if path.is_symlink():
-        raise SetupError(f"{path}: is a link, through which nothing is written; put a folder in its place")
+        raise SetupError(f"{path}: is a link, and nothing is written through links; replace it with a folder")
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
@@ -153,7 +153,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise SetupError(f"{path}: nobody's home is known by that name; write the path from /") from None
+        raise SetupError(f"{path}: there is no home folder of that user; write the path from /") from None
 
 
 def writable_folder(path: str | os.PathLike[str], name: str, *, private: bool = False) -> Path:
@@ -190,7 +190,7 @@ def _explained(path: Path, verb: str) -> Iterator[None]:
 
 def _refused(path: Path, verb: str, error: OSError) -> SetupError:
     reason = error.strerror or str(error)
-    move = _NEXT_MOVE.get(error.errno or 0, "look after that disk, or choose another place")
+    move = _NEXT_MOVE.get(error.errno or 0, "check that disk, or choose another location")
     return SetupError(f"{path}: cannot {verb} it ({reason}); {move}")
 
 

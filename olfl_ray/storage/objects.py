@@ -104,7 +104,7 @@ class ObjectStorage:
                 if writer is not None:
                     return writer == mine
                 if time.monotonic() > end:
-                    raise SetupError(f"{self.url}/{key}: the store neither creates it nor has it; start again")
+                    raise SetupError(f"{self.url}/{key}: the store neither creates it nor holds it; start again")
                 time.sleep(_PAUSE)
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -179,8 +179,8 @@ class ObjectStorage:
             return  # What was created holds; the next `create` asks again.
         else:
             raise SetupError(
-                f"{self.url}: this store overwrites in spite of `If-None-Match: *`, so that two drivers could each"
-                " take a study for their own; use one with conditional writes"
+                f"{self.url}: this store overwrites despite `If-None-Match: *`, so two drivers could both"
+                " run one study; use one with conditional writes"
             )
 
     def _require_bucket(self, key: str) -> None:

@@ -32,7 +32,7 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     """
     text = os.fspath(url)
     if not text.strip():
-        raise SetupError("storage: the place is empty; give a folder's path or a file:///path URL")
+        raise SetupError("storage: the location is empty; give a folder's path or a file:///path URL")
     scheme = _SCHEME.match(text)
     if scheme is None:
         return LocalStorage(text)
@@ -42,7 +42,7 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
         return ObjectStorage(text)
     if scheme[1].lower() != "file":
         raise SetupError(
-            f"storage: the scheme {scheme[1]!r} is none that studies are kept by; give a folder's path, or a"
+            f"storage: the scheme {scheme[1]!r} is not supported; give a folder's path, or a"
             " file:///path, s3://bucket/folder or gs://bucket/folder URL"
         )
     parts = urlsplit(text)

@@ -68,7 +68,7 @@ def reason_and_move(answer: str, scheme: str, bucket: str, endpoint: str) -> tup
         case "bucket":
             return f"{host} has no bucket {bucket!r}", "create it, or correct the name"
         case "credentials":
-            return f"{host} refuses the credentials{told}", f"set {keys} anew"
+            return f"{host} refuses the credentials{told}", f"set {keys} again"
         case "none":
             hint = "; `aws configure export-credentials --format env` prints a profile's" if scheme == "s3" else ""
             return "there are no credentials", f"set {keys} in the environment of every process that uses it{hint}"
@@ -84,11 +84,11 @@ def reason_and_move(answer: str, scheme: str, bucket: str, endpoint: str) -> tup
         case "setting":
             return answer.splitlines()[0][:200], "correct that setting in the environment"
         case "busy":
-            return f"{host} is overloaded or out of order{told}", "start again later: what was there before is whole"
+            return f"{host} is overloaded or unavailable{told}", "start again later: earlier data is intact"
         case "silence":
             return (
                 f"{host} does not answer",
-                f"check the network and {_VARIABLE[scheme]}, and start again: what was there before is whole",
+                f"check the network and {_VARIABLE[scheme]}, and start again: earlier data is intact",
             )
         case _:
-            return code or answer.splitlines()[0][:200], "look after that store, or choose another place"
+            return code or answer.splitlines()[0][:200], "check that store, or choose another location"

@@ -120,7 +120,7 @@ def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
     old, new = begun.identity(), spec.identity()
     if dropped := [arm for arm in old["arms"] if arm not in new["arms"]]:
         raise StudyError(
-            f"arms: the study {spec.name!r} has the arm {dropped[0]!r}, but the spec has not; put it back (arms may be "
+            f"arms: the study {spec.name!r} has the arm {dropped[0]!r}, but the spec does not; restore it (arms may be "
             "added, not removed), or choose another name with --name"
         )
     kept = {**new, "arms": {arm: new["arms"][arm] for arm in old["arms"]}}

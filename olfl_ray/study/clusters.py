@@ -62,7 +62,7 @@ class RayCluster:
         attempt = self.server.newest(name)
         if attempt is None:
             known = ", ".join(sorted({attempt.study for attempt in self.server.attempts()})) or "none yet"
-            raise StudyError(f"study: the cluster {self.name} knows no study {name!r}; it knows: {known}")
+            raise StudyError(f"study: the cluster {self.name} has no study {name!r}; it has: {known}")
         return attempt
 
     def sees(self, attempt: Attempt) -> bool:
@@ -106,8 +106,8 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
             return place
         looked.append(root)
     raise StudyError(
-        f"study: there is no study {name!r} in {', '.join(looked)}; check the name, or give --storage the place that its "
-        "spec names"
+        f"study: there is no study {name!r} in {', '.join(looked)}; check the name, or give the storage that its "
+        "spec names with --storage"
     )
 
 
@@ -121,7 +121,7 @@ def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterat
         if not cluster.sees(attempt):
             where = f"in {attempt.storage}" if attempt.storage else "in the home folder of its driver's machine"
             raise Unseen(
-                f"study: {name!r} is kept {where} on the cluster, which this machine does not see; run olfl there, read "
+                f"study: {name!r} is kept {where} on the cluster, which this machine can't access; run olfl there, read "
                 f"`olfl sweep logs {name} --address {cluster.name}`, or keep studies on s3://... that both see"
             )
         yield attempt.storage, False

@@ -107,7 +107,7 @@ def logs(name: str, *, cluster: RayCluster, attempt: int | None = None, follow: 
         name: The study.
         cluster: Where.
         attempt: Number of the attempt; None: the newest.
-        follow: Go on until the driver ends.
+        follow: Follow until the driver ends.
 
     Raises:
         StudyError: There is no such attempt.
@@ -151,7 +151,7 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
     if not attempt.live:
         raise StudyError(
             f"study {name!r} is not running on {cluster.name} (attempt {attempt.number}: {attempt.state}); "
-            f"`olfl sweep resume {name} --address {cluster.name}` goes on with it"
+            f"`olfl sweep resume {name} --address {cluster.name}` resumes it"
         )
     ledger = _ask_to_stop(name, cluster, home, storage)
     if ledger is None:

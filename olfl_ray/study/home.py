@@ -62,9 +62,7 @@ class Home:
         """
         named = os.environ.get(FROM_ENVIRONMENT)
         if given is None and named and (whole := absolute_uri(named)) != named:
-            raise SetupError(
-                f"{FROM_ENVIRONMENT}: {named!r} depends on the folder that a command starts in; write {whole} for this one"
-            )
+            raise SetupError(f"{FROM_ENVIRONMENT}: {named!r} depends on the current folder; use {whole} for this one")
         return given or named or self.tracking_uri
 
     @property
@@ -116,7 +114,7 @@ class Home:
                 here.write(POINTER, f"{location}\n{HEARSAY if hearsay else ''}".encode())
         except SetupError as error:
             raise SetupError(
-                f"{folder}: can't note there where the study is kept ({error}); move away what stands there, or "
+                f"{folder}: can't record the study's storage there ({error}); move away the file there, or "
                 "choose another home folder with --home"
             ) from None
 
@@ -129,7 +127,7 @@ class Home:
         if is_hearsay(self.study_folder(name)):
             place = self.storage(name).url.rpartition("/")[0]
             raise StudyError(
-                f"study: MLflow alone says that {name!r} is kept in {place}, so it is read there and not run; if you trust "
+                f"study: only MLflow says that {name!r} is kept in {place}, so it is read but not run; if you trust "
                 f"who writes there, add --storage {place}"
             )
 

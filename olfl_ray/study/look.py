@@ -74,9 +74,7 @@ def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:
         raise StudyError(f"study: there is no study {name!r} in {home.path}; there are: {there}")
     ledger = Ledger.load(storage)
     if ledger.state.name != name:
-        raise StudyError(
-            f"study: the folder {name!r} holds the study {ledger.state.name!r}; give the folder that name again"
-        )
+        raise StudyError(f"study: the folder {name!r} holds the study {ledger.state.name!r}; rename the folder to that")
     return spec_in(ledger.state.spec, f"study {name}"), ledger, storage
 
 
@@ -139,7 +137,7 @@ def stop(name: str, *, home: Home, patience: float = 600.0) -> StudyState:
     home.refuse_hearsay(name)
     _, ledger, storage = load(name, home)
     if not ledger.state.driving or not Lease.is_held(storage):
-        raise StudyError(f"study {name!r} is not running; `olfl sweep resume {name}` goes on with it")
+        raise StudyError(f"study {name!r} is not running; `olfl sweep resume {name}` resumes it")
     epoch = ledger.state.epoch
     StopRequest(storage, epoch).make()
     end = time.monotonic() + patience

@@ -61,7 +61,7 @@ def _check_shared(storage: LocalStorage, cluster: Cluster) -> None:
     if unable:
         shown = "; ".join(f"{machine}: {reason}" for machine, reason in list(unable.items())[:3])
         raise SetupError(
-            f"storage: {root.root} is said to be shared, but {len(unable)} of the cluster's {len(cluster.workers)} machines "
+            f"storage: {root.root} is declared shared, but {len(unable)} of the cluster's {len(cluster.workers)} machines "
             f"can't read there what this one wrote ({shown}); mount it on each under that path, or use s3://bucket/folder"
         )
 

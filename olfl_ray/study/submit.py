@@ -38,7 +38,7 @@ class Code:
     """A user's own code, which goes with a job.
 
     Args:
-        working_dir: Folder that driver and trials start in.
+        working_dir: Working folder of the driver and the trials.
         py_modules: Packages that they can import.
     """
 
@@ -291,7 +291,7 @@ def last_words(attempt: Attempt, cluster: RayCluster) -> str:
     if said:
         return said[-1]
     told = [line.strip() for line in attempt.message.splitlines() if line.strip()]
-    return f"job {attempt.id} failed: {(told or lines or ['nobody knows why'])[-1][:300]}"
+    return f"job {attempt.id} failed: {(told or lines or ['unknown cause'])[-1][:300]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,4 +338,4 @@ def _submit(driver: _Driver, attach: Callable[[Attempt], str], cluster: RayClust
 
 
 def _relative(value: str, move: str) -> str:
-    return f"{value!r} is looked up from where the driver starts, a folder that goes with its job; give {move}"
+    return f"{value!r} is relative to the driver's working folder, which ends with its job; give {move}"

@@ -99,7 +99,7 @@ def read_settings() -> Settings:
     """
     path = settings_file()
     if path.exists() and not path.is_file():  # a pipe may have no writer
-        raise SetupError(f"{path}: is no file; make it a file of your own")
+        raise SetupError(f"{path}: is not a regular file; make it a file that you own")
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -107,7 +107,7 @@ def read_settings() -> Settings:
             raise SetupError(f"{SETTINGS}: {path} is not there; write it, or unset the variable") from None
         return Settings()
     except OSError as error:
-        raise SetupError(f"{path}: can't be read ({error.strerror}); make it a file of your own") from None
+        raise SetupError(f"{path}: can't be read ({error.strerror}); make it a file that you own") from None
     return parse_as(Settings, data, source=str(path)) if data.strip() else Settings()
 
 
@@ -144,7 +144,7 @@ def token_of(target: Target) -> Token:
     """Ray's token for a cluster: the target's file, else `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, ~/.ray/auth_token.
 
     Raises:
-        SetupError: The file can't be read or can be read by other users, or what is found is not one word of ASCII.
+        SetupError: The file can't be read or can be read by other users, or what is found is not one ASCII string without spaces.
     """
     if target.token_file is not None:
         return _token_in(expanded(target.token_file))
@@ -172,7 +172,7 @@ def _token_in(path: Path) -> Token:
 
 def _token(value: str, source: str) -> Token:
     if not re.fullmatch(r"[!-~]+", value):
-        raise SetupError(f"{source}: holds no token (one word of ASCII); put Ray's token there")
+        raise SetupError(f"{source}: holds no token (one ASCII string without spaces); put Ray's token there")
     return Token(value, source)
 
 

@@ -52,9 +52,7 @@ def serve_ui(home: Home, port: int, ready: Callable[[str], None] = print) -> int
         except KeyboardInterrupt:
             return 0
         except SystemExit as error:
-            raise SetupError(
-                f"MLflow's server ended by itself (exit code {error.code}); its own lines say why"
-            ) from None
+            raise SetupError(f"MLflow's server exited (exit code {error.code}); see its output") from None
     return 0
 
 

@@ -105,7 +105,7 @@ def private_folder() -> Iterator[Path]:
             os.close(held)
         return
     raise SetupError(
-        f"TMPDIR: no folder serves for Ray's temporary files: {'; '.join(refused)}; set TMPDIR to a folder of at most "
+        f"TMPDIR: no folder is usable for Ray's temporary files: {'; '.join(refused)}; set TMPDIR to a folder of at most "
         f"{LONGEST - BELOW} bytes in which you can write {ROOM // 2**20} MiB"
     )
 
@@ -163,8 +163,8 @@ def _own_token(folder: Path) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in (MODE, TOKEN, TOKEN_FILE)}
     if (before[MODE] or "").lower() == "disabled":
         _log.warning(
-            "%s=disabled: whoever reaches this machine, over the network too, can run code in this sweep's Ray; unset it, and "
-            "Ray asks for a token",
+            "%s=disabled: anyone who can reach this machine can run code in this sweep's Ray; unset it, and "
+            "Ray requires a token",
             MODE,
         )
         yield

@@ -228,7 +228,7 @@ class JobServer:
             theirs = str(answer.json()["ray_version"])
         except (requests.exceptions.JSONDecodeError, KeyError, TypeError):
             raise SetupError(
-                f"--address: {self.address} answers, but is no job server of Ray; name that of the cluster's dashboard"
+                f"--address: {self.address} answers, but is not a Ray job server; give the address of the cluster's dashboard"
                 " (8265 is its usual port)"
             ) from None
         if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
@@ -248,7 +248,7 @@ class JobServer:
         where = f"--address: {self.address}"
         if isinstance(error, requests.exceptions.InvalidHeader):  # its own words quote the token
             return SetupError(
-                f"{where}: the token of {self._token_source} is not one word of ASCII; put Ray's token there"
+                f"{where}: the token of {self._token_source} is not one ASCII string without spaces; put Ray's token there"
             )
         if isinstance(error, requests.exceptions.InvalidURL | LocationValueError):
             return SetupError(
@@ -267,7 +267,7 @@ class JobServer:
             )
         if isinstance(error, requests.exceptions.SSLError):
             if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
-                return SetupError(f"{where} speaks no TLS; write http:// in place of https://")
+                return SetupError(f"{where} does not use TLS; use http:// instead of https://")
             return SetupError(
                 f"{where}: its certificate is not trusted ({reason}); name its authority's in the target's ca_file, or "
                 "correct the host"

@@ -182,7 +182,7 @@ def _explained(error: Exception) -> Exception:
         return error
     reason = (str(lost).strip() or type(lost).__name__).splitlines()[0][:200]
     return SetupError(
-        f"Ray is lost ({type(lost).__name__}: {reason}); what was committed is kept: see that the cluster, or this machine, "
+        f"Ray is lost ({type(lost).__name__}: {reason}); committed work is kept: check that the cluster, or this machine, "
         "has memory, disk and processes to spare, and resume the study"
     )
 

@@ -13,9 +13,7 @@ __all__ = ["SECRET", "serve_page"]
 
 SECRET = "secret"
 """The query's field of the URL that is printed; the answer puts its value into a cookie."""
-REFUSAL = (
-    "This page is for whoever has its URL with the secret, as `olfl ui` printed it. Programs: MLFLOW_TRACKING_TOKEN."
-)
+REFUSAL = "This page is only for those who have the URL with the secret that `olfl ui` printed. Programs: MLFLOW_TRACKING_TOKEN."
 PATIENCE = 5
 """Seconds that open requests have once the server is asked to end."""
 

@@ -154,7 +154,9 @@ def _set_aside(file: Path) -> None:
                     for side in _SIDES:
                         if (other := file.with_name(file.name + side)).exists():
                             other.rename(aside.with_name(aside.name + side))
-                    _log.warning("%s: MLflow's database was half made and held no runs; it is %s now", file, aside)
+                    _log.warning(
+                        "%s: MLflow's database was incomplete and held no runs; it was renamed to %s", file, aside
+                    )
                     return
                 time.sleep(0.1)
         except FileNotFoundError:

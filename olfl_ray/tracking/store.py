@@ -25,7 +25,7 @@ _TURN = 0x6F6C666C
 _MOVES = {  # by words of the answer; the first that is found counts
     "Invalid Host header": "start that server with this host's name: `mlflow server --allowed-hosts HOST:PORT,...`",
     "error code 401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
-    "error code 403": "ask for permission there, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD anew",
+    "error code 403": "ask for permission there, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD again",
     "password": "set PGPASSWORD, or name a password file by PGPASSFILE",
     "No module named": "install that driver (PostgreSQL: pip install 'olfl_ray[postgres]', postgresql+psycopg://...)",
     "filesystem tracking backend": "name a database, such as sqlite:////FOLDER/mlflow.db, or a server",

@@ -296,7 +296,7 @@ def _try_step(problem: Problem, start: LearnerState, batches: data.TaskData) -> 
         raise SpecError(
             "task",
             f"no step can be taken with this model, task loss and learned loss on this data: {type(error).__name__}: "
-            f"{error}; correct the one that was written for another shape, or cuts the gradient",
+            f"{error}; check that outputs, targets and losses have matching shapes and that nothing detaches the gradient",
         ) from error
 
 
@@ -331,7 +331,7 @@ def load_data(config: TrialConfig, place: Place) -> data.Dataset:
     found = data.load(named.name, named.options, cache=place.cache, root=place.data_root)
     if place.data and found.fingerprint != place.data:
         raise DataError(
-            f"task.dataset: {named.name} has another content here (digest {found.fingerprint[:12]}) than where the study "
+            f"task.dataset: {named.name} has different content here (digest {found.fingerprint[:12]}) than where the study "
             f"began ({place.data[:12]}), so its results can't be compared; make it the same everywhere (a builder that "
             "draws random numbers needs a fixed seed)"
         )
@@ -348,7 +348,7 @@ def check(config: TrialConfig, place: Place) -> Examination:
         UserError: One message that names the field, the value and the next move.
     """
     if place.device.startswith("cuda") and not torch.cuda.is_available():
-        raise SetupError("resources.gpu: a GPU was asked for, but torch sees none here; set resources.gpu: 0")
+        raise SetupError("resources.gpu: a GPU was requested, but torch sees none here; set resources.gpu: 0")
     dataset = load_data(config, place)
     with arithmetic_of(config):
         replicate = build_replicate(config, place, dataset, config.seeds[0])

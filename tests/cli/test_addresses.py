@@ -225,11 +225,11 @@ def test_a_token_file_that_is_not_a_secret_word_of_ones_own_is_refused(
 def test_a_variable_that_holds_no_token_is_named_and_not_shown(olfl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", f"{SECRET}\n{SECRET}")
     found = refusal(olfl("sweep", "list", "--address", "http://127.0.0.1:9"))
-    assert "RAY_AUTH_TOKEN: holds no token (one word of ASCII)" in found
+    assert "RAY_AUTH_TOKEN: holds no token" in found
 
 
 def test_a_token_that_no_header_holds_is_not_shown() -> None:
-    with pytest.raises(SetupError, match="the token of a notebook is not one word of ASCII") as refused:
+    with pytest.raises(SetupError, match=r"the token of a notebook .*ASCII") as refused:
         JobServer("http://127.0.0.1:9", token=f"{SECRET}\n{SECRET}", token_source="a notebook")
     assert SECRET not in str(refused.value)
 
@@ -245,21 +245,21 @@ HOMES_OF_NOBODY = {
 def test_a_home_of_nobody_is_named(olfl: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     variable, value, arguments = HOMES_OF_NOBODY[kind]
     monkeypatch.setenv(variable, value)
-    assert "~nobody-here/x: nobody's home is known by that name" in refusal(olfl("sweep", "list", *arguments))
+    assert "~nobody-here/x: there is no home folder" in refusal(olfl("sweep", "list", *arguments))
 
 
 @pytest.mark.parametrize("field", ["token_file", "ca_file"])
 def test_a_targets_file_in_a_home_of_nobody_is_named(olfl: Run, settings: Callable[[str], None], field: str) -> None:
     settings(f"targets: {{lab: {{address: 'http://127.0.0.1:9', {field}: ~nobody-here/x}}}}")
-    assert "~nobody-here/x: nobody's home is known by that name" in refusal(olfl("sweep", "list", "--address", "lab"))
+    assert "~nobody-here/x: there is no home folder" in refusal(olfl("sweep", "list", "--address", "lab"))
 
 
 def test_a_server_that_is_no_rays_or_another_rays_is_refused(olfl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
     with server(b"<html>hello</html>") as port:
-        assert "is no job server of Ray" in refusal(olfl("sweep", "list", "--address", f"http://127.0.0.1:{port}"))
+        assert "is not a Ray job server" in refusal(olfl("sweep", "list", "--address", f"http://127.0.0.1:{port}"))
         found = refusal(olfl("sweep", "list", "--address", f"https://127.0.0.1:{port}"))
-        assert "speaks no TLS; write http:// in place of https://" in found
+        assert "does not use TLS; use http://" in found
     with server(json.dumps({"ray_version": "2.9.3"}).encode()) as port:
         assert "runs Ray 2.9.3, but here it is" in refusal(
             olfl("sweep", "list", "--address", f"http://127.0.0.1:{port}")

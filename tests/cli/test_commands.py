@@ -124,7 +124,10 @@ WRONG = {
     "no such data set": (["data", "prepare", "mnst"], "did you mean 'mnist'?"),
     "an override without a value": (["sweep", "run", SPEC, "--set", "seed"], "is not of the form field=value"),
     "an override of no field": (["sweep", "run", SPEC, "--set", "sead=1"], "there is no such field"),
-    "a GPU where there is none": (["sweep", "run", SPEC, "--set", "resources.gpu=1"], "resources.gpu: a GPU was asked"),
+    "a GPU where there is none": (
+        ["sweep", "run", SPEC, "--set", "resources.gpu=1"],
+        "resources.gpu: a GPU was requested",
+    ),
     "a storage without a name": (["sweep", "run", SPEC, "--set", "storage=''"], "storage: must be a text"),
     "a storage without a bucket": (["sweep", "run", SPEC, "--set", "storage=s3://"], "storage: 's3://' must be"),
     "a metric of another kind of task": (
@@ -221,7 +224,7 @@ def test_folders_of_the_environment_may_begin_with_a_tilde(monkeypatch: pytest.M
     assert Home.find("~/given").path == tmp_path / "given"
     assert Home.find().cache == tmp_path / "OLFL_CACHE"
     assert data_root() == tmp_path / "OLFL_DATA"
-    with pytest.raises(SetupError, match="~nobody-here/x: nobody's home is known by that name"):
+    with pytest.raises(SetupError, match="~nobody-here/x: there is no home folder"):
         Home.find("~nobody-here/x")
 
 

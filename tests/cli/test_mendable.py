@@ -107,13 +107,13 @@ def _mlflow(path: Path) -> None:
 
 
 MENDABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a full disk": (_fill, "make room"),
-    "a full disk, below another error": (_from_another, "make room"),
+    "a full disk": (_fill, "free disk space"),
+    "a full disk, below another error": (_from_another, "free disk space"),
     "too many open files": (_too_many_files, "ulimit -n"),
     "a name that is too long": (lambda path: path.with_name("x" * 300).touch(), "shorter"),
     "a link to itself": (lambda path: (path.symlink_to(path), path.read_text()), "links"),
     "a port that is taken": (_raise(OSError(errno.EADDRINUSE, "Address already in use")), "another port"),
-    "a full database": (_full_database, "make room"),
+    "a full database": (_full_database, "free disk space"),
     "a database that is only read": (
         lambda path: _sqlite(path, "CREATE TABLE a (b)", f"file:{path}?mode=ro"),
         "grant yourself access",

@@ -133,7 +133,7 @@ def test_a_node_and_the_driver_die_and_every_trial_is_there_once(cluster: LocalC
         (laptop / "gate").unlink()
         follower.kill()
         follower.wait()
-    assert "goes on from step" in (laptop / "first" / "follow.log").read_text()
+    assert "resumes from step" in (laptop / "first" / "follow.log").read_text()
 
     done = olfl(*submit, cwd=laptop / "second")
     assert done.returncode == 0, done.stdout + done.stderr

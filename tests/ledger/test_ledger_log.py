@@ -240,9 +240,7 @@ def test_damaged_event_is_named_with_its_number_and_the_next_move(ledger: Ledger
         whole * 2,
     ):
         place.write("ledger/000000003.json", torn)
-        with pytest.raises(
-            StudyError, match=r"ledger/000000003\.json: event 3 of 8 is damaged .*; put back a copy"
-        ) as caught:
+        with pytest.raises(StudyError, match=r"ledger/000000003\.json: event 3 of 8 is corrupt .*; restore") as caught:
             Ledger.load(place)
         assert "\n" not in str(caught.value)
         assert "move it away" not in str(caught.value)
@@ -251,7 +249,7 @@ def test_damaged_event_is_named_with_its_number_and_the_next_move(ledger: Ledger
 def test_damaged_last_event_may_be_moved_away(ledger: Ledger, place: Storage) -> None:
     fill(ledger)
     place.write("ledger/000000008.json", b"{")
-    with pytest.raises(StudyError, match="move it away to go on from event 7"):
+    with pytest.raises(StudyError, match="move it away to resume from event 7"):
         Ledger.load(place)
     place.delete("ledger/000000008.json")
     assert Ledger.load(place).events == ledger.events[:-1]

@@ -36,9 +36,9 @@ def test_a_missing_event_is_named_with_its_file(study: Ledger, disk: Storage) ->
     for ordinal in range(3):
         study.append(proposed(ordinal))
     disk.delete("ledger/000000003.json")
-    with pytest.raises(StudyError, match=r"ledger/000000003\.json: event 3 of 4 is missing; put back a copy") as caught:
+    with pytest.raises(StudyError, match=r"ledger/000000003\.json: event 3 of 4 is missing; restore") as caught:
         Ledger.load(disk)
-    assert "go on from" not in str(caught.value), "only the last event may be moved away"
+    assert "resume from" not in str(caught.value), "only the last event may be moved away"
 
 
 def test_only_a_damaged_last_event_may_be_moved_away_and_the_message_says_what_is_left(
@@ -46,11 +46,11 @@ def test_only_a_damaged_last_event_may_be_moved_away_and_the_message_says_what_i
 ) -> None:
     study.append(proposed(0))
     disk.write("ledger/000000002.json", b"damaged")
-    with pytest.raises(StudyError, match="move it away to go on from event 1"):
+    with pytest.raises(StudyError, match="move it away to resume from event 1"):
         Ledger.load(disk)
     disk.delete("ledger/000000002.json")
     disk.write("ledger/000000001.json", b"damaged")
-    with pytest.raises(StudyError, match="event 1 of 1 is damaged") as caught:
+    with pytest.raises(StudyError, match="event 1 of 1 is corrupt") as caught:
         Ledger.load(disk)
     assert "move it away" not in str(caught.value)
 

@@ -31,13 +31,16 @@ BAD = {
     "alias of itself": ("a: &a [*a]", "once its aliases are expanded"),
     "deep": ("[" * 5000, "nested deeper"),
     "twice the same key": ("name: a\nname: b\n", "duplicate key"),
-    "one and a half GPUs": (GOOD.replace("gpu: 0,", "gpu: 1.5,"), "resources: gpu: above 1 Ray takes whole numbers"),
+    "one and a half GPUs": (
+        GOOD.replace("gpu: 0,", "gpu: 1.5,"),
+        "resources: gpu: above 1 Ray takes only whole numbers",
+    ),
     "a crumb of a GPU": (GOOD.replace("gpu: 0,", "gpu: 1.0e-6,"), "resources: gpu: Ray takes no less than 0.0001"),
     "a part of a custom resource": (
         GOOD.replace("custom: {}", "custom: {x: 2.5}"),
-        "custom.x: above 1 Ray takes whole",
+        "custom.x: above 1 Ray takes only whole",
     ),
-    "GPUs as a custom resource": (GOOD.replace("custom: {}", "custom: {GPU: 1}"), "give it by its own field"),
+    "GPUs as a custom resource": (GOOD.replace("custom: {}", "custom: {GPU: 1}"), "set it by its own field"),
     "one value twice, spelled otherwise": (
         GOOD.replace("lr: {min: 0.003, max: 0.3, log: true}", "lr: {values: [0, 0.1, 0.0]}"),
         "there twice",

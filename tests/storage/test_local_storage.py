@@ -106,7 +106,7 @@ def test_place_without_permission_is_named(spawn, tmp_path: Path) -> None:
 
 def test_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
-    with pytest.raises(SetupError, match=r"home.*a file stands where a folder is needed"):
+    with pytest.raises(SetupError, match=r"home.*where a folder is needed"):
         open_storage(tmp_path / "home").write("a", b"1")
 
 

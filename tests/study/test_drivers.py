@@ -58,7 +58,7 @@ def test_a_driver_is_stopped_by_a_signal_or_a_command_refuses_a_second_and_goes_
     first = state_of(home, "s")
     assert first is not None
     assert {trial.state for trial in first.trials.values()} == {"stopped"}
-    assert "go on:" in (home / "first").read_text()
+    assert "resume:" in (home / "first").read_text()
 
     driver = start("sweep", "resume", "s", "--home", home, cwd=home, log="second")
     wait_until(lambda: begun(home, len(first.trials["baseline/0"].commits) + 1))

@@ -56,7 +56,7 @@ def test_a_file_where_the_pointer_belongs_is_named(begun: Storage, tmp_path: Pat
     second = Home.find(tmp_path / "second")
     second.studies.mkdir()
     second.study_folder("s").touch()
-    with pytest.raises(SetupError, match=f"^{second.study_folder('s')}: can't note there where the study is kept"):
+    with pytest.raises(SetupError, match=f"^{second.study_folder('s')}: can't record the study's storage there"):
         locate("s", home=second, storage=str(tmp_path / "first" / "studies"))
 
 

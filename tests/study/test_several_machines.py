@@ -100,7 +100,7 @@ def test_a_folder_that_the_others_do_not_see_is_refused_by_their_names(
     monkeypatch.chdir(tmp_path)  # /proc/self/cwd leads each process to a folder of its own, as a disk of its own would
     with pytest.raises(SetupError) as caught:
         check_study(spec(storage={"url": "/proc/self/cwd/nfs", "shared": True}), home)
-    assert "storage: /proc/self/cwd/nfs is said to be shared, but 2 of the cluster's 2 machines" in str(caught.value)
+    assert "storage: /proc/self/cwd/nfs is declared shared, but 2 of the cluster's 2 machines" in str(caught.value)
     assert "127.0.0.3: it is not there; 127.0.0.4: it is not there" in str(caught.value)
 
 

@@ -154,7 +154,7 @@ def test_a_finished_trial_whose_learned_loss_is_torn_names_the_file(file: str, h
     assert load_loss("torn/online/0", home=tmp_path / "home").kind == "classification"
     last = sorted((tmp_path / "home" / "studies" / "torn" / "trials" / "online" / "0").rglob(f"*.{file}"))[-1]
     last.write_bytes(last.read_bytes()[:-1])
-    with pytest.raises(DataError, match=rf"{last.name}: is damaged .*; put back a copy of that file"):
+    with pytest.raises(DataError, match=rf"{last.name}: is corrupt .*; restore"):
         load_loss("torn/online/0", home=tmp_path / "home")
 
 
