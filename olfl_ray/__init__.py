@@ -1,4 +1,4 @@
-"""Distributed sweeps for online loss function learning. Lazy: importing it imports none of its rooms."""
+"""Distributed sweeps for online loss function learning. Lazy: importing it imports none of its subpackages."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 OlflError
 ├── UserError              a person can mend it; the command line prints one message and exits with code 2
 │   ├── SpecError          a field of a spec breaks a rule of form or substance
-│   ├── DataError          a data set is not there, torn, or of another shape
+│   ├── DataError          a data set is missing, truncated, or of another shape
 │   ├── StudyError         a study's name, state or place does not allow what was asked
 │   └── SetupError         this machine or a service lacks what was asked for
 └── LedgerError            an event that breaks the ledger's rules: a bug, never a person's mistake
@@ -51,7 +51,7 @@ class SpecError(UserError):
 
 
 class DataError(UserError):
-    """A data set is not there, is torn, or does not have the shape that its name promises."""
+    """A data set is missing, truncated, or does not have the shape that its name promises."""
 
 
 class StudyError(UserError):

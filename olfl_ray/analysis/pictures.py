@@ -57,7 +57,7 @@ def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Fig
 
 
 def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str) -> Figure | None:
-    """An arm's learned loss over the output, one panel a target and one line a moment, beside the task loss.
+    """An arm's learned loss over the output, one panel per target and one line per step, next to the task loss.
 
     Each line is shifted so that its least value is 0: a constant changes no gradient. The task loss is scaled to the
     learned loss's height at the end, by one factor for all targets: a factor only rescales the learning rate.

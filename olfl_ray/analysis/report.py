@@ -1,4 +1,4 @@
-"""A study's report: tables for machines, and one page for people that needs nothing beside itself."""
+"""A study's report: tables for machines, and one self-contained page for people."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def write_report(
         spec: The study.
         state: Where it stands.
         storage: Its storage.
-        out: The report's folder, made anew as a whole.
+        out: The report's folder, replaced completely.
         importances: For each arm the importance of each searched field.
         data: A line for each data set.
 
@@ -220,7 +220,7 @@ def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _field(value: Any) -> Any:
-    """A field of CSV; no text is HTML, or a formula to a spreadsheet. The Parquet file beside it has each text as it is."""
+    """A field of CSV; no text is HTML, or a formula to a spreadsheet. The Parquet file next to it has each text unchanged."""
     if isinstance(value, list):
         return json.dumps(value)
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What a study found, as rows: each arm's winner on fresh seeds beside the baseline, and the records of each trial."""
+"""A study's results as tables: each arm's winner on fresh seeds next to the baseline, and the records of each trial."""
 
 from __future__ import annotations
 

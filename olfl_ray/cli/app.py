@@ -142,7 +142,7 @@ def _print_progress(progress: Any) -> None:
 
 @data_app.command("list")
 def data_list() -> None:
-    """Built-in data sets."""
+    """List the built-in data sets."""
     from rich.table import Table
 
     from olfl_ray import study
@@ -164,7 +164,7 @@ def data_prepare(name: str, home: Home = None) -> None:
 
 @spec_app.command("schema")
 def spec_schema() -> None:
-    """JSON Schema of a spec, for editors."""
+    """Print the JSON Schema of a spec, for editors."""
     from olfl_ray.spec import StudySpec
 
     out.print(json.dumps(StudySpec.model_json_schema(), indent=2), markup=False, highlight=False, soft_wrap=True)
@@ -172,7 +172,7 @@ def spec_schema() -> None:
 
 @app.command("ui")
 def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopback; 0: a free one.")] = 5000) -> None:
-    """MLflow's page on the home folder's runs, on loopback, for whoever has the URL that this prints."""
+    """Show the home folder's runs in MLflow's UI, on loopback, with a secret URL that this prints."""
     from olfl_ray import study
 
     place = study.Home.find(home)

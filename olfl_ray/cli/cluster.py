@@ -26,7 +26,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the form and print; submit nothing.")] = False,
     home: Home = None,
 ) -> None:
-    """Run a study on a cluster, go on with it there, or attach to it."""
+    """Run or resume a study on a cluster, or attach to it."""
     from olfl_ray import study
     from olfl_ray.spec import read_spec
 

@@ -47,7 +47,7 @@ def print_notes(spec: Any) -> None:
 
 
 def print_result(result: Any, place: Any, where: str | None = None) -> None:
-    """A study's table, where its report and runs are, and how to go on with it.
+    """A study's table, where its report and runs are, and how to resume it.
 
     Args:
         result: What came of it.

@@ -40,7 +40,7 @@ class _Stream:
     """
 
     outlived: str = ""
-    """What goes on where nobody reads (any more), and how to look at it; empty: nothing does."""
+    """What continues when output is no longer read, and how to look at it; empty: nothing does."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -117,7 +117,7 @@ errors = Terminal(file=_Stream("stderr"), soft_wrap=True)  # type: ignore[arg-ty
 
 @contextmanager
 def outliving(study: str, where: str) -> Iterator[None]:
-    """What happens in here goes on where standard output ends.
+    """The body continues when standard output is closed.
 
     Args:
         study: The study that is driven.

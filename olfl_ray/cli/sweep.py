@@ -32,7 +32,7 @@ def sweep_run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print; start nothing.")] = False,
     home: Home = None,
 ) -> None:
-    """Run a study here, or go on with it."""
+    """Run a study, or resume it."""
     from olfl_ray import study
     from olfl_ray.spec import read_spec
 
@@ -67,7 +67,7 @@ def sweep_resume(
     follow: Follow = False,
     home: Home = None,
 ) -> None:
-    """Go on with a study by its name."""
+    """Resume a study by its name."""
     from olfl_ray import study
 
     if from_scratch and not failed:
@@ -90,7 +90,7 @@ def sweep_retry(
     follow: Follow = False,
     home: Home = None,
 ) -> None:
-    """Try failed trials again, and go on with their study."""
+    """Retry failed trials, and resume their study."""
     from olfl_ray import study
 
     code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
@@ -111,7 +111,7 @@ def sweep_extend(
     follow: Follow = False,
     home: Home = None,
 ) -> None:
-    """Search further with every arm, or with one; the search keeps what it knows."""
+    """Add trials to every arm, or to one; the search keeps its history."""
     from olfl_ray import study
 
     code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
@@ -136,7 +136,7 @@ def sweep_stop(name: str, address: Address = None, storage: Storage = None, home
 
 @dataclass(frozen=True, kw_only=True)
 class _At:
-    """Where a study goes on, as the options say: here, or on a cluster, with a user's own code.
+    """Where a study resumes, by its options: here, or on a cluster, with the user's code.
 
     Args:
         address: The cluster's; None: here.
@@ -173,7 +173,7 @@ def _go_on(name: str, at: _At, here: Callable[..., Any], there: Callable[..., An
 
 @sweep_app.command("list")
 def sweep_list(address: Address = None, storage: Storage = None, home: Home = None) -> None:
-    """The studies here, or on a cluster, or in a place for studies."""
+    """List the studies here, on a cluster, or in a storage."""
     from olfl_ray import study
 
     if address is not None or storage is not None:
@@ -195,7 +195,7 @@ def sweep_list(address: Address = None, storage: Storage = None, home: Home = No
 
 @sweep_app.command("status")
 def sweep_status(name: str, address: Address = None, storage: Storage = None, home: Home = None) -> None:
-    """Where a study stands."""
+    """Show the state of a study."""
     from olfl_ray import study
     from olfl_ray.cli.view import status_view
 

@@ -60,7 +60,7 @@ def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None) 
 
     Raises:
         SpecError: The name, an option or what a builder gives does not fit.
-        DataError: It can't be found, or a file of it is torn.
+        DataError: It can't be found, or a file of it is truncated.
     """
     if ":" in name:
         return _from_user(name, options)
@@ -77,7 +77,7 @@ def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None) 
 
 
 def forget() -> None:
-    """Load data sets anew from now on: a user's builder may give others than it did."""
+    """Load data sets again from now on: a user's builder may return different data."""
     _loaded.clear()
 
 

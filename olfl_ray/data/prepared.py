@@ -154,7 +154,7 @@ def read_prepared(name: str, path: Path) -> Dataset:
     """A prepared data set, memory-mapped and checked.
 
     Raises:
-        DataError: The file is torn.
+        DataError: The file is truncated.
     """
     kind: Any = SOURCES[name].kind
     try:

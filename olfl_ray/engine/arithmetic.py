@@ -11,7 +11,7 @@ import torch
 
 __all__ = ["Precision", "arithmetic", "autocast"]
 
-# cuBLAS has no other way to be told, and whether its products are deterministic torch asks once, at the first of them.
+# cuBLAS has no other setting for this, and whether its products are deterministic torch asks once, at the first of them.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 Precision = Literal["float32", "tf32", "bf16"]

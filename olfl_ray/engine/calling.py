@@ -18,7 +18,7 @@ class Stateless:
     """`module` as a pure function of its tensors.
 
     As `torch.func.functional_call`, with the places of all tensors looked up once: on small networks, looking them
-    up at every call takes longer than the network does. A tensor that stands in several places (shared weights) has
+    up at every call takes longer than the network does. A tensor that is used in several modules (shared weights) has
     one name, that of its first place.
 
     Args:

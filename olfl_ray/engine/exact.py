@@ -45,7 +45,7 @@ def exact(
         lr: Base learning rate alpha.
         train: One batch a base step.
         meta: The batch of the outer objective.
-        memory: low: products along w in forward mode, which computes the activations anew and drops them on the way (one
+        memory: low: products along w in forward mode, which recomputes the activations and frees them on the way (one
             step: 9 passes where a plain step takes 3). fast: g is linear in df, so u is the derivative of <g, w> in df:
             autograd walks the first step's kept backward pass once more (8 passes; the activations' memory about twice);
             with more steps than one, each is differentiated twice in its turn.
@@ -87,7 +87,7 @@ def _transposed_twice(problem: Problem, point: Point, w: Params) -> Tensor:
     assert point.backward is not None
     df_BC, edges = point.backward
     ends, seeds = list(edges.values()), [w[name] for name in edges]
-    # Nothing is computed anew here, so theta need not stand in the module: g's own graph holds what it saved.
+    # Nothing is recomputed here, so theta need not be in the module: g's own graph holds what it saved.
     (u_BC,) = torch.autograd.grad(ends, df_BC, seeds, materialize_grads=True)
     return u_BC
 

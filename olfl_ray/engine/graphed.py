@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 def _aside(device: torch.device) -> tuple[torch.cuda.Stream, Any, torch.cuda.CUDAGraph]:
     """The stream and the memory pool of all captures on a device: one set of libraries' workspaces and of free blocks.
 
-    The third is an empty graph: a pool without graphs is torn down, and its handle is of no use again.
+    The third is an empty graph: a pool without graphs is freed, and its handle can't be used again.
     """
     with torch.cuda.device(device), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The CUDA Graph is empty")

@@ -45,7 +45,7 @@ class OnlineLossLearner:
             schedulers work; in a graph only the learning rate may change.
         learned_loss: M_phi, called with (outputs, targets); gives a scalar.
         task_loss: L_T, called with (outputs, targets); gives a scalar.
-        lr: Base learning rate alpha; only beside this package's own optimizers.
+        lr: Base learning rate alpha; only with this package's own optimizers.
         eta: Meta learning rate.
         meta: Meta-optimizer, on phi.
         meta_clip_norm: Largest norm of the meta-gradient; None: no clipping.
@@ -236,7 +236,7 @@ def meta_gradient(
         train: One batch, a tuple (inputs, targets), or a list with one batch a base step. Inputs and targets are tensors or
             trees of tensors. A list of two that are not both pairs, as a data loader gives it, is one batch.
         meta: The batch of L_T.
-        lr: Base learning rate alpha; only beside this package's own optimizers.
+        lr: Base learning rate alpha; only with this package's own optimizers.
         opt_state: State of the base optimizer, as a `StepResult` gives it; None: before the first step.
         estimator: As of `OnlineLossLearner`.
         memory: As of `OnlineLossLearner`.
@@ -324,7 +324,7 @@ def _problem(
 def _knows_draws(problem: Problem, batch: Batch, *, replayed: bool) -> Problem:
     """The problem with what a pass on a batch draws.
 
-    A loop of one's own may raise a rate of dropout from 0 on its way, so torch's generators count as drawn from, except
+    A user's loop may raise a dropout rate from 0 during training, so torch's generators count as drawn from, except
     in a graph, where all that the host decides is fixed and a generator that is put back could not be captured.
     """
     few = problem.few(batch)

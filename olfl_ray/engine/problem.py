@@ -104,7 +104,7 @@ class Problem:
     def placed(self, theta: Params, buffers: Params) -> Iterator[None]:
         """Theta and copies of buffers stand in the module, in the place of its own.
 
-        A module may compute activations anew in its backward pass (`torch.utils.checkpoint`), from the tensors that
+        A module may recompute activations in its backward pass (`torch.utils.checkpoint`), from the tensors that
         stand in it then: wherever the graph of a pass is walked, what the pass had stands there.
         """
         with self._f.placed({**theta, **_copies(buffers)}):

@@ -49,7 +49,7 @@ class Seeded(Replacing):
     those of the same kernels, but for a batch norm on a GPU: there it is torch's own kernel, where `F.batch_norm` may
     take cuDNN's, which rounds differently.
 
-    Where saved tensors are hooked, torch's own stand: what `torch.utils.checkpoint` computes anew must be what it ran.
+    Where saved tensors are hooked, torch's own are kept: what `torch.utils.checkpoint` recomputes must be what it ran.
     A backward pass taken inside (`torch.autograd.grad` in a module's `forward`) is a part of f, so that it keeps torch's
     full graph.
     """

@@ -36,8 +36,8 @@ class Point:
         random: States that the forward pass drew from, None where it draws nothing.
         random_loss: Those that the learned loss then drew from.
         outputs_BC: f_theta(x), kept of the first step alone.
-        along_phi: From u to d <dM_phi/df, u> / d phi, kept of the first step alone, and only beside its backward pass:
-            what it holds, the loss network's units for every output of the batch, is quickly computed anew.
+        along_phi: From u to d <dM_phi/df, u> / d phi, kept only of the first step, and only during its backward pass:
+            what it holds, the loss network's units for every output of the batch, is quickly recomputed.
         backward: df and, where the graph is kept, the ends of g as a function of it, where g depends on it.
     """
 

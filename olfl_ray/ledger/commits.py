@@ -39,7 +39,7 @@ class Commit:
         step: Base steps done.
         outcome: finished or diverged where the trial ended with it, else None.
         report: The evaluation that counts so far, one value a replicate.
-        parent: Key of the commit that this one goes on from; None for the first.
+        parent: Key of the commit that this one resumes from; None for the first.
         files: Key of each file that belongs to it -> SHA-256.
     """
 
@@ -67,7 +67,7 @@ _FORM = TypeAdapter(Commit)
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePoint:
-    """Where a trial goes on from.
+    """Where a trial resumes from.
 
     Args:
         chain: Its whole commits from the first to the last; empty: from the beginning.
@@ -135,7 +135,7 @@ def read_file(storage: Storage, commit: Commit, name: str) -> bytes | None:
 
 
 def restore_point(storage: Storage, trial: str, *, noted: Collection[str] = (), scratch: int = 0) -> RestorePoint:
-    """The furthest point that a trial can go on from: every file on the way there is whole, checksums say.
+    """The latest point that a trial can resume from: by their checksums, all files up to it are intact.
 
     Args:
         storage: The study's storage.
@@ -183,7 +183,7 @@ def latest_attempt(storage: Storage, trial: str) -> int:
 
 
 def _ancestors(commit: Commit, found: dict[str, Commit]) -> Iterator[Commit]:
-    """The commit, and those it goes on from, back to the first that is there."""
+    """The commit, and those it resumes from, back to the first that exists."""
     here: Commit | None = commit
     seen: set[str] = set()
     while here is not None and here.key not in seen:  # a chain that somebody made may go round

@@ -265,7 +265,7 @@ class Reopened(Event):
 
     Args:
         trial: Its id.
-        scratch: Number of the latest attempt whose work is not gone on from; 0: go on from the last commit.
+        scratch: Number of the latest attempt whose work is discarded; 0: resume from the last commit.
     """
 
     trial: str

@@ -147,7 +147,7 @@ class Ledger:
     def append(self, event: Event) -> None:
         """Note an event: once this returns, it holds for good.
 
-        After a `SetupError` (a full disk, say) only a new load tells whether it holds; the same event may be
+        After a `SetupError` (a full disk, say) only a new load shows whether it was written; the same event may be
         given again, unchanged.
 
         Raises:

@@ -42,7 +42,7 @@ def read_loss(folder: str | Path, allow: Iterable[str] = ()) -> LearnedLoss:
         allow: As for `loss_from_bytes`.
 
     Raises:
-        DataError: A file is missing or torn, or names a builder that is not allowed.
+        DataError: A file is missing or truncated, or names a builder that is not allowed.
     """
     path = Path(folder)
     weights = path if path.suffix == ".safetensors" else path / "learned_loss.safetensors"

@@ -169,7 +169,7 @@ class LearnedLoss(nn.Module):
 
     @torch.no_grad()
     def surface(self, points: int = 41) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The learned loss on a grid, beside the task loss output by output.
+        """The learned loss on a grid, next to the task loss of each output.
 
         Returns:
             target_P, output_P, learned_P, task_P. Classification: targets 0 and 1 over probabilities; the task loss is

@@ -10,7 +10,7 @@ __all__ = ["Record", "Surface"]
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """A learned loss on a grid of (output, target), beside the task loss on the same grid.
+    """A learned loss on a grid of (output, target), next to the task loss on the same grid.
 
     Args:
         step: Base steps done when it was recorded.
@@ -35,7 +35,7 @@ class Record:
 
     Args:
         step: Base steps done; for `init/...` metrics, initialisation steps done.
-        time_ms: Wall-clock time at which it was made, in milliseconds since 1970. Kept, never made anew, so that
+        time_ms: Wall-clock time at which it was made, in milliseconds since 1970. Kept, never recreated, so that
             sending a record to MLflow twice is harmless.
         metrics: For each metric name (`names.METRICS`) one value a replicate, in the replicates' order.
         surfaces: The learned loss on a grid, at some moments of training.

@@ -96,7 +96,7 @@ def base_values(spec: StudySpec, arm: str) -> dict[str, Any]:
 
 
 def _outer_first(fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """In an order in which neither a section nor a new `name` undoes what is set inside or beside it."""
+    """In an order in which neither a section nor a new `name` undoes what is set inside or next to it."""
     return sorted(fields.items(), key=lambda item: (item[0].count("."), not item[0].endswith(".name")))
 
 

@@ -77,7 +77,7 @@ Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 
 class NamedBuilder(BaseModel):
-    """A built-in thing or a user's `package.module:builder`, with the builder's own options beside the name."""
+    """A built-in thing or a user's `package.module:builder`, with the builder's options next to the name."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
@@ -133,7 +133,7 @@ class TaskSpec(Strict):
     """Built-in data set, or `package.module:builder`; with options: `{name: ..., option: value}`."""
     model: Named = NamedBuilder(name="mlp")
     """Base learner: linear | mlp | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn, or `package.module:builder`;
-    options beside the name."""
+    options next to the name."""
     loss: Literal["auto", "cross_entropy", "squared_error"] | Annotated[str, Field(pattern=BUILDER)] = "auto"
     """Task loss: cross_entropy | squared_error | `package.module:function`; auto: by the data set's kind."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64

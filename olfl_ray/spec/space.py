@@ -75,7 +75,7 @@ def _resolved(spec: StudySpec, arm: str, where: str, field: str, parameter: Para
 
 
 def _taken(spec: StudySpec, arm: str, where: str, field: str, value: Any, when: Mapping[str, Any]) -> Any:
-    """What a field makes of a value. A builder's option has no type of its own: the spec's own value tells it."""
+    """What a field makes of a value. A builder's option has no declared type: the spec's own value defines it."""
     data = base_values(spec, arm)
     try:
         before = get_dotted(data, field)

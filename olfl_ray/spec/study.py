@@ -130,7 +130,7 @@ class PrunerSpec(Strict):
     min_steps: Steps = 200
     """Base steps before the first decision."""
     reduction: Annotated[int, Field(ge=2, le=LONGEST)] = 3
-    """asha: one in so many goes on, and steps between decisions grow by this factor."""
+    """asha: one trial in so many continues, and the steps between decisions grow by this factor."""
 
     def decides(self, before: int, step: int) -> bool:
         """Whether there is a decision after `before` base steps and up to `step`: at ASHA's rungs, or every `min_steps`."""

@@ -43,7 +43,7 @@ class _Claim:
         host: Host name, for people.
         pid: Process id, meaningful in `place` only.
         place: Boot and process namespace of the holder; process ids can be compared where this is the same.
-        born: When the process started, in the kernel's form; tells it from a later process of the same id.
+        born: When the process started, in the kernel's format; distinguishes it from a later process with the same id.
         since: When the lease was taken, in seconds since 1970.
         beat: When the heart beat last, in seconds since 1970 by the holder's clock.
         ttl: Seconds without a beat after which the lease may be taken.
@@ -187,7 +187,7 @@ class Lease:
             try:
                 self.renew()
             except SetupError:
-                continue  # A full disk may get room again; until then this holding grows old, as it should.
+                continue  # A full disk may get free space again; until then this lease ages, as it should.
             except Fenced:
                 return
 
@@ -239,7 +239,7 @@ def _refusal(storage: Storage, epoch: int) -> StudyError:
 
 
 def _place() -> str:
-    """Names this boot of this machine and this process namespace, where the system tells."""
+    """Names this boot of this machine and this process namespace, if the system provides it."""
     parts = [socket.gethostname()]
     try:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())

@@ -196,7 +196,7 @@ def _refused(path: Path, verb: str, error: OSError) -> SetupError:
 
 @contextmanager
 def _temporary(path: Path, data: bytes) -> Iterator[Path]:
-    """The bytes on disk, under a name beside `path` that is gone afterwards."""
+    """The bytes on disk, under a name next to `path` that is removed afterwards."""
     _make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
     try:

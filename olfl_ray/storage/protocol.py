@@ -20,7 +20,7 @@ class Storage(Protocol):
 
     A key is a relative POSIX path such as `ledger/000000001.json`. Every method raises `ValueError` for a key
     that breaks the rules of `check_key`, and `SetupError`, naming the object's place, where the place refuses
-    (no permission, no room, read-only). When `write` or `create` returns, the bytes survive a power cut; when
+    (no permission, no space, read-only). When `write` or `create` returns, the bytes survive a power cut; when
     one raises `SetupError`, they may be there all the same.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What a worker is told of its trial; on a cluster, the data that it needs are put where every node sees them first."""
+"""A worker's assignment; on a cluster, the data that it needs are first stored where every node sees them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from olfl_ray.worker import Assignment
 __all__ = ["Assigner"]
 
 SHARED_DATA = "_data"
-"""Folder beside the studies; no study can have this name."""
+"""Folder next to the studies; no study can have this name."""
 
 
 class Assigner:

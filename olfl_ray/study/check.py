@@ -133,7 +133,7 @@ def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
 
 
 def check_facts(found: Mapping[str, Examined], state: StudyState) -> None:
-    """Refuse to go on over other data or code than the study began with: its table would compare what can't be compared.
+    """Refuse to resume with other data or code than the study began with: its table would compare what can't be compared.
 
     Args:
         found: For each arm its data, task and code now.

@@ -70,7 +70,7 @@ def follow(attempt: Attempt, *, cluster: RayCluster, home: Home) -> Iterator[tup
 
 
 def outcome(attempt: Attempt, *, cluster: RayCluster, home: Home) -> StudyResult:
-    """What a study has come to after an attempt that has ended, its report written anew.
+    """A study's result after an attempt that has ended, with its report written again.
 
     Args:
         attempt: The driver's job.

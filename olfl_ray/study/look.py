@@ -84,7 +84,7 @@ def spec_of(name: str, *, home: Home) -> StudySpec:
 
 
 def status(name: str, *, home: Home) -> StudyState:
-    """Where a study stands."""
+    """Show the state of a study."""
     return load(name, home)[1].state
 
 
@@ -106,7 +106,7 @@ def data_of(name: str, *, home: Home) -> list[str]:
 
 
 def report(name: str, *, home: Home) -> Path:
-    """Write a study's report anew and give its page."""
+    """Write a study's report again and return its page."""
     spec, ledger, storage = load(name, home)
     return report_of(spec, ledger.state, storage, home)
 

@@ -26,7 +26,7 @@ def resolved(spec: StudySpec) -> StudySpec:
 
 
 def check_place(spec: StudySpec, home: Home) -> None:
-    """Refuse to begin a study anew while the home folder knows one of its name in another place.
+    """Refuse to begin a study again while the home folder has one with its name in another location.
 
     Raises:
         StudyError: Names both places.

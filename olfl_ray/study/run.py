@@ -1,4 +1,4 @@
-"""Run a study: the same operation starts it, goes on with it, and finds that nothing is left to do."""
+"""Run a study: the same operation starts it, resumes it, and finds that nothing is left to do."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StudyResult:
         tracking_uri: Where MLflow keeps the runs, without a password.
         undelivered: Runs that MLflow does not have yet, the study's own among them; the next start delivers them.
         problem: Why not, or why that is not known, in one line.
-        finished: Whether nothing is left to do; else the next start goes on.
+        finished: Whether nothing is left to do; else the next start resumes.
         stopped: Whether it was asked to stop.
         nothing_to_do: Whether it was finished before.
     """
@@ -110,7 +110,7 @@ def resume(
 def retry(
     name: str, trials: Sequence[str], *, home: Home, watch: Watcher | None = None, from_scratch: bool = False
 ) -> StudyResult:
-    """Try failed trials of a study again, and go on with it.
+    """Retry a study's failed trials, and resume it.
 
     Args:
         name: The study.
@@ -135,7 +135,7 @@ def tried_again(state: StudyState) -> tuple[list[str], list[str]]:
 
 
 def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None, arm: str | None = None) -> StudyResult:
-    """Search further with every arm of a study, or with one; the search keeps what it knows.
+    """Add trials to every arm of a study, or to one; the search keeps its history.
 
     Args:
         name: The study.

@@ -86,7 +86,7 @@ def spec_on(spec: StudySpec, cluster: RayCluster) -> StudySpec:
 
 
 def submit(spec: StudySpec, *, cluster: RayCluster, code: Code = NO_CODE) -> Submission:
-    """Run a study on a cluster, or go on with it there; an attempt that is running is left to run.
+    """Run or resume a study on a cluster; a running attempt continues.
 
     Args:
         spec: The study; only its form is checked here, the rest by the driver.
@@ -158,7 +158,7 @@ def retry_on(
     storage: str | None = None,
     code: Code = NO_CODE,
 ) -> Submission:
-    """Try failed trials of a study again on a cluster, and go on with it.
+    """Retry a study's failed trials on a cluster, and resume it.
 
     Args:
         name: The study.
@@ -188,7 +188,7 @@ def extend_on(
     code: Code = NO_CODE,
     arm: str | None = None,
 ) -> Submission:
-    """Search further with every arm of a study on a cluster, or with one; the search keeps what it knows.
+    """Add trials to every arm of a study on a cluster, or to one; the search keeps its history.
 
     Args:
         name: The study.
@@ -262,7 +262,7 @@ def accepted(attempt: Attempt, *, cluster: RayCluster, patience: float = 90.0) -
     Args:
         attempt: The attempt.
         cluster: Where.
-        patience: Seconds after which it is left alone: it may still be waiting for room on the cluster.
+        patience: Seconds after which this stops waiting: it may still wait for resources of the cluster.
 
     Raises:
         StudyError: It refused; with its own words.

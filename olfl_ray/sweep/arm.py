@@ -56,7 +56,7 @@ class ArmSearch:
     def replay(self, trials: Iterable[ledger.TrialState], decided: dict[str, list[tuple[int, float]]]) -> None:
         """Rebuild the live search from the ledger; `decided` has each trial's values at decision steps."""
         trials = list(trials)
-        # Seeded anew by how far the search is: the same seed would propose the same points again.
+        # Seeded again by the progress of the search: the same seed would propose the same points again.
         seed = seed_of(self._spec.seed, self._arm, "sampler", len(trials))
         self._live, self._trials = self._study(trials, decided, seed)
         self._proposed = {self._key(trial.params) for trial in trials}
@@ -123,7 +123,7 @@ class ArmSearch:
         else:
             trial = self._trials[ordinal]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a value that a restored worker tells again changes nothing
+            warnings.simplefilter("ignore")  # a value that a restored worker reports again changes nothing
             trial.report(value, step)
         return trial.should_prune()
 
@@ -140,7 +140,7 @@ class ArmSearch:
         return all(trial.ended for trial in trials if trial.id.ordinal <= ordinal - self._concurrency)
 
     def importances(self) -> dict[str, float]:
-        """Importance of each searched field, a share of 1; empty where it can't be told."""
+        """Importance of each searched field, a share of 1; empty if it can't be computed."""
         if self._live is None:
             return {}
         done = [trial for trial in self._live.trials if trial.state == TrialState.COMPLETE]

@@ -59,12 +59,12 @@ class Conductor:
         self._steps: dict[str, int] = {arm: base_values(spec, arm)["learner"]["steps"] for arm in spec.arms}
         self._planned = {arm: planned(spec, arm) for arm in spec.arms}
         self._searches: dict[str, ArmSearch] = {}
-        # Kept beside the ledger's state, so that a word's cost does not grow with the number of trials.
+        # Kept next to the ledger's state, so that a message's cost does not grow with the number of trials.
         self._searched: dict[str, dict[str, TrialState]] = {arm: {} for arm in spec.arms}
         self._open: dict[str, None] = {}
         for trial in self._trials():
             self._keep(trial)
-            # The worker of a trial that goes on tells its last commit again: what was decided there may not be noted.
+            # The worker of a resumed trial reports its last commit again: the decision there may not be recorded.
             commits = trial.commits if trial.ended else trial.commits[:-1]
             step = 0
             for commit in commits:
@@ -119,16 +119,16 @@ class Conductor:
         """Take a worker's word.
 
         Returns:
-            Whether its trial goes on.
+            Whether its trial continues.
 
         Raises:
-            SetupError: The storage refused the worker (a full disk, say): the study can't go on now.
+            SetupError: The storage refused the worker (a full disk, say): the study can't continue now.
         """
         trial = self.state.trials[message.trial]
         if message.kind == "refused" and message.trial in self._live:  # perhaps before its attempt had a number
             raise SetupError(message.cause)
         if trial.ended or message.attempt < trial.attempt or message.trial not in self._live:
-            return False  # Tune repeats the last word of a trial that was told to stop
+            return False  # Tune repeats the last message of a trial that was stopped
         if message.kind == "begun":
             if message.attempt > trial.attempt:
                 self._begin(trial, message)
@@ -153,7 +153,7 @@ class Conductor:
             self._fail(trial, cause)
 
     def close(self) -> None:
-        """Mark what did not end as stopped: it goes on at the next start."""
+        """Mark what did not end as stopped: it resumes at the next start."""
         for trial in self._trials():
             if trial.state == "running":
                 self._lay_aside(trial)

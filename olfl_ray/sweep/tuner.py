@@ -42,7 +42,7 @@ class _Ear:
         self.fatal: OlflError | None = None
 
     def hear(self, trial: Any, result: dict[str, Any]) -> bool:
-        """Whether the trial goes on."""
+        """Whether the trial continues."""
         message = Message.from_result(result)
         if message.kind == "commit":
             trial.run_metadata.num_failures = 0  # Tune's count of losses is to be of those in a row
@@ -95,7 +95,7 @@ class _Searcher(Searcher):  # type: ignore[misc]
 
 
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
-    """Passes each message to the conductor, which says whether the trial goes on."""
+    """Passes each message to the conductor, which says whether the trial continues."""
 
     def __init__(self, ear: _Ear) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         """A pending trial. (Tune's own choice looks at all trials that ever were, at each of its steps.)
 
         Raises:
-            OlflError: What stops the driver was heard with a trial's last word, where Tune takes it for the trial's own.
+            OlflError: An error that stops the driver arrived with a trial's last message, where Tune takes it for the trial's.
         """
         if self._ear.fatal is not None:
             raise self._ear.fatal
@@ -128,7 +128,7 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
 
     Args:
         conductor: Decides.
-        assign: What a worker is told about a trial.
+        assign: A trial's assignment for its worker.
 
     Raises:
         Fenced: Another driver has taken the study over.

@@ -1,4 +1,4 @@
-"""What a tracking store holds of a study: its runs are told by the study's identity, and the store alone says what it has."""
+"""What a tracking store holds of a study: its runs are identified by the study's identity, and only the store says what it has."""
 
 from __future__ import annotations
 

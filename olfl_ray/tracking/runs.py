@@ -196,7 +196,7 @@ class Runs:
         self._client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def _records(self, run: str, key: str, *, fresh: bool) -> list[Any]:
-        """Means over replicates as metrics, spreads beside them as `.../sd`; `fresh`: none of them is there."""
+        """Means over replicates as metrics, spreads next to them as `.../sd`; `fresh`: none of them exists yet."""
         from mlflow.entities import Metric
 
         try:

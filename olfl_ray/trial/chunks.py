@@ -17,7 +17,7 @@ MOST = 2048
 ALWAYS_FINE = 256 * 2**20
 """Bytes that evaluation may take, whatever training takes."""
 COPIES = 2
-"""A convolution lays its input and its output out anew for its kernel."""
+"""A convolution copies its input and its output to another layout for its kernel."""
 
 
 def examples_at_once(problem: Problem, x: Tensor, batch_size: int) -> int:

@@ -108,7 +108,7 @@ def _loss_of(storage: Storage, commit: Commit, source: str, allow: Iterable[str]
 
 
 def _kept(study: str, studies: Path, beside: str) -> Storage | None:
-    """Where a study is kept: beside the one that asks, else in the home folder."""
+    """Where a study is kept: next to the study that names it, else in the home folder."""
     if not re.fullmatch(NAME, study, re.ASCII):
         return None
     if beside and (storage := open_storage(f"{beside}/{study}")).keys("ledger/"):

@@ -1,4 +1,4 @@
-"""What a driver tells a worker: which trial to run, and where; plain data, so that Ray can carry it."""
+"""A worker's assignment: which trial to run, and where; plain data, so that Ray can send it."""
 
 from __future__ import annotations
 

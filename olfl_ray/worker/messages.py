@@ -1,4 +1,4 @@
-"""What a worker tells its driver, as plain data: that it begins, each commit, or why it can't go on."""
+"""A worker's messages to its driver, as plain data: its start, each commit, or why it can't continue."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Message:
     """One word from a worker.
 
     Args:
-        kind: begun (with the commits that it goes on from), commit, stopped (on request, after a commit), failed,
+        kind: begun (with the commits that it resumes from), commit, stopped (on request, after a commit), failed,
             out_of_memory (of its device), or refused (by the storage: a full disk, say).
         trial: `arm/name`.
         attempt: The worker's attempt.
         commit: The commit, where there is one.
-        chain: Keys of the commits that it goes on from.
-        cause: Why it can't go on.
+        chain: Keys of the commits that it resumes from.
+        cause: Why it can't continue.
     """
 
     kind: Kind

@@ -25,7 +25,7 @@ __all__ = ["Session", "StoragePhiCache"]
 
 
 class StoragePhiCache:
-    """Initialised learned losses in the study's storage, each after its SHA-256; a damaged one is made anew."""
+    """Initialised learned losses in the study's storage, each named by its SHA-256; a corrupt one is created again."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -45,7 +45,7 @@ class StoragePhiCache:
 
 
 class Session:
-    """One attempt at a trial; `messages` gives what the driver is told.
+    """One attempt at a trial; `messages` yields what is sent to the driver.
 
     Args:
         assignment: What to run.
@@ -61,7 +61,7 @@ class Session:
         set_threads(assignment.threads)
 
     def messages(self) -> Iterator[Message]:
-        """Begin an attempt, tell again the commits that it goes on from, then each new one; the last says so."""
+        """Begin an attempt, report again the commits that it resumes from, then each new one; the last is marked."""
         try:
             self._require_witness()
             _bound_memory(self.assignment)
@@ -101,7 +101,7 @@ class Session:
         given = self.assignment
         point = restore_point(self.storage, given.trial, noted=given.noted, scratch=given.scratch)
         yield self._message("begun", chain=tuple(commit.key for commit in point.chain))
-        for told in point.chain:  # the driver may have been killed between a commit and its noting
+        for told in point.chain:  # the driver may have been killed between a commit and its record
             yield self._message("commit", commit=told)
             if told.outcome is not None:
                 return
@@ -173,7 +173,7 @@ class Session:
         )
         whole = write_commit(self.storage, commit, files)
         self._states.append(state_key(whole))
-        while len(self._states) > 2:  # the last two are enough to go on from, should the last be damaged
+        while len(self._states) > 2:  # the last two are enough to resume, even if the last is corrupt
             self.storage.delete(self._states.pop(0))
         return whole
 
