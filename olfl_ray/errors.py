@@ -4,8 +4,8 @@ OlflError
 ├── UserError              a person can mend it; the command line prints one message and exits with code 2
 │   ├── SpecError          a field of a spec breaks a rule of form or substance
 │   ├── DataError          a data set is missing, truncated, or of another shape
-│   ├── StudyError         a study's name, state or place does not allow what was asked
-│   └── SetupError         this machine or a service lacks what was asked for
+│   ├── StudyError         a study's name, state or storage does not allow what was requested
+│   └── SetupError         this machine or a service lacks what was requested
 └── LedgerError            an event that breaks the ledger's rules: a bug, never a person's mistake
     └── Fenced             another driver has taken the study over; this one must stop
 """
@@ -40,7 +40,7 @@ class SpecError(UserError):
     """A field of a spec breaks a rule.
 
     Args:
-        field: Dotted name of the field, such as `search.parameters.learner.optimizer.lr`; empty for the whole file.
+        field: Dotted name of the field, such as `search.parameters.learner.optimizer.lr`; empty for the complete file.
         problem: The value, the rule that it breaks, and the next move.
         where: File and line, as far as known, such as `sweeps/digits.yaml:12`.
     """
@@ -55,11 +55,11 @@ class DataError(UserError):
 
 
 class StudyError(UserError):
-    """A study's name, state or place does not allow what was asked."""
+    """A study's name, state or storage does not allow what was requested."""
 
 
 class SetupError(UserError):
-    """This machine or a service it needs lacks what was asked for (a GPU, a writable home, a tracking server)."""
+    """This machine or a service it needs lacks what was requested (a GPU, a writable home, a tracking server)."""
 
 
 class LedgerError(OlflError):

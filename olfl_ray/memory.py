@@ -47,7 +47,7 @@ def _own(file: Path) -> Iterator[list[str]]:
 
 
 def refuse_too_large(needed: int, what: str, field: str) -> None:
-    """Refuse what this process can't hold, before it is made: the system would end the process without a word.
+    """Refuse what this process can't hold, before it is made: the system would end the process without a message.
 
     Args:
         needed: Bytes.

@@ -32,7 +32,7 @@ def grid(rows: int, columns: int, *, width: float, height: float, **options: Any
 
 
 def style(place: int) -> tuple[str, str]:
-    """Colour and dash of the competitor at a place of its list."""
+    """Colour and dash of the competitor at an index of its list."""
     return _COLORS[place % len(_COLORS)], _DASHES[place // len(_COLORS) % len(_DASHES)]
 
 

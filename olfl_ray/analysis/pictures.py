@@ -210,7 +210,7 @@ def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float
 
 
 def _scaled(parameter: Parameter, values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Place of each value on an axis from 0 to 1 (NaN where the field was not searched), and the axis' ticks."""
+    """Position of each value on an axis from 0 to 1 (NaN where the field was not searched), and the axis' ticks."""
     if parameter.values is not None:
         texts = [str(_listed(value)) for value in parameter.values]
         texts += sorted({str(_listed(value)) for value in values if value is not None} - set(texts))

@@ -44,7 +44,7 @@ class ArmResult:
         confirming: Number of confirming trials by state.
         best: Id of the winner; None where no search trial finished.
         best_params: What the winner sets.
-        selection_value: The winner's search metric on the selection split.
+        selection_value: The winner's search metric on the validation split.
         test: The search metric on the test split.
         primary: The task's primary metric there; None where it is the search metric, or not known.
     """

@@ -129,7 +129,7 @@ def stop_there(name: str, address: str, storage: str | None, place: Any) -> None
 
 
 def print_studies(address: str | None, storage: str | None) -> None:
-    """One line for each study of a cluster, or of a place for studies."""
+    """One line for each study of a cluster, or of a storage."""
     from olfl_ray import study
 
     cluster = study.RayCluster.connect(address) if address is not None else None

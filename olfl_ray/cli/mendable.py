@@ -47,7 +47,7 @@ WORDS = {
     "file is not a database": "move that file away, or name another",
     "No usable temporary directory": "set TMPDIR to a folder that can be written",
 }
-"""Next moves by a library's words, where its error has no type of its own."""
+"""Next moves by a library's message, where its error has no specific type."""
 KINDS = {
     "ray.": "check that the cluster, or this machine, has free memory, disk space and processes, and start again",
     "mlflow.": "check the tracking store and its permissions, and start again",

@@ -1,4 +1,4 @@
-"""Standard output and errors that never end a study: what can't be encoded degrades, and a reader who left is noted once."""
+"""Standard output and errors that never end a study: what can't be encoded degrades, and a closed reader is reported once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEAREST = {"±": "+-", "…": "...", "–": "-", "—": "-", "×": "x", "−": "
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:
-    """In place of signs that an encoding lacks: the nearest that it has, else their code."""
+    """Replaces characters that an encoding lacks: by the nearest that it has, else by their code."""
     assert isinstance(error, UnicodeEncodeError)
     lost = error.object[error.start : error.end]
     return "".join(NEAREST.get(sign) or ascii(sign)[1:-1] for sign in lost), error.end

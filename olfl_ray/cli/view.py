@@ -119,7 +119,7 @@ def status_view(state: StudyState, spec: StudySpec, caption: str = "") -> Table:
 
 
 def final_view(results: list[ArmResult]) -> Group:
-    """One row an arm: its winner, and the paired comparison on fresh seeds; then each winner's settings."""
+    """One row per arm: its winner, and the paired comparison on fresh seeds; then each winner's settings."""
     table = Table(title="Each arm's winner, on the test split with fresh seeds", **LOOK)
     table.add_column("arm", no_wrap=True)
     metric, goal = results[0].test.metric, results[0].test.goal

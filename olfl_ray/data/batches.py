@@ -18,7 +18,7 @@ from olfl_ray.errors import SpecError
 __all__ = ["TaskData"]
 
 BLOCK = 256
-"""Batches whose rows are drawn at once."""
+"""Batches whose examples are drawn at once."""
 CHUNK = 1024
 PAD = 4
 PARTS = ("train", "meta", "selection", "test")
@@ -31,11 +31,11 @@ class TaskData:
     regression targets likewise; ids are left as they are. A missing value (NaN) takes its feature's mean there.
 
     Args:
-        dataset: All rows.
+        dataset: All examples.
         splits: Their split.
         device: Where the tensors live.
         augment: none, or crop_flip (train batches of images only).
-        batch_size: Rows of a batch.
+        batch_size: Examples of a batch.
         seed: Seed of the draws.
     """
 
@@ -44,7 +44,7 @@ class TaskData:
     ) -> None:
         self._images = dataset.x.dim() == 4
         if augment == "crop_flip" and not self._images:
-            raise SpecError("task.augment", f"crop_flip needs images, but {dataset.name} has rows; use none")
+            raise SpecError("task.augment", f"crop_flip needs images, but {dataset.name} has feature vectors; use none")
         self._augment, self._batch_size, self._seed = augment == "crop_flip", batch_size, seed
         self._device = torch.device(device)
         self.input_shape: tuple[int, ...] = tuple(dataset.x.shape[1:])
@@ -68,7 +68,7 @@ class TaskData:
         self._blocks: dict[tuple[str, str], tuple[int, Tensor, Tensor]] = {}
 
     def batch(self, stream: str, part: Literal["train", "meta"], step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step: i.i.d. rows of a split, with replacement.
+        """The batch of a step: i.i.d. examples of a split, with replacement.
 
         Args:
             stream: Draws of two streams are independent.
@@ -86,16 +86,16 @@ class TaskData:
         return self._scaled(x), self._y.index_select(0, rows_B)
 
     def evaluation(self, part: Literal["train", "meta", "selection", "test"]) -> tuple[Tensor, Tensor]:
-        """All rows of a split in order, normalised, never augmented."""
+        """All examples of a split in order, normalised, never augmented."""
         return next(self.chunks(part, len(self._rows[part])))
 
     def chunks(self, part: Literal["train", "meta", "selection", "test"], rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same, so many rows at once."""
+        """The same, so many examples at once."""
         for some in self._rows[part].split(rows):
             yield self._scaled(self._x.index_select(0, some)), self._y.index_select(0, some)
 
     def targets(self, part: Literal["train", "meta", "selection", "test"]) -> Tensor:
-        """The targets of all rows of a split, as `evaluation` gives them."""
+        """The targets of all examples of a split, as `evaluation` gives them."""
         return self._y.index_select(0, self._rows[part])
 
     def _scaled(self, x: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class TaskData:
         return x if self.ids else ((x.to(self._exact) - self._mean) / self._sd).to(torch.float32)
 
     def _draws(self, stream: str, part: str, step: int) -> tuple[Tensor, Tensor]:
-        """Row numbers (B,) and, for augmentation, random numbers (3, B) of a step."""
+        """Indices (B,) and, for augmentation, random numbers (3, B) of a step."""
         block, offset = divmod(step, BLOCK)
         kept = self._blocks.get((stream, part))
         if kept is None or kept[0] != block:
@@ -118,14 +118,14 @@ class TaskData:
 
 
 def _filled(x: Tensor, rows: Tensor) -> Tensor:
-    """Missing values at their feature's mean over some rows; `x` itself where none is missing."""
+    """Missing values replaced by their feature's mean over some examples; `x` itself where none is missing."""
     if not x.is_floating_point() or not (missing := x.isnan()).any():
         return x
     return torch.where(missing, x[rows].nanmean(0), x)
 
 
 def _moments(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation a feature, or a channel of images, over some rows; 1 where a feature is constant.
+    """Mean and standard deviation per feature, or channel of images, over some examples; 1 where a feature is constant.
 
     Both are float64. A constant is one whose values are all the same: its deviation may be what the sum rounded.
     """
@@ -146,7 +146,7 @@ def _moments(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _crop_flip(x: Tensor, change_3B: Tensor) -> Tensor:
-    """Pad 4 with black, crop at random, flip half of them; on the device, without a loop over rows.
+    """Pad 4 with black, crop at random, flip half of them; on the device, without a loop over examples.
 
     Args:
         x: Images (B, channels, height, width) as the data set has them; black is 0.

@@ -17,14 +17,14 @@ __all__ = ["Dataset", "Splits", "split"]
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """All rows of a data set. A builder may give any arrays; `load` makes them the tensors that are named here.
+    """All examples of a data set. A builder may return any arrays; `load` makes them the tensors that are named here.
 
     Args:
         name: Its name.
         kind: What is predicted.
         x: (N, ...) uint8 images in NCHW, float32 or float64 features, or int64 ids, which are never scaled.
         y: Classes (N,) int64, or targets (N, C) float32 or float64.
-        test: Rows of the original test set (numbers, a range, or a mask of N booleans); None where it has none.
+        test: Examples of the original test set (indices, a range, or a mask of N booleans); None where it has none.
         outputs: C: classes or regression targets; 0: as many as y has.
         classes: Name of each class; empty: their numbers.
         fingerprint: SHA-256 of the content; of a user's own data set it is computed, whatever is given.
@@ -43,7 +43,7 @@ class Dataset:
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def x_on(self, device: torch.device) -> Tensor:
-        """The rows on a device: one copy there for all replicates; on the CPU the rows themselves."""
+        """The examples on a device: one copy there for all replicates; on the CPU the tensors themselves."""
         if device not in self._copies:
             self._copies[device] = self.x.to(device)
         return self._copies[device]
@@ -51,7 +51,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Row numbers of the four splits, sorted, disjoint: train is for theta, meta for phi, selection for the search."""
+    """Indices of the four splits, sorted, disjoint: train is for theta, meta for phi, selection for the search."""
 
     train: Tensor
     meta: Tensor
@@ -59,21 +59,21 @@ class Splits:
     test: Tensor
 
     def with_meta(self) -> Splits:
-        """The same, with the rows of meta among those of train."""
+        """The same, with the examples of meta among those of train."""
         return replace(self, train=torch.cat([self.train, self.meta]).sort().values)
 
 
 def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: float, selection: float) -> Splits:
-    """Split the rows, stratified by class (regression: at random).
+    """Split the examples, stratified by class (regression: at random).
 
     Args:
-        dataset: The rows.
+        dataset: The examples.
         study_seed: Decides the test split, where the data set has none: the same for every replicate of a study, so
             that no search trial ever sees a test row.
         seed: Decides the other three.
-        test: Fraction of all rows.
-        meta: Fraction of the rows outside test.
-        selection: Fraction of the rows outside test.
+        test: Fraction of all examples.
+        meta: Fraction of the examples outside test.
+        selection: Fraction of the examples outside test.
 
     Raises:
         DataError: A split would be empty, or train would lack a class.
@@ -93,7 +93,7 @@ def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: fl
     for name in ("train", "meta", "selection", "test"):
         if len(getattr(found, name)) == 0:
             raise DataError(
-                f"{dataset.name}: {len(rows)} rows are too few for a {name} split; enlarge task.split.{name}"
+                f"{dataset.name}: {len(rows)} examples are too few for a {name} split; enlarge task.split.{name}"
             )
     if dataset.kind == "classification" and len(dataset.y[found.train].unique()) < len(dataset.y.unique()):
         raise DataError(f"{dataset.name}: the train split lacks a class; make the other splits smaller (task.split)")

@@ -25,7 +25,7 @@ Files = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
-    """A data set as arrays: `x` (N, ...), `y` (N,) integers or (N, C) floats, number of training rows, where from.
+    """A data set as arrays: `x` (N, ...), `y` (N,) integers or (N, C) floats, number of training examples, where from.
 
     NaN in x is a missing value.
     """
@@ -38,7 +38,7 @@ class Arrays:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A built-in data set: its kind, rows, shape, how it is read, its files, and whether it can be downloaded instead."""
+    """A built-in data set: its kind, size, shape, how it is read, its files, and whether it can be downloaded instead."""
 
     kind: str
     rows: int
@@ -100,7 +100,7 @@ def fetch(url: str, wanted: str) -> bytes:
 
     Raises:
         DataError: It is another one than `wanted` says.
-        OSError: It can't be had.
+        OSError: It can't be read.
     """
     with urllib.request.urlopen(url) as answer:
         content: bytes = answer.read()

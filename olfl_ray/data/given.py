@@ -39,7 +39,7 @@ def as_inputs(name: str, given: Any) -> Tensor:
     if x.dim() not in (2, 4) or 0 in x.shape:
         raise _refused(
             name,
-            f"gave x of shape {tuple(x.shape)}; x must be rows (N, D) or images (N, channels, height, width), no size 0"
+            f"gave x of shape {tuple(x.shape)}; x must be feature vectors (N, D) or images (N, channels, height, width), no size 0"
             + ("; for grey images give x[:, None]" if x.dim() == 3 else ""),
         )
     if x.dim() == 4 and x.shape[1] == x.shape[2] > LAST_CHANNELS[-1] and x.shape[3] in LAST_CHANNELS:
@@ -113,10 +113,10 @@ def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0)
 
 
 def _whole(name: str, y: Tensor, kind: str | None) -> Tensor:
-    """Floats as they are; as integers where they are whole and labels are wanted.
+    """Floats as they are; as integers where they are whole numbers and labels are wanted.
 
     Raises:
-        SpecError: They are whole and few, and nothing says what is wanted: a column of labels with a gap becomes floats.
+        SpecError: They are few whole numbers, and nothing says what is wanted: a column of labels with a gap becomes floats.
     """
     found = y.unique()
     if not bool((found == found.round()).all()) or found.abs().max() > 2**53:
@@ -135,15 +135,15 @@ def _whole(name: str, y: Tensor, kind: str | None) -> Tensor:
 
 
 def as_rows(name: str, given: Any, rows: int) -> Tensor:
-    """Row numbers (M,) int64 of a test set.
+    """Indices (M,) int64 of a test set.
 
     Args:
         name: The builder's.
-        given: Row numbers as a tensor, an array, a list or a range; a slice; or a mask of `rows` booleans.
+        given: Indices as a tensor, an array, a list or a range; a slice; or a mask of `rows` booleans.
         rows: N.
 
     Raises:
-        SpecError: They are not distinct row numbers, or none.
+        SpecError: They are not distinct indices, or none.
     """
     if isinstance(given, slice):
         given = range(*given.indices(rows))
@@ -154,7 +154,7 @@ def as_rows(name: str, given: Any, rows: int) -> Tensor:
     if not whole or int(found.min()) < 0 or int(found.max()) >= rows or len(found.unique()) < len(found):
         raise _refused(
             name,
-            f"gave test of shape {tuple(found.shape)} and type {found.dtype}; it must be distinct row numbers from 0 to "
+            f"gave test of shape {tuple(found.shape)} and type {found.dtype}; it must be distinct indices from 0 to "
             f"{rows - 1}, or a mask of {rows} booleans, and not empty",
         )
     return found.to(torch.int64)

@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 
 def describe(root: Path | None) -> list[tuple[str, str, int, tuple[int, ...], str]]:
-    """Name, kind, rows, shape of a row, and where it is found, of each built-in data set.
+    """Name, kind, size, shape of an example, and source of each built-in data set.
 
     Args:
         root: Folder of given files (`OLFL_DATA`), or None.

@@ -73,7 +73,7 @@ def share(name: str, *, cache: Path, root: Path | None, storage: Storage) -> Non
         name: Built-in name.
         cache: As for `prepare`.
         root: As for `prepare`.
-        storage: Place of shared data sets.
+        storage: Storage of shared data sets.
 
     Raises:
         UserError: It can't be prepared or put there.
@@ -92,7 +92,7 @@ def node_cache(name: str, drivers: Path, shared: Storage) -> Path:
     Args:
         name: Name of a data set; a user's own comes from its builder, and is not fetched.
         drivers: The driver's folder.
-        shared: Place of shared data sets.
+        shared: Storage of shared data sets.
 
     Raises:
         SetupError: The data set is not in that place, or the folder can't be written.
@@ -187,7 +187,7 @@ def read_prepared(name: str, path: Path) -> Dataset:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor on the same memory. It is read-only, and nothing here writes to a data set's rows."""
+    """A tensor on the same memory. It is read-only, and nothing here writes to a data set's tensors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

@@ -1,4 +1,4 @@
-"""The data sets of rows: digits, diabetes, California housing, communities and crime."""
+"""The tabular data sets: digits, diabetes, California housing, communities and crime."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def disagreement(problem: Problem, way: Products | Literal["reverse"], moment: M
         unrolled: Whether more base steps than one are unrolled: then H w is compared as well.
 
     Raises:
-        RuntimeError: The plain loop, or the way, can't be had.
+        RuntimeError: The plain loop, or the mode, is not available.
     """
     problem = replace(problem, precision="float32")
     with arithmetic("float32"), problem.unchanged():

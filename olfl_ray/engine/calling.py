@@ -1,4 +1,4 @@
-"""A module called with other tensors in the place of its parameters and buffers."""
+"""A module called with other tensors instead of its parameters and buffers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Slot = tuple[dict[str, Tensor | None], str]
 class Stateless:
     """`module` as a pure function of its tensors.
 
-    As `torch.func.functional_call`, with the places of all tensors looked up once: on small networks, looking them
+    As `torch.func.functional_call`, with all tensors' modules looked up once: on small networks, looking them
     up at every call takes longer than the network does. A tensor that is used in several modules (shared weights) has
     one name, that of its first place.
 
@@ -52,7 +52,7 @@ class Stateless:
         return torch.device("cpu")
 
     def __call__(self, tensors: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
-        """The module's output with `tensors`, by name, in the place of its own."""
+        """The module's output with `tensors`, by name, instead of its own."""
         with self.placed(tensors):
             output: Tensor = self.module(*inputs)
         return output
@@ -82,7 +82,7 @@ class Stateless:
 
     @contextlib.contextmanager
     def placed(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-        """Inside, `tensors`, by name, stand in the place of the module's own."""
+        """Inside, `tensors`, by name, replace the module's own."""
         own: list[tuple[dict[str, Tensor | None], str, Tensor | None]] = []
         try:
             for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Which meta-gradient estimator a problem gets: what was asked for, what equals a plain loop, what fits in memory."""
+"""Which meta-gradient estimator a problem gets: what was requested, what equals a plain loop, what fits in memory."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def choose_estimator(
         batch: A train batch.
 
     Raises:
-        SpecError: What was asked for by name can't be had for this learner; or nothing can, as the module, the losses
+        SpecError: What was requested by name is not available for this learner; or nothing is, as the module, the losses
             and the batch do not fit each other.
     """
     if problem.learned is None:
@@ -150,13 +150,13 @@ def _first(
 def pick_memory(problem: Problem, rows: Any, times: float) -> Literal["low", "fast"]:
     """fast where a kept backward pass takes a small part of the device's memory.
 
-    All of the memory counts, not what is free now: the two modes round differently, and a trial that goes on from its
-    state must go on in the same mode.
+    All of the memory counts, not what is free now: the two modes round differently, and a trial that resumes from its
+    state must use the same mode.
 
     Args:
         problem: Base learner and its parts.
         rows: Inputs of some examples, which a pass is tried on.
-        times: Examples of a whole batch, in units of those.
+        times: Examples of a full batch, in units of those.
     """
     return "fast" if times <= _affordable(problem, rows) else "low"
 
@@ -248,7 +248,7 @@ def _compare_again(way: Way, kernels: PlainKernels, inner_steps: int, problem: P
 
 
 def _parts(problem: Problem, moment: Moment, few: Moment) -> Iterator[Batch]:
-    """A batch in parts of equal size that the memory allows; the whole where a module needs its batch size."""
+    """A batch in parts of equal size that the memory allows; the full batch where a module needs its size."""
     count, least = examples(moment.batch), examples(few.batch)
     if count is None or least is None or least == count:
         yield moment.batch

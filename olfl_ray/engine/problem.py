@@ -102,7 +102,7 @@ class Problem:
 
     @contextlib.contextmanager
     def placed(self, theta: Params, buffers: Params) -> Iterator[None]:
-        """Theta and copies of buffers stand in the module, in the place of its own.
+        """Theta and copies of buffers replace the module's own.
 
         A module may recompute activations in its backward pass (`torch.utils.checkpoint`), from the tensors that
         stand in it then: wherever the graph of a pass is walked, what the pass had stands there.
@@ -189,7 +189,7 @@ class Problem:
 
     @torch.no_grad()
     def predict(self, theta: Params, buffers: Params, x: Tensor, chunk: int = 2048) -> Tensor:
-        """f_theta(x) in evaluation mode, without gradients, in chunks of rows."""
+        """f_theta(x) in evaluation mode, without gradients, in chunks of examples."""
         tensors = {**theta, **buffers}
         self.module.eval()
         try:
@@ -222,7 +222,7 @@ class Problem:
             vars(self).pop(cached, None)
 
     def few(self, batch: Batch) -> Batch:
-        """Two rows of a batch for a trial; all of it where the module or a loss needs its batch size."""
+        """Two examples of a batch for a trial step; the full batch if the module or a loss needs its size."""
         try:
             few = first_examples(batch, 2)
             with self.unchanged(), torch.no_grad():
@@ -230,7 +230,7 @@ class Problem:
                 self.task_loss(outputs, few[1])
                 with self.learned_pass({}, self.loss_buffers(), outputs, few[1]):
                     pass
-        except Exception:  # a user's module may raise anything; on the whole batch it says what
+        except Exception:  # a user's module may raise anything; the full batch shows what
             return batch
         return few
 

@@ -18,10 +18,10 @@ class StepResult:
         buffers: Buffers after the train pass.
         opt_state: State of the base optimizer after the step.
         loss_buffers: Buffers of the learned loss after its pass on the train batch.
-        phi_grad: d L_T(theta') / d phi; empty where none was asked for.
+        phi_grad: d L_T(theta') / d phi; empty where none was requested.
         base_loss: The loss that theta was trained on, before the step; a scalar.
         task_loss: L_T of the train batch before the step; a scalar.
-        meta_loss: L_T of the meta batch after the step; None where none was asked for.
+        meta_loss: L_T of the meta batch after the step; None where none was requested.
     """
 
     theta: dict[str, Tensor]

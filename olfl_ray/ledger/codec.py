@@ -1,6 +1,6 @@
 """An event as the bytes of one line, `{"check":"...",...}`, where `check` covers every other byte.
 
-A flipped, missing or added byte anywhere in the line, and a line in the place of another, are noticed.
+A flipped, missing or added byte anywhere in the line, and a line in another's position, are detected.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class Damaged(ValueError):
 
 
 class Unknown(ValueError):
-    """The bytes are whole, but of a form that this version does not know."""
+    """The bytes are intact, but of a form that this version does not know."""
 
 
 def encode(number: int, writer: str, event: Event) -> bytes:
     """One event's line.
 
     Args:
-        number: Its place in the log, from 1.
+        number: Its position in the log, from 1.
         writer: Token of the `Ledger` that writes it, so that two writers' lines always differ.
         event: The event.
 

@@ -1,4 +1,4 @@
-"""A commit: a trial's state and its new records, whole or not at all; its manifest is written last, under a checksum."""
+"""A commit: a trial's state and its new records, written atomically; its manifest is written last, under a checksum."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class RestorePoint:
     """Where a trial resumes from.
 
     Args:
-        chain: Its whole commits from the first to the last; empty: from the beginning.
+        chain: Its intact commits from the first to the last; empty: from the beginning.
         state: Bytes of the last one's state; None where the chain is empty.
     """
 
@@ -108,7 +108,7 @@ def read_commit(storage: Storage, key: str) -> Commit:
     """Read a manifest.
 
     Raises:
-        DataError: It is missing or damaged.
+        DataError: It is missing or corrupt.
     """
     try:
         return _FORM.validate_json(unseal(storage.read(key)), strict=True)
@@ -120,7 +120,7 @@ def read_file(storage: Storage, commit: Commit, name: str) -> bytes | None:
     """The commit's file whose name ends in `name`; None where it has none.
 
     Raises:
-        DataError: It is missing or damaged.
+        DataError: It is missing or corrupt.
     """
     key = commit.file(name)
     if key is None:

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 EndState = Literal["finished", "pruned", "diverged", "failed"]
-"""How a trial ends; the table in docs/design.md says what Optuna and MLflow hear of each."""
+"""How a trial ends; the table in docs/design.md says what Optuna and MLflow receive for each."""
 
 Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 """A number from 0 that a table's column holds."""
@@ -41,7 +41,7 @@ class Event:
     """One fact about a study.
 
     Args:
-        time: Wall-clock time at which it was noted, in seconds since 1970.
+        time: Wall-clock time at which it was recorded, in seconds since 1970.
     """
 
     _kinds: ClassVar[dict[str, type[Event]]] = {}
@@ -196,7 +196,7 @@ class Began(Event):
     Args:
         trial: Its id.
         attempt: Number of the attempt, from 1, greater than any before; the worker writes under `attempt-N/`.
-        dropped: Keys of manifests whose files were found damaged; those commits count no more, and are done again.
+        dropped: Keys of manifests whose files were found corrupt; those commits no longer count, and are recomputed.
     """
 
     trial: str
@@ -211,7 +211,7 @@ class Committed(Event):
     Args:
         trial: Its id.
         attempt: The attempt that made it; only the present one may commit.
-        commit: Key of the worker's manifest; each is noted once.
+        commit: Key of the worker's manifest; each is recorded once.
         step: Base steps done; not less than at any commit before (0 all through Algorithm 1).
         value: Search metric at that step, mean over replicates; None where it was not measured.
         values: Every metric at that step, mean over replicates.
@@ -252,7 +252,7 @@ class Stopped(Event):
 
     Args:
         trial: Its id.
-        out_of_memory: Whether it asked for more memory than its device had left; it begins again alone there.
+        out_of_memory: Whether it needed more memory than its device had left; it starts again alone there.
     """
 
     trial: str

@@ -2,8 +2,8 @@
 
 That every number stays is what fences a driver that wakes up late: the number it takes for the next is there.
 So compaction deletes nothing. It writes the lines of all events so far into one object, which a start reads
-in place of thousands. Where that object is damaged, the events themselves are read; where one of them is damaged or
-missing, its copy is used if it is whole.
+instead of thousands. If that object is corrupt, the events themselves are read; if one of them is corrupt or
+missing, its copy is used if it is intact.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Ledger:
             upto: Only the first so many of them.
 
         Raises:
-            StudyError: There is no study, an event is missing, damaged or against the rules, or a later version wrote it.
+            StudyError: There is no study, an event is missing, corrupt or against the rules, or a later version wrote it.
         """
         ledger = cls(storage)
         numbers = _numbers(storage)
@@ -132,7 +132,7 @@ class Ledger:
         return self._head
 
     def news(self) -> Iterator[Event]:
-        """Events that another has noted since, each as this ledger takes it; ends where there is none."""
+        """Events that another driver has recorded since, each as this ledger applies it; ends where there is none."""
         ahead = 1
         while True:
             first = len(self._events) + 1
@@ -199,7 +199,7 @@ def _numbers(storage: Storage) -> list[int]:
 
 
 def _compacted(storage: Storage) -> tuple[dict[int, bytes], bool]:
-    """Number -> line of the whole events in the compacted object, and whether that object is whole."""
+    """Number -> line of the intact events in the compacted object, and whether that object is intact."""
     try:
         sealed = storage.read(_COMPACTED)
     except FileNotFoundError:
@@ -215,7 +215,7 @@ def _compacted(storage: Storage) -> tuple[dict[int, bytes], bool]:
 
 
 def _salvaged(damaged: bytes) -> dict[int, bytes]:
-    """Number -> line of each line that is whole by its own checksum."""
+    """Number -> line of each line that is intact by its own checksum."""
     found = {}
     for line in damaged.splitlines(keepends=True):
         try:

@@ -54,7 +54,7 @@ class TrialId:
 
     @property
     def ordinal(self) -> int:
-        """Place among the arm's search trials, or among its confirming ones; from 0."""
+        """Position among the arm's search trials, or among its confirming ones; from 0."""
         return int(self.name.removeprefix("c"))
 
 
@@ -78,7 +78,7 @@ class TrialState:
         ended_at: When it ended; None before.
         scratch: Attempts up to this one are not gone on from; 0: none are left behind.
         alone: Whether it ran out of its device's memory, and so has the device for itself from then on.
-        redone: Whether commits of it were dropped as damaged, so that steps that were delivered are done again.
+        redone: Whether commits of it were dropped as corrupt, so that delivered steps are recomputed.
         retried: Whether it failed, was reopened, and has not ended since.
     """
 

@@ -1,4 +1,4 @@
-"""Fixed losses that a baseline may train on in the place of the cross-entropy: label smoothing, focal loss, Poly-1."""
+"""Fixed losses that a baseline may train on instead of the cross-entropy: label smoothing, focal loss, Poly-1."""
 
 # B batch, C classes
 
@@ -24,7 +24,7 @@ def focal(logits_BC: Tensor, targets_B: Tensor, *, gamma: float) -> Tensor:
     Args:
         logits_BC: Raw outputs.
         targets_B: Classes.
-        gamma: How much the easy rows count less, at least 0; 0 is the cross-entropy.
+        gamma: How much the easy examples count less, at least 0; 0 is the cross-entropy.
     """
     log_p_B = -F.cross_entropy(logits_BC, targets_B, reduction="none")
     # Below 1 the power's slope is infinite where p rounds to 1, and the term's own limit there is 0.

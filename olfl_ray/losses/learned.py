@@ -120,7 +120,7 @@ class LearnedLoss(nn.Module):
         """The loss, its gradient df in the outputs, and the function from u_BC to the gradient of <df, u> in phi.
 
         Args:
-            phi: Parameters of this module by name, in the place of its own.
+            phi: Parameters of this module by name, instead of its own.
             outputs_BC: As of `forward`.
             targets: As of `forward`.
 

@@ -14,7 +14,7 @@ class Method:
         learns: What phi is: nothing, the parameters of a learned loss, or the base learning rate.
         before: Whether phi is learned before training (Algorithm 1).
         during: Whether phi is learned during training (Algorithm 2).
-        uses: Settings that it reads, of those that not every method does: dotted names of fields or whole sections.
+        uses: Settings that it reads, of those that not every method does: dotted names of fields or sections.
     """
 
     learns: ClassVar[Literal["nothing", "loss", "learning_rate"]]

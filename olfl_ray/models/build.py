@@ -134,7 +134,7 @@ def build(
     Args:
         name: Built-in name, or `package.module:builder`, called with input_shape, outputs and the options.
         options: The builder's keyword arguments.
-        input_shape: Shape of one row.
+        input_shape: Shape of one example.
         outputs: Classes or regression targets.
         seed: Seed of the initial weights.
         check: Whether to try it on a batch; once is enough.

@@ -15,11 +15,11 @@ def image(shape: Shape, name: str, smallest: int) -> tuple[int, int, int]:
     """Channels, height and width.
 
     Raises:
-        SpecError: The rows are no images of at least `smallest` pixels a side.
+        SpecError: The examples are not images of at least `smallest` pixels per side.
     """
     if len(shape) != 3 or min(shape[1:]) < smallest:
         raise SpecError(
-            "task.model.name", f"{name} takes images of at least {smallest}x{smallest}, not rows of shape {shape}"
+            "task.model.name", f"{name} takes images of at least {smallest}x{smallest}, not examples of shape {shape}"
         )
     return shape[0], shape[1], shape[2]
 
@@ -39,7 +39,7 @@ def whole(value: Any, option: str) -> int:
     """A size.
 
     Raises:
-        SpecError: It is no whole number above 0.
+        SpecError: It is not a whole number above 0.
     """
     if type(value) is not int or value < 1:
         raise SpecError(f"task.model.{option}", f"must be a whole number above 0, but it is {value!r}; change it")

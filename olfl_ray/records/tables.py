@@ -1,4 +1,4 @@
-"""Records as Arrow tables and Parquet bytes: one row a (step, metric, replicate)."""
+"""Records as Arrow tables and Parquet bytes: one row per (step, metric, replicate)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def records_to_table(records: Sequence[Record]) -> pa.Table:
 
 
 def surfaces_to_table(surfaces: Sequence[Surface]) -> pa.Table:
-    """One row a grid point."""
+    """One row per grid point."""
     rows = [
         (surface.step, surface.replicate, *point)
         for surface in surfaces

@@ -183,7 +183,7 @@ FORMS = {
     PRINTABLE: "a text of at least one character without control characters",
     BUILDER: "a built-in name, or package.module:builder",
 }
-"""What the patterns of fields ask for, in words."""
+"""Descriptions of the fields' patterns."""
 
 
 def plain(error: Any) -> str:

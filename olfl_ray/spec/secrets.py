@@ -1,4 +1,4 @@
-"""Passwords have no place in a spec, which is kept, printed and sent to MLflow: they are found, refused, never repeated."""
+"""A spec must not hold passwords, since it is stored, printed and sent to MLflow: they are found, refused, never repeated."""
 
 from __future__ import annotations
 

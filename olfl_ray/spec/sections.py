@@ -97,13 +97,13 @@ class SplitSpec(Strict):
     """Sizes of the splits; train gets what is left."""
 
     test: Fraction = 0.2
-    """Fraction of all rows held out for the confirming trials, where the data set has no test set of its own."""
+    """Fraction of all examples held out for the confirming trials, if the data set has no test set."""
     meta: Fraction = 0.1
-    """Fraction of the other rows that phi is learned on (meta-validation)."""
+    """Fraction of the other examples that phi is learned on (meta-validation)."""
     selection: Fraction = 0.1
-    """Fraction of the other rows that the search is scored on."""
+    """Fraction of the other examples that the search is scored on (validation)."""
     train_with_meta: bool = False
-    """Train theta on the rows of train and of meta (a baseline that sees what learned losses see)."""
+    """Train theta on the examples of train and of meta (a baseline that sees what learned losses see)."""
 
     @model_validator(mode="after")
     def _leave_something(self) -> SplitSpec:
@@ -116,7 +116,7 @@ class SplitSpec(Strict):
 
 
 class MetricSpec(Strict):
-    """A user's own metric, measured on the whole split besides the task's."""
+    """A user's metric, measured on the full split in addition to the task's."""
 
     name: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
     """`package.module:function`, called with (outputs, targets); gives a float. The part after the colon is its name."""
@@ -137,7 +137,7 @@ class TaskSpec(Strict):
     loss: Literal["auto", "cross_entropy", "squared_error"] | Annotated[str, Field(pattern=BUILDER)] = "auto"
     """Task loss: cross_entropy | squared_error | `package.module:function`; auto: by the data set's kind."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
-    """Rows of a train batch and of a meta batch."""
+    """Examples of a train batch and of a meta batch."""
     augment: Literal["none", "crop_flip"] = "none"
     """Augmentation of train batches: crop_flip pads 4, crops, flips (images only)."""
     split: SplitSpec = SplitSpec()
@@ -258,7 +258,7 @@ class FocalSpec(Strict):
     name: Literal["focal"]
     """focal"""
     gamma: NonNegative = 2.0
-    """How much the easy rows count less."""
+    """How much the easy examples count less."""
 
 
 class Poly1Spec(Strict):
@@ -384,6 +384,6 @@ class EvalSpec(Strict):
     """When a trial is evaluated, and which evaluation counts."""
 
     every: Steps = 100
-    """Base steps between two evaluations on the selection split."""
+    """Base steps between two evaluations on the validation split."""
     report: Literal["last", "best"] = "best"
-    """The evaluation that counts: the last, or the best on the selection split (its weights are kept for the test)."""
+    """The evaluation that counts: the last, or the best on the validation split (its weights are kept for the test)."""

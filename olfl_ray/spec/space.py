@@ -99,7 +99,7 @@ def _near(field: str) -> str:
 
 
 def _check_moved(arm: str, parameters: Mapping[str, Parameter]) -> None:
-    """CMA-ES would leave all of the arm's fields to chance, which is not what was asked for."""
+    """CMA-ES would leave all of the arm's fields to chance, which is not what was requested."""
     moved = [
         field
         for field, parameter in parameters.items()

@@ -148,7 +148,7 @@ class SearchSpec(Strict):
     """What is optimised, and over which fields."""
 
     metric: Annotated[str, Field(pattern=r"^selection/\w+$")] = "selection/task_loss"
-    """Metric of the selection split that the whole study is judged by: the search, the pruner, the evaluation that counts,
+    """Metric of the validation split that decides everything: the search, the pruner, the evaluation that counts,
     the winner, and on the test split the final table. Classification: error | accuracy | balanced_error | macro_f1 | nll |
     ece; regression: rmse | mse | mae | r2; either: task_loss, and those of task.metrics."""
     goal: Literal["minimize", "maximize"] = "minimize"
@@ -264,7 +264,7 @@ class TrialConfig(Strict):
     meta: MetaSpec = MetaSpec()
     eval: EvalSpec = EvalSpec()
     metric: str = "selection/task_loss"
-    """Metric of the selection split that decides which evaluation is the best (`search.metric`)."""
+    """Metric of the validation split that decides which evaluation is the best (`search.metric`)."""
     goal: Literal["minimize", "maximize"] = "minimize"
     """Which value of it is better (`search.goal`)."""
     study_seed: int = 0

@@ -12,7 +12,7 @@ __all__ = ["did_you_mean", "dotted_fields"]
 
 
 def did_you_mean(form: type[BaseModel], field: str) -> str:
-    """` (did you mean ...?)` with a whole dotted field of the form, or nothing.
+    """` (did you mean ...?)` with a complete dotted field of the form, or nothing.
 
     A field of the same section comes first, then one of the same name in another section (`learner.lr` is
     `learner.optimizer.lr`), then whatever is spelled alike.

@@ -1,4 +1,4 @@
-"""Places that keep bytes: whole-or-nothing writes, create-if-absent, and a lease for a study's one driver."""
+"""Storage of bytes: atomic writes, create-if-absent, and a lease for a study's one driver."""
 
 from olfl_ray.storage.environment import HTTP_URL
 from olfl_ray.storage.folders import fresh_folder

@@ -1,4 +1,4 @@
-"""A folder of results that is there as a whole or not at all: built under another name, then renamed into place."""
+"""A folder of results that appears atomically: built under another name, then renamed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["fresh_folder"]
 
 @contextmanager
 def fresh_folder(folder: Path) -> Iterator[LocalStorage]:
-    """A new, empty folder that takes the place of another once all is written; what an error leaves changes nothing.
+    """A new, empty folder that replaces another once all is written; what an error leaves changes nothing.
 
     So nothing is ever written through what stood there: a link in a folder that a stranger handed over, say.
 

@@ -31,7 +31,7 @@ from olfl_ray.storage.protocol import Storage
 __all__ = ["Lease"]
 
 _BEATS_PER_TTL = 4
-_LONGEST = 3600.0  # seconds; a claim with a longer ttl is damaged, and nobody waits for it
+_LONGEST = 3600.0  # seconds; a claim with a longer ttl is corrupt, and nobody waits for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class _Claim:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> _Claim | None:
-        """The claim, or None where the bytes are damaged."""
+        """The claim, or None where the bytes are corrupt."""
         try:
             claim = cls(**json.loads(data))
             since, beat, ttl = float(claim.since), float(claim.beat), float(claim.ttl)
@@ -100,7 +100,7 @@ class Lease:
     def acquire(cls, storage: Storage, holder: str, ttl: float = 10.0, *, above: int = 0) -> Lease:
         """Take the lease, if nobody holds it.
 
-        A holder on this machine loses it as soon as its process is gone, or after its `ttl` without a beat.
+        A holder on this machine loses it as soon as its process has ended, or after its `ttl` without a beat.
         The clocks of two machines are not compared: a holder elsewhere is watched, and loses the lease after
         its `ttl` without a beat, so this call may take that long.
 

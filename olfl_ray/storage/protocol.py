@@ -1,4 +1,4 @@
-"""What every storage promises: an object is there as a whole or not at all, and `create` has one winner."""
+"""What every storage guarantees: objects are written atomically, and `create` has one winner."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Storage(Protocol):
     one raises `SetupError`, they may be there all the same.
 
     Attributes:
-        url: Where it is; `open_storage(url)` opens the same place again.
+        url: Where it is; `open_storage(url)` opens the same storage again.
     """
 
     url: str

@@ -52,7 +52,7 @@ _VARIABLE = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL"}
 
 
 def reason_and_move(answer: str, scheme: str, bucket: str, endpoint: str) -> tuple[str, str]:
-    """Why the store refused, and the next move, in a few words each; never a secret.
+    """Why the store refused, and the next move, both brief; never a secret.
 
     Args:
         answer: The client's text of the error, with the store's answer in it.

@@ -160,7 +160,7 @@ def check_facts(found: Mapping[str, Examined], state: StudyState) -> None:
 
 
 def check_failed(trials: Sequence[str], state: StudyState) -> None:
-    """Refuse to try again what did not fail; a trial that is being tried again already may be asked for once more.
+    """Refuse to try again what did not fail; a trial that is being retried already may be requested again.
 
     Args:
         trials: `ARM/ORDINAL` of each.

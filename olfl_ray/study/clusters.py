@@ -86,7 +86,7 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
         name: The study.
         home: The home folder.
         cluster: The cluster that runs it, or ran it.
-        storage: The place under which its folder is, such as s3://bucket/studies.
+        storage: The storage that holds its folder, such as s3://bucket/studies.
 
     Raises:
         StudyError: It is not found.
@@ -112,7 +112,7 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
 
 
 def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterator[tuple[str, bool]]:
-    """Places where a study may be kept, the likeliest first; each with whether MLflow alone says so."""
+    """Storages that may hold a study, the likeliest first; each with whether only MLflow says so."""
     if storage is not None:
         yield storage, False
         return

@@ -27,7 +27,7 @@ def describe_data() -> list[tuple[Any, ...]]:
 def prepare_data(name: str, *, home: Home) -> str:
     """Find, check and prepare a data set; one line about it."""
     found = data.load(name, {}, cache=home.cache, root=data_root())
-    return f"{name}: {len(found.y)} rows, {found.kind}, from {found.source}"
+    return f"{name}: {len(found.y)} examples, {found.kind}, from {found.source}"
 
 
 def dataset_notes(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:

@@ -37,7 +37,7 @@ class Standing:
             more), and none runs.
         ended: Trials that have ended; None where this machine does not see them.
         trials: All that it has once nothing is left to do.
-        problem: The last words of a driver that failed.
+        problem: The last message of a driver that failed.
     """
 
     name: str
@@ -170,14 +170,14 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
 
 
 def list_on(cluster: RayCluster | None, storage: str | None = None) -> Iterator[Standing]:
-    """Where each study of a cluster stands: those that its jobs know, then others in the place for studies.
+    """The state of each study of a cluster: those that its jobs know, then others in its storage.
 
     Args:
-        cluster: The cluster; None: only the place is looked at.
+        cluster: The cluster; None: only the storage is read.
         storage: The place, such as s3://bucket/studies; None: the target's.
 
     Raises:
-        UserError: The place is no folder, or can't be read.
+        UserError: The storage is not a folder, or can't be read.
     """
     given = None if storage is None else open_storage(storage)
     if isinstance(given, LocalStorage) and not given.root.is_dir():
@@ -222,7 +222,7 @@ def _counted(state: StudyState | None) -> dict[str, Any]:
 
 
 def _state(place: Storage) -> StudyState | None:
-    """The state of the study in a place; None where none is, or none that can be read."""
+    """The state of the study in a storage; None if there is none, or none that can be read."""
     try:
         return Ledger.load(place).state if place.keys("ledger/") else None
     except UserError:
@@ -230,7 +230,7 @@ def _state(place: Storage) -> StudyState | None:
 
 
 def _ask_to_stop(name: str, cluster: RayCluster, home: Home, storage: str | None) -> Ledger | None:
-    """Ask through the storage; the study's ledger, or None where nobody would hear: it is not begun, its driver is gone, or
+    """Ask through the storage; the study's ledger, or None if nobody would answer: it has not begun, its driver has ended, or
     this machine can't see it.
     """
     try:

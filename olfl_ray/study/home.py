@@ -86,7 +86,7 @@ class Home:
         return self.study_folder(name) / "report"
 
     def storage(self, name: str) -> Storage:
-        """The storage of a study that was begun here: its folder, or the place that `point_to` noted there."""
+        """The storage of a study that was begun here: its folder, or the storage that `point_to` recorded there."""
         return open_folder(self.study_folder(name))
 
     def point_to(self, name: str, storage: Storage, *, hearsay: bool = False) -> None:
@@ -119,7 +119,7 @@ class Home:
             ) from None
 
     def refuse_hearsay(self, name: str) -> None:
-        """Refuse to run a study whose place only MLflow knows: whoever writes there would choose what runs here.
+        """Refuse to run a study whose storage only MLflow knows: whoever writes there would choose what runs here.
 
         Raises:
             StudyError: It is such a study.

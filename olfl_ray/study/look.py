@@ -34,7 +34,7 @@ __all__ = [
 
 POLL_SECONDS = 0.5
 STARTED = "driver started"
-"""First words of the line that a driver without a terminal prints once it has taken its study over."""
+"""Start of the line that a driver without a terminal prints once it has taken its study over."""
 
 
 def storage_of(spec: StudySpec, home: Home) -> Storage:
@@ -46,7 +46,7 @@ def storage_of(spec: StudySpec, home: Home) -> Storage:
     url = spec.storage.url
     if url is None:
         return open_storage(home.study_folder(spec.name))
-    open_storage(url)  # refuses what names no place before the study's name is added
+    open_storage(url)  # refuses what names no storage before the study's name is added
     return open_storage(f"{url.rstrip('/')}/{spec.name}")
 
 

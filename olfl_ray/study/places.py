@@ -1,4 +1,4 @@
-"""Where a study and its runs are kept: a relative path is resolved once, and a study that has a place gets no second one."""
+"""Where a study and its runs are kept: a relative path is resolved once, and a study gets no second location."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_place(spec: StudySpec, home: Home) -> None:
     """Refuse to begin a study again while the home folder has one with its name in another location.
 
     Raises:
-        StudyError: Names both places.
+        StudyError: Names both locations.
     """
     known, wanted = home.storage(spec.name), storage_of(spec, home)
     if known.url != wanted.url and known.keys("ledger/"):

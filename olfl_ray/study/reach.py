@@ -22,7 +22,7 @@ def check_reach(spec: StudySpec, home: Home, storage: Storage, cluster: Cluster)
 
     The driver alone writes to the tracking store, so that a home folder's SQLite file works wherever the driver runs; but
     it would be lost with that machine, and its runs with it. So it is refused, unless the home folder itself is shared. A
-    spec that names a SQLite file is taken at its word.
+    spec that names a SQLite file is trusted.
 
     Raises:
         SetupError: The storage or the tracking store is such, or a machine does not see the folder that is said to be shared.

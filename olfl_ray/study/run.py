@@ -49,7 +49,7 @@ class StudyResult:
     Args:
         spec: The study as it was run.
         state: Its trials; `state.failures` has those that failed, by cause.
-        table: One row an arm.
+        table: One row per arm.
         report: The report's page.
         tracking_uri: Where MLflow keeps the runs, without a password.
         undelivered: Runs that MLflow does not have yet, the study's own among them; the next start delivers them.
@@ -152,7 +152,7 @@ def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None, 
 
 
 def _found(name: str, home: Home) -> tuple[StudySpec, Ledger]:
-    """A study that was begun: its spec, with the place where it was found as its storage, and its ledger.
+    """A study that was begun: its spec, with the storage in which it was found, and its ledger.
 
     Raises:
         StudyError: It is not there, or its folder has another name than the study.
@@ -242,7 +242,7 @@ def _take_over(
     retried: Sequence[str],
     from_scratch: bool,
 ) -> DriverStarted:
-    """What a new driver notes before anything else."""
+    """What a new driver records before anything else."""
     started = DriverStarted(epoch=epoch, host=socket.gethostname(), pid=os.getpid())
     ledger.append(started)
     resolved = spec.model_dump(mode="json", by_alias=True)

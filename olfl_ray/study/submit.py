@@ -265,7 +265,7 @@ def accepted(attempt: Attempt, *, cluster: RayCluster, patience: float = 90.0) -
         patience: Seconds after which this stops waiting: it may still wait for resources of the cluster.
 
     Raises:
-        StudyError: It refused; with its own words.
+        StudyError: It refused; with its own message.
     """
     end = time.monotonic() + patience
     while time.monotonic() < end:

@@ -27,7 +27,7 @@ class Target(Strict):
     address: str
     """URL of Ray's job server, such as http://head:8265."""
     storage: StoragePlace = StorageSpec()
-    """Where its studies are kept, for specs that name no storage; it finds them when the cluster is gone, too."""
+    """Where its studies are kept, for specs that name no storage; it finds them after the cluster has ended, too."""
     tracking: str | None = None
     """MLflow tracking URI, for specs that name none."""
     token_file: str | None = None

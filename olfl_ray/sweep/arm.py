@@ -1,4 +1,4 @@
-"""One arm's search: Optuna proposes points and judges intermediate values; rebuilt from the ledger, never stored."""
+"""One arm's search: Optuna proposes points and prunes by intermediate values; rebuilt from the ledger, never stored."""
 
 from __future__ import annotations
 

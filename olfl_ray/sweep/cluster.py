@@ -52,7 +52,7 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """What it offers, in words."""
+        """Its resources, as text."""
         plain = [f"{self.resources.get(name, 0):g} {name}" for name in PLAIN[:2]]
         memory = f"{self.resources.get('memory', 0) / GIB:.1f} GiB of memory"
         own = [f"{amount:g} {name}" for name, amount in sorted(self.resources.items()) if _is_custom(name)]

@@ -1,4 +1,4 @@
-"""The conductor of a study: which trial comes next, what a worker's word means, when a trial ends; all through the ledger."""
+"""The conductor of a study: which trial comes next, what a worker's message means, when a trial ends; all through the ledger."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Conductor:
         return self.ledger.live
 
     def search(self, arm: str) -> ArmSearch:
-        """An arm's search, rebuilt from the ledger when it is first asked for."""
+        """An arm's search, rebuilt from the ledger when it is first needed."""
         if arm not in self._searches:
             self._searches[arm] = ArmSearch(self.spec, arm, self.spec.concurrency)
             self._searches[arm].replay(self.state.search_trials(arm), self._decided)
@@ -112,11 +112,11 @@ class Conductor:
         self._live.add(name)
         trial = self.state.trials[name]
         if not trial.id.confirming:
-            self.search(trial.id.arm)  # rebuilt before anything new is noted: a pruner takes each value once
+            self.search(trial.id.arm)  # rebuilt before anything new is recorded: a pruner takes each value once
         return trial
 
     def hear(self, message: Message) -> bool:
-        """Take a worker's word.
+        """Handle a worker's message.
 
         Returns:
             Whether its trial continues.

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def embedded_ray(**options: Any) -> Iterator[Path]:
-    """Run a Ray on loopback; gives its private folder, which is gone afterwards.
+    """Run a Ray on loopback; gives its private folder, which is removed afterwards.
 
     Args:
         options: Further ones of `ray.init`.

@@ -306,7 +306,7 @@ def _attempt(job: JobDetails) -> Attempt | None:
 
 
 def _reason(error: Exception) -> str:
-    """The last link of a chain of causes, in a few words."""
+    """The last link of a chain of causes, briefly."""
     text = str(error)
     if found := re.search(r"\[Errno -?\d+\] ([^'\"<>()\[\]]+)", text):
         return found[1].strip()

@@ -27,7 +27,7 @@ def sampler(name: str, seed: int) -> BaseSampler:
 def replaying_sampler(name: str) -> BaseSampler:
     """What is asked while known trials are put into a study: their values are given, so the cheapest that will do.
 
-    CMA-ES keeps its state in the trials that it was asked for.
+    CMA-ES keeps its state in the trials that it proposed.
     """
     return sampler(name if name == "cmaes" else "random", 0)
 
@@ -61,7 +61,7 @@ def listed(
 
 
 def _of_grid(columns: Mapping[str, Sequence[Any]], own: Mapping[str, Any] | None, ordinal: int) -> dict[str, Any]:
-    """A point of a grid, which is never made whole: its number's digits are the places in the lists, the last the lowest."""
+    """A point of a grid, which is never built in full: its number's digits are the positions in the lists, the last the lowest."""
     if own is not None:
         first = 0
         for field, values in columns.items():

@@ -27,11 +27,11 @@ __all__ = ["run_trials"]
 
 Assign = Callable[[TrialState], Assignment]
 MAX_LOSSES = 3
-"""Losses of a trial's worker in a row, without a new commit between them, that fail the trial."""
+"""Consecutive losses of a trial's worker, without a new commit between them, that fail the trial."""
 
 
 class _Ear:
-    """Hears a worker's results for the conductor; what stops the driver is kept, for Tune wraps what is raised.
+    """Receives a worker's results for the conductor; what stops the driver is kept, for Tune wraps what is raised.
 
     Args:
         conductor: Decides.
@@ -84,7 +84,7 @@ class _Searcher(Searcher):  # type: ignore[misc]
                 self._ear.conductor.lost(self._names[trial_id], f"worker lost {MAX_LOSSES} times without a new commit")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles it for a restore that is never asked for: the ledger is the only state."""
+        """Tune pickles it for a restore that is never requested: the ledger is the only state."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
@@ -173,7 +173,7 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
 
 
 def _explained(error: Exception) -> Exception:
-    """What a person can mend of Ray's errors: a cluster, or an embedded Ray, that is gone; else the error itself."""
+    """Ray's errors that a person can fix (a lost cluster or embedded Ray) as such; else the error itself."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
@@ -189,7 +189,7 @@ def _explained(error: Exception) -> Exception:
 
 @contextmanager
 def _deaf_to_hangups() -> Iterator[bool]:
-    """Ray's processes, which inherit it, outlive the terminal: trials are to commit after it is gone.
+    """Ray's processes, which inherit it, outlive the terminal: trials must commit after it is closed.
 
     Gives whether a hangup is to stop the study: not where this process was started to ignore it (by nohup, say), nor
     outside of the main thread.

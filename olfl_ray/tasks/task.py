@@ -27,7 +27,7 @@ class Metric:
         unit: Unit of its values; empty where it has none.
         meaning: One line for the reference.
         compute: Called with the outputs (N, C), the targets as the task scaled them, and their scale (C,) or None where
-            nothing was scaled; returns the value on the whole split.
+            nothing was scaled; returns the value on the full split.
     """
 
     name: str

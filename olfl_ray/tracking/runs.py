@@ -21,7 +21,7 @@ __all__ = ["DatasetNote", "Runs"]
 BATCH = 1000
 """Most metrics, params and tags together in one call, MLflow's limit."""
 DatasetNote = Mapping[str, Any]
-"""An arm's data set for MLflow: name, digest (36 characters at most), source, rows, names of classes."""
+"""An arm's data set for MLflow: name, digest (36 characters at most), source, size, names of classes."""
 
 
 class Runs:
@@ -203,7 +203,7 @@ class Runs:
             data = read_file(self._storage, read_commit(self._storage, key), ".records.parquet")
             table = None if data is None else from_parquet(data, RECORDS)
         except DataError:
-            return []  # what is damaged stays out; the analysis names it
+            return []  # what is corrupt stays out; the analysis names it
         groups: dict[tuple[int, str, int], list[float]] = {}
         for row in table.to_pylist() if table is not None else ():
             groups.setdefault((row["step"], row["metric"], row["time_ms"]), []).append(row["value"])

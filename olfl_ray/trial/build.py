@@ -325,7 +325,7 @@ def load_data(config: TrialConfig, place: Place) -> data.Dataset:
     """The data set of a trial.
 
     Raises:
-        UserError: It can't be had, or has another content than where the study began.
+        UserError: It can't be loaded, or its content differs from that at the study's start.
     """
     named = config.task.dataset
     found = data.load(named.name, named.options, cache=place.cache, root=place.data_root)

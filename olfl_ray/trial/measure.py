@@ -24,7 +24,7 @@ def evaluate(
     buffers: dict[str, Tensor],
     part: Literal["selection", "test"],
 ) -> dict[str, float]:
-    """The task loss and the task's metrics on a whole split; all of them NaN where an output is not finite."""
+    """The task loss and the task's metrics on a full split; all of them NaN where an output is not finite."""
     chunks = [
         (replicate.problem.predict(theta, buffers, x, replicate.chunk), y)
         for x, y in replicate.data.chunks(part, replicate.chunk)

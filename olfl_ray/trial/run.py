@@ -180,7 +180,7 @@ def _device(replicate: Replicate) -> torch.device:
 def _train(
     config: TrialConfig, replicates: list[Replicate], steppers: list[Stepper], state: TrialState
 ) -> Iterator[Progress]:
-    """Algorithm 2 (or ordinary training), evaluated on the selection split every `eval.every` steps."""
+    """Algorithm 2 (or ordinary training), evaluated on the validation split every `eval.every` steps."""
     total, every = config.learner.steps, config.eval.every
     judged = (config.metric, names.SELECTION_PREFIX + names.TASK_LOSS)  # others may be undefined on a split
     grids = surfaces(replicates, _learners(state), 0) if state.step == 0 else ()

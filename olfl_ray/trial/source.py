@@ -89,10 +89,10 @@ def _finished(source: str, studies: Path, beside: str) -> tuple[Storage, tuple[C
 
 
 def _refuse_damage(storage: Storage, trial: str) -> None:
-    """A trial whose last commits are damaged has more to it than what is left of it shows.
+    """A trial whose last commits are corrupt has more to it than what is left of it shows.
 
     Raises:
-        DataError: A file of a commit that the ledger has is missing or damaged.
+        DataError: A file of a commit that the ledger has is missing or corrupt.
     """
     state = Ledger.load(storage).state.trials.get(trial)
     commits = [read_commit(storage, noted.commit) for noted in state.commits] if state is not None else []

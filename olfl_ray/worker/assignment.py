@@ -29,7 +29,7 @@ class Assignment:
         noted: Keys of the commits that the ledger has.
         scratch: Attempts up to this one are left behind.
         alone: Whether the trial has its device for itself.
-        shared_data: URL of the place of shared data sets, where nodes other than the driver's fetch theirs; empty: none.
+        shared_data: URL of the storage of shared data sets, where nodes other than the driver's fetch theirs; empty: none.
         beside: URL of the folder that the study is kept in: `loss.from` is looked up there first. Empty: in `studies`.
         gpu: GPUs that it takes; of a fraction, that part of the memory.
         data: Fingerprint that the data set must have; empty: any.

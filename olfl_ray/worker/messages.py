@@ -15,7 +15,7 @@ Kind = Literal["begun", "commit", "stopped", "failed", "out_of_memory", "refused
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """One word from a worker.
+    """One message from a worker.
 
     Args:
         kind: begun (with the commits that it resumes from), commit, stopped (on request, after a commit), failed,
