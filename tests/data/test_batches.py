@@ -186,7 +186,9 @@ def test_augmented_batches_depend_on_the_step_alone() -> None:
 
 
 def test_augmenting_rows_is_refused(digits: data.Dataset) -> None:
-    with pytest.raises(SpecError, match=r"task\.augment: crop_flip needs images, but digits has feature vectors; use none"):
+    with pytest.raises(
+        SpecError, match=r"task\.augment: crop_flip needs images, but digits has feature vectors; use none"
+    ):
         batches(digits, split(digits), "crop_flip")
 
 

@@ -128,7 +128,7 @@ def build(name: str, options: dict[str, Any], shape: tuple[int, ...] = IMAGE) ->
         ("allcnnc", {"dropout": float("nan")}, IMAGE, "task.model.dropout", "must hold, but it is nan"),
         ("allcnnc", {"dropout": "half"}, IMAGE, "task.model.dropout", "must hold, but it is 'half'"),
         ("allcnnc", {"dropout": False}, IMAGE, "task.model.dropout", "must hold, but it is False"),
-        ("lenet5", {}, (64,), "task.model.name", r"lenet5 takes images of at least 28x28, not examples of shape \(64,\)"),
+        ("lenet5", {}, (64,), "task.model.name", r"at least 28x28, not examples of shape \(64,\)"),
         ("lenet5", {}, (1, 8, 8), "task.model.name", "at least 28x28"),
         ("resnet18", {}, (10,), "task.model.name", "at least 16x16"),
         ("allcnnc", {}, (3, 15, 32), "task.model.name", "at least 16x16"),
