@@ -1,4 +1,4 @@
-"""The paper's claim, row by row: online beats offline beats the task loss, or not."""
+"""The paper's claim, by benchmark: online beats offline beats the task loss, or not."""
 
 from experiments.paper.document import write_table
 from experiments.paper.results import Method, Result, collect, read_results, write_result

@@ -21,7 +21,7 @@ FOLDER = HERE / "rows"
 
 @app.command("run")
 def paper_run(
-    rows: Annotated[list[str] | None, typer.Argument(help="Rows; else all.", metavar="[ROW]...")] = None,
+    rows: Annotated[list[str] | None, typer.Argument(help="Benchmarks; default: all.", metavar="[ROW]...")] = None,
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds on which each method is reported.")] = 10,
     scale: Annotated[Literal["full", "short"], typer.Option(help="short: fewer steps, for CPUs.")] = "full",
     settings: Annotated[
@@ -32,7 +32,7 @@ def paper_run(
     home: Home = None,
     folder: Folder = FOLDER,
 ) -> None:
-    """Run rows, or go on with them; each is one study at fixed and one at tuned settings."""
+    """Run or resume benchmarks; each is one study at fixed and one at tuned settings."""
     from experiments import paper
     from olfl_ray import study
     from olfl_ray.cli.view import StudyView, final_view

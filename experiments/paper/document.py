@@ -1,4 +1,4 @@
-"""RESULTS.md: what was found, row by row, at which scale, on what machine, with n; and what was not run."""
+"""RESULTS.md: the findings by benchmark, with scale, machine and n; and what was not run."""
 
 from __future__ import annotations
 
@@ -34,72 +34,73 @@ __all__ = ["write_table"]
 
 Found = Mapping[str, Comparisons]
 
-HEAD = """# The paper's claim, row by row
+HEAD = """# The paper's claim, by benchmark
 
 The claim: online loss function learning (AdaLFL) consistently outperforms the task loss and offline loss learning (ML3), on
-a diverse range of architectures and data sets. `make paper ROW=...` runs a row, or resumes it;
-`python -m experiments.paper table` writes this page from what was run. It quotes no figure of the paper: only comparisons
-within one study count.
+a diverse range of architectures and data sets. `make paper ROW=...` runs or resumes one benchmark;
+`python -m experiments.paper table` writes this page from the results. It quotes no figures of the paper, since only comparisons
+within one study are valid.
 
-## What was found
+## Findings
 """
 
 METHOD = """## How it is measured
 
-- **A row is a study.** All methods of a row have the same seeds, and of each seed the same split, initial weights and
-  batches (of *train + meta rows* the batches come from more rows). Each is run on n fresh seeds that no search saw. The test
-  split is the same rows for all seeds: intervals are over splits of the other rows, weights and batches, not over test rows.
-  It is touched by these runs alone, once each, with the weights of the best evaluation on the selection split.
-- **Fixed** settings are the recipe of `experiments/paper/rows`; where nobody searched the recipe, they have no verdict.
-  **Tuned** ones come from a search on the selection split that begins with the recipe, with the same number of trials and
-  the same pruner for each method. Methods differ in how many settings they have: the task loss has its learning rate,
-  offline two more, online three more, so the same number of trials covers less of online's space.
+- **Each benchmark is a study.** All methods of a benchmark share the same seeds, and for each seed the same split, initial
+  weights and batches (batches of *train + meta examples* are drawn from more examples). Each method runs on n fresh seeds
+  that no search used. The test split is the same for all seeds: intervals cover the other splits, the weights and the
+  batches, not the test examples. Only these runs use it, once each, with the weights of the best evaluation on the
+  validation split.
+- **Fixed** settings are the recipe in `experiments/paper/rows`; a recipe that was not searched has no verdict. **Tuned**
+  settings come from a search on the validation split that starts from the recipe, with the same number of trials and the
+  same pruner for each method. Methods have different numbers of settings: the task loss has its learning rate, offline two
+  more, online three more, so the same number of trials covers less of online's space.
 - **Offline (ML3)** is ML3's algorithm with AdaLFL's loss network: the initial loss of online, frozen.
-- **Further judges.** *Task loss, train + meta rows*: trained on the meta rows, too, which learned losses see (where a row's
-  `meta.batch` is train, they do not, and it has more rows than they). *Task loss, same compute*: more steps, so many that a
-  run takes about as long as online's and its initialisation. *Online learning rate*: a scalar in the learned loss's place,
-  from the recipe's learning rate on.
-- **Statistics.** Mean ± standard deviation; a method minus another, paired by seed, with Student's 95 % interval and t-test;
-  the exact test by sign flips, which supposes no distribution, stands beside it. A seed is lost where its run diverged or
-  failed, or ended no better than a constant prediction. Where a method lost seeds, p is the sign test's, in which such a
-  seed is lost to the other method; means and differences are of the others. Holm's correction runs over all rows at the
-  same kind of settings: one family for the claim (online − task loss, online − offline, offline − task loss), one for
-  online against the further methods, one for transferred losses. Intervals are not corrected, so one may leave out 0 where
-  p does not pass. *Detectable* is the smallest true difference that n seeds find with power 0.8 at 0.05 over the family's
-  number of tests.
-- **The claim** holds in a row where online is better than the task loss and than offline at level 0.05 after the correction,
-  is contradicted where it is worse than one of them, else it is not shown; not where online lost a seed either. A row whose
-  seeds have not all been run is incomplete, and methods that are not complete are not compared.
-- **Errors** are error rates; of regressions, root mean squared errors in the unit that the row names.
-- **Steps to the baseline's error**: median over seeds of the first evaluation whose selection error is at most that of the
-  task loss's last one with that seed; in brackets, how many seeds got there.
-- **Effective learning rate**: the learning rate times the norm of the gradient that theta follows over that of the task
-  loss's, at the first and the last record: with SGD, the rate at which the task loss would step as far. With Adam, which
-  scales gradients itself, it says nothing, and is left out.
-- **Implicit smoothing**: label smoothing whose loss is least at the same probability of the true class, median over seeds
-  and range; 0: least at 1, as cross-entropy.
-- **Seconds** are a whole trial's, evaluations included; milliseconds a base step's, evaluations included. Initialisation is
-  in them where a trial did it: online takes the one that offline has done with the same seed and settings, if there is one,
-  so offline's seconds may have it and online's not. All are medians, and what else the machine did is in them.
-- **Another machine**: a row runs anywhere with the same command. Data sets come from the folder that OLFL_DATA names, or are
-  downloaded; a killed run goes on where its home folder (or its `storage`) is; the small files in
-  `experiments/paper/results` are all that this document needs of it.
+- **Further controls.** *Task loss, train + meta examples*: also trains on the meta examples, which learned losses use (if a
+  benchmark's `meta.batch` is train, learned losses do not use them, and this control has more examples). *Task loss, same
+  compute*: more steps, so that a run takes about as long as online's with its initialisation. *Online learning rate*: a
+  scalar replaces the learned loss, starting from the recipe's learning rate.
+- **Statistics.** Mean ± standard deviation; the difference of two methods, paired by seed, with Student's 95 % interval and
+  t-test; next to it the exact sign-flip test, which assumes no distribution. A seed is lost if its run diverged or failed,
+  or ended no better than a constant prediction. If a method lost seeds, p is that of the sign test, in which such a seed
+  counts for the other method; means and differences are of the remaining seeds. Holm's correction covers all benchmarks at
+  the same kind of settings: one family for the claim (online − task loss, online − offline, offline − task loss), one for
+  online against the further methods, one for transferred losses. Intervals are not corrected, so an interval may exclude 0
+  although p is not significant. *Detectable* is the smallest true difference that n seeds detect with power 0.8 at level
+  0.05 divided by the family's number of tests.
+- **The claim** holds on a benchmark if online is better than the task loss and than offline at level 0.05 after the
+  correction. It is contradicted if online is worse than one of them; otherwise, or if online lost a seed, it is not shown. A
+  benchmark whose seeds have not all been run is incomplete, and incomplete methods are not compared.
+- **Errors** are error rates; for regression, root mean squared errors in the unit that the benchmark names.
+- **Steps to the baseline's error**: median over seeds of the first evaluation whose validation error is at most the task
+  loss's last one with that seed; in brackets, how many seeds reached it.
+- **Effective learning rate**: the learning rate times the norm of the gradient that theta follows, divided by the norm of
+  the task loss's gradient, at the first and the last record. With SGD, it is the rate at which the task loss would step as
+  far. It is omitted for Adam, which scales gradients itself.
+- **Implicit smoothing**: the label smoothing whose loss has its minimum at the same probability of the true class, median
+  over seeds and range; 0 means a minimum at 1, as for cross-entropy.
+- **Seconds** are those of a full trial, milliseconds those of a base step, both with evaluations. They include the
+  initialisation if the trial ran it: online reuses offline's initialisation for the same seed and settings, if there is one,
+  so offline's seconds may include it and online's not. All are medians, and include the effect of other load on the machine.
+- **Another machine**: a benchmark runs anywhere with the same command. Data sets come from the folder that OLFL_DATA names,
+  or are downloaded. A killed run resumes from its home folder (or its `storage`). This document needs only the small files
+  in `experiments/paper/results`.
 """
 
 
 def write_table(out: Path, summary: Path, *, folder: Path, home: study.Home) -> Path:
     """Write `RESULTS.md`, its pictures, one file of results a study, and the summary.
 
-    The results kept of a study stay where it is not here, and, if they are whole, until it is whole here.
+    Stored results stay if their study is not here, and complete ones until the study is complete here.
 
     Args:
         out: Folder of the document.
         summary: File of the summary.
-        folder: Folder of the rows.
+        folder: Folder of the benchmarks.
         home: The home folder.
 
     Raises:
-        UserError: The rows can't be read, a study or a result is damaged, or the folder can't be written.
+        UserError: The benchmarks can't be read, a study or a result is corrupt, or the folder can't be written.
     """
     cards = read_cards(folder)
     try:
@@ -172,7 +173,7 @@ def _page(
     yield from _online(cards, results)
     yield from _transfer(cards, results, found)
     yield METHOD
-    yield "## Rows\n"
+    yield "## Benchmarks\n"
     for row, card in cards.items():
         own = [result for result in results if result.row == row]
         if own:
@@ -201,13 +202,13 @@ def _name(card: Card, result: Result) -> str:
 
 
 def _answer(cards: Mapping[str, Card], results: Sequence[Result], found: Found) -> Iterator[str]:
-    """For each pair of methods, in which rows the first errs less, and in which more."""
+    """For each pair of methods, on which benchmarks the first has less error, and on which more."""
     for settings in get_args(Settings):
         own = [one for one in results if one.settings == settings and of_the_claim(one)]
         own = [one for one in own if not verdict(one, found[one.study]).startswith(("incomplete", "no verdict"))]
         if not own:
             continue
-        yield f"At {settings} settings, of {len(own)} row{'s' if len(own) > 1 else ''}:\n"
+        yield f"At {settings} settings, on {len(own)} benchmark{'s' if len(own) > 1 else ''}:\n"
         for arm, other in (*CLAIM, *((ONLINE, judge) for judge in JUDGES)):
             told: dict[str, list[str]] = {"better": [], "no difference": [], "worse": []}
             for result in own:
@@ -222,7 +223,7 @@ def _answer(cards: Mapping[str, Card], results: Sequence[Result], found: Found) 
 
 def _summary(cards: Mapping[str, Card], results: Sequence[Result], found: Found) -> Iterator[str]:
     differences = " | ".join(f"{METHODS[arm]} − {METHODS[other]}" for arm, other in CLAIM)
-    yield f"| row | settings | scale, steps | n | task loss | offline | online | {differences} | claim |"
+    yield f"| benchmark | settings | scale, steps | n | task loss | offline | online | {differences} | claim |"
     yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for row, card in cards.items():
         for result in (one for one in results if one.row == row and of_the_claim(one)):
@@ -280,10 +281,10 @@ def _forest(cards: Mapping[str, Card], results: Sequence[Result], found: Found, 
 
 
 def _online(cards: Mapping[str, Card], results: Sequence[Result]) -> Iterator[str]:
-    """What the learned loss does to training, over rows."""
+    """What the learned loss does to training, by benchmark."""
     yield "## What online learning does\n"
     yield (
-        "| row | settings | effective learning rate, first → last record | implicit smoothing at the end "
+        "| benchmark | settings | effective learning rate, first → last record | implicit smoothing at the end "
         "| steps to the task loss's error | seconds a run, × task loss |"
     )
     yield "|---|---|---|---|---|---|"
@@ -301,7 +302,7 @@ def _transfer(cards: Mapping[str, Card], results: Sequence[Result], found: Found
     if not rows:
         return
     yield "## Loss transfer\n"
-    yield "| row | settings | scale, steps | method | n | error | it − task loss | it − offline (ML3) |"
+    yield "| benchmark | settings | scale, steps | method | n | error | it − task loss | it − offline (ML3) |"
     yield "|---|---|---|---|---|---|---|---|"
     for result in rows:
         own = found[result.study]

@@ -1,4 +1,4 @@
-"""The machine that drives a row's study, noted beside its results."""
+"""The machine that drives a benchmark's study, recorded next to its results."""
 
 from __future__ import annotations
 

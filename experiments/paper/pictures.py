@@ -1,4 +1,4 @@
-"""The paper's pictures: a forest of paired differences over rows, and what learned losses do in a row."""
+"""The paper's pictures: a forest of paired differences by benchmark, and what learned losses do in each."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _plain_numbers(axis: Any) -> None:
 
 
 def learned_losses(sequences: Mapping[str, Sequence[tuple[int, LearnedLoss]]], classes: int | None) -> Figure:
-    """A run's learned loss at its first record and at its end, beside the task loss; marks: where it is least.
+    """A run's learned loss at its first record and at its end, next to the task loss; marks: where it is least.
 
     For a classifier over the probability p of the true class, the others sharing the rest; for a regression over the
     output at target 0. Each line is shifted to 0 at its least and scaled to 1 at the left end (at output 2).

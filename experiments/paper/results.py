@@ -1,4 +1,4 @@
-"""What a row's study found, as one small file: the document is made of these, whatever machine they come from."""
+"""The results of a benchmark's study, as one small file: the document is made of these, from any machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["Method", "Result", "collect", "dataset_of", "learns", "read_results"
 
 
 NO_BETTER = 0.99
-"""A run is no better than a constant prediction above this part of its error: the test split is not all rows."""
+"""A run is no better than a constant prediction above this part of its error: the test split is not all examples."""
 
 
 class Method(Strict):
@@ -72,7 +72,7 @@ class Method(Strict):
 
 
 class Result(Strict):
-    """What a row's study came to."""
+    """The results of a benchmark's study."""
 
     row: str
     settings: Settings
@@ -84,9 +84,9 @@ class Result(Strict):
     versions: dict[str, str]
     """Version of each library that it was created with."""
     claim: bool = True
-    """Whether the row is one of those that the claim is judged by."""
+    """Whether the benchmark tests the claim."""
     searched: bool = True
-    """Whether the row's recipe was searched, so that fixed settings say something."""
+    """Whether the benchmark's recipe was searched, so that fixed settings are meaningful."""
     seeds: int
     """Fresh seeds that were asked for."""
     machines: list[Machine]
@@ -170,7 +170,7 @@ class _Reader:
 
     @property
     def test(self) -> str:
-        """The error on the test split; in the target's own units: methods whose scalers see more rows scale otherwise."""
+        """The error on the test split; in the target's own units: methods whose scalers see more examples scale differently."""
         return names.on_test(self._primary)
 
     @property

@@ -1,4 +1,4 @@
-"""The rows of the paper's claim: each is a study of methods; its fixed, tuned and short forms are derived here."""
+"""The benchmarks of the paper's claim: each is a study of methods; its fixed, tuned and short forms are derived here."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ METHODS: dict[str, str] = {
     "label_smoothing": "label smoothing",
     "focal": "focal loss",
     "poly1": "Poly-1",
-    "more_data": "task loss, train + meta rows",
+    "more_data": "task loss, train + meta examples",
     "same_compute": "task loss, same compute",
 }
 """What an arm of that name is; an arm of another name is called by it."""
 
 
 class Card(Strict):
-    """What is said of a row beside its study."""
+    """What is said of a benchmark besides its study."""
 
     title: str
     """Its name in the document: data set and base learner."""
@@ -59,9 +59,9 @@ class Card(Strict):
     error: str = "error rate"
     """What its errors are, with the unit."""
     claim: bool = True
-    """Whether the claim is judged by it."""
+    """Whether it tests the claim."""
     searched: bool = True
-    """Whether its recipe was searched; if not, fixed settings compare rates that nobody chose, and nothing is judged."""
+    """Whether its recipe was searched; if not, fixed settings compare rates that nobody chose, and there is no verdict."""
     notes: list[str] = Field(default_factory=list)
     """What was tried, and what a reader must know; printed in the document."""
 
@@ -71,7 +71,7 @@ class _Index(Strict):
 
 
 def read_cards(folder: Path) -> dict[str, Card]:
-    """The rows of a folder, in the document's order.
+    """The benchmarks of a folder, in the document's order.
 
     Raises:
         SpecError: The folder's index can't be read, or breaks a rule.
@@ -80,7 +80,9 @@ def read_cards(folder: Path) -> dict[str, Card]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise SpecError("--folder", f"{path} can't be read ({error.strerror}); name the folder of the rows") from None
+        raise SpecError(
+            "--folder", f"{path} can't be read ({error.strerror}); name the folder of the benchmarks"
+        ) from None
     return parse_as(_Index, data, source=str(path)).rows
 
 
@@ -93,7 +95,7 @@ def study_of(
     seeds: int = 10,
     overrides: Sequence[str] = (),
 ) -> StudySpec:
-    """The study of a row.
+    """The study of a benchmark.
 
     Args:
         row: Name of the row.
@@ -109,7 +111,9 @@ def study_of(
     """
     cards = read_cards(folder)
     if row not in cards:
-        raise SpecError("ROW", f"there is no row {row!r}{nearest(row, list(cards))}; there are: {', '.join(cards)}")
+        raise SpecError(
+            "ROW", f"there is no benchmark {row!r}{nearest(row, list(cards))}; there are: {', '.join(cards)}"
+        )
     path = folder / f"{row}.yaml"
     data = read_spec(path).model_dump(mode="json", by_alias=True)
     if scale == "short":

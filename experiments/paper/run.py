@@ -1,4 +1,4 @@
-"""Run a row: an ordinary study, with the machine noted beside its results."""
+"""Run a benchmark: an ordinary study, with the machine recorded next to its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["run_row"]
 def run_row(
     spec: StudySpec, *, home: study.Home, watch: Callable[[Event, StudyState], None] | None = None
 ) -> study.StudyResult:
-    """Run what the study of a row lacks; one that was killed goes on.
+    """Run what the study of a benchmark lacks; a killed one resumes.
 
     Args:
         spec: From `study_of`.

@@ -1,4 +1,4 @@
-"""Which method errs less, paired by seed and corrected over rows; and whether the claim holds in a row."""
+"""Which method errs less, paired by seed and corrected over benchmarks; and whether the claim holds on each."""
 
 from __future__ import annotations
 
@@ -84,18 +84,18 @@ def compare(results: Sequence[Result]) -> dict[str, Comparisons]:
 
 
 def of_the_claim(result: Result) -> bool:
-    """Whether the row is judged by the claim, and has the methods for it."""
+    """Whether the benchmark tests the claim, and has the methods for it."""
     return result.claim and all(result.method(arm) is not None for arm in (ONLINE, BASELINE, OFFLINE))
 
 
 def verdict(result: Result, comparisons: Comparisons) -> str:
     """holds: online is better than the task loss and than offline; contradicted: worse than one; else not shown.
 
-    A row in which seeds have still to be run is incomplete, whatever they say so far; fixed settings that nobody
-    searched have no verdict. What was lost stands beside, and what the further judges say.
+    A benchmark with seeds still to be run is incomplete, whatever its results so far; fixed settings that nobody
+    searched have no verdict. Lost seeds and the results of the further controls are added.
     """
     if not of_the_claim(result):
-        return "not asked in this row"
+        return "not tested by this benchmark"
     methods = [method for arm in (ONLINE, BASELINE, OFFLINE) if (method := result.method(arm)) is not None]
     for method in methods:
         if not method.unrunnable and not result.complete(method):
@@ -122,7 +122,7 @@ def _judged(result: Result, comparisons: Comparisons) -> str:
     ]
     waiting = [METHODS[method.arm] for method in there if not method.unrunnable and not result.complete(method)]
     return (f"; not better than {' and '.join(equal)}" if equal else "") + (
-        f"; not yet judged by {' and '.join(waiting)}" if waiting else ""
+        f"; not yet compared with {' and '.join(waiting)}" if waiting else ""
     )
 
 

@@ -71,7 +71,7 @@ def test_a_field_may_be_overridden_in_any_form() -> None:
 
 
 def test_unknown_rows_and_folders_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"there is no row 'mnist_lenet' \(did you mean 'mnist_lenet5'\?\)"):
+    with pytest.raises(SpecError, match=r"there is no benchmark 'mnist_lenet' \(did you mean 'mnist_lenet5'\?\)"):
         form("mnist_lenet")
     with pytest.raises(SpecError, match=r"^--folder: .*rows\.yaml can't be read"):
         read_cards(tmp_path)

@@ -127,7 +127,7 @@ def test_where_the_task_loss_with_the_same_means_is_as_good_the_claim_says_so() 
     assert said(result("a", *methods, *judges)) == "holds; not better than task loss, same compute"
     waiting = method("more_data", 0.09, seeds=3)
     one = result("a", *methods, waiting)
-    assert said(one) == "holds; not yet judged by task loss, train + meta rows"
+    assert said(one) == "holds; not yet compared with task loss, train + meta examples"
     assert ("online", "more_data") not in compare([one])[one.study], "and takes no part in the correction"
 
 
@@ -148,7 +148,7 @@ def test_an_arm_whose_first_trials_were_pruned_may_still_find_a_winner() -> None
 def test_a_row_of_another_question_counts_for_no_claim() -> None:
     transfer = row("a", 0.10, 0.09, 0.08).model_copy(update={"claim": False})
     other = row("b", 0.10, 0.20, 0.0985)
-    assert said(transfer) == "not asked in this row"
+    assert said(transfer) == "not tested by this benchmark"
     assert compare([transfer, other])[other.study] == compare([other])[other.study]
 
 
@@ -200,7 +200,7 @@ def test_a_row_of_transfer_stands_in_a_table_of_its_own(tmp_path: Path) -> None:
         rf"^{re.escape(f'| {title} | fixed | full, 10 | {name} | 10 |')}(.*)$", transfer, re.MULTILINE
     )
     assert re.match(r" 0\.09\d* ± \d\S* \| \*\*-10\.\d %\*\* \[.*?, p .*? \| \*\*\+12\.\d %\*\* \[", cells)
-    assert "Claim: not asked in this row." in detail
+    assert "Claim: not tested by this benchmark." in detail
     against = re.findall(rf"^\| {name} \| 0\.09[^|]+ \| 10 \| ([^|]+) \|", detail, re.MULTILINE)
     assert against == ["task loss", "offline (ML3)"]
 
@@ -208,7 +208,7 @@ def test_a_row_of_transfer_stands_in_a_table_of_its_own(tmp_path: Path) -> None:
 def test_a_method_that_has_no_pair_is_not_compared() -> None:
     one = result("a", method("baseline", 0.1, seeds=1), method("online", 0.1))
     assert compare([one])[one.study] == {}
-    assert verdict(one, {}) == "not asked in this row"
+    assert verdict(one, {}) == "not tested by this benchmark"
 
 
 def test_a_result_is_read_back_as_it_was_kept() -> None:
