@@ -183,7 +183,7 @@ def _saved(problem: Problem, rows: Any) -> int:
         nonlocal weighed
         if tensor.layout is not torch.strided or tensor.data_ptr() not in own:
             weighed += tensor.numel() * tensor.element_size()
-        return tensor
+        return tensor.detach()  # a node that kept its own result as it is would hold itself, and this pass, for ever
 
     # torch.func takes no such hooks: there, what functions give is counted instead.
     for watch in (torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor), _Results(weigh)):

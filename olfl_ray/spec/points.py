@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import sections
-from olfl_ray.spec.sections import BUILDER, PRINTABLE
+from olfl_ray.spec.sections import BUILDER, METRIC, PRINTABLE
 from olfl_ray.spec.study import NAME, Parameter, StudySpec, TrialConfig, same
 from olfl_ray.spec.suggest import did_you_mean
 
@@ -154,7 +154,8 @@ def validated(
         field, near = dotted(first["loc"], data, missing=first["type"] == "missing"), ""
         if first["type"] == "extra_forbidden":
             near = did_you_mean(TrialConfig, field)
-        raise SpecError(where, f"{field}: {plain(first)}{near}") from None
+        at = "" if where.endswith(f".{field}") else f"{field}: "
+        raise SpecError(where, f"{at}{plain(first)}{near}") from None
 
 
 def dotted(loc: tuple[Any, ...], data: Any, *, missing: bool) -> str:
@@ -182,6 +183,7 @@ FORMS = {
     NAME: "a name of 1 to 64 letters, digits, `_`, `.` and `-`, of which the first is a letter or a digit",
     PRINTABLE: "a text of at least one character without control characters",
     BUILDER: "a built-in name, or package.module:builder",
+    METRIC: "selection/ and the name of a metric, such as selection/error: only the selection split decides a search",
 }
 """Descriptions of the fields' patterns."""
 

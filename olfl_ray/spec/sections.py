@@ -63,6 +63,7 @@ PRINTABLE = r"^[^\x00-\x1f]+$"
 """Text of at least one character, none of them a control character."""
 
 BUILDER = r"^[\w.]+:\w+$"
+METRIC = r"^selection/\w+$"
 """A user's own builder: `package.module:builder`."""
 
 Ints: TypeAlias = Annotated[

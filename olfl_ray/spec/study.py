@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from olfl_ray.spec.secrets import refuse_secrets
 from olfl_ray.spec.sections import (
     LONGEST,
+    METRIC,
     PRINTABLE,
     EvalSpec,
     LearnedLossSpec,
@@ -147,7 +148,7 @@ class PrunerSpec(Strict):
 class SearchSpec(Strict):
     """What is optimised, and over which fields."""
 
-    metric: Annotated[str, Field(pattern=r"^selection/\w+$")] = "selection/task_loss"
+    metric: Annotated[str, Field(pattern=METRIC)] = "selection/task_loss"
     """Metric of the validation split that decides everything: the search, the pruner, the evaluation that counts,
     the winner, and on the test split the final table. Classification: error | accuracy | balanced_error | macro_f1 | nll |
     ece; regression: rmse | mse | mae | r2; either: task_loss, and those of task.metrics."""

@@ -51,8 +51,9 @@ __all__ = [
 ]
 
 
-STEP_COPIES = 4
-"""How often a step holds the parameters at least: themselves, their gradient, its direction, and those after the step."""
+STEP_COPIES, COMPARED_COPIES = 5, 10
+"""How often the parameters are held at once, at least: by a step on the task loss; by the comparison that precedes the first
+step on a learned loss, which holds the gradients of both sides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,8 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         seed=seed_of(seed, "batches"),
     )
     shapes: dict[str, Any] = {"input_shape": batches.input_shape, "outputs": dataset.outputs}
-    copies = STEP_COPIES if place.device == "cpu" else 1
+    copies = COMPARED_COPIES if method_of(config).learns == "loss" else STEP_COPIES
+    copies = copies if place.device == "cpu" else 1
     needed = copies * models.bytes_of(task.model.name, task.model.options, **shapes)
     refuse_too_large(needed, f"a step of {task.model.name} with these options", "task.model")
     build = partial(

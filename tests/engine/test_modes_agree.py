@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from support.problems import LOSSES
@@ -52,6 +54,24 @@ def test_a_sound_module_of_any_size_agrees_and_one_that_cuts_gradients_does_not(
         phi = {name: value.detach() for name, value in own.learned.named_parameters()}
         moment = Moment(theta=own.theta(), buffers={}, phi=phi, loss_buffers={}, batch=batch)
         assert (disagreement(own, "low", moment, unrolled=False) is None) == (not cut)
+
+
+def test_choosing_an_estimator_keeps_no_tensor_alive() -> None:
+    """ReLU keeps its own result for its backward pass: a hook that gave it back as it is would make a ring of nodes."""
+    own, batch = problem(1.0, cut=False)
+    own.module.layers[1] = nn.ReLU()
+    for memory in ("low", "fast"):
+        choose_estimator("auto", memory, 1, own, batch)
+    gc.collect()
+    before = tensors()
+    choose_estimator("auto", "auto", 1, own, batch)
+    gc.collect()
+    assert tensors() <= before
+
+
+def tensors() -> int:
+    """Tensors of this process that Python sees."""
+    return sum(issubclass(type(found), Tensor) for found in gc.get_objects())
 
 
 @pytest.mark.parametrize("size", [1e-4, 1e4])

@@ -97,6 +97,14 @@ BAD = {
         "budget.trial_seconds: Input",
     ),
     "endless": ("#" * 1_000_001, "is longer than 1000000 bytes"),
+    "a metric without its split": (
+        GOOD.replace("metric: selection/error", "metric: error"),
+        "metric: must be selection/",
+    ),
+    "a searched value of another type": (
+        GOOD.replace("lr: {min: 0.003, max: 0.3, log: true}", "nesterov: {values: [0, 1]}"),
+        "search.parameters.learner.optimizer.nesterov: Input",
+    ),
     "a path as name": (GOOD.replace("name: digits", "name: ../up", 1), "name: must be a name"),
 }
 

@@ -19,6 +19,9 @@ from olfl_ray.memory import host_memory
 from olfl_ray.models import bytes_of, names
 
 WIDE = [100_000] * 10
+JUST = int(
+    (host_memory() / (7 * 4)) ** 0.5
+)  # units of two layers that fit seven times: a step on the task loss, no more
 SPEC: dict[str, Any] = {
     "name": "wide",
     "task": {"dataset": "digits"},
@@ -36,6 +39,7 @@ def peak() -> int:
     [
         ({"task": {"dataset": "digits", "model": {"name": "mlp", "hidden": WIDE}}}, "task.model"),
         ({"task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [10**12, 10**12]}}}, "task.model"),
+        ({"task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [JUST, JUST]}}}, "task.model"),
         ({"loss": {"hidden": WIDE}}, "loss.hidden"),
         ({"loss": {"name": "mlp", "hidden": [100_000, 100_000]}}, "loss.hidden"),
     ],
