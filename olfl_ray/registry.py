@@ -46,7 +46,9 @@ class Registry(Generic[Part]):
         if ":" in name:
             found = load_builder(name, field)
             if not (isinstance(found, type) and issubclass(found, self._base)):
-                raise SpecError(field, f"{name!r} is no subclass of {self._base.__name__}; derive it from that class")
+                raise SpecError(
+                    field, f"{name!r} is not a subclass of {self._base.__name__}; derive it from that class"
+                )
             return found
         built_in = self._built_in(name) if name.isidentifier() else None
         if built_in is None:

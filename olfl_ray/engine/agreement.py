@@ -35,7 +35,7 @@ ULPS = 4.0
 
 CAUSES = {
     "step": "its step on the learned loss differs from a plain loop's: the learned loss reads the module's "
-    "parameters or activations, not its outputs alone, or an operator has another gradient here",
+    "parameters or activations, not only its outputs, or an operator has a different gradient here",
     "state": "its buffers differ from a plain loop's: a pass depends on more than its inputs and torch's random numbers",
     "outputs": "its forward pass cuts gradients with no_grad, keeps state in attributes, or draws from a generator that "
     "is not torch's",

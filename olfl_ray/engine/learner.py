@@ -339,7 +339,9 @@ def _optimizer(
     """The pure optimizer, and where its learning rate is read."""
     if isinstance(given, Optimizer):
         if lr is None:
-            raise SpecError("lr", "is None, but this package's optimizers hold no learning rate; give lr=0.01, say")
+            raise SpecError(
+                "lr", "is None, but this package's optimizers have no learning rate; set lr, for example lr=0.01"
+            )
         check_rate("lr", lr)
         return given, lambda: lr
     if not isinstance(given, torch.optim.Optimizer):

@@ -51,7 +51,7 @@ def read_loss(folder: str | Path, allow: Iterable[str] = ()) -> LearnedLoss:
         files = there.read(weights.name), there.read(weights.with_suffix(".json").name)
     except (OSError, ValueError, SetupError) as error:
         reason = f"{error.filename or weights}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        raise DataError(f"{reason}; name a folder with a learned loss") from None
+        raise DataError(f"{reason}; name a folder that holds a learned loss") from None
     return loss_from_bytes(*files, str(weights), allow)
 
 

@@ -120,7 +120,7 @@ def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
                 raise DataError(f"a table's column {name} has a text of {longest} letters; at most {MOST_LETTERS}")
         return table.cast(schema)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise DataError(f"is no table of records ({str(error).splitlines()[0][:200]})") from None
+        raise DataError(f"is not a table of records ({str(error).splitlines()[0][:200]})") from None
 
 
 def _words(column: pa.Array) -> list[str | None]:

@@ -181,7 +181,7 @@ def dotted(loc: tuple[Any, ...], data: Any, *, missing: bool) -> str:
 
 FORMS = {
     NAME: "a name of 1 to 64 letters, digits, `_`, `.` and `-`, of which the first is a letter or a digit",
-    PRINTABLE: "a text of at least one character without control characters",
+    PRINTABLE: "a string of at least one character without control characters",
     BUILDER: "a built-in name, or package.module:builder",
     METRIC: "selection/ and the name of a metric, such as selection/error: only that split decides a search",
 }

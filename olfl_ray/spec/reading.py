@@ -196,7 +196,7 @@ def _check_plain(value: Any, field: str) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str) or not _is_text(key):
-                raise SpecError(field, f"its key {key!r} ({type(key).__name__}) must be a text; put it in quotes")
+                raise SpecError(field, f"its key {key!r} ({type(key).__name__}) must be a string; put it in quotes")
             _check_plain(inner, f"{field}.{key}" if field else key)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
@@ -204,11 +204,11 @@ def _check_plain(value: Any, field: str) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         raise SpecError(field, f"must be a finite number, but it is {value}; give a number, or null for none")
     elif isinstance(value, str) and not _is_text(value):
-        raise SpecError(field, f"holds half a character, {value!r}, which UTF-8 does not have; correct it")
+        raise SpecError(field, f"contains an incomplete character, {value!r}, which is not valid UTF-8; correct it")
     elif value is not None and not isinstance(value, bool | int | float | str):
         raise SpecError(
             field,
-            f"is a {type(value).__name__}, but must be a text, a number, true, false, null, a list or a mapping; put it in "
+            f"is a {type(value).__name__}, but must be a string, a number, true, false, null, a list or a mapping; put it in "
             "quotes, or leave out its YAML tag",
         )
 
@@ -233,7 +233,7 @@ def spec_as_yaml(spec: StudySpec) -> str:
 
 def _load(data: bytes, source: str) -> tuple[Node | None, Any]:
     if len(data) > MAX_BYTES:
-        raise SpecError("", f"is longer than {MAX_BYTES} bytes, the most that a spec has; shorten it", source)
+        raise SpecError("", f"is longer than {MAX_BYTES} bytes, the maximum for a spec; shorten it", source)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

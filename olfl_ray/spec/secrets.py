@@ -45,8 +45,8 @@ def refuse_secrets(spec: Any) -> None:
             move = _MOVES.get(field.partition(".")[0], "variables that your own code reads")
             raise SpecError(
                 field,
-                "the URL holds a password or token, and a spec is kept and printed; take it out of the URL and give it "
-                f"by the environment ({move})",
+                "the URL holds a password or token, and a spec is stored and printed; remove it from the URL and set it "
+                f"in the environment ({move})",
             )
 
 

@@ -108,7 +108,7 @@ def _check_moved(arm: str, parameters: Mapping[str, Parameter]) -> None:
     if parameters and not moved:
         raise SpecError(
             "search.sampler",
-            f"cmaes moves ranges that are searched in every trial, and arm {arm!r} has none; use tpe, or search one",
+            f"cmaes needs a range that is searched in every trial, and arm {arm!r} has none; use tpe, or search one",
         )
 
 
@@ -120,11 +120,13 @@ def _check_condition(
             choices = parameters[field].values
             if choices is not None and not any(same(wanted, choice) for choice in choices):
                 raise SpecError(
-                    where, f"`when` asks {field}={wanted!r}, which its search never takes; use one of {list(choices)}"
+                    where,
+                    f"`when` requires {field}={wanted!r}, which its search never takes; use one of {list(choices)}",
                 )
             if choices is None:
                 raise SpecError(
-                    where, f"`when` asks {field}={wanted!r}, but {field} is searched over a range; use `values` there"
+                    where,
+                    f"`when` requires {field}={wanted!r}, but {field} is searched over a range; use `values` there",
                 )
             continue
         try:
@@ -136,7 +138,7 @@ def _check_condition(
         if not same(fixed, wanted):
             raise SpecError(
                 where,
-                f"`when` asks {field}={wanted!r}, but it is fixed at {fixed!r}; search {field} too, or drop the parameter",
+                f"`when` requires {field}={wanted!r}, but it is fixed at {fixed!r}; search {field} too, or drop the parameter",
             )
 
 
@@ -256,7 +258,7 @@ def notes(spec: StudySpec) -> Iterator[str]:
             points = "1 point" if found == 1 else f"{found} points"
             yield (
                 f"arm {arm}: its search space has {points}, so {found} of {spec.arms[arm].trials} trials run; the same "
-                "point again on the same seeds would show nothing new"
+                "point again on the same seeds would give the same results"
             )
         base, parameters = base_values(spec, arm), spec.parameters_of(arm)
         steps, every = (

@@ -87,7 +87,7 @@ class Parameter(Strict):
                 if any(same(value, other) for other in self.values[:index])
             ]
             if repeated:
-                raise ValueError(f"`values` must differ, but {repeated[0]!r} is there twice; list it once")
+                raise ValueError(f"`values` must differ, but {repeated[0]!r} appears twice; list it once")
             return self
         if self.min is None or self.max is None:
             raise ValueError("give `min` and `max`, or `values`")

@@ -35,14 +35,14 @@ def endpoint(scheme: str) -> str:
     for name in _PLAIN[scheme]:
         if not _WORD.fullmatch(os.environ.get(name, "")):
             raise SetupError(
-                f"{name}: it holds a space, a line break or a sign outside ASCII, which no key has; set it again"
-                " (the line break at the end of a file is a common cause)"
+                f"{name}: it contains a space, a line break or a non-ASCII character, which keys never contain; set it again"
+                " (a trailing line break from a file is a common cause)"
             )
     name = next((name for name in _ENDPOINT[scheme] if os.environ.get(name)), "")
     url = os.environ.get(name, "")
     if "@" in url:
         raise SetupError(
-            f"{name}: the URL holds a user or a password; give the host alone, and credentials by"
+            f"{name}: the URL holds a user or a password; give only the host, and credentials with"
             f" {' and '.join(_PLAIN[scheme][:2])}"
         )
     if url and not HTTP_URL.fullmatch(url):

@@ -115,7 +115,7 @@ class LocalStorage:
             file = os.fdopen(descriptor, "rb")
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 file.close()
-                raise SetupError(f"{path}: is no file, but a pipe or a device; move it away")
+                raise SetupError(f"{path}: is a pipe or a device, not a file; move it away")
             return file
         except _ABSENT as error:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
@@ -153,7 +153,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise SetupError(f"{path}: there is no home folder of that user; write the path from /") from None
+        raise SetupError(f"{path}: there is no home folder of that user; use an absolute path") from None
 
 
 def writable_folder(path: str | os.PathLike[str], name: str, *, private: bool = False) -> Path:

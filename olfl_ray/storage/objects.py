@@ -217,7 +217,7 @@ def _parse(url: str) -> tuple[str, str, str, str | None]:
     form = f"{scheme}://bucket/folder"
     if "@" in rest.partition("/")[0]:
         raise SetupError(
-            f"storage: the {scheme}:// URL holds a user or a password; give {form}, and credentials by the environment"
+            f"storage: the {scheme}:// URL holds a user or a password; give {form}, and set credentials in the environment"
         )
     parts = _PLACE.fullmatch(f"{scheme.lower()}://{rest}")
     if parts is None or any(mark in rest for mark in "?#"):

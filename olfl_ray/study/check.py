@@ -90,7 +90,8 @@ def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> 
         except SpecError as error:
             raise SpecError(
                 error.field,
-                f"{error.problem} (at the point {json.dumps(params)} of arm {arm}'s search space: take it out, by `when` say)",
+                f"{error.problem} (at the point {json.dumps(params)} of arm {arm}'s search space: exclude it, for example "
+                "with `when`)",
             ) from None
 
 

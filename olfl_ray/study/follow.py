@@ -165,7 +165,7 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
                 StopRequest(home.storage(name), event.epoch).make()
         time.sleep(POLL_SECONDS)
     raise StudyError(
-        f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; wait on, or stop job {attempt.id}"
+        f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; keep waiting, or stop job {attempt.id}"
     )
 
 
@@ -181,7 +181,7 @@ def list_on(cluster: RayCluster | None, storage: str | None = None) -> Iterator[
     """
     given = None if storage is None else open_storage(storage)
     if isinstance(given, LocalStorage) and not given.root.is_dir():
-        raise StudyError(f"--storage: {given.root} is no folder; name the one that studies are kept in")
+        raise StudyError(f"--storage: {given.root} is not a folder; name the one that studies are kept in")
     attempts = [] if cluster is None else cluster.server.attempts()
     known = list(dict.fromkeys(attempt.study for attempt in attempts))
     for name in known:

@@ -147,5 +147,5 @@ def stop(name: str, *, home: Home, patience: float = 600.0) -> StudyState:
             return state
         time.sleep(POLL_SECONDS)
     raise StudyError(
-        f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; wait on, or end its process"
+        f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; keep waiting, or end its process"
     )

@@ -54,6 +54,6 @@ def check_tracking(spec: StudySpec, before: Mapping[str, Any]) -> None:
         return
     if (file := file_of(noted)) is not None and file.exists():
         raise StudyError(
-            f"tracking.uri: {given!r} is {wanted} here, but the study's runs are in {noted}; write the one that you mean "
-            "with its path from /"
+            f"tracking.uri: {given!r} is {wanted} here, but the study's runs are in {noted}; give the intended one "
+            "as an absolute path"
         )

@@ -317,7 +317,7 @@ def _submit(driver: _Driver, attach: Callable[[Attempt], str], cluster: RayClust
     """Start the attempt after the newest, unless one is running; of two that do so at once one starts, the other attaches."""
     for folder in (*([code.working_dir] if code.working_dir is not None else []), *code.py_modules):
         if not folder.is_dir():
-            raise SetupError(f"{folder}: is no folder; --working-dir and --py-module name folders of code")
+            raise SetupError(f"{folder}: is not a folder; --working-dir and --py-module name folders of code")
     while True:
         newest = cluster.server.newest(driver.study)
         if newest is not None and newest.live:

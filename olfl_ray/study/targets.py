@@ -47,7 +47,7 @@ class Target(Strict):
     def _no_passwords(cls, value: Any) -> Any:
         url = value.url if isinstance(value, StorageSpec) else value
         if url is not None and without_secrets(url) != url:
-            raise ValueError("the URL holds a password or token; take it out, and give it by the environment")
+            raise ValueError("the URL holds a password or token; remove it, and set it in the environment")
         return value
 
     @field_validator("address")
@@ -179,7 +179,7 @@ def _token(value: str, source: str) -> Token:
 def _of_url(address: str) -> Target:
     if without_secrets(address) != address or "@" in address:
         raise SetupError(
-            f"--address: the URL holds a user or a password; take it out, and give Ray's token by {TOKEN_FILE}"
+            f"--address: the URL holds a user or a password; remove it, and give Ray's token with {TOKEN_FILE}"
         )
     if not HTTP_URL.fullmatch(address):
         raise SetupError(

@@ -1,4 +1,4 @@
-"""MLflow's page on the home folder's runs."""
+"""MLflow's UI for the home folder's runs."""
 
 from __future__ import annotations
 

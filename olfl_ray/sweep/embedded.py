@@ -120,7 +120,7 @@ def _unfit(base: Path) -> str:
     if len(os.fsencode(base)) + BELOW > LONGEST:
         return f"is too long for a socket's path ({len(os.fsencode(base))} bytes, {LONGEST - BELOW} at most)"
     if not base.is_dir():
-        return "is no folder"
+        return "is not a folder"
     if not os.access(base, os.W_OK | os.X_OK):
         return "can't be written"
     free = shutil.disk_usage(base).free

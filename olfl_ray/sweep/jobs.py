@@ -134,7 +134,7 @@ class JobServer:
         """The same attempt as it is now."""
         found = _attempt(self._ask("get_job_info", attempt.id))
         if found is None:
-            raise StudyError(f"job {attempt.id} at {self.address} is no study's; leave ids olfl-... to olfl")
+            raise StudyError(f"job {attempt.id} at {self.address} is not a study's; ids olfl-... are reserved for olfl")
         return found
 
     def start(
@@ -252,7 +252,7 @@ class JobServer:
             )
         if isinstance(error, requests.exceptions.InvalidURL | LocationValueError):
             return SetupError(
-                f"{where} is no address; it must be http://HOST:PORT, Ray's job server (8265 is its usual port)"
+                f"{where} is not an address; it must be http://HOST:PORT, Ray's job server (8265 is its usual port)"
             )
         reason = _reason(error)
         if isinstance(error, AuthenticationError):
@@ -276,7 +276,7 @@ class JobServer:
             tls = "; is it https://?" if urlsplit(self.address).scheme == "http" and "aborted" in str(error) else ""
             return SetupError(f"{where} can't be reached ({reason}){tls}; start the cluster, or correct the address")
         if asked == "submit_job" and isinstance(error, ValueError):
-            return SetupError(f"--working-dir or --py-module: {reason}; name a folder that is there, of code alone")
+            return SetupError(f"--working-dir or --py-module: {reason}; name an existing folder that holds only code")
         return _Refused(f"{where} refused ({reason}); see the log of its dashboard")
 
 

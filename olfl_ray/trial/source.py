@@ -33,7 +33,7 @@ def find_loss(source: str, studies: Path | None, beside: str = "", allow: Iterab
     found = _loss_of(storage, chain[-1], source, allow)
     if found is None:
         raise DataError(
-            f"{source!r}: that trial left no learned loss; name a finished trial of an online or offline arm"
+            f"{source!r}: that trial saved no learned loss; name a finished trial of an online or offline arm"
         )
     return found
 
@@ -55,13 +55,13 @@ def find_sequence(
         DataError: There are none.
     """
     if studies is None or source.count("/") != 2:
-        raise DataError(f"{source!r} is no trial, and a file has one loss alone; name STUDY/ARM/ORDINAL")
+        raise DataError(f"{source!r} is not a trial, and a file has only one loss; name STUDY/ARM/ORDINAL")
     storage, chain = _finished(source, studies, beside)
     losses = [(commit.step, _loss_of(storage, commit, source, allow)) for commit in chain]
     found = [(step, loss) for step, loss in losses if loss is not None]
     if not found:
         raise DataError(
-            f"{source!r}: that trial left no learned loss; name a finished trial of an online or offline arm"
+            f"{source!r}: that trial saved no learned loss; name a finished trial of an online or offline arm"
         )
     return found
 

@@ -128,7 +128,7 @@ class Session:
                 if commit.outcome is not None:
                     return
                 if over:
-                    yield self._message("failed", cause=f"budget.trial_seconds: over {limit} seconds")
+                    yield self._message("failed", cause=f"budget.trial_seconds: exceeded {limit} seconds")
                     return
                 if stop:
                     yield self._message("stopped")

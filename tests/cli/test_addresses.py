@@ -182,15 +182,15 @@ WRONG_ADDRESSES = {
     "a password": (["--address", f"http://u:{SECRET}@head:8265"], "the URL holds a user or a password"),
     "no port": (
         ["--address", "http://127.0.0.1:99999"],
-        "http://127.0.0.1:99999 is no address; it must be http://HOST",
+        "http://127.0.0.1:99999 is not an address; it must be http://HOST",
     ),
     "no host's name": (
         ["--address", "http://a..b:8265"],
-        "http://a..b:8265 is no address; it must be http://HOST:PORT",
+        "http://a..b:8265 is not an address; it must be http://HOST:PORT",
     ),
     "a host's name too long": (
         ["--address", f"http://{'a' * 300}:8265"],
-        "a:8265 is no address; it must be http://HOST",
+        "a:8265 is not an address; it must be http://HOST",
     ),
     "nobody there": (["--address", "http://127.0.0.1:9"], "http://127.0.0.1:9 can't be reached (Connection refused)"),
 }

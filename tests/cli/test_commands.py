@@ -128,7 +128,7 @@ WRONG = {
         ["sweep", "run", SPEC, "--set", "resources.gpu=1"],
         "resources.gpu: a GPU was requested",
     ),
-    "a storage without a name": (["sweep", "run", SPEC, "--set", "storage=''"], "storage: must be a text"),
+    "a storage without a name": (["sweep", "run", SPEC, "--set", "storage=''"], "storage: must be a string"),
     "a storage without a bucket": (["sweep", "run", SPEC, "--set", "storage=s3://"], "storage: 's3://' must be"),
     "a metric of another kind of task": (
         ["sweep", "run", SPEC, "--set", "search.metric=selection/rmse_original_units"],

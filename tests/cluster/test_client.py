@@ -224,7 +224,7 @@ WRONG = {
     "an unknown study to extend": ({}, "extend nobody --trials 1", "there is no study 'nobody' in the cluster http://"),
     "an unknown study": ({}, "status nobody", "there is no study 'nobody' in the cluster http://"),
     "an unknown study's log": ({}, "logs nobody", "has no study 'nobody'"),
-    "a folder that is not there": ({}, "submit spec.yaml --working-dir gone", "gone: is no folder"),
+    "a folder that is not there": ({}, "submit spec.yaml --working-dir gone", "gone: is not a folder"),
     "a path that depends on the job": ({}, "submit spec.yaml --set storage=results", "storage.url: 'results'"),
     "a SQLite file of the job's": ({}, "submit spec.yaml --set tracking.uri=sqlite:///x.db", "tracking.uri: 'sqlite"),
     "more than any node has": (

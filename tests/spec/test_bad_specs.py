@@ -72,7 +72,7 @@ BAD = {
         GOOD.replace("baseline}, trials: 8}", "baseline}, trials: 8, trails: 8}"),
         "'arms.baseline.trials'",
     ),
-    "a value twice": (GOOD.replace("[250, 500, 1000, 2000]", "[250, 500, 250]"), "but 250 is there twice"),
+    "a value twice": (GOOD.replace("[250, 500, 1000, 2000]", "[250, 500, 250]"), "but 250 appears twice"),
     "a number that is none": (GOOD.replace("hidden: [128]", "x: .nan"), "task.model.x: must be a finite number"),
     "an infinite option": (
         GOOD.replace("  options: {}", "  options: {a: [.inf]}"),
@@ -80,8 +80,11 @@ BAD = {
     ),
     "bytes": (GOOD.replace("hidden: [128]", "x: !!binary gIGC"), "task.model.x: is a bytes, but must be"),
     "a day": (GOOD.replace("hidden: [128]", "x: 2024-01-01"), "task.model.x: is a date, but must be"),
-    "half a character": (GOOD.replace("hidden: [128]", r'x: "\ud800"'), "task.model.x: holds half a character"),
-    "a number as key": (GOOD.replace("hidden: [128]", "x: {1: 2}"), "task.model.x: its key 1 (int) must be a text"),
+    "half a character": (
+        GOOD.replace("hidden: [128]", r'x: "\ud800"'),
+        "task.model.x: contains an incomplete character",
+    ),
+    "a number as key": (GOOD.replace("hidden: [128]", "x: {1: 2}"), "task.model.x: its key 1 (int) must be a string"),
     "more steps than there can be": (
         GOOD.replace("steps: 1500", f"steps: {10**30}"),
         "less than or equal to 1000000000",

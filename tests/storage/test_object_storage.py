@@ -130,9 +130,9 @@ def test_password_in_a_url_is_refused_and_not_repeated(monkeypatch: pytest.Monke
     [
         ("AWS_ENDPOINT_URL", "127.0.0.1:9000", r"AWS_ENDPOINT_URL: '127.0.0.1:9000' must be http://HOST:PORT"),
         ("AWS_ENDPOINT_URL", "http://a b/", "AWS_ENDPOINT_URL: 'http://a b/' must be"),
-        ("AWS_SESSION_TOKEN", "secret\n", "AWS_SESSION_TOKEN: it holds a space, a line break"),
-        ("AWS_SECRET_ACCESS_KEY", "secret\n", "AWS_SECRET_ACCESS_KEY: it holds a space, a line break"),
-        ("AWS_REGION", "us east", "AWS_REGION: it holds a space"),
+        ("AWS_SESSION_TOKEN", "secret\n", "AWS_SESSION_TOKEN: it contains a space, a line break"),
+        ("AWS_SECRET_ACCESS_KEY", "secret\n", "AWS_SECRET_ACCESS_KEY: it contains a space, a line break"),
+        ("AWS_REGION", "us east", "AWS_REGION: it contains a space"),
         ("AWS_SKIP_SIGNATURE", "maybe", r'failed to parse "maybe" as boolean\); correct that setting'),
     ],
 )

@@ -58,7 +58,7 @@ def test_where_no_temporary_folder_serves_each_is_named_with_its_reason(
     bases[1].mkdir()
     with pytest.raises(SetupError, match="TMPDIR") as caught:
         private_folder().__enter__()
-    assert f"{bases[0]} is no folder" in str(caught.value)
+    assert f"{bases[0]} is not a folder" in str(caught.value)
     assert f"{bases[1]} is too long" in str(caught.value)
     monkeypatch.setattr(embedded, "ROOM", 2**62)
     bases[1:] = [tmp_path]

@@ -88,5 +88,5 @@ def test_replay_of_a_file_is_refused(recorded: tuple[Place, dict[int, torch.Tens
     place, _ = recorded
     for name, content in list(run(config("online", 12), place))[-1].learned_loss.items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(SpecError, match=r"^loss\.from: .*a file has one loss alone"):
+    with pytest.raises(SpecError, match=r"^loss\.from: .*a file has only one loss"):
         check(config("offline", 8, **{"from": str(tmp_path), "replay": True}), place)

@@ -260,7 +260,7 @@ def test_a_cause_holds_no_password(desk: Desk) -> None:
 def test_trial_over_its_budget_commits_and_fails(desk: Desk) -> None:
     heard = list(desk.session(max_seconds=1e-9))
     assert [message.kind for message in heard] == ["begun", "commit", "failed"]
-    assert heard[-1].cause == "budget.trial_seconds: over 1e-09 seconds"
+    assert heard[-1].cause == "budget.trial_seconds: exceeded 1e-09 seconds"
     assert [commit.position for commit in commits(heard)] == [10]
 
 
