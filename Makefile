@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# Where torch comes from, and torch alone; empty: as pip is set up (the default build has CUDA; PyTorch's CPU index is smaller).
+# Index for torch only; empty: pip's own configuration (the default build has CUDA; PyTorch's CPU index is smaller).
 TORCH_INDEX_URL ?=
 LOCKS  := requirements.lock requirements-dev.lock requirements-torch.lock
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml $(LOCKS) | cksum | cut -d' ' -f1)
@@ -13,14 +13,14 @@ STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml $(LOCKS) | cksum | cut -d' ' 
 help:
 	@echo "make demo   set up, run sweeps/digits.yaml, print the result"
 	@echo "make test   set up, run all checks and tests"
-	@echo "make bench  set up, time the online step against its peers; writes benchmarks/engine"
-	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain loop on random modules"
-	@echo "make mutants [PACKAGE=all COUNT=150 SEED=1]  set up, change random lines of the core; which changes do the tests find?"
+	@echo "make bench  set up, time the online step against other libraries; writes benchmarks/engine"
+	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain torch loop on random modules"
+	@echo "make mutants [PACKAGE=all COUNT=150 SEED=1]  set up, change random lines of the core, and list the changes that no test detects"
 	@echo "make paper ROW=diabetes  set up, run a benchmark of experiments/paper/rows; writes RESULTS.md there"
-	@echo "make audit  set up, look the installed versions up among known vulnerabilities"
-	@echo "make lock   new versions and hashes (needs uv)"
-	@echo "make cluster-demo  set up, run sweeps/digits.yaml on a two-node cluster here that loses a node; with MLflow's page"
-	@echo "make chaos  set up, kill sweeps at every edge and at random, some 150 times, and compare (needs PostgreSQL)"
+	@echo "make audit  set up, check installed packages for known vulnerabilities"
+	@echo "make lock   write new versions and hashes (needs uv)"
+	@echo "make cluster-demo  set up, run sweeps/digits.yaml on a local two-node cluster that loses a node; with MLflow's UI"
+	@echo "make chaos  set up, kill sweeps at about 150 fixed and random moments, and compare (needs PostgreSQL)"
 
 setup: $(STAMP)
 
