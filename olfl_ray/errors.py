@@ -1,4 +1,4 @@
-"""The exception tree: what a person can mend, and what only the project can.
+"""The exception tree: errors that a user can fix, and bugs.
 
 OlflError
 ├── UserError              a person can mend it; the command line prints one message and exits with code 2

@@ -1,4 +1,4 @@
-"""A user's own builder by its dotted name, `package.module:builder`: code, so it runs only where a reader allows it."""
+"""A user's builder by its dotted name, `package.module:builder`: code, so it runs only where a reader allows it."""
 
 from __future__ import annotations
 

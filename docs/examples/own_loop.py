@@ -1,4 +1,4 @@
-"""Online loss learning in a training loop of your own: the learned loss adapts while the module trains on it."""
+"""Online loss learning in your own training loop: the learned loss adapts while the module trains on it."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from olfl_ray.spec import LearnedLossSpec
 
 torch.manual_seed(0)
 x, y = torch.randn(512, 20), torch.randint(3, (512,))
-x[:, 0] += 2 * y  # one column tells the class
+x[:, 0] += 2 * y  # one column depends on the class
 module = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
 learned_loss = build_loss(LearnedLossSpec(), "classification", seed=1)
 optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)

@@ -1,4 +1,4 @@
-"""How all pictures look: one ink, one grid, one colour and dash a competitor."""
+"""The style of all pictures: one ink, one grid, one colour and dash per competitor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one arm's winner is worth by one metric: its value on each fresh seed, and how it compares."""
+"""One arm's winner by one metric: its value on each fresh seed, and its comparison."""
 
 from __future__ import annotations
 

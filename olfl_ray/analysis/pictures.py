@@ -1,4 +1,4 @@
-"""What a study found, as pictures: one colour an arm, in every picture the same."""
+"""What a study found, as pictures: one colour per arm, the same in every picture."""
 
 from __future__ import annotations
 

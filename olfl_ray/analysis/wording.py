@@ -1,4 +1,4 @@
-"""The final table in words: numbers, spreads, and what a reader must not overlook."""
+"""The final table as text: numbers, spreads, and remarks."""
 
 from __future__ import annotations
 

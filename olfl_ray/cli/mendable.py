@@ -1,4 +1,4 @@
-"""Which errors of the system and of libraries a person can mend: the cause and the next move, in one sentence."""
+"""Errors of the system and of libraries that a user can fix: the cause and the next move, in one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `olfl sweep` prints of a study: the plan before it starts, and what came of it."""
+"""What `olfl sweep` prints about a study: the plan before it starts, and the result."""
 
 from __future__ import annotations
 

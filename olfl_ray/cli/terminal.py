@@ -1,4 +1,4 @@
-"""The one way to the terminal: whatever a spec, a ledger, a host or a library says, no escape sequence of it gets there."""
+"""The only way to the terminal: no escape sequence of a spec, a ledger, a host or a library gets there."""
 
 from __future__ import annotations
 

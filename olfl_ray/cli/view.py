@@ -1,4 +1,4 @@
-"""What a study looks like in a terminal: a live view, plain lines where there is none, and the final table."""
+"""A study in a terminal: a live view, plain lines if it is not interactive, and the final table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One replicate's data on its device: batches that depend on (seed, stream, step) alone, so that any step can be asked again."""
+"""One replicate's data on its device: batches that depend only on (seed, stream, step), so that any step can be drawn again."""
 
 # B batch, N rows, C outputs
 

@@ -1,4 +1,4 @@
-"""What a user's builder gives, as the tensors that training needs: inputs, and labels with their names, or targets.
+"""A builder's result as the tensors that training needs: inputs, and labels with their names, or targets.
 
 The types say what is meant. Inputs: uint8 are pixels, floats are features, other integers are ids (of tokens, say), which
 are looked up and never scaled. Targets: floats are a regression's, all else are labels of classes.

@@ -1,4 +1,4 @@
-"""A data set by its name, built-in or a user's; loaded once a process."""
+"""A data set by its name, built-in or a user's; loaded once per process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base step, meta-gradient estimators, Algorithms 1 and 2; needs torch alone."""
+"""Base step, meta-gradient estimators, Algorithms 1 and 2; needs only torch."""
 
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.batches import Batch

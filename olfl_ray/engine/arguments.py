@@ -1,4 +1,4 @@
-"""What a training loop may pass to the engine, checked before anything changes: one message an argument."""
+"""What a training loop may pass to the engine, checked before anything changes: one message per argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a forward pass may change of a module besides its tensors: attributes are read, and put back."""
+"""What a forward pass may change of a module besides its tensors: attributes are read and restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generators that a forward pass may draw from: their states are read and put back; torch's on either device, and Python's."""
+"""Generators that a forward pass may draw from: their states are read and restored; torch's on either device, and Python's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A torch optimizer as a pure one: its settings count as they are at each step, for torch's schedulers change them."""
+"""A torch optimizer as a pure one: its settings are read at each step, since torch's schedulers change them."""
 
 from __future__ import annotations
 

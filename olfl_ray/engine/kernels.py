@@ -1,4 +1,4 @@
-"""Kernels that can be differentiated twice, where a module would take faster ones that can't."""
+"""Kernels that can be differentiated twice, instead of a module's faster ones that can't."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine in a training loop of your own: `OnlineLossLearner`, and `meta_gradient` as a pure function."""
+"""The engine in your own training loop: `OnlineLossLearner`, and `meta_gradient` as a pure function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one base step with its meta-gradient gives."""
+"""The result of one base step with its meta-gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolution and batch norm whose backward pass is itself differentiable in the arriving gradient, and in that alone."""
+"""Convolution and batch norm whose backward pass is itself differentiable in the incoming gradient, and only in that."""
 
 # B batch, D channels
 

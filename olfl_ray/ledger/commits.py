@@ -38,7 +38,7 @@ class Commit:
         position: All steps done, of initialisation and training.
         step: Base steps done.
         outcome: finished or diverged where the trial ended with it, else None.
-        report: The evaluation that counts so far, one value a replicate.
+        report: The evaluation that counts so far, one value per replicate.
         parent: Key of the commit that this one resumes from; None for the first.
         files: Key of each file that belongs to it -> SHA-256.
     """

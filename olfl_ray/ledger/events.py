@@ -1,4 +1,4 @@
-"""What can happen to a study: eleven kinds of event, each a frozen fact with the time of its noting."""
+"""What can happen to a study: eleven kinds of event, each immutable, with the time of its record."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ class Ended(Event):
         state: How it ended.
         step: Base steps of the result.
         value: Search metric of the result, mean over replicates; None where there is none.
-        metrics: For each metric one value a replicate.
+        metrics: For each metric one value per replicate.
         cause: Why a trial failed or was cut short, in one line; None where there is nothing to say.
     """
 

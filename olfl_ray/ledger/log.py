@@ -1,4 +1,4 @@
-"""The event log: event n is the object `ledger/n.json`, won by create-if-absent and then left alone for good.
+"""The event log: event n is the object `ledger/n.json`, created by create-if-absent and never changed.
 
 That every number stays is what fences a driver that wakes up late: the number it takes for the next is there.
 So compaction deletes nothing. It writes the lines of all events so far into one object, which a start reads

@@ -1,4 +1,4 @@
-"""Where a study and its trials stand after the events so far."""
+"""The state of a study and its trials after the events so far."""
 
 from __future__ import annotations
 

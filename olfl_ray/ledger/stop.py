@@ -1,4 +1,4 @@
-"""A request to stop a driver and its workers, as an object in the study's storage: anyone who reaches it may ask."""
+"""A request to stop a driver and its workers, as an object in the study's storage: anyone with access may request it."""
 
 from __future__ import annotations
 

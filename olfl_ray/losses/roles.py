@@ -1,4 +1,4 @@
-"""Every loss takes outputs, then targets; one that names its parameters the other way round is refused."""
+"""Every loss takes outputs, then targets; one with parameters named in the other order is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ordinary training on the task loss, or on a fixed loss in its place."""
+"""Ordinary training on the task loss, or on a fixed loss instead."""
 
 from olfl_ray.methods.method import Method
 

@@ -1,4 +1,4 @@
-"""The base learning rate in phi's place, with the task loss as base loss: an ablation of Raymond et al., arXiv 2301.13247."""
+"""The base learning rate instead of phi, with the task loss as base loss: an ablation of Raymond et al., arXiv 2301.13247."""
 
 from olfl_ray.methods.method import Method
 

@@ -1,4 +1,4 @@
-"""The names of every metric, once: writers and readers import them from here.
+"""The names of all metrics: writers and readers import them from here.
 
 What is measured on a split is the task's to say (`olfl_ray.tasks`): its metric `error` is recorded as `selection/error`, of
 confirming trials as `test/error`, too, and of the best constant prediction on the test split as `trivial/error`.

@@ -1,4 +1,4 @@
-"""A record: what a trial says of itself at one step, one value a replicate."""
+"""A record: a trial's measurements at one step, one value per replicate."""
 
 from __future__ import annotations
 

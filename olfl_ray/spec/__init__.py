@@ -1,4 +1,4 @@
-"""What a study is: its form, its YAML, its digest."""
+"""A study's specification: its schema, its YAML, its digest."""
 
 from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, trial_config
 from olfl_ray.spec.reading import parse_as, parse_spec, read_spec, spec_as_yaml

@@ -1,4 +1,4 @@
-"""Did you mean: the field of a form that a mistyped or misplaced dotted name most likely stands for."""
+"""Did you mean: the field of a form that a mistyped or misplaced dotted name most likely means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the environment says of an object store: its endpoint and credentials, checked for form before they are used."""
+"""An object store's endpoint and credentials from the environment, validated before use."""
 
 from __future__ import annotations
 

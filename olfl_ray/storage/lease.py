@@ -1,4 +1,4 @@
-"""A lease: one holder at a time, one epoch a holder, a heartbeat that says it lives.
+"""A lease: one holder at a time, one epoch per holder, and a heartbeat.
 
 Epoch n is the object `lease/n.json`. Taking the lease is `create` of the next number, so that of many takers
 one wins, and epochs never repeat. The holder writes its own object again at every beat, and once more when it

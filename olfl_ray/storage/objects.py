@@ -1,4 +1,4 @@
-"""Object stores, s3:// and gs://: one object a key; `create` is a put on the condition that nothing is there."""
+"""Object stores, s3:// and gs://: one object per key; `create` is a conditional put."""
 
 from __future__ import annotations
 

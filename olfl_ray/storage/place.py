@@ -1,4 +1,4 @@
-"""From what a person writes (a path or a URL) to the storage that it names."""
+"""From a path or a URL to the storage that it names."""
 
 from __future__ import annotations
 

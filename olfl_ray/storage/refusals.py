@@ -1,4 +1,4 @@
-"""What an object store's refusal means, and what a person can do about it."""
+"""The meaning of an object store's refusal, and how to fix it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is refused before anything starts: settings that no trial can have, and what a study that was begun can't do."""
+"""What is refused before anything starts: invalid settings, and changes that a begun study does not allow."""
 
 from __future__ import annotations
 

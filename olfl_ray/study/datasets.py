@@ -1,4 +1,4 @@
-"""The built-in data sets, one of them made ready; and what data a study learns from."""
+"""The built-in data sets and their preparation; and the data of a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watch a study on a cluster: its events, its driver's lines, where it stands; and ask its driver to stop."""
+"""Follow a study on a cluster: its events, its driver's output, its state; and request its driver to stop."""
 
 from __future__ import annotations
 

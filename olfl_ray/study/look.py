@@ -1,4 +1,4 @@
-"""Look at a study without driving it: what it would try, where it stands, its report; and ask its driver to stop."""
+"""Read a study without driving it: its plan, its state, its report; and request its driver to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A learned loss for use in any training loop, from wherever it was left."""
+"""Load a learned loss for use in any training loop."""
 
 from __future__ import annotations
 

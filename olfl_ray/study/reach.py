@@ -1,4 +1,4 @@
-"""On a cluster of several machines, what a study keeps must be where all of them see it; a folder is looked at from each."""
+"""On a cluster of several machines, a study's storage must be visible from all of them; a folder is checked from each."""
 
 from __future__ import annotations
 

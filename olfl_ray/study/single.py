@@ -1,4 +1,4 @@
-"""One trial without Ray and MLflow: of a spec, or of a sweep once more."""
+"""One trial without Ray and MLflow: of a spec, or repeated from a sweep."""
 
 from __future__ import annotations
 

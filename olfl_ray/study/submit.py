@@ -1,4 +1,4 @@
-"""Submit a study to a cluster: the next attempt, or the one that is running already."""
+"""Submit a study to a cluster: a new attempt, or the running one."""
 
 from __future__ import annotations
 

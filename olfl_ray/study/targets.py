@@ -1,4 +1,4 @@
-"""Clusters by name, from a small file of the user's own: where their job server is, and where studies and runs are kept."""
+"""Named clusters from a user's settings file: their job server, and their storage of studies and runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An embedded Ray of this process alone: a short private folder for its sockets, logs and token, removed at its end."""
+"""An embedded Ray for this process only: a short private folder for its sockets, logs and token, removed at its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray's job server as a study sees it: attempts that are submitted, asked about, listened to and stopped."""
+"""Ray's job server: a study's attempts are submitted, queried, followed and stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray Tune's side of a study: thin adapters that ask the conductor and tell it."""
+"""Ray Tune's side of a study: thin adapters around the conductor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks: what is predicted, and what a prediction is worth. Each task is a file."""
+"""Tasks: what is predicted, and the metrics of a prediction. Each task is a file."""
 
 from olfl_ray.registry import Registry
 from olfl_ray.tasks.measured import metrics_of

@@ -1,4 +1,4 @@
-"""What is measured on a split: the task's metrics, then the user's own."""
+"""Metrics on a split: the task's, then the user's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task: what the targets are, and what a prediction of them is worth."""
+"""A task: the kind of targets, and the metrics of a prediction."""
 
 # N examples, C outputs
 

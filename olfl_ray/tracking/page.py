@@ -1,4 +1,4 @@
-"""MLflow's page for whoever holds its secret, and for artifacts within one folder: other users reach loopback, too."""
+"""MLflow's UI, only with its secret and only for artifacts within one folder: other users can reach loopback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study's runs in MLflow: one parent, one child a trial; every message can be sent twice without leaving a trace."""
+"""A study's runs in MLflow: one parent, one child per trial; delivery is idempotent."""
 
 from __future__ import annotations
 

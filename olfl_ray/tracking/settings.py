@@ -1,4 +1,4 @@
-"""A trial's settings as MLflow's params: each gets there, under a name and in a form that MLflow takes."""
+"""A trial's settings as MLflow's params: each arrives, with a name and a format that MLflow accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MLflow sink: delivers what the ledger says in a thread of its own; training never waits for it."""
+"""The MLflow sink: delivers the ledger's state in a separate thread; training never waits for it."""
 
 from __future__ import annotations
 

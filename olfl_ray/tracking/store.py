@@ -1,4 +1,4 @@
-"""The tracking store: checked and opened before a study's first trial, and opened again by whoever delivers to it."""
+"""The tracking store: checked and opened before a study's first trial, and opened again to deliver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a trial's settings to its parts: data, base learner, losses, optimizers; and the check of their substance."""
+"""From a trial's settings to its parts: data, base learner, losses, optimizers; and their validation."""
 
 from __future__ import annotations
 

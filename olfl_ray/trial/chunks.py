@@ -1,4 +1,4 @@
-"""How many examples are evaluated at once: many, but in no more memory than a training step takes."""
+"""The number of examples evaluated at once: as many as fit in the memory of a training step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An initialised learned loss, kept by the digest of what made it (Algorithm 1 need not run twice)."""
+"""An initialised learned loss, cached by the digest of its inputs (Algorithm 1 need not run twice)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured of a trial: errors on a split, the learned loss on a grid, the machine."""
+"""A trial's measurements: metrics on a split, the learned loss on a grid, the machine."""
 
 from __future__ import annotations
 

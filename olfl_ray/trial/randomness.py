@@ -1,4 +1,4 @@
-"""Random state of one replicate: the CPU's generator and, where the trial is on a GPU, that one's; one tensor of bytes."""
+"""Random state of one replicate: the CPU's generator and, for a trial on a GPU, the GPU's; one tensor of bytes."""
 
 from __future__ import annotations
 

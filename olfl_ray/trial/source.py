@@ -1,4 +1,4 @@
-"""Where a learned loss comes from: files of its own, or a sweep's trial named `STUDY/ARM/ORDINAL`."""
+"""The source of a learned loss: files, or a sweep's trial named `STUDY/ARM/ORDINAL`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One replicate's steps of Algorithms 1 and 2; on a GPU its state stays in place and each kind of step is one graph."""
+"""One replicate's steps of Algorithms 1 and 2; on a GPU its state stays at fixed addresses and each kind of step is one graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torchvision, also where its operators are missing: a CUDA build of it with a CPU-only torch."""
+"""torchvision, even if its operators are missing: a CUDA build of it with a CPU-only torch."""
 
 from __future__ import annotations
 

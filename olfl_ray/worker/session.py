@@ -1,4 +1,4 @@
-"""A worker's session with one trial: restore, run to the next commit, commit. No Ray in here."""
+"""A worker's session with one trial: restore, run to the next commit, commit. Does not use Ray."""
 
 from __future__ import annotations
 
