@@ -1,4 +1,4 @@
-"""Benchmarks and proofs, each beside its document; they run from a checkout and are no part of the installed package."""
+"""Benchmarks and crash tests, each next to its document; they run from a checkout and are not installed."""
 
 import os
 from pathlib import Path

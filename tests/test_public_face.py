@@ -1,4 +1,4 @@
-"""What each package offers: `__all__` is sorted, whole and documented."""
+"""What each package offers: `__all__` is sorted, complete and documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control of the chaos benchmark: the same scene, played to Ray Tune, OptunaSearch and MLflowLoggerCallback alone.
+"""The control of the chaos benchmark: the same scenario with only Ray Tune, OptunaSearch and MLflowLoggerCallback.
 
 `python -m benchmarks.chaos.control drive FOLDER URI` is one start of its driver, as a watchdog would start it.
 """

@@ -1,4 +1,4 @@
-"""A small disk that fills up: a file system of its own where one can be mounted, else a limit on the size of files."""
+"""A small disk that fills up: a separate file system if one can be mounted, else a limit on the size of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A driver as a user starts one: a command line in a process of its own, which can be killed alone or with all it started."""
+"""A driver as a user starts one: a command line in its own process, killed alone or with all that it started."""
 
 from __future__ import annotations
 

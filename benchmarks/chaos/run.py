@@ -1,4 +1,4 @@
-"""The whole chaos benchmark: each edge of a study's life, then random moments; its document is written after each part."""
+"""The full chaos benchmark: each edge of a study's life, then random moments; its document is written after each part."""
 
 from __future__ import annotations
 

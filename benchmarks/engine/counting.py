@@ -1,4 +1,4 @@
-"""A base learner that counts its training passes in a file, whatever process runs it: work done twice shows."""
+"""A base learner that counts its training passes in a file, in any process: repeated work shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random modules, learned losses and optimizers: the engine's step beside a plain torch loop's, thousands by a command.
+"""Random modules, learned losses and optimizers: the engine's step compared with a plain torch loop's, thousands per command.
 
     make modules COUNT=5000 SEED=0
 

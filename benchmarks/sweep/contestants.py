@@ -1,4 +1,4 @@
-"""Sweeps of sleeping trials by one contestant or several, in a process of its own that notes what each took.
+"""Sweeps of sleeping trials by one contestant or several, in a separate process that records the time of each.
 
 `python -m benchmarks.sweep.contestants FOLDER CONTESTANT ... --trials 100 --seconds 1 --slots 2`
 """

@@ -1,4 +1,4 @@
-"""What a study's driver costs a trial as the study grows: a real ledger on disk, a real search, workers' words by hand.
+"""A driver's cost per trial as the study grows: a real ledger on disk, a real search, workers' messages made by hand.
 
 `python -m benchmarks.sweep.growth grow|restart FOLDER TRIALS` is one such driver; it prints what it took.
 """

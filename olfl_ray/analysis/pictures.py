@@ -148,7 +148,7 @@ def search_history(spec: StudySpec, state: StudyState) -> Figure | None:
 
 
 def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure | None:
-    """An arm's search: one line a trial through its values of the searched fields, coloured by the search metric."""
+    """An arm's search: one line per trial through its values of the searched fields, coloured by the search metric."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 

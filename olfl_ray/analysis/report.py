@@ -256,7 +256,7 @@ def _pictures(
         f"Importance of each searched field for {spec.search.metric}.",
     )
     for arm in spec.arms:
-        caption = f"Search of {arm}: one line a trial, coloured by {spec.search.metric}."
+        caption = f"Search of {arm}: one line per trial, coloured by {spec.search.metric}."
         yield f"parallel_{arm}", pictures.parallel_coordinates(spec, state, arm), caption
 
 

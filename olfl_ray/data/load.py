@@ -91,7 +91,7 @@ def _kept(wanted: tuple[Hashable, ...], make: Callable[[], Dataset]) -> Dataset:
 
 
 def _from_user(name: str, options: dict[str, Any]) -> Dataset:
-    """What a user's builder gives, once a process."""
+    """A user's builder's data, built once per process."""
     builder = load_builder(name, "task.dataset", (Dataset, tuple))
     return _kept((builder, json.dumps(options, sort_keys=True, default=repr)), lambda: _built(name, builder, options))
 

@@ -48,7 +48,7 @@ class Graphed:
 
     A captured step takes its inputs and leaves its metrics in tensors that do not move either, so that a call is a few
     copies and one launch. Where capture is refused (an operator of a user's module that looks at a value, say), a warning
-    says why, once a reason, and the same code runs operator by operator; so does a batch of another shape. During the
+    says why, once per reason, and the same code runs operator by operator; so does a batch of another shape. During the
     first call no other thread may copy to or from the GPU, or wait for it. All graphs of a process share their working
     memory, so no two may run at once, on streams of their own.
 

@@ -31,7 +31,7 @@ class LearnerState:
         opt_state: State of the base optimizer.
         phi: Parameters of the learned loss; for online_lr, `{"alpha": base learning rate}`; empty for a baseline.
         meta_state: State of the meta-optimizer.
-        loss_buffers: Buffers of the learned loss, which move once a base step.
+        loss_buffers: Buffers of the learned loss, which change once per base step.
     """
 
     theta: dict[str, Tensor]

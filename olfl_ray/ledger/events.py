@@ -112,7 +112,7 @@ class StudyCreated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Revised(Event):
-    """What may change about a study has changed: arms added, trials an arm, resources, budget, tracking.
+    """What may change about a study has changed: arms added, trials per arm, resources, budget, tracking.
 
     Args:
         spec: The resolved spec from now on.

@@ -71,7 +71,7 @@ class TrialState:
         commits: Its commits, in order; their steps never decrease.
         step: Base steps of the result, or of the last commit; 0 before that.
         value: Search metric of the result, or of the last commit; None where there is none.
-        metrics: For each metric of the result one value a replicate; empty before the end.
+        metrics: For each metric of the result one value per replicate; empty before the end.
         cause: Why it failed or was cut short; None where there is nothing to say.
         proposed_at: When it was proposed, in seconds since 1970.
         began_at: When its first attempt began; None before.

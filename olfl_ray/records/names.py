@@ -27,7 +27,7 @@ METRICS: dict[str, str] = {
     TRAIN_GRAD_COSINE: "cosine of the angle between those two gradients; 0 where one of them vanishes",
     META_TASK_LOSS: "task loss on the meta batches after each step, mean since the last record",
     META_GRAD_NORM: "Euclidean norm of the meta-gradient, mean since the last record",
-    PERF_STEPS_PER_SECOND: "base steps a second, all replicates together, since the last record",
+    PERF_STEPS_PER_SECOND: "base steps per second, all replicates together, since the last record",
     SYSTEM_MEMORY_MB: "resident memory of the worker's process, in MB",
     SYSTEM_DEVICE_MEMORY_MB: "peak memory allocated on the trial's GPU, in MB",
 }

@@ -15,8 +15,8 @@ class Surface:
     Args:
         step: Base steps done when it was recorded.
         replicate: Index of the replicate.
-        target: Grid coordinate, one value a point: one-hot target (classification) or scaled target (regression).
-        output: Grid coordinate, one value a point: probability (classification) or scaled output (regression).
+        target: Grid coordinate, one value per point: one-hot target (classification) or scaled target (regression).
+        output: Grid coordinate, one value per point: probability (classification) or scaled output (regression).
         learned: l_phi at each point.
         task: The task loss, output by output, at each point.
     """
@@ -37,7 +37,7 @@ class Record:
         step: Base steps done; for `init/...` metrics, initialisation steps done.
         time_ms: Wall-clock time at which it was made, in milliseconds since 1970. Kept, never recreated, so that
             sending a record to MLflow twice is harmless.
-        metrics: For each metric name (`names.METRICS`) one value a replicate, in the replicates' order.
+        metrics: For each metric name (`names.METRICS`) one value per replicate, in the replicates' order.
         surfaces: The learned loss on a grid, at some moments of training.
     """
 

@@ -45,7 +45,7 @@ class Progress:
     Args:
         records: The measurements; more than one only where an initialised phi was cached.
         state: The state after them, from which `run` resumes.
-        report: The evaluation that counts so far (`eval.report`), one value a replicate; empty before the first.
+        report: The evaluation that counts so far (`eval.report`), one value per replicate; empty before the first.
         outcome: finished or diverged at the last one, else None.
         learned_loss: The first replicate's learned loss as files, name -> bytes; empty before it is initialised,
             and where none trains theta.

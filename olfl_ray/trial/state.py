@@ -52,7 +52,7 @@ class TrialState:
         init_steps: Meta-updates of Algorithm 1 done.
         step: Base steps done.
         replicates: One state each, in the order of the seeds.
-        init_curve: For each record of the initialisation (step, one value a replicate).
+        init_curve: For each record of the initialisation (step, one value per replicate).
     """
 
     init_steps: int

@@ -1,4 +1,4 @@
-"""What this machine can't see or nobody would hear, the cluster does: stop, go on and follow, on jobs that only wait."""
+"""What this machine can't do, the cluster does: stop, resume and follow, on jobs that only wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets prepared once for all tests of the room."""
+"""Data sets prepared once for all tests of the package."""
 
 from __future__ import annotations
 

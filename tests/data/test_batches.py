@@ -1,4 +1,4 @@
-"""Batches: scalers see train rows alone, crops and flips touch train images alone, errors come back in the target's own units."""
+"""Batches: scalers see only train examples, crops and flips change only train images, errors are in the target's units."""
 
 # B batch, N rows
 

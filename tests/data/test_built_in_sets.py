@@ -1,4 +1,4 @@
-"""The built-in data sets are those that the literature describes, and stay on disk until their rows are asked for."""
+"""The built-in data sets are those that the literature describes, and stay on disk until their examples are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compose file opens ports on loopback alone, watches each service, and takes secrets from files."""
+"""The compose file opens ports only on loopback, checks each service, and takes secrets from files."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Precision and determinism are settings that act, and only where they were asked for."""
+"""Precision and determinism are settings that act, and only where they are set."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""A process that keeps the memory it frees is not given the same pages anew at each step."""
+"""A process that keeps the memory it frees does not get the same pages cleared again at each step."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Outside judges: `higher` and TorchOpt unroll the same step and find the same meta-gradient."""
+"""Independent references: `higher` and TorchOpt unroll the same step and find the same meta-gradient."""
 
 import pytest
 import torch

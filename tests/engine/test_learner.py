@@ -1,4 +1,4 @@
-"""The engine in a loop of one's own: equal to reverse over reverse written by hand; what can't be had is refused by name."""
+"""The engine in a user's loop: equal to handwritten reverse over reverse; unavailable modes are refused by name."""
 
 import runpy
 from collections.abc import Callable

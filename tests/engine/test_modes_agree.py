@@ -1,4 +1,4 @@
-"""Whether forward mode gives what a kept backward pass gives: judged by size, whatever the outputs' own."""
+"""Whether forward mode agrees with a kept backward pass: compared relative to the size of the outputs."""
 
 from __future__ import annotations
 

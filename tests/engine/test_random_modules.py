@@ -1,4 +1,4 @@
-"""Two hundred random modules: every way of the engine equals a plain loop differentiated twice, or is refused by name."""
+"""Two hundred random modules: every mode of the engine equals a plain loop differentiated twice, or is refused by name."""
 
 import importlib
 from collections.abc import Callable

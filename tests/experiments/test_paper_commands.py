@@ -1,4 +1,4 @@
-"""`python -m experiments.paper run` and `table`, for real, on a small row of its own."""
+"""`python -m experiments.paper run` and `table`, for real, on a small benchmark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows are whole: each in four forms, every method with the same search, short cuts that are short."""
+"""The benchmarks are complete: each in four forms, every method with the same search, short cuts that are short."""
 
 from __future__ import annotations
 

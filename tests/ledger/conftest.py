@@ -1,4 +1,4 @@
-"""A study's ledger on a real disk or a real S3 endpoint, and real processes beside the test's own."""
+"""A study's ledger on a real disk or a real S3 endpoint, and real processes next to the test's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A commit counts whole or not at all; a trial resumes from the furthest whole one that keeps what the ledger has."""
+"""Commits are atomic; a trial resumes from the latest intact commit that keeps what the ledger has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torn and flipped bytes anywhere in a study's own files: a start works, or names the file in one line."""
+"""Truncated files and flipped bytes anywhere in a study: a start works, or names the file in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any order of events, crashes, torn compactions and second drivers: the ledger agrees with a plain model."""
+"""Any order of events, crashes, truncated compactions and second drivers: the ledger agrees with a plain model."""
 
 from __future__ import annotations
 

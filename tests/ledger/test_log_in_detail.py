@@ -1,4 +1,4 @@
-"""What lies beside the events, what a follower reads ahead, when a compaction is due."""
+"""Files next to the events, what a follower reads ahead, when a compaction is due."""
 
 from __future__ import annotations
 

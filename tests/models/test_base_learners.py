@@ -1,4 +1,4 @@
-"""Base learners have the sizes that their papers give, and their weights depend on the seed alone."""
+"""Base learners have the sizes that their papers give, and their weights depend only on the seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documented example is whole: it is read, it names every field, and it shows each field's default."""
+"""The documented example is complete: it is valid, it names every field, and it shows each field's default."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The sweeps that ship are whole: their form holds, and with their data set so does their substance."""
+"""The shipped sweeps are valid: their schema, and, if their data set is available, their values."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Storage is written as a place or as a section, to one meaning; no password in a spec is kept, repeated or accepted."""
+"""Storage is a string or a section, with one meaning; no password in a spec is stored, repeated or accepted."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Storages under test, and real processes beside the test's own."""
+"""Storages under test, and real processes next to the test's own."""
 
 from __future__ import annotations
 

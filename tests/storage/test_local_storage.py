@@ -1,4 +1,4 @@
-"""What is particular to a disk: kills, refusals, and the names of places."""
+"""What is particular to a disk: kills, refusals, and paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is taken to hold a lease: by its place, its process, its beats, its word."""
+"""Who counts as the holder of a lease: by host, process, heartbeat and release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command run in the test's own process, beside those of processes of their own."""
+"""A command run in the test's process, next to those in separate processes."""
 
 from __future__ import annotations
 

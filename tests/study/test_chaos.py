@@ -1,4 +1,4 @@
-"""Killed at random and at the edges of its life, a sweep loses nothing and does nothing twice; the long form is `make chaos`."""
+"""Killed at random and at fixed moments, a sweep records each committed result exactly once; the long form is `make chaos`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One driver at a time: it is stopped and goes on, the second is refused, a paused one is fenced off, MLflow may be down."""
+"""One driver at a time: it is stopped and resumed, a second is refused, a paused one is fenced off, MLflow may be down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study by macro F1 over a table of one's own: every place that shows a result shows that metric, and no other data mix in."""
+"""A study by macro F1 over a user's table: everything that shows a result shows that metric, and no other data mix in."""
 
 from __future__ import annotations
 

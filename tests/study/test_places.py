@@ -1,4 +1,4 @@
-"""A study has one place and one store: relative paths are resolved once, a second place is refused, a moved home works."""
+"""A study has one location and one store: relative paths are resolved once, a second location is refused, a moved home works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study may be kept on an object store: it is found by its name, goes on from there, and leaves no secret anywhere."""
+"""A study may be kept on an object store: it is found by its name, resumes from there, and leaves no secret anywhere."""
 
 import json
 from pathlib import Path

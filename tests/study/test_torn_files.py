@@ -1,4 +1,4 @@
-"""Whatever file of a study is torn: a start ends as an untouched one, or says which file is damaged; nothing noted is lost."""
+"""Any truncated file of a study: a start ends like an undisturbed one, or names the corrupt file; no recorded result is lost."""
 
 from __future__ import annotations
 

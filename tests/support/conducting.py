@@ -1,4 +1,4 @@
-"""A small study, and a worker's words made by hand: no Ray, no training."""
+"""A small study, and a worker's messages made by hand: no Ray, no training."""
 
 from __future__ import annotations
 

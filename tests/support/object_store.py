@@ -1,4 +1,4 @@
-"""An S3 endpoint for tests: what the environment says of it, and a relay that loses what it is told to lose."""
+"""An S3 endpoint for tests: what the environment says of it, and a relay that drops chosen messages."""
 
 from __future__ import annotations
 

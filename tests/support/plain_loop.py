@@ -1,4 +1,4 @@
-"""The reference: a plain torch loop, differentiated twice by autograd; then the engine is asked for the same.
+"""The reference: a plain torch loop, differentiated twice by autograd; then the engine must give the same.
 
 Two loops share nothing with the engine: `unrolled` writes the optimizer's formulas out and keeps the graph of every step;
 `trained` runs `backward` and `torch.optim`. `unrolled` must agree with `trained` in theta before the engine is compared.

@@ -1,4 +1,4 @@
-"""What an embedded Ray needs is found or named in one sentence; its folder is private, and gone when its process is."""
+"""What an embedded Ray needs is found or named in one sentence; its folder is private, and removed with its process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proposals: grids are walked whole, conditions are kept, a deterministic search ignores who ends first."""
+"""Proposals: grids are covered completely, conditions hold, a deterministic search ignores who ends first."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""The gradient that theta follows, beside the task loss's: what is recorded is what the next step does."""
+"""The gradient that theta follows, next to the task loss's: what is recorded is what the next step does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One trial: goes on from its state bit for bit, and never sees the test split unless it confirms."""
+"""One trial: resumes from its state bit for bit, and never sees the test split unless it confirms."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a trial gives at each record, and which evaluation, weights and learned loss stand for it in the end."""
+"""What a trial gives at each record, and which evaluation, weights and learned loss represent it in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torchvision works beside any torch: in a process of its own, models and transforms, whichever build is installed."""
+"""torchvision works with any torch: in a separate process, models and transforms, whichever build is installed."""
 
 from __future__ import annotations
 

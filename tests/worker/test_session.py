@@ -1,4 +1,4 @@
-"""A worker's session without Ray: commits at its interval, goes on from the last whole one, and ends as one never dropped."""
+"""A worker's session without Ray: commits at its interval, resumes from the last intact commit, and ends like an uninterrupted one."""
 
 from __future__ import annotations
 
