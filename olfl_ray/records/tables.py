@@ -71,7 +71,7 @@ def surfaces_to_table(surfaces: Sequence[Surface]) -> pa.Table:
 
 
 def records_from_table(table: pa.Table) -> list[Record]:
-    """The inverse of `records_to_table`, without surfaces: a record is the rows of one (step, time), each replicate once per metric."""
+    """The inverse of `records_to_table`, without surfaces: a record is all rows of one (step, time)."""
     records: list[tuple[int, int, dict[str, list[float]]]] = []
     for row in table.to_pylist():
         step, time_ms, metric = row["step"], row["time_ms"], row["metric"]

@@ -1,4 +1,4 @@
-"""A worker's session without Ray: commits at its interval, resumes from the last intact commit, and ends like an uninterrupted one."""
+"""A worker's session without Ray: commits at its interval, resumes from the last intact one, and ends as if uninterrupted."""
 
 from __future__ import annotations
 
