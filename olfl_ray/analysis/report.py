@@ -101,7 +101,7 @@ def write_report(
 
     Args:
         spec: The study.
-        state: Where it stands.
+        state: Its state.
         storage: Its storage.
         out: The report's folder, replaced completely.
         importances: For each arm the importance of each searched field.

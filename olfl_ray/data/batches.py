@@ -27,7 +27,7 @@ PARTS = ("train", "meta", "selection", "test")
 class TaskData:
     """Batches and evaluation sets of one replicate.
 
-    Scalers are fitted on its train split alone: mean and standard deviation a feature, or a channel of images;
+    Scalers are fitted only on its train split: mean and standard deviation per feature, or per channel of images;
     regression targets likewise; ids are left as they are. A missing value (NaN) takes its feature's mean there.
 
     Args:
@@ -150,7 +150,7 @@ def _crop_flip(x: Tensor, change_3B: Tensor) -> Tensor:
 
     Args:
         x: Images (B, channels, height, width) as the data set has them; black is 0.
-        change_3B: Uniform random numbers: place down, place across, flip below a half.
+        change_3B: Uniform random numbers: vertical offset, horizontal offset, flip below a half.
     """
     _, _, height, width = x.shape
     windows = F.pad(x, (PAD, PAD, PAD, PAD)).unfold(2, height, 1).unfold(3, width, 1)

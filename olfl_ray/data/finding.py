@@ -20,7 +20,7 @@ SILENCE_SECONDS = 10.0
 """A download's server that says nothing for so long is given up."""
 
 Files = dict[str, str]
-"""Path under OLFL_DATA -> SHA-256 of the content; MD5 where the makers give that alone."""
+"""Path under OLFL_DATA -> SHA-256 of the content; MD5 where the makers publish only that."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,7 @@ def disagreement(problem: Problem, way: Products | Literal["reverse"], moment: M
 
     Args:
         problem: Base learner and losses.
-        way: How the estimator takes its products; reverse over reverse is the plain loop itself, which is tried alone.
+        way: How the estimator takes its products; reverse over reverse is the plain loop itself, which is only tried.
         moment: Where.
         unrolled: Whether more base steps than one are unrolled: then H w is compared as well.
 

@@ -20,7 +20,7 @@ def attributes_kept(*modules: object) -> Iterator[None]:
     """What passes inside leave in attributes is undone: names, tensors, arrays, containers, and generators of their own.
 
     Args:
-        modules: Those that are an `nn.Module`, with their submodules; others are left alone.
+        modules: Those that are an `nn.Module`, with their submodules; others are ignored.
     """
     seen: set[int] = set()
     back = [

@@ -62,7 +62,7 @@ class Stateless:
         return [name for name, tensor in tensors.items() if not _stands(self._slots[name][0], tensor)]
 
     def buffers(self) -> dict[str, Tensor]:
-        """The buffers that stand in the module now."""
+        """The buffers that are in the module now."""
         found = {}
         for name in self._buffers:
             held, key = self._slots[name][0]
@@ -71,7 +71,7 @@ class Stateless:
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """Batch norms use the batch's statistics and leave their running ones alone."""
+        """Batch norms use the batch's statistics and do not change their running ones."""
         for norm in self._norms:
             norm.track_running_stats = False
         try:

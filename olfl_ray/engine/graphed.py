@@ -79,7 +79,7 @@ class Graphed:
             inputs: Of the step, of the same shapes each time; a number is a scalar on the state's device when captured.
 
         Returns:
-            Scalars on the device, which later steps leave alone.
+            Scalars on the device, which later steps do not change.
         """
         if self._wanted:
             self._wanted = False

@@ -24,7 +24,7 @@ ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
 
 @dataclass(frozen=True, kw_only=True)
 class PlainKernels:
-    """Where fused attention and cuDNN's recurrent networks, which have one derivative alone, give way to plain ones.
+    """Where fused attention and cuDNN's recurrent networks, which have only one derivative, are replaced by plain ones.
 
     Args:
         attention: Whether the module or the learned loss has fused attention.

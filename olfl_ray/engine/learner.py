@@ -55,7 +55,7 @@ class OnlineLossLearner:
             then, the module's and the loss's tensors their place, and what the host draws (layers dropped by Python's
             `random`, say) is drawn once, for all steps.
         precision: float32, tf32 or bf16, as of `learner.precision`; None: products are rounded as torch's own flags say.
-        deterministic: On a GPU, deterministic kernels alone; in float32 where no precision is given.
+        deterministic: On a GPU, only deterministic kernels; in float32 where no precision is given.
 
     Raises:
         SpecError: An optimizer or an option without a counterpart here; parameters that are not the module's; a name that

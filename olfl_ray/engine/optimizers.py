@@ -38,7 +38,7 @@ def clip_scale(norm: Tensor, limit: float) -> Tensor:
 
 
 def with_gradient(names: Iterable[str], grads: Iterable[Tensor | None]) -> dict[str, Tensor]:
-    """Gradients by name, of the parameters that have one: `Optimizer.update` leaves the others alone."""
+    """Gradients by name, of the parameters that have one: `Optimizer.update` does not change the others."""
     return {name: grad for name, grad in zip(names, grads, strict=True) if grad is not None}
 
 

@@ -142,7 +142,7 @@ class Problem:
             theta: Parameters.
             buffers: Buffers before the pass.
             x: Inputs, one tensor or a tree of them, which is the module's one argument.
-            kernels: Is entered around the forward pass alone.
+            kernels: Is entered only around the forward pass.
         """
         with self._f.placed({**theta, **_copies(buffers)}):
             with kernels or contextlib.nullcontext(), autocast(self.precision, self.device):

@@ -42,7 +42,7 @@ class Replacing(TorchFunctionMode):
 
 
 class Seeded(Replacing):
-    """Inside, `conv1d/2d/3d` and `batch_norm` in train mode keep a graph of their backward pass in df alone.
+    """Inside, `conv1d/2d/3d` and `batch_norm` in train mode keep a graph of their backward pass only in df.
 
     d <g, w> / d df needs two products a layer. PyTorch's own double backward of a convolution and of a batch norm
     computes the derivatives in their inputs and weights as well, whoever asks, which doubles the cost. Values are

@@ -194,7 +194,7 @@ def through_loss(problem: Problem, phi: Params, point: Point, u_BC: Tensor) -> d
 def _through_update(
     problem: Problem, point: Point, lr: float | Tensor, adjoint: Params, sigma: Params, *, gradient_only: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """(dU/dg)^T, (dU/dtheta)^T and (dU/ds)^T of (lambda, sigma): autograd through the optimizer's arithmetic alone."""
+    """(dU/dg)^T, (dU/dtheta)^T and (dU/ds)^T of (lambda, sigma): autograd only through the optimizer's arithmetic."""
     g = leaves(point.g)
     theta, state = (point.theta, point.opt_state) if gradient_only else (leaves(point.theta), leaves(point.opt_state))
     moved, after = problem.optimizer.update(theta, dict(g), state, lr)

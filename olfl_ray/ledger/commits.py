@@ -54,7 +54,7 @@ class Commit:
 
     @property
     def key(self) -> str:
-        """Where the manifest stands."""
+        """Key of the manifest."""
         return f"{trial_folder(self.trial)}/attempt-{self.attempt}/{self.position:09d}{_MANIFEST}"
 
     def file(self, name: str) -> str | None:

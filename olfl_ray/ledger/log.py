@@ -120,7 +120,7 @@ class Ledger:
 
     @property
     def state(self) -> StudyState:
-        """Where the study stands."""
+        """The state of the study."""
         if self._state is None:
             self._state = replace(self.live, trials=self._trials.copy())
         return self._state

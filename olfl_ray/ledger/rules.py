@@ -117,7 +117,7 @@ def _reopen(trial: TrialState, event: Reopened) -> TrialState:
 
 
 def _after(trial: TrialState, commits: tuple[Committed, ...]) -> TrialState:
-    """The trial as it stands after these commits alone."""
+    """The trial's state after exactly these commits."""
     last = commits[-1] if commits else None
     return replace(
         trial, commits=commits, step=0 if last is None else last.step, value=None if last is None else last.value

@@ -60,7 +60,7 @@ class TrialId:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialState:
-    """Where one trial stands.
+    """The state of one trial.
 
     Args:
         id: The trial.
@@ -76,8 +76,8 @@ class TrialState:
         proposed_at: When it was proposed, in seconds since 1970.
         began_at: When its first attempt began; None before.
         ended_at: When it ended; None before.
-        scratch: Attempts up to this one are not gone on from; 0: none are left behind.
-        alone: Whether it ran out of its device's memory, and so has the device for itself from then on.
+        scratch: Attempts up to this one are discarded; 0: none.
+        alone: Whether it ran out of its device's memory, and so has the device to itself from then on.
         redone: Whether commits of it were dropped as corrupt, so that delivered steps are recomputed.
         retried: Whether it failed, was reopened, and has not ended since.
     """
@@ -108,7 +108,7 @@ class TrialState:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyState:
-    """Where a study stands.
+    """The state of a study.
 
     Args:
         name: The study's name.
@@ -116,7 +116,7 @@ class StudyState:
         spec: The resolved spec, as last revised.
         versions: Version of each library at its creation.
         created_at: When it was created, in seconds since 1970.
-        identity: Of this study alone, whatever other study has its spec and its name.
+        identity: Unique to this study, even if another has the same spec and name.
         epoch: Lease of its latest driver; 0 before the first.
         driving: Whether that driver has not said that it left; it may have been killed all the same.
         trials: Trial by id (`str` of a `TrialId`), in the order of their proposal.

@@ -64,7 +64,7 @@ class _Value(torch.autograd.Function):
 
 
 class _Slope(torch.autograd.Function):
-    """s' = (1 - gamma) sigmoid(beta z) + gamma, whose derivative needs s' alone."""
+    """s' = (1 - gamma) sigmoid(beta z) + gamma, whose derivative needs only s'."""
 
     @staticmethod
     def forward(z: Tensor, beta: float, gamma: float) -> Tensor:

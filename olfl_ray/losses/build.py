@@ -25,7 +25,7 @@ PHI_COPIES = 4
 
 
 def build_loss(spec: LearnedLossSpec, kind: Kind, *, seed: int) -> LearnedLoss:
-    """Build M_phi with initial weights drawn from `seed`; the global random state is left alone.
+    """Build M_phi with initial weights drawn from `seed`; the global random state is not changed.
 
     Args:
         spec: Settings. `package.module:builder` is called with the options and gives an `nn.Module` l_phi(output, target).

@@ -53,7 +53,7 @@ def fixed_loss(spec: FixedLoss, task: str, kind: Kind) -> TaskLoss:
         kind: The data set's kind.
 
     Raises:
-        SpecError: It stands for a cross-entropy, and the task loss is another.
+        SpecError: It replaces a cross-entropy, but the task loss is another.
     """
     if spec.name == "task":
         return task_loss(task, kind)

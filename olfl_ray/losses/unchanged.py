@@ -13,7 +13,7 @@ __all__ = ["AsBuilt"]
 class AsBuilt:
     """The parts of a module at the time of this call.
 
-    A closed form stands for a module's `forward` only while no part of it is hooked, replaced, inserted, removed, tied or
+    A closed form equals a module's `forward` only while no part of it is hooked, replaced, inserted, removed, tied or
     parametrised.
 
     Args:

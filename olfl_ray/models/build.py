@@ -74,7 +74,7 @@ def lenet5(input_shape: Shape, outputs: int) -> nn.Module:
 
 
 def allcnnc(input_shape: Shape, outputs: int, dropout: float = 0.0) -> nn.Module:
-    """All-CNN-C (Springenberg et al. 2015): convolutions alone; dropout on the input is 0.4 of that after blocks."""
+    """All-CNN-C (Springenberg et al. 2015): only convolutions; dropout on the input is 0.4 of that after blocks."""
     channels, _, _ = image(input_shape, "allcnnc", 16)
     rate(dropout, "dropout")
     plan = [(96, 3, 1, 1), (96, 3, 1, 1), (96, 3, 2, 1), (192, 3, 1, 1), (192, 3, 1, 1), (192, 3, 2, 1)]
@@ -129,7 +129,7 @@ def build(
     check: bool = True,
     ids: bool = False,
 ) -> nn.Module:
-    """Build a base learner with initial weights drawn from `seed`; the global random state is left alone.
+    """Build a base learner with initial weights drawn from `seed`; the global random state is not changed.
 
     Args:
         name: Built-in name, or `package.module:builder`, called with input_shape, outputs and the options.

@@ -14,7 +14,7 @@ __all__ = ["wrn"]
 
 
 class Block(nn.Module):
-    """x + conv(dropout(relu(bn(conv(relu(bn(x))))))); where the shape changes, a 1x1 convolution stands for the first x.
+    """x + conv(dropout(relu(bn(conv(relu(bn(x))))))); where the shape changes, a 1x1 convolution replaces the first x.
 
     Args:
         inputs: Channels of x.

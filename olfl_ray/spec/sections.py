@@ -55,7 +55,7 @@ def as_tuple(value: Any) -> Any:
 
 
 def as_named(value: Any) -> Any:
-    """A name alone as a section of that name."""
+    """A plain name as a section with that name."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -282,7 +282,7 @@ class LearnerSpec(Strict):
     method: Literal["baseline", "offline", "online", "online_lr"] = "online"
     """baseline (task loss) | offline (ML3: phi frozen) | online (AdaLFL) | online_lr (the paper's ablation)."""
     fixed_loss: FixedLoss = TaskLossSpec()
-    """What trains theta in a baseline trial: task (the task loss) | label_smoothing | focal | poly1, which stand for the
+    """What trains theta in a baseline trial: task (the task loss) | label_smoothing | focal | poly1, which replace the
     cross-entropy. Evaluation and the meta-objective keep the task loss."""
     steps: Steps = 1500
     """Base steps."""

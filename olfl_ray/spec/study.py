@@ -115,7 +115,7 @@ class Parameter(Strict):
 class SamplerSpec(Strict):
     """How the next point is proposed.
 
-    gp and cmaes learn from finished trials alone, not from pruned ones; cmaes moves ranges without `when`, gp lists too.
+    gp and cmaes learn only from finished trials, not from pruned ones; cmaes searches ranges without `when`, gp also lists.
     Their other fields, like gp's first ten trials, are drawn at random.
     """
 
@@ -269,7 +269,7 @@ class TrialConfig(Strict):
     goal: Literal["minimize", "maximize"] = "minimize"
     """Which value of it is better (`search.goal`)."""
     study_seed: int = 0
-    """Seed of the study: it alone decides the test split."""
+    """Seed of the study; only it decides the test split."""
     seeds: Annotated[tuple[int, ...], BeforeValidator(as_tuple)] = (0,)
     """One seed a replicate."""
     confirming: bool = False

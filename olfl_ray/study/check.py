@@ -75,7 +75,7 @@ def check_trials(spec: StudySpec, home: Home) -> dict[str, Examined]:
 
 
 def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> None:
-    """Check points all over an arm's search space: what fits alone may not fit together."""
+    """Check points all over an arm's search space: values valid by themselves may be invalid together."""
 
     def substance(config: TrialConfig) -> tuple[str, str, str | None]:
         return config.task.model_dump_json(), config.learner.method, config.loss.from_

@@ -197,7 +197,7 @@ def list_on(cluster: RayCluster | None, storage: str | None = None) -> Iterator[
 
 
 def _standing(attempts: Sequence[Attempt], cluster: RayCluster) -> Standing:
-    """Where a study stands of which the cluster knows attempts."""
+    """The state of a study of which the cluster has attempts."""
     newest = attempts[-1]
     state = None
     if cluster.sees(newest):

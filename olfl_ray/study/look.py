@@ -92,7 +92,7 @@ def trials_of(state: StudyState, spec: StudySpec) -> int:
     """How many trials a study has once nothing is left to do: of each arm's search, and of its confirmation.
 
     Args:
-        state: Where it stands.
+        state: Its state.
         spec: What it was begun with.
     """
     arms = state.spec["arms"].items()
@@ -112,7 +112,7 @@ def report(name: str, *, home: Home) -> Path:
 
 
 def report_of(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:
-    """Write the report of a study as it stands and give its page."""
+    """Write the report of a study's current state and return its page."""
     try:
         found = json.loads(storage.read("importances.json"))
         importances = {str(arm): {str(k): float(v) for k, v in fields.items()} for arm, fields in found.items()}

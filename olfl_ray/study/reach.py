@@ -20,7 +20,7 @@ __all__ = ["check_reach"]
 def check_reach(spec: StudySpec, home: Home, storage: Storage, cluster: Cluster) -> None:
     """Refuse what would lie on the disk of one machine out of several.
 
-    The driver alone writes to the tracking store, so that a home folder's SQLite file works wherever the driver runs; but
+    Only the driver writes to the tracking store, so that a home folder's SQLite file works wherever the driver runs; but
     it would be lost with that machine, and its runs with it. So it is refused, unless the home folder itself is shared. A
     spec that names a SQLite file is trusted.
 

@@ -298,7 +298,7 @@ def _undelivered(spec: StudySpec, state: StudyState, uri: str) -> tuple[int, str
 
 
 def _result(spec: StudySpec, home: Home, storage: Storage, state: StudyState, uri: str) -> StudyResult:
-    """A study as it stands; its report is written where there is none yet."""
+    """A study's current state; its report is written if there is none yet."""
     page = home.report_folder(spec.name) / "index.html"
     if not page.exists():
         page = report_of(spec, state, storage, home)

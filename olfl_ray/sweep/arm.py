@@ -101,7 +101,7 @@ class ArmSearch:
         return json.dumps(_encoded(self._parameters, point), sort_keys=True)
 
     def _repeats(self, point: Mapping[str, Any]) -> bool:
-        """Whether a point was proposed before. Of a range of floats, the same value twice is as good as another."""
+        """Whether a point was proposed before. Of a range of floats, a repeated value is as good as another."""
         discrete = all(values_of(self._parameters[name]) is not None for name in point)
         return discrete and self._key(point) in self._proposed
 
@@ -233,7 +233,7 @@ def _encoded(parameters: Mapping[str, Parameter], params: Mapping[str, Any]) -> 
 
 
 def _choice(parameter: Parameter, value: Any) -> Any:
-    """The text that stands for a value of a list, however that value is written (0, 0.0); any other value itself."""
+    """The text of a value of a list, however that value is written (0, 0.0); any other value itself."""
     if parameter.values is None:
         return value
     return json.dumps(next((choice for choice in parameter.values if same(choice, value)), value))

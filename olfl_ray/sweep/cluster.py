@@ -127,7 +127,7 @@ def on_cluster() -> bool:
 
 @contextmanager
 def connected() -> Iterator[Cluster | None]:
-    """The cluster that `RAY_ADDRESS` names, or to which this process is connected; None: trials run on this machine alone.
+    """The cluster that `RAY_ADDRESS` names, or to which this process is connected; None: trials run only on this machine.
 
     Raises:
         SetupError: It can't be reached.

@@ -73,7 +73,7 @@ class Conductor:
 
     @property
     def state(self) -> StudyState:
-        """Where the study stands; its trials go along with what happens."""
+        """The state of the study; it includes its trials' progress."""
         return self.ledger.live
 
     def search(self, arm: str) -> ArmSearch:
@@ -168,7 +168,7 @@ class Conductor:
         return list(self.state.trials.values())
 
     def _keep(self, trial: TrialState) -> None:
-        """Note how a trial stands now: those of an arm by ordinal, the open ones by their proposal."""
+        """Index a trial's current state: those of an arm by ordinal, the open ones by their proposal."""
         name = str(trial.id)
         if not trial.id.confirming:
             self._searched[trial.id.arm][name] = trial

@@ -84,7 +84,7 @@ def _confine(folder: Path) -> None:
 
 
 class Guard:
-    """An application that answers requests with a secret alone.
+    """An application that answers only requests with the secret.
 
     Args:
         app: The application.

@@ -58,7 +58,7 @@ class Runs:
         self._open_runs: dict[str, str] = {}
         self._sent: dict[str, set[str]] = {}
         self._parent = self._run_of(PARENT, self._tags(PARENT), spec.name)
-        # Where the studies are kept: who has a study's name alone finds it by this run.
+        # Where the studies are kept: with only a study's name, it is found by this run.
         client.set_tag(self._parent, STORAGE_TAG, storage.url.rpartition("/")[0])
         client.log_text(self._parent, spec.model_dump_json(indent=2, by_alias=True), "spec.json")
 
@@ -66,7 +66,7 @@ class Runs:
         """Bring a trial's run up to date with its state.
 
         Args:
-            trial: As it stands now.
+            trial: Its current state.
 
         Raises:
             Exception: The store can't be reached, or refuses; send it again later.

@@ -51,7 +51,7 @@ def _measured(replicate: Replicate, outputs: Tensor, y: Tensor, prefix: str) -> 
 
 
 def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict[str, float]:
-    """How the gradient that theta follows stands to the task loss's: a learned loss's implicit learning-rate schedule."""
+    """How the gradient that theta follows relates to the task loss's: a learned loss's implicit learning-rate schedule."""
     problem, (x, y) = replicate.problem, batch
     theta = leaves(learner.theta)
     with problem.train_pass(theta, learner.buffers, x) as (outputs, _):

@@ -67,7 +67,7 @@ class TrialState:
 
 
 def state_to_bytes(state: TrialState) -> bytes:
-    """A safetensors file; numbers stand in its metadata as JSON."""
+    """A safetensors file; numbers are in its metadata as JSON."""
     tensors: dict[str, Tensor] = {}
     bests: list[Any] = []
     for index, replicate in enumerate(state.replicates):

@@ -71,7 +71,7 @@ class Stepper:
         """
         config, replicate = self._config, self._replicate
         method, meta = method_of(config), config.meta
-        self._graphs.pop("init", None)  # a graph's memory serves nothing else while it stands
+        self._graphs.pop("init", None)  # a graph's memory serves nothing else while it exists
         self._begin(learner)
         found: dict[str, list[Tensor]] = {}
         factor = 1.0
