@@ -43,7 +43,7 @@ BAD = {
     "GPUs as a custom resource": (GOOD.replace("custom: {}", "custom: {GPU: 1}"), "set it by its own field"),
     "one value twice, spelled otherwise": (
         GOOD.replace("lr: {min: 0.003, max: 0.3, log: true}", "lr: {values: [0, 0.1, 0.0]}"),
-        "there twice",
+        "appears twice",
     ),
     "one section twice, spelled otherwise": (
         GOOD.replace(
