@@ -35,7 +35,7 @@ WAYS: dict[str, tuple[str, str]] = {
     "reverse": ("reverse", "auto"),
     "finite difference": ("finite_difference", "auto"),
 }
-EXACT, ROUGH, DIFFERENCE = 1e-7, 2e-3, 1e-3
+EXACT, ROUGH, DIFFERENCE = 1e-7, 2e-3, 5e-3
 """Allowed distances: float64 throughout, a part in float32, and a difference in place of a derivative."""
 
 
