@@ -31,7 +31,7 @@ def test_version_is_that_of_the_package(olfl) -> None:
     assert olfl("--version") == (0, f"olfl {version('olfl_ray')}\n", "")
 
 
-@pytest.mark.parametrize("path", [[], ["sweep"], ["trial"], ["data"], ["spec"], ["bench"], ["paper"]])
+@pytest.mark.parametrize("path", [[], ["sweep"], ["trial"], ["data"], ["spec"]])
 def test_help_names_every_command_of_its_group(olfl, path: list[str]) -> None:
     group = get_command(app)
     for name in path:
@@ -87,7 +87,7 @@ def test_a_spec_may_come_from_standard_input(tmp_path: Path) -> None:
 def test_a_spec_is_not_read_for_ever_and_standard_input_may_be_closed(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = olfl("sweep", "run", "/dev/zero")
     assert (code, err.count("\n")) == (2, 1)
-    assert "/dev/zero: is longer than 1000000 bytes" in err
+    assert "/dev/zero: is a pipe or a device" in err
     monkeypatch.setattr(sys, "stdin", None)
     code, _, err = olfl("sweep", "run", "-")
     assert (code, err.count("\n")) == (2, 1)
@@ -132,7 +132,7 @@ WRONG = {
     "a storage without a bucket": (["sweep", "run", SPEC, "--set", "storage=s3://"], "storage: 's3://' must be"),
     "a metric of another kind of task": (
         ["sweep", "run", SPEC, "--set", "search.metric=selection/rmse_original_units"],
-        "search.metric: selection/rmse_original_units is of regression",
+        "search.metric: is selection/rmse_original_units, but classification measures",
     ),
     "a point of the search space that can't be": (
         ["sweep", "run", SPEC, "--set", f"search.parameters={CLASHING}"],
@@ -150,8 +150,6 @@ WRONG = {
     "more CPUs than there are": (["sweep", "run", SPEC, "--set", "resources.cpu=9999"], "resources.cpu"),
     "no such model": (["sweep", "run", SPEC, "--set", "task.model=mpl"], "did you mean 'mlp'"),
     "a builder that is not there": (["sweep", "run", SPEC, "--set", "task.model=no.such:thing"], "task.model"),
-    "a document where none can be": (["bench", "chaos", "--document", "/proc/x/y.md"], "--document: /proc/x can't be"),
-    "a document that is a folder": (["bench", "chaos", "--document", "."], "is a folder; name a file in it"),
     "a home that can't be written": (["sweep", "run", SPEC, "--home", "/proc/x"], "home: /proc/x can't be written"),
 }
 
@@ -252,7 +250,13 @@ def _answers(url: str) -> bool:
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ui_prints_its_address_once_it_answers_until_it_is_ended(tmp_path: Path, end: signal.Signals) -> None:
     port = free_port()
-    with subprocess.Popen(command("ui", "--port", port), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command("ui", "--port", port),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(end, signal.SIG_DFL),  # whoever runs the tests may ignore it, as nohup does
+    ) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()  # the first that it prints
         try:

@@ -138,7 +138,7 @@ def test_a_torn_result_and_a_folder_that_cannot_be_written_are_told(place: Path)
     torn = place / "torn" / "results" / "paper-small-fixed-short.json"
     torn.parent.mkdir(parents=True)
     torn.write_text('{"row": "small"')
-    for docs, says in (("torn", "paper-small-fixed-short.json"), ("rows/small.yaml", "--out: rows/small.yaml")):
+    for docs, says in (("torn", "paper-small-fixed-short.json"), ("rows/small.yaml", "rows/small.yaml")):
         done = experiment(
             "table", "--home", "elsewhere", "--folder", "rows", "--out", docs, "--summary", "docs/summary.md", cwd=place
         )

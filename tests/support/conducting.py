@@ -30,8 +30,9 @@ SPEC: dict[str, Any] = {
 
 
 def study(**changes: Any) -> StudySpec:
-    """The spec above with other top-level sections."""
-    return parse_spec(json.dumps({**SPEC, **changes}).encode())
+    """The spec above with other top-level sections; the metric is the one that `tell` reports."""
+    spec = {**SPEC, **changes}
+    return parse_spec(json.dumps({**spec, "search": {"metric": "selection/error", **spec["search"]}}).encode())
 
 
 def tell(

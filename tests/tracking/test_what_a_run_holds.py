@@ -65,7 +65,7 @@ def test_a_run_says_whose_it_is_and_hangs_under_the_study(home: Callable[..., An
     own = home()
     trained(own)
     trained(own, "baseline/c0")
-    note = {"name": "digits", "digest": "abc", "source": "scikit-learn", "rows": 1797}
+    note = {"name": "digits", "digest": "abc", "source": "scikit-learn", "rows": 1797, "classes": ["0", "1"]}
     own.deliver(runs_of(own, {"online": note}, git="c0ffee"))
     found = held().of(own)
     run, confirming, parent = found["online/0"], found["baseline/c0"], found["study"]
@@ -85,7 +85,7 @@ def test_a_run_says_whose_it_is_and_hangs_under_the_study(home: Callable[..., An
     (given,) = run.inputs.dataset_inputs
     assert (given.dataset.name, given.dataset.digest) == ("digits", "abc")
     assert json.loads(given.dataset.source) == {"source": "scikit-learn"}
-    assert json.loads(given.dataset.profile) == {"num_rows": 1797}
+    assert json.loads(given.dataset.profile) == {"num_rows": 1797, "classes": ["0", "1"]}
     assert (given.tags[0].key, given.tags[0].value) == ("mlflow.data.context", "training")
     assert not confirming.inputs.dataset_inputs
 

@@ -65,9 +65,7 @@ def test_results_are_the_same_in_any_chunks(model: str, tmp_path: Path) -> None:
     config, place = TrialConfig.model_validate(settings), Place(cache=tmp_path)
     replicate = build_replicate(config, place, data.load("digits", {}, cache=tmp_path, root=None), 0)
     found = [
-        evaluate(
-            replace(replicate, chunk=chunk), replicate.start.theta, replicate.start.buffers, "test", "classification"
-        )
+        evaluate(replace(replicate, chunk=chunk), replicate.start.theta, replicate.start.buffers, "test")
         for chunk in (7, replicate.chunk, 4096)
     ]
     assert found[0]["test/error"] == found[1]["test/error"] == found[2]["test/error"]
@@ -76,5 +74,5 @@ def test_results_are_the_same_in_any_chunks(model: str, tmp_path: Path) -> None:
         module = replicate.problem.module
         assert isinstance(module, Wide)
         module.seen = 0
-        evaluate(replicate, replicate.start.theta, replicate.start.buffers, "test", "classification")
+        evaluate(replicate, replicate.start.theta, replicate.start.buffers, "test")
         assert 40 <= module.seen < 100
