@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the secrets that compose.yaml mounts: random, readable by you alone, never overwritten.
+# Makes the secrets that compose.yaml mounts: random, readable only by you, never overwritten.
 set -euo pipefail
 
 folder=${1:-"$(dirname "$0")/../secrets"}
