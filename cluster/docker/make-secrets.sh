@@ -11,7 +11,7 @@ random() {
     od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'
 }
 
-# Each file is moved into place whole, and only where none is.
+# Each file is created atomically, and only if it does not exist.
 keep() {
     local target=$folder/$1 draft
     draft=$(mktemp "$folder/.draft-XXXXXX")

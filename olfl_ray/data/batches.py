@@ -1,6 +1,6 @@
 """One replicate's data on its device: batches that depend only on (seed, stream, step), so that any step can be drawn again."""
 
-# B batch, N rows, C outputs
+# B batch, N examples, C outputs
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A data set as tensors, and its four splits."""
 
-# N rows, C outputs
+# N examples, C outputs
 
 from __future__ import annotations
 
