@@ -96,7 +96,7 @@ def _refuse_type(builder: Callable[..., Any], gives: tuple[type, ...], dotted: s
     given = found if isinstance(found, type) else _annotated(found)
     if isinstance(given, type) and not any(issubclass(given, one) or issubclass(one, given) for one in gives):
         wanted = " or ".join(one.__name__ for one in gives)
-        raise SpecError(field, f"{dotted!r} gives a {given.__name__}; it must give a {wanted}")
+        raise SpecError(field, f"{dotted!r} returns a {given.__name__}; it must return a {wanted}")
 
 
 def _annotated(function: Any) -> Any:

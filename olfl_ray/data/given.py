@@ -39,13 +39,13 @@ def as_inputs(name: str, given: Any) -> Tensor:
     if x.dim() not in (2, 4) or 0 in x.shape:
         raise _refused(
             name,
-            f"gave x of shape {tuple(x.shape)}; x must be feature vectors (N, D) or images (N, channels, height, width), no size 0"
+            f"returned x of shape {tuple(x.shape)}; x must be features (N, D) or images (N, channels, height, width), no size 0"
             + ("; for grey images give x[:, None]" if x.dim() == 3 else ""),
         )
     if x.dim() == 4 and x.shape[1] == x.shape[2] > LAST_CHANNELS[-1] and x.shape[3] in LAST_CHANNELS:
         raise _refused(
             name,
-            f"gave x of shape {tuple(x.shape)}, images with their channels last; channels come first here, so give "
+            f"returned x of shape {tuple(x.shape)}, images with their channels last; channels come first here, so give "
             "np.moveaxis(x, -1, 1)",
         )
     if x.dtype == torch.uint8 and x.dim() == 4:
@@ -75,7 +75,7 @@ def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0)
     y = _tensor(name, "y", plain)
     if y.dim() not in (1, 2) or 0 in y.shape:
         raise _refused(
-            name, f"gave y of shape {tuple(y.shape)}; y must be classes (N,) or targets (N,) or (N, C), no size 0"
+            name, f"returned y of shape {tuple(y.shape)}; y must be classes (N,) or targets (N,) or (N, C), no size 0"
         )
     if y.is_floating_point():
         _check_finite(name, "y", y, given)
@@ -90,7 +90,7 @@ def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0)
     ):
         raise _refused(
             name,
-            "gave only zeros and ones in several columns of y: several labels per example are not supported, and as "
+            "returned only zeros and ones in several columns of y: several labels per example are not supported, and as "
             "a regression they would be standardised; from one-hot rows take y.argmax(1), for a regression give "
             'Dataset(kind="regression", ...)',
         )
@@ -100,7 +100,7 @@ def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0)
         cure = "give y.ravel()" if y.shape[1] == 1 else "from one-hot rows take y.argmax(1)"
         raise _refused(
             name,
-            f"gave integers in y of shape {tuple(y.shape)}; integers are classes, a vector (N,): {cure}, or give floats for "
+            f"returned integers in y of shape {tuple(y.shape)}; integers are classes, a vector (N,): {cure}, or give floats for "
             "regression",
         )
     if y.dtype == torch.bool:
@@ -129,7 +129,7 @@ def _whole(name: str, y: Tensor, kind: str | None) -> Tensor:
     more = ", ..." if len(found) > NAMES_SHOWN else ""
     raise _refused(
         name,
-        f"gave floats in y, but only {len(found)} different whole numbers ({shown}{more}): for classes give integers, "
+        f"returned floats in y, but only {len(found)} different whole numbers ({shown}{more}): for classes give integers, "
         "y.astype(int); for a regression give y of shape (N, 1), y.reshape(-1, 1)",
     )
 
@@ -154,7 +154,7 @@ def as_rows(name: str, given: Any, rows: int) -> Tensor:
     if not whole or int(found.min()) < 0 or int(found.max()) >= rows or len(found.unique()) < len(found):
         raise _refused(
             name,
-            f"gave test of shape {tuple(found.shape)} and type {found.dtype}; it must be distinct indices from 0 to "
+            f"returned test of shape {tuple(found.shape)} and type {found.dtype}; it must be distinct indices from 0 to "
             f"{rows - 1}, or a mask of {rows} booleans, and not empty",
         )
     return found.to(torch.int64)
@@ -168,16 +168,18 @@ def _plain(name: str, part: str, given: Any) -> Any:
     """A tensor or an array, whatever table or array-like was given."""
     if isinstance(given, Tensor):
         if given.layout != torch.strided or given.is_nested or given.is_quantized:
-            raise _refused(name, f"gave {part} as a sparse, nested or quantized tensor; give {part}.to_dense()")
+            raise _refused(name, f"returned {part} as a sparse, nested or quantized tensor; give {part}.to_dense()")
         return given
     if hasattr(given, "toarray"):  # scipy's sparse matrices and arrays
-        raise _refused(name, f"gave {part} as a sparse {type(given).__name__}; give {part}.toarray()")
+        raise _refused(name, f"returned {part} as a sparse {type(given).__name__}; give {part}.toarray()")
     if hasattr(given, "to_pandas"):  # Arrow, Polars
         given = given.to_pandas()
     if isinstance(given, np.ma.MaskedArray):
         if np.ma.is_masked(given):
             count = int(np.ma.getmaskarray(given).sum())
-            raise _refused(name, f"gave {part} with {count} masked values; drop these rows, or give {part}.filled(...)")
+            raise _refused(
+                name, f"returned {part} with {count} masked values; drop these rows, or give {part}.filled(...)"
+            )
         return given.data
     if hasattr(given, "columns") and hasattr(given, "iloc"):
         columns = [_column(name, part, given.iloc[:, place], title) for place, title in enumerate(given.columns)]
@@ -188,12 +190,12 @@ def _plain(name: str, part: str, given: Any) -> Any:
         return _column(name, part, given, given.name)
     if isinstance(given, list | tuple):
         if given and isinstance(given[0], Tensor) and given[0].dim():
-            raise _refused(name, f"gave {part} as a list of tensors; give torch.stack({part})")
+            raise _refused(name, f"returned {part} as a list of tensors; give torch.stack({part})")
         try:
             given = np.asarray(given)
         except ValueError as error:
             raise _refused(
-                name, f"did not give arrays of numbers: {error}; give rows of one length in {part}"
+                name, f"did not return arrays of numbers: {error}; give rows of one length in {part}"
             ) from None
     return _column(name, part, given, None) if isinstance(given, np.ndarray) and given.dtype.kind in "OMm" else given
 
@@ -203,7 +205,7 @@ def _column(name: str, part: str, column: Any, title: Any) -> Any:
     where = part if title is None else f"{part}, column {title!r},"
     dtype = str(getattr(column, "dtype", ""))
     if dtype.startswith(("datetime", "timedelta", "period")):
-        raise _refused(name, f"gave dates in {where}; give numbers, such as days since the first")
+        raise _refused(name, f"returned dates in {where}; give numbers, such as days since the first")
     values = np.asarray(column)
     if values.dtype.kind in "US":
         return values  # labels, or refused as inputs
@@ -212,21 +214,21 @@ def _column(name: str, part: str, column: Any, title: Any) -> Any:
     cells = values.ravel().tolist()
     gone = sum(cell is None or cell != cell or str(cell) == "<NA>" for cell in cells)
     if gone:
-        raise _refused(name, f"gave {gone} missing values in {where} (NaN or None); drop or fill these rows")
+        raise _refused(name, f"returned {gone} missing values in {where} (NaN or None); drop or fill these rows")
     if all(isinstance(cell, str) for cell in cells) and part == "y":
         return values.astype(str)
     if dtype != "object" and all(isinstance(cell, int | float | np.number | np.bool_) for cell in cells):
         return np.array(cells)  # a column of pandas' own integers or booleans
     raise _refused(
         name,
-        f"did not give arrays of numbers: {where} holds text or objects of several types; encode it, or give .astype(float), "
+        f"did not return arrays of numbers: {where} holds text or objects of several types; encode it, or give .astype(float), "
         "(int) or (str)",
     )
 
 
 def _tensor(name: str, part: str, plain: Any) -> Tensor:
     if isinstance(plain, np.ndarray) and plain.dtype.kind in "US":
-        raise _refused(name, f"did not give arrays of numbers: {part} holds text; encode it as numbers")
+        raise _refused(name, f"did not return arrays of numbers: {part} holds text; encode it as numbers")
     try:
         if isinstance(plain, np.ndarray):
             plain = np.ascontiguousarray(plain)
@@ -234,9 +236,9 @@ def _tensor(name: str, part: str, plain: Any) -> Tensor:
             plain = plain.astype(plain.dtype.newbyteorder("="), copy=False)
         found = torch.as_tensor(plain).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise _refused(name, f"did not give arrays of numbers: {error}; correct {part}") from None
+        raise _refused(name, f"did not return arrays of numbers: {error}; correct {part}") from None
     if found.is_complex():
-        raise _refused(name, f"gave complex numbers in {part}; give real ones")
+        raise _refused(name, f"returned complex numbers in {part}; give real ones")
     return found
 
 
@@ -250,7 +252,7 @@ def _check_finite(name: str, part: str, found: Tensor, given: Any) -> None:
         column = f", column {rest[0]}" if not column and len(rest) == 1 else column
         raise _refused(
             name,
-            f"gave NaN or infinity (as float32) in {int(bad.sum())} values of {part}, the first in row {row}{column}; "
+            f"returned NaN or infinity (as float32) in {int(bad.sum())} values of {part}, the first in row {row}{column}; "
             "remove or fill those rows",
         )
 
@@ -259,6 +261,6 @@ def _classes(name: str, labels: Any, places: Any) -> tuple[Tensor, tuple[str, ..
     """Classes from 0 in the order of their labels, and their names; labels that do not occur are left out."""
     there, places = np.unique(places, return_inverse=True)
     if len(there) < 2:
-        raise _refused(name, f"gave only one label, {labels[int(there[0])]!s}; a classification has two or more")
+        raise _refused(name, f"returned only one label, {labels[int(there[0])]!s}; a classification has two or more")
     names = tuple(str(labels[int(place)]) for place in there)
     return torch.as_tensor(places.astype(np.int64)), names

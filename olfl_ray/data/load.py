@@ -103,7 +103,9 @@ def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> D
     except (Exception, SystemExit) as error:
         raise SpecError("task.dataset", f"{name!r} raised {type(error).__name__}: {error}; correct it") from error
     if not isinstance(given, Dataset) and (not isinstance(given, tuple) or len(given) != 2):
-        raise SpecError("task.dataset", f"{name!r} must give a Dataset or (x, y), but gave a {type(given).__name__}")
+        raise SpecError(
+            "task.dataset", f"{name!r} must return a Dataset or (x, y), but returned a {type(given).__name__}"
+        )
     said = given if isinstance(given, Dataset) else None
     given_x, given_y = (given.x, given.y) if isinstance(given, Dataset) else given
     x = as_inputs(name, given_x)
@@ -114,7 +116,7 @@ def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> D
     if len(x) != len(y):
         raise SpecError(
             "task.dataset",
-            f"{name!r} gave x of shape {tuple(x.shape)}, y of shape {tuple(y.shape)}; N, the first, must be the same",
+            f"{name!r} returned x of shape {tuple(x.shape)}, y of shape {tuple(y.shape)}; N, the first, must be the same",
         )
     kind: Literal["classification", "regression"] = "regression" if y.is_floating_point() else "classification"
     outputs = y.shape[1] if kind == "regression" else int(y.max()) + 1
@@ -150,14 +152,14 @@ def _as_said(name: str, said: Dataset, found: Dataset) -> Dataset:
     if said.kind != found.kind or said.outputs not in (0, outputs):
         raise SpecError(
             "task.dataset",
-            f"{name!r} gave a Dataset of kind {said.kind} with outputs={said.outputs}, but its y is of kind {found.kind} "
+            f"{name!r} returned a Dataset of kind {said.kind} with outputs={said.outputs}, but its y is of kind {found.kind} "
             f"with {found.outputs}; correct them (classes are integers, targets are floats)",
         )
     classes = tuple(map(str, said.classes)) or found.classes
     if classes and len(classes) != outputs:
         raise SpecError(
             "task.dataset",
-            f"{name!r} gave a Dataset with {len(classes)} names of classes, but {outputs} classes; name each",
+            f"{name!r} returned a Dataset with {len(classes)} names of classes, but {outputs} classes; name each",
         )
     test = None if said.test is None else as_rows(name, said.test, len(found.y))
     return replace(

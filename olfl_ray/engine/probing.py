@@ -47,14 +47,14 @@ def _probe(problem: Problem, batch: Batch, *, learns: bool) -> None:
 def _check_loss(field: str, loss: Any, outputs: Tensor) -> None:
     if not isinstance(loss, Tensor):
         raise SpecError(
-            field, f"gives a {type(loss).__name__}, but must give a tensor with one number; leave out item()"
+            field, f"returns a {type(loss).__name__}, but must return a tensor with one number; leave out item()"
         )
     if loss.numel() != 1:
         raise SpecError(
-            field, f"gives a tensor of shape {tuple(loss.shape)}, but must give one number; take the mean of it"
+            field, f"returns a tensor of shape {tuple(loss.shape)}, but must return one number; take the mean of it"
         )
     if not loss.dtype.is_floating_point:
-        raise SpecError(field, f"gives a number of {loss.dtype}, which has no gradient; give a real one")
+        raise SpecError(field, f"returns a number of {loss.dtype}, which has no gradient; give a real one")
     if loss.requires_grad:
         return
     if not outputs.requires_grad:

@@ -203,7 +203,7 @@ class Problem:
         """Outputs as the module gives them; those of autocast in the inputs' type (integers have none: in theta's)."""
         if not isinstance(outputs, Tensor):
             raise SpecError(
-                "module", f"gives a {type(outputs).__name__}, but must give one tensor; return only the outputs"
+                "module", f"returns a {type(outputs).__name__}, but must return one tensor; return only the outputs"
             )
         if self.precision != "bf16":
             return outputs

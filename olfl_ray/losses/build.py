@@ -78,9 +78,9 @@ def _user_network(spec: LearnedLossSpec) -> nn.Module:
             "loss.name", f"{spec.name!r} raised {type(error).__name__}: {error}; correct the builder"
         ) from error
     if not isinstance(network, nn.Module):
-        raise SpecError("loss.name", f"{spec.name!r} gave a {type(network).__name__}; it must give an nn.Module")
+        raise SpecError("loss.name", f"{spec.name!r} returned a {type(network).__name__}; it must return an nn.Module")
     if not any(parameter.requires_grad for parameter in network.parameters()):
-        raise SpecError("loss.name", f"{spec.name!r} gave a module without parameters to learn; give it some")
+        raise SpecError("loss.name", f"{spec.name!r} returned a module without parameters to learn; give it some")
     return network
 
 
@@ -107,7 +107,7 @@ def _try(name: str, network: nn.Module, kind: Kind) -> None:
     for value, wanted in [(value_BC, (3, 2)), *((one, (1,)) for one in each)]:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         if shape != wanted:
-            raise refused(f"must keep the shape {wanted} of its inputs, but gave {shape}")
+            raise refused(f"must keep the shape {wanted} of its inputs, but returned {shape}")
     value_N = value_BC.detach().flatten()
     if not torch.isfinite(value_N).all():
         bad = int(torch.isfinite(value_N).logical_not().nonzero()[0])

@@ -175,7 +175,9 @@ def build(
                 "task.model", f"{name!r} raised {type(error).__name__}: {error}; correct the builder or its options"
             ) from error
         if not isinstance(module, nn.Module):
-            raise SpecError("task.model.name", f"{name!r} gave a {type(module).__name__}; it must give an nn.Module")
+            raise SpecError(
+                "task.model.name", f"{name!r} returned a {type(module).__name__}; it must return an nn.Module"
+            )
         example = torch.zeros(2, *input_shape, dtype=torch.int64 if ids else torch.float32)
         _materialise(name, module, example)
         if check:
@@ -259,4 +261,6 @@ def _check_shape(name: str, module: nn.Module, example: torch.Tensor, outputs: i
         raise _no_batch(name, example, error) from error
     shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
     if shape != (2, outputs):
-        raise SpecError("task.model.name", f"{name!r} must give outputs of shape {(2, outputs)}, but gave {shape}")
+        raise SpecError(
+            "task.model.name", f"{name!r} must return outputs of shape {(2, outputs)}, but returned {shape}"
+        )

@@ -231,7 +231,7 @@ def test_plain_kernels_are_put_back() -> None:
             {"train": (torch.randn(ROWS, FEATURES).double(), torch.rand(ROWS, OUTPUTS))},
             "^learned_loss: .*one_hot is",
         ),
-        ({"task_loss": nn.CrossEntropyLoss(reduction="none")}, "^task_loss: gives a tensor of shape"),
+        ({"task_loss": nn.CrossEntropyLoss(reduction="none")}, "^task_loss: returns a tensor of shape"),
     ],
 )
 @pytest.mark.parametrize("estimator", ["auto", "exact"])
@@ -342,7 +342,7 @@ def test_inputs_may_be_integers() -> None:
 
 def test_outputs_must_be_one_tensor() -> None:
     module = Pipe(lambda self, x: (self.head(x), x), head=nn.Linear(FEATURES, OUTPUTS))
-    with pytest.raises(SpecError, match=r"^module: gives a tuple, but must give one tensor"):
+    with pytest.raises(SpecError, match=r"^module: returns a tuple, but must return one tensor"):
         found(module, torch.randn(ROWS, FEATURES), torch.float32)
 
 

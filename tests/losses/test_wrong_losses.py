@@ -69,8 +69,8 @@ def build(formula: str, kind: Kind) -> None:
         ("steep", "must have a finite gradient in the output"),
         ("idle", "has a gradient in the output that no parameter changes"),
         ("zeta", r"can't be differentiated twice \(the derivative for .zeta. is not implemented"),
-        ("scalar", r"must keep the shape \(3, 2\) of its inputs, but gave \(\)"),
-        ("number", r"must keep the shape \(3, 2\) of its inputs, but gave float"),
+        ("scalar", r"must keep the shape \(3, 2\) of its inputs, but returned \(\)"),
+        ("number", r"must keep the shape \(3, 2\) of its inputs, but returned float"),
         ("rows alone", "can't be called as l_phi.output, target.: IndexError"),
     ],
 )

@@ -127,7 +127,7 @@ def gives_itself_late() -> NoSuchName:  # type: ignore[name-defined] # noqa: F82
 def test_a_builder_of_another_type_is_refused_before_it_is_called(builder: Callable[..., Any], fits: bool) -> None:
     from torch import nn
 
-    with nullcontext() if fits else pytest.raises(SpecError, match="must give"):
+    with nullcontext() if fits else pytest.raises(SpecError, match="must return"):
         load_builder(f"{__name__}:{builder.__name__}", "loss.name", (nn.Module,))
 
 
