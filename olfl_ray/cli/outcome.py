@@ -12,7 +12,10 @@ import typer
 from olfl_ray.cli.options import out
 from olfl_ray.errors import INTERRUPTED
 
-__all__ = ["print_failures", "print_notes", "print_plan", "print_result", "study_view"]
+__all__ = ["print_failures", "print_notes", "print_plan", "print_result", "print_winners", "study_view"]
+
+TABLE_WIDTH = 100
+"""Least width of the final table, in characters: all columns fit. Rich takes 80 where there is no terminal."""
 
 
 @contextmanager
@@ -32,7 +35,10 @@ def print_plan(spec: Any) -> None:
     out.print(spec_as_yaml(spec), highlight=False, soft_wrap=True, markup=False)
     out.print(f"digest {spec.digest}", highlight=False)
     for arm in spec.arms:
-        out.print(f"arm {arm}: {planned(spec, arm)} trials over {', '.join(spec.parameters_of(arm)) or 'nothing'}")
+        out.print(
+            f"arm {arm}: {planned(spec, arm)} trials over {', '.join(spec.parameters_of(arm)) or 'nothing'}",
+            soft_wrap=True,
+        )
         for index, params in enumerate(study.sample(spec, arm, 3)):
             out.print(f"  {arm}/{index}: {json.dumps(params)}", highlight=False, soft_wrap=True)
     print_notes(spec)
@@ -57,7 +63,7 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
     Raises:
         typer.Exit: It was interrupted; or, with code 1, trials failed or runs did not reach MLflow.
     """
-    from olfl_ray.cli.view import final_view, status_view
+    from olfl_ray.cli.view import status_view
 
     spec = result.spec
     if result.nothing_to_do:
@@ -67,7 +73,7 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
     out.print(status_view(result.state, spec))
     print_notes(spec)
     out.print()
-    out.print(final_view(result.table))
+    print_winners(result.table)
     out.print()
     if result.nothing_to_do and result.problem:
         out.print(
@@ -95,6 +101,13 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
         raise typer.Exit(INTERRUPTED)
     if result.state.failures or result.undelivered:
         raise typer.Exit(1)
+
+
+def print_winners(results: Any) -> None:
+    """Each arm's winner, one to a line."""
+    from olfl_ray.cli.view import final_view
+
+    out.print(final_view(results), width=max(out.width, TABLE_WIDTH))
 
 
 def print_failures(state: Any, where: str) -> None:

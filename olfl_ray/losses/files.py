@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -70,6 +71,8 @@ def loss_from_bytes(weights: bytes, settings: bytes, source: str, allow: Iterabl
     """
     try:
         found: dict[str, Any] = json.loads(settings)
+        if not isinstance(found, dict):
+            raise ValueError("its settings are not a mapping")
         spec, kind = LearnedLossSpec.model_validate_json(json.dumps(found["loss"])), found["kind"]
         if kind not in get_args(Kind):
             raise ValueError(f"its kind is {kind!r}")
@@ -83,5 +86,12 @@ def loss_from_bytes(weights: bytes, settings: bytes, source: str, allow: Iterabl
         loss = build_loss(spec, kind, seed=0)
         loss.load_state_dict(load_tensors(weights))
     except (SafetensorError, SpecError, ValueError, LookupError, TypeError, RuntimeError, RecursionError) as error:
-        raise DataError(f"{source}: is not a learned loss ({str(error).splitlines()[0]}); save it again") from None
+        raise DataError(f"{source}: is not a learned loss, with its .json ({_reason(error)}); save it again") from None
     return loss
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, ('loss', *first['loc'])))}: {first['msg']}"
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]

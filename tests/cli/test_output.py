@@ -147,3 +147,31 @@ def test_a_finished_sweeps_table_is_shown_in_ascii(tmp_path: Path) -> None:
     assert b"3 of 3 trials" in done.stdout
     listed = subprocess.run(command("sweep", "list", "--home", tmp_path), capture_output=True, text=True, check=False)
     assert "tiny  3 of 3 trials ended" in listed.stdout
+
+
+def test_a_row_of_the_final_table_is_one_line_outside_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A metric that is not the task's own adds a column."""
+    from olfl_ray.analysis import ArmResult
+    from olfl_ray.analysis.outcome import Outcome
+    from olfl_ray.analysis.statistics import paired
+    from olfl_ray.cli.outcome import print_winners
+
+    def outcome(metric: str, values: list[float]) -> Outcome:
+        own = dict(enumerate(values))
+        difference = paired("baseline", own, {0: 0.1, 1: 0.3, 2: 0.2})
+        return Outcome(metric=metric, goal="minimize", values=own, trivial=None, difference=difference)
+
+    result = ArmResult(
+        arm="baseline",
+        trials={},
+        confirming={},
+        best="baseline/0",
+        best_params={},
+        selection_value=0.4057,
+        test=outcome("task_loss", [2.5, 2.6, 2.8]),
+        primary=outcome("error", [0.7, 0.8, 0.75]),
+    )
+    print_winners([result])
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("baseline") and "0.4057" in line)
+    assert "2.6333 ± 0.1528" in row
+    assert "0.7500 ± 0.0500" in row

@@ -160,3 +160,19 @@ def test_a_trial_of_a_strangers_study_runs_no_builder_unless_it_is_allowed(
     code, _, err = here(*again, "--allow", "hostile")
     assert code == 0, err
     assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ([], "mapping"),
+        ({"kind": "classification"}, "'loss'"),
+        ({"kind": "classification", "loss": {"name": "mlp", "hidden": [-1]}}, r"loss\.hidden\.0"),
+        ({"kind": "classification", "loss": {"name": "mlp", "units": 3}}, r"loss\.units"),
+    ],
+)
+def test_settings_that_no_learned_loss_has_are_named(settings: object, named: str, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, BUILDER, {})
+    (folder / "learned_loss.json").write_text(json.dumps(settings))
+    with pytest.raises(DataError, match=rf"json.*{named}"):
+        load_loss(folder)
