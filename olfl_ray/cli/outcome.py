@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from olfl_ray.cli.options import out
+from olfl_ray.cli.terminal import Terminal
 from olfl_ray.errors import INTERRUPTED
 
 __all__ = ["print_failures", "print_notes", "print_plan", "print_result", "print_winners", "study_view"]
@@ -107,7 +108,7 @@ def print_winners(results: Any) -> None:
     """Each arm's winner, one to a line."""
     from olfl_ray.cli.view import final_view
 
-    out.print(final_view(results), width=max(out.width, TABLE_WIDTH))
+    Terminal(file=out.file, width=max(out.width, TABLE_WIDTH)).print(final_view(results))
 
 
 def print_failures(state: Any, where: str) -> None:
