@@ -116,7 +116,7 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     for command, wanted in (
         (("resume", "long", "--failed"), "is running on the cluster (job olfl-long-1), so `resume --failed` must wait"),
         (("retry", "long", "baseline/9", "--from-scratch"), "study 'long' has no trial 'baseline/9'"),
-        (("extend", "long", "--trials", "0"), "--trials: must be at least 1"),
+        (("extend", "long", "--trials", "0"), "trials: must be at least 1"),
     ):
         code, _, err = olfl("sweep", *command, *there)
         assert (code, err.count("\n")) == (2, 1)
