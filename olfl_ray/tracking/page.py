@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +42,13 @@ def serve_page(
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
+            if (
+                threading.current_thread() is threading.main_thread()
+                and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+            ):
+                # An exception from a handler may be lost in a callback of the loop; this is the server's own way to end.
+                end = partial(self.handle_exit, signal.SIGHUP, None)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, end)
             ready()
 
     Server(settings).run(sockets=[listener])
