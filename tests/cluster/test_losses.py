@@ -38,7 +38,11 @@ def write_spec(folder: Path, name: str, **changes: Any) -> Path:
         "eval": {"every": 10},
         "checkpoint": {"every_steps": 10},
         "replicates": 1,
-        "search": {"pruner": "none", "parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 0.1}}},
+        "search": {
+            "metric": "selection/error",
+            "pruner": "none",
+            "parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 0.1}},
+        },
         "arms": {"baseline": {"set": {"learner.method": "baseline"}, "trials": 2}, "online": {"trials": 2}},
         "confirm": {"seeds": 1},
         **changes,

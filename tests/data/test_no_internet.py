@@ -88,9 +88,7 @@ def test_silent_server_is_given_up(name: str, tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_part_that_cannot_be_downloaded_says_what_can(tmp_path: Path, refused: None) -> None:
-    with pytest.raises(
-        DataError, match=r"^task\.dataset: cifar100-400 is not here: set OLFL_DATA .* or use cifar100, "
-    ):
+    with pytest.raises(DataError, match=r"^task\.dataset: cifar100-400 is not here: set OLFL_DATA .* or use "):
         data.load("cifar100-400", {}, cache=tmp_path, root=None)
     where = {entry[0]: entry[-1] for entry in data.describe(None)}
     assert (where["cifar100"], where["cifar100-400"]) == ("download, or OLFL_DATA", "OLFL_DATA")

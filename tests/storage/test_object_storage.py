@@ -225,7 +225,7 @@ def test_answer_without_a_code_is_understood_by_its_status(
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("SlowDown", "SlowDown"),
+        ("SlowDown", "is overloaded or unavailable: SlowDown"),
         ("ExpiredToken", "refuses the credentials: ExpiredToken"),
         ("RequestTimeTooSkewed", "finds this machine's clock wrong"),
         ("QuotaExceeded", "QuotaExceeded"),

@@ -17,6 +17,7 @@ SPEC: dict[str, Any] = {
     "learner": {"steps": 900, "optimizer": {"name": "sgd", "lr": 0.05}},
     "replicates": 2,
     "search": {
+        "metric": "selection/error",
         "parameters": {"learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True}},
         "pruner": {"name": "none"},
     },
