@@ -80,7 +80,7 @@ def test_what_does_not_reach_mlflow_is_said_with_exit_code_1_and_delivered_by_re
     (home.path / "mlflow.db").write_text("no database " * 100)
     code, out, _ = here("sweep", "resume", "s", "--home", home.path)
     assert code == 1
-    assert "not known" in out
+    assert "unknown whether" in out
     assert "not a database" in out
     (home.path / "mlflow.db").unlink()
     code, out, _ = here("sweep", "resume", "s", "--home", home.path)

@@ -89,11 +89,13 @@ def test_a_failed_trial_is_reproduced_without_a_sweep_and_shows_where_it_raised_
     home: Path, state: StudyState, here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(SUPPORT)
-    code, out, err = here("trial", "run", "--from", "unruly/raises/0", "--home", home)
+    code, out, err = here("trial", "run", "--from", "unruly/raises/0", "--allow", "misbehaving", "--home", home)
     assert code == 1
     assert "failed: ValueError: boom\n" in out
     assert "Traceback" not in out + err
-    code, _, err = here("trial", "run", "--from", "unruly/raises/0", "--home", home, "--traceback")
+    code, _, err = here(
+        "trial", "run", "--from", "unruly/raises/0", "--allow", "misbehaving", "--home", home, "--traceback"
+    )
     assert code == 1
     assert "misbehave" in err
 
