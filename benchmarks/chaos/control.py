@@ -102,7 +102,7 @@ def control(
     """Play the chaos benchmark's kills to the three libraries alone, as their documentation joins them.
 
     Args:
-        folder: Where everything is written; made anew.
+        folder: Where everything is written; created from scratch.
         kills: How many; fewer are played where the driver ends before.
         seed: Decides what is killed when, as in `chaos`.
         backend: What stands behind MLflow.

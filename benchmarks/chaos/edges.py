@@ -94,7 +94,7 @@ def play_all(
     """Play moments, several at a time.
 
     Args:
-        folder: Where everything is written; made anew. What belongs to a moment that held is removed.
+        folder: Where everything is written; created from scratch. What belongs to a moment that held is removed.
         moments: The moments.
         lanes: How many are played at a time.
         say: Told of each moment that was played.

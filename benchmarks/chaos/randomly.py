@@ -70,7 +70,7 @@ def chaos(
     """Run the sweep twice, once in peace and once under kills, and compare.
 
     Args:
-        folder: Where everything is written; made anew.
+        folder: Where everything is written; created from scratch.
         kills: How many.
         seed: Decides what is killed when.
         backend: What stands behind MLflow.

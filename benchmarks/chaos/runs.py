@@ -143,7 +143,7 @@ def _delivered(client: Any, run: Any) -> dict[_Key, list[float]]:
 
 
 def _recorded(storage: Storage, trial: TrialState) -> dict[_Key, float]:
-    """The mean over replicates that a trial's records give for each metric and step, and the spread beside it."""
+    """The mean over replicates that a trial's records give for each metric and step, and their standard deviation."""
     replicates: defaultdict[_Key, list[float]] = defaultdict(list)
     for row in records_table(storage, trial).to_pylist():
         replicates[row["metric"], row["step"]].append(row["value"])
@@ -164,7 +164,7 @@ def _artifacts(client: Any, run: str, folder: str | None = None) -> set[str]:
 
 
 def _same_report(client: Any, run: str, report: Path) -> bool:
-    """Whether the report that a parent run holds is the one beside the study."""
+    """Whether the report that a parent run holds equals the one in the study's folder."""
     name = "tables/trials.csv"
     with tempfile.TemporaryDirectory() as scratch:
         try:

@@ -44,7 +44,7 @@ class Mutation:
         end: The byte after the last one.
         new: What it puts there.
         line: Line of the statement around it: a test that does not run it can't fail on it.
-        inside: Whether that statement stands in a function; otherwise it runs when the module is imported.
+        inside: Whether that statement is inside a function; otherwise it runs when the module is imported.
         before: The edited lines without line breaks, for people and for the list of equivalent mutations.
         after: The same after the edit.
     """
