@@ -63,6 +63,7 @@ def small_spec() -> dict[str, Any]:
 def failing_spec(flag: Path) -> dict[str, Any]:
     """The same, with an arm whose trials fail while a file is there."""
     spec = small_spec()
+    del spec["meta"]  # neither arm learns anything
     failing = {"learner.method": "baseline", "task.model": {"name": FAILING, "flag": str(flag)}}
     arms = {"baseline": spec["arms"]["baseline"], "failing": {"set": failing, "trials": 1}}
     return {**spec, "name": "edge-retry", "arms": arms}

@@ -15,11 +15,15 @@ from benchmarks.chaos.disk import small_disk
 from benchmarks.chaos.document import document
 from benchmarks.chaos.edges import Played, files_digest
 from benchmarks.chaos.moments import FIRST, Moment, moments
+from benchmarks.chaos.specs import chaos_spec, failing_spec, small_spec
 from benchmarks.chaos.stores import own_store
 from benchmarks.chaos.watch import Watch, after, always, noted, schema, written
 from olfl_ray.ledger import Ledger, Proposed
+from olfl_ray.methods import check_used
+from olfl_ray.spec import StudySpec, trial_config
 from olfl_ray.storage.protocol import TEMPORARY
 from olfl_ray.study import Home
+from olfl_ray.trial import Place, check
 
 CLEAN = dict.fromkeys(("duplicates", "lost", "running", "wrong", "difference"), 0)
 
@@ -105,3 +109,11 @@ def test_a_moment_holds_if_nothing_was_found_and_the_document_counts_what_was(pl
     assert cells[:2] == ["1", "1"]
     assert cells[5:8] == [str(value) for value in sums]
     assert cells[-2:] == [str(one.touched), str(len(one.problems))]
+
+
+def test_the_sweeps_that_are_killed_use_all_that_they_set(tmp_path: Path) -> None:
+    for spec in (chaos_spec(tmp_path / "passes", steps=60, trials=1), small_spec(), failing_spec(tmp_path / "flag")):
+        study_spec = StudySpec.model_validate(spec)
+        check_used(study_spec)
+        for arm in study_spec.arms:
+            check(trial_config(study_spec, arm, {}, seeds=(0,)), Place(cache=tmp_path))
