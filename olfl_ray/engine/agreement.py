@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -32,6 +32,10 @@ LEAST = 1e-3
 NOISE = 100.0
 """A larger distance is rounding still if it is below so many times what moving all parameters by `ULPS` does."""
 ULPS = 4.0
+MOST = 0.05
+"""No larger relative distance is rounding: where a step has a jump at this very theta, moving the parameters shows the jump."""
+SEEN_FROM = 8
+"""Directions in which the outputs' differences are compared."""
 
 CAUSES = {
     "step": "its step on the learned loss differs from a plain loop's: the learned loss reads the module's "
@@ -41,6 +45,8 @@ CAUSES = {
     "is not torch's",
     "products": "a second pass of the module or of the learned loss gives a different result (no_grad, state in attributes, "
     "a generator that is not torch's)",
+    "loss": "a second pass of the learned loss gives a different result (no_grad, state in attributes, a generator that is "
+    "not torch's)",
     "curvature": "a second pass gives a different result (no_grad, state in attributes, a generator that is not torch's), "
     "or an operator's backward pass lacks a part in forward mode",
 }
@@ -105,7 +111,7 @@ def disagreement(problem: Problem, way: Products | Literal["reverse"], moment: M
         noise = (
             _size({key: other[key] - value for key, value in group.items()}) if other.keys() == group.keys() else 0.0
         )
-        if not _close(found[name], group, NOISE * noise):
+        if not _close(found[name], group, min(NOISE * noise, MOST * _size(group))):
             return CAUSES[name]
     return None
 
@@ -118,45 +124,65 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
         problem.learned_pass(phi, moment.loss_buffers, outputs, y) as (loss, of_loss),
     ):
         found = torch.autograd.grad(loss, list(theta.values()), create_graph=True, allow_unused=True)
-        u = _transposed_twice(outputs, theta, w) if way != "reverse" else None
+        of_outputs = _of_outputs(way, outputs, loss, theta, phi, w)
         g = with_gradient(theta, found)
-        moved = [(value, w[name]) for name, value in g.items() if value.requires_grad]
-        inputs = [*phi.values(), *(theta.values() if unrolled else ())]
-        second: tuple[Tensor, ...] | None = tuple(torch.zeros_like(value) for value in inputs)
         if unrolled and way != "reverse" and any(value.requires_grad for value in (*live.values(), *of_loss.values())):
             raise RuntimeError("a buffer carries a gradient from one step to the next; detach what is written to it")
+        second: dict[str, Tensor] | None = None
         try:
             _check_twice(g)
-            if moved:
-                ends, seeds = [value for value, _ in moved], [seed for _, seed in moved]
-                second = torch.autograd.grad(ends, inputs, seeds, materialize_grads=True)
+            inputs = {**_prefixed(phi), **(theta if unrolled else {})}
+            second = _along([(value, w[name]) for name, value in g.items()], inputs)
         except RuntimeError:
             if way != "finite_difference":
                 raise
-            second = None  # differences ask for no second derivative
-    groups: Groups = {"step": _detached(g), "state": _detached({**live, **_prefixed(of_loss)})}
-    if u is not None:
-        groups["outputs"] = {"u": u}
+            # Differences ask for no second derivative.
+    groups: Groups = {"step": _detached(g), "state": _detached({**live, **_prefixed(of_loss)}), **of_outputs}
     if second is not None:
-        along_phi = dict(zip(phi, second, strict=False))
-        groups["products"] = along_phi
+        groups["products"] = {name: second[key] for name, key in zip(phi, _prefixed(phi), strict=True)}
         if unrolled:
-            groups["curvature"] = {**dict(zip(theta, second[len(phi) :], strict=True)), **_prefixed(along_phi)}
+            groups["curvature"] = second
     return groups
 
 
-def _transposed_twice(outputs_BC: Tensor, theta: Params, w: Params) -> Tensor | None:
-    """u = J_f w as torch's graph has it, whatever the loss: a loss that is flat here hides what is wrong with u."""
+def _of_outputs(way: str, outputs_BC: Tensor, loss: Tensor, theta: Params, phi: Params, w: Params) -> Groups:
+    """u = J_f w as torch's graph has it, whatever the loss: a loss that is flat here hides what is wrong with u.
+
+    Finite differences ask for no second derivative of f, so none is taken: <v, u> = <J_f^T v, w> in some directions v, and
+    the learned loss's part along one of them.
+    """
+    if way == "reverse":
+        return {}
+    parameters = list(theta.values())
+    if way == "finite_difference":
+        seen, directions = {}, _directions(outputs_BC)
+        for index, v_BC in enumerate(directions):
+            found = torch.autograd.grad(outputs_BC, parameters, v_BC, retain_graph=True, allow_unused=True)
+            parts = [(g * w[name]).sum() for name, g in with_gradient(theta, found).items()]
+            seen[str(index)] = torch.stack(parts).sum()
+        (df_BC,) = torch.autograd.grad(loss, outputs_BC, create_graph=True, materialize_grads=True)
+        return {"outputs": seen, "loss": _along([(df_BC, directions[0])], phi, again=True)}
     df_BC = torch.ones_like(outputs_BC, requires_grad=True)
-    found = torch.autograd.grad(outputs_BC, list(theta.values()), df_BC, create_graph=True, allow_unused=True)
-    g = with_gradient(theta, found)
-    pairs = [(value, w[name]) for name, value in g.items() if value.requires_grad]
-    try:
-        _check_twice(g)
-        (u_BC,) = torch.autograd.grad([value for value, _ in pairs], df_BC, [seed for _, seed in pairs])
-    except RuntimeError:  # some operator has no second derivative, which finite differences do not ask for
-        return None
-    return u_BC
+    g = with_gradient(theta, torch.autograd.grad(outputs_BC, parameters, df_BC, create_graph=True, allow_unused=True))
+    _check_twice(g)
+    return {"outputs": _along([(value, w[name]) for name, value in g.items()], {"u": df_BC})}
+
+
+def _along(ends: Iterable[tuple[Tensor, Tensor]], inputs: Params, *, again: bool = False) -> dict[str, Tensor]:
+    """The gradient of < ends, their directions > in some inputs, zero where none depends on them; `again`: the graph stays."""
+    moved = [(value, along) for value, along in ends if value.requires_grad]
+    if not moved:
+        return {name: torch.zeros_like(value) for name, value in inputs.items()}
+    values, seeds = [value for value, _ in moved], [along for _, along in moved]
+    found = torch.autograd.grad(values, list(inputs.values()), seeds, retain_graph=again, materialize_grads=True)
+    return dict(zip(inputs, found, strict=True))
+
+
+def _directions(outputs_BC: Tensor) -> list[Tensor]:
+    """The same for the same shape; drawn on the CPU, from no generator of the module's."""
+    draws = torch.Generator().manual_seed(0)
+    shape, dtype = outputs_BC.shape, outputs_BC.dtype
+    return [torch.randn(shape, generator=draws, dtype=dtype).to(outputs_BC.device) for _ in range(SEEN_FROM)]
 
 
 def _check_twice(g: Params) -> None:
@@ -187,6 +213,10 @@ def _by_way(problem: Problem, way: Products, moment: Moment, w: Params, unrolled
     point, g, live, of_loss, _ = take_point(*parts, keep_backward=way == "fast")
     u_BC = outputs_along(problem, point, {name: w[name] for name in g})
     groups["outputs"], groups["products"] = {"u": u_BC}, through_loss(problem, phi, point, u_BC)
+    if way == "finite_difference":
+        seen = _directions(u_BC)
+        groups["outputs"] = {str(name): (v_BC.conj() * u_BC).sum().real for name, v_BC in enumerate(seen)}
+        groups["loss"] = through_loss(problem, phi, point, seen[0])
     groups["step"], groups["state"] = g, _detached({**live, **_prefixed(of_loss)})
     if way == "finite_difference" and not _repeats(problem, moment):
         groups["state"] = {}
@@ -244,7 +274,7 @@ def _nudged(moment: Moment) -> Moment:
 
 
 def _prefixed(tensors: Params) -> dict[str, Tensor]:
-    return {f"learned_loss.{name}": value for name, value in tensors.items()}
+    return {f"M_phi: {name}": value for name, value in tensors.items()}
 
 
 def _detached(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

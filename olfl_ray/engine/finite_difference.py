@@ -37,7 +37,8 @@ def finite_difference(
 
     u = (f(theta + h w) - f(theta)) / h with h |w| = sqrt(machine epsilon) max(|theta|, `SMALLEST`): half of the digits in
     a smooth network, fewer where a ReLU or a maximum changes its branch on the way. With more steps than one,
-    differences of gradients approximate the Hessian's products.
+    differences of gradients approximate the Hessian's products. The error is relative to what a random w of the same size
+    gives, and there the comparison before the first step limits it (`agreement.LEAST`).
     """
     outputs_along, gradients_along = products()
     return unroll(

@@ -112,6 +112,18 @@ class Once(torch.autograd.Function):
         return grad * ctx.saved_tensors[0].cos()
 
 
+def cut(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        scale = 1 / (0.5 + h.abs().mean(1, keepdim=True))
+    return h * scale
+
+
+def hooked(module: nn.Module) -> nn.Module:
+    """Twice the gradient of what comes before the head."""
+    module.head.register_full_backward_hook(lambda _, inputs, outputs: (2 * inputs[0],))
+    return module
+
+
 def with_decay(module: nn.Module) -> nn.Module:
     def run(self: nn.Module, o: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(o, y) + self.rate.exp() * sum(value.square().sum() for value in module.parameters())
@@ -145,6 +157,14 @@ def attending(_: nn.Module) -> nn.Module:
         return self.b(self.a(pairs, pairs, pairs, need_weights=False)[0]).mean()
 
     return Net(run, a=nn.MultiheadAttention(6, 2), b=linear(6, 1))
+
+
+def drifting(_: nn.Module) -> nn.Module:
+    def run(self: nn.Module, o: Tensor, y: Tensor) -> Tensor:
+        self.calls = self.calls + 1
+        return cross_entropy(o * self.scale / self.calls, y)
+
+    return Net(run, scale=nn.Parameter(torch.tensor([0.7, 1.2, -0.4])), calls=0)
 
 
 class Centred(nn.Module):
@@ -264,6 +284,30 @@ EDGES: dict[str, Edge] = {
     "differentiable once": Edge(
         lambda: body_and_head(lambda self, x: self.head(Once.apply(self.body(x)))),
         refused=("auto", "fast", "low", "reverse"),
+    ),
+    "differentiable once, and no_grad": Edge(
+        lambda: body_and_head(lambda self, x: self.head(Once.apply(cut(self.body(x))))), refused=tuple(WAYS)
+    ),
+    "differentiable once, and state in an attribute": Edge(
+        lambda: body_and_head(lambda self, x: Once.apply(carried(self, x)), before=0.0), refused=tuple(WAYS)
+    ),
+    "differentiable once, and a loss that keeps state": Edge(
+        lambda: body_and_head(lambda self, x: self.head(Once.apply(self.body(x)))), drifting, refused=tuple(WAYS)
+    ),
+    "differentiable once, and a hook on a gradient": Edge(
+        lambda: hooked(body_and_head(lambda self, x: Once.apply(self.head(self.body(x))))), refused=tuple(WAYS)
+    ),
+    "a jump at this very theta, and a hook on a gradient": Edge(
+        lambda: hooked(
+            Net(
+                lambda self, x: self.head(self.turn(self.body(x))),
+                body=linear(FEATURES, 7),
+                turn=orthogonal(linear(7, 7), orthogonal_map="householder"),
+                head=linear(7),
+            )
+        ),
+        refused=("low", "difference"),
+        cut=True,
     ),
 }
 
