@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from typing import Generic, TypeVar
 
@@ -17,8 +18,8 @@ Part = TypeVar("Part")
 class Registry(Generic[Part]):
     """The implementations of one part.
 
-    The built-in implementation called NAME is the public subclass of the part's base class in the module NAME of the
-    part's package, so that a new file there is a new implementation and nothing else changes.
+    The built-in implementation called NAME is the public, not abstract subclass of the part's base class in the module or
+    package NAME of the part's package, so that a new file there is a new implementation and nothing else changes.
 
     Args:
         package: Dotted name of the package that holds the built-in implementations.
@@ -72,8 +73,9 @@ class Registry(Generic[Part]):
             for key, value in vars(module).items()
             if isinstance(value, type)
             and issubclass(value, self._base)
-            and value.__module__ == dotted
+            and f"{value.__module__}.".startswith(f"{dotted}.")
             and value is not self._base
+            and not inspect.isabstract(value)
             and not key.startswith("_")
         ]
         return own[0] if own else None

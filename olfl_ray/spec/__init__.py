@@ -1,5 +1,6 @@
 """A study's specification: its schema, its YAML, its digest."""
 
+from olfl_ray.spec.options import checked_options
 from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, trial_config
 from olfl_ray.spec.reading import parse_as, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
@@ -58,6 +59,7 @@ __all__ = [
     "TrialConfig",
     "active",
     "base_values",
+    "checked_options",
     "get_dotted",
     "notes",
     "own_point",

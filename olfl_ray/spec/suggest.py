@@ -11,23 +11,29 @@ from pydantic import BaseModel
 __all__ = ["did_you_mean", "dotted_fields"]
 
 
-def did_you_mean(form: type[BaseModel], field: str) -> str:
+def did_you_mean(form: type[BaseModel], field: str, *, within: str = "") -> str:
     """` (did you mean ...?)` with a complete dotted field of the form, or nothing.
 
     A field of the same section comes first, then one of the same name in another section (`learner.lr` is
     `learner.optimizer.lr`), then whatever is spelled alike.
+
+    Args:
+        form: The form.
+        field: The name that it does not have.
+        within: Where the form itself lies in a spec; empty: it is the spec.
     """
+    prefix = f"{within}." if within else ""
     *path, last = field.split(".")
     here: list[Any] = [form]
     for part in path:
         here = [inner for kind in here for inner in _inside(kind, part)]
     near = difflib.get_close_matches(last, [name for kind in here for name, _ in _fields(kind)], 1)
     if near:
-        return f" (did you mean {'.'.join([*path, near[0]])!r}?)"
+        return f" (did you mean {prefix + '.'.join([*path, near[0]])!r}?)"
     known = list(dotted_fields(form))
     moved = [other for other in known if other.rpartition(".")[2] == last]
     found = difflib.get_close_matches(field, moved, 1, cutoff=0) or difflib.get_close_matches(field, known, 1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
+    return f" (did you mean {prefix + found[0]!r}?)" if found else ""
 
 
 def dotted_fields(kind: Any, prefix: str = "") -> Iterator[str]:
