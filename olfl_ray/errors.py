@@ -6,13 +6,15 @@ OlflError
 │   ├── DataError          a data set is missing, truncated, or of another shape
 │   ├── StudyError         a study's name, state or storage does not allow what was requested
 │   └── SetupError         this machine or a service lacks what was requested
-└── LedgerError            an event that breaks the ledger's rules: a bug, never a person's mistake
+└── LedgerError            an event that breaks the ledger's rules: a bug, never a person's mistake; exit code 70
     └── Fenced             another driver has taken the study over; this one must stop
 """
 
+import os
 import signal
 
 __all__ = [
+    "BUG",
     "INTERRUPTED",
     "DataError",
     "Fenced",
@@ -26,6 +28,9 @@ __all__ = [
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code of a command that was stopped before its end; not an error."""
+
+BUG = os.EX_SOFTWARE
+"""Exit code of a bug, 70 as in sysexits.h: 1 says that trials failed, or runs did not reach MLflow."""
 
 
 class OlflError(Exception):

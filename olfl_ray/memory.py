@@ -1,14 +1,17 @@
-"""How much memory this process may take: the machine's, or less where a control group (a container) has a limit."""
+"""How much memory this process may take, and how much is free: the machine's, or less in a control group (a container)."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from olfl_ray.errors import SpecError
 
-__all__ = ["host_memory", "refuse_too_large"]
+__all__ = ["free_memory", "host_memory", "refuse_too_large"]
 
 
 def host_memory(root: Path = Path("/")) -> int:
@@ -18,47 +21,72 @@ def host_memory(root: Path = Path("/")) -> int:
         root: Where `proc` and `sys` are.
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_limits(root)])
+    return min([machine, *(limit for limit, _ in _groups(root))])
 
 
-def _limits(root: Path) -> Iterator[int]:
-    """Those of the process's own control groups and of all above them, of either version (cgroups(7))."""
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes of it that nothing uses now, with those that the system would give up at once: caches of files.
+
+    Args:
+        root: Where `proc` and `sys` are.
+    """
+    return min([psutil.virtual_memory().available, *(max(0, limit - used) for limit, used in _groups(root))])
+
+
+def _groups(root: Path) -> Iterator[tuple[int, int]]:
+    """Limit and use of the process's own control groups and of all above them, of either version (cgroups(7))."""
     groups = root / "sys/fs/cgroup"
     for number, kinds, path in _own(root / "proc/self/cgroup"):
         if number == "0":
-            tops, name = [groups, groups / "unified"], "memory.max"
+            tops, limit, use, cache = [groups, groups / "unified"], "memory.max", "memory.current", "inactive_file"
         elif "memory" in kinds.split(","):
-            tops, name = [groups / "memory"], "memory.limit_in_bytes"
+            tops, limit, use = [groups / "memory"], "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cache = "total_inactive_file"
         else:
             continue
         parts = [part for part in path.split("/") if part]
         for top in tops:
             for depth in range(len(parts) + 1):
-                file = top.joinpath(*parts[:depth], name)
-                said = file.read_text().strip() if file.is_file() else "max"
+                folder = top.joinpath(*parts[:depth])
+                said = _text(folder / limit)
                 if said.isdigit():  # "max": no limit
-                    yield int(said)
+                    used, cached = (
+                        _text(folder / use),
+                        re.search(rf"^{cache} (\d+)", _text(folder / "memory.stat"), re.M),
+                    )
+                    yield int(said), int(used or 0) - (int(cached[1]) if cached else 0)
+
+
+def _text(file: Path) -> str:
+    return file.read_text().strip() if file.is_file() else ""
 
 
 def _own(file: Path) -> Iterator[list[str]]:
-    if file.is_file():
-        for line in file.read_text().splitlines():
-            yield line.split(":", 2)
+    for line in _text(file).splitlines():
+        yield line.split(":", 2)
 
 
-def refuse_too_large(needed: int, what: str, field: str) -> None:
+def refuse_too_large(needed: int, what: str, field: str, free: int | None = None) -> None:
     """Refuse what this process can't hold, before it is made: the system would end the process without a message.
 
     Args:
         needed: Bytes.
         what: What takes them, for the message.
         field: Field of the spec that decides it.
+        free: Bytes that are free now (`free_memory`), where these decide; None: all that the process may have.
 
     Raises:
         SpecError: It is more than the machine, or this process's control group, has.
     """
-    if needed > (limit := host_memory()):
+    limit = host_memory()
+    if needed > limit:
         raise SpecError(
             field,
             f"{what} takes {needed / 1e9:.1f} GB, but this machine lets a process have {limit / 1e9:.1f} GB; make it smaller",
+        )
+    if free is not None and needed > free:
+        raise SpecError(
+            field,
+            f"{what} takes {needed / 1e9:.1f} GB, but of the {limit / 1e9:.1f} GB that this machine lets a process have only "
+            f"{free / 1e9:.1f} GB are free now; end other programs, or make it smaller",
         )

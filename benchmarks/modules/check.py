@@ -57,13 +57,26 @@ def reason(why: str) -> str:
     return re.sub(r"'[^']*'|[\d.]+\w*", "...", text)[:110]
 
 
+def positive(text: str) -> int:
+    """A number of at least 1."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
 def main() -> int:
     """Run, print, and say by the exit code whether anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=5000, help="Modules.")
+    parser.add_argument("--count", type=positive, default=5000, help="Modules.")
     parser.add_argument("--seed", type=int, default=0, help="The first module's seed.")
-    parser.add_argument("--processes", type=int, default=2, help="Processes, of one thread each.")
-    parser.add_argument("--others", type=int, default=2, help="Ways besides auto for each module, drawn by its seed.")
+    parser.add_argument("--processes", type=positive, default=2, help="Processes, of one thread each.")
+    parser.add_argument(
+        "--others",
+        type=int,
+        choices=range(len(WAYS)),
+        default=2,
+        help="Ways besides auto for each module, drawn by its seed.",
+    )
     given = parser.parse_args()
     began = time.monotonic()
     verdicts: collections.Counter[tuple[str, bool, str]] = collections.Counter()

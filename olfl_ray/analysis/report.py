@@ -47,6 +47,8 @@ _ARMS = pa.schema(
         ("primary", pa.string()),
         ("primary_mean", pa.float64()),
         ("primary_sd", pa.float64()),
+        ("gradient_ratio", pa.float64()),
+        ("gradient_cosine", pa.float64()),
         ("n", pa.int64()),
         *((f"difference_{name}", pa.float64()) for name in ("mean", "sd", "low", "high", "detectable", "p")),
         ("difference_n", pa.int64()),
@@ -113,7 +115,7 @@ def write_report(
     Raises:
         SetupError: The folder is a link, or can't be written.
     """
-    results = final_table(spec, state)
+    results = final_table(spec, state, storage)
     files = {f"tables/{name}": content for name, content in _tables(results, state, storage).items()}
     figures = []
     for name, figure, caption in _pictures(spec, state, storage, importances):
@@ -206,6 +208,8 @@ def _arm_row(result: ArmResult) -> dict[str, Any]:
     row |= {"trivial": test.trivial, "no_better_than_trivial": test.no_better_than_trivial}
     if primary is not None:
         row |= {"primary": primary.metric, "primary_mean": primary.mean, "primary_sd": primary.sd}
+    if result.gradient is not None:
+        row |= {"gradient_ratio": result.gradient.ratio, "gradient_cosine": result.gradient.cosine}
     compared = [name for name in _ARMS.names if name.startswith("difference_")]
     return row | {name: None if d is None else getattr(d, name.removeprefix("difference_")) for name in compared}
 

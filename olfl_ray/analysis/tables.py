@@ -6,11 +6,12 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
+from olfl_ray.analysis.gradient import Gradient, gradient_of
 from olfl_ray.analysis.outcome import Outcome
 from olfl_ray.analysis.statistics import mean, paired
 from olfl_ray.errors import DataError
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 
+GRADIENTS_OF = 3
+"""Confirming trials of an arm whose gradients are read."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +51,7 @@ class ArmResult:
         selection_value: The winner's search metric on the validation split.
         test: The search metric on the test split.
         primary: The task's primary metric there; None where it is the search metric, or not known.
+        gradient: What its winner's theta followed, next to the task loss's gradient; None where it is not known.
     """
 
     arm: str
@@ -57,6 +62,7 @@ class ArmResult:
     selection_value: float | None
     test: Outcome
     primary: Outcome | None = None
+    gradient: Gradient | None = None
 
     @property
     def n(self) -> int:
@@ -69,15 +75,24 @@ class ArmResult:
         return self.primary is not None and self.test.gain * self.primary.gain < 0
 
 
-def final_table(spec: StudySpec, state: StudyState) -> list[ArmResult]:
-    """One result an arm, in the spec's order, by the metric that the study searches with."""
+def final_table(spec: StudySpec, state: StudyState, storage: Storage | None = None) -> list[ArmResult]:
+    """One result an arm, in the spec's order, by the metric that the study searches with.
+
+    Args:
+        spec: The study.
+        state: Its state.
+        storage: Where it is kept, for the gradients of each arm; None: without them.
+    """
     metric, goal = names.metric_of(spec.search.metric), spec.search.goal
     tests = outcomes(spec, state, metric, goal)
     facts = next(iter(state.facts.values()), None)
     primaries: Mapping[str, Outcome] = {}
     if facts is not None and facts.primary != metric:
         primaries = outcomes(spec, state, facts.primary, facts.goals[facts.primary])
-    return [_result(spec, state, arm, tests[arm], primaries.get(arm)) for arm in spec.arms]
+    found = [_result(spec, state, arm, tests[arm], primaries.get(arm)) for arm in spec.arms]
+    if storage is None:
+        return found
+    return [replace(result, gradient=_gradient(spec, state, storage, result.arm)) for result in found]
 
 
 def outcomes(spec: StudySpec, state: StudyState, metric: str, goal: str) -> dict[str, Outcome]:
@@ -131,6 +146,12 @@ def _rows(storage: Storage, trial: TrialState, name: str, schema: pa.Schema) -> 
         except (DataError, ValueError) as error:  # a key that no storage has, say
             _log.warning("%s: %s; %s is shown without it", committed.commit, error, trial.id)
     return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def _gradient(spec: StudySpec, state: StudyState, storage: Storage, arm: str) -> Gradient | None:
+    best = state.best(arm, spec.search.goal)
+    trials = confirmed(spec, state, arm)[:GRADIENTS_OF] or ([] if best is None else [best])
+    return gradient_of(records_table(storage, trial) for trial in trials)
 
 
 def values_on_test(spec: StudySpec, state: StudyState, arm: str, metric: str) -> dict[int, float]:

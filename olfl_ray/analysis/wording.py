@@ -25,7 +25,7 @@ def spread_of(outcome: Outcome) -> str:
 
 
 def remarks(results: Sequence[ArmResult]) -> list[str]:
-    """Sentences that belong under the table: arms no better than a constant prediction, and metrics that disagree."""
+    """Sentences that belong under the table: arms no better than a constant, metrics that disagree, gradients that mislead."""
     found = []
     trivial = next((result.test.trivial for result in results if result.test.trivial is not None), None)
     if trivial is not None:
@@ -41,7 +41,24 @@ def remarks(results: Sequence[ArmResult]) -> list[str]:
                 f"{result.arm} is better than {_against(better)} by {better.metric} but worse by {worse.metric}; "
                 f"the study was searched by {result.test.metric}."
             )
+    for result in results:
+        if (gradient := result.gradient) is None:
+            continue
+        if gradient.far_smaller:
+            found.append(
+                f"{result.arm} trained on a gradient {_times(gradient.ratio)} the task loss's (median over training), so its "
+                "base learner hardly moved: search learner.optimizer.lr higher, or meta.eta_online."
+            )
+        if gradient.against:
+            found.append(
+                f"{result.arm} trained on a gradient that points away from the task loss's (mean cosine "
+                f"{gradient.cosine:.2g}): its steps raise the task loss."
+            )
     return found
+
+
+def _times(ratio: float) -> str:
+    return f"{1 / ratio:.0f} times smaller than" if ratio > 0 else "of 0 next to"
 
 
 def _against(outcome: Outcome) -> str:

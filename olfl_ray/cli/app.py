@@ -17,7 +17,7 @@ from olfl_ray.cli.options import Home, Sets
 from olfl_ray.cli.output import errors, out
 from olfl_ray.cli.sweep import sweep_app
 from olfl_ray.cli.terminal import log_to_terminal
-from olfl_ray.errors import UserError
+from olfl_ray.errors import BUG, UserError
 
 __all__ = ["app", "main", "run_app"]
 
@@ -66,7 +66,7 @@ def run_app(commands: typer.Typer, name: str) -> None:
             sys.exit(2)
         shown = without_secrets(str(error))
         _say(f"this is a bug: {type(error).__name__}: {shown}; please report it with {_noted(format_exc())}")
-        sys.exit(1)
+        sys.exit(BUG)
 
 
 def _noted(trace: str) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from olfl_ray.cli.options import Cluster, Follow, Home, PyModules, Sets, WorkingDir, out
 from olfl_ray.cli.outcome import print_plan, print_result, study_view
+from olfl_ray.cli.output import option
 from olfl_ray.errors import INTERRUPTED, SetupError, StudyError
 
 __all__ = ["located", "logs", "print_studies", "show", "stop_there", "submit"]
@@ -62,7 +63,7 @@ def show(submission: Any, cluster: Any, place: Any, follow: bool) -> None:
     """Say what a submission came to; with `follow`, stay until its driver ends, and leave with its exit code."""
     from olfl_ray import study
 
-    attempt = submission.attempt
+    attempt, at = submission.attempt, option("--address", cluster.name)
     how = "attached to" if submission.attached else "submitted as"
     _say(f"study {attempt.study}: {how} job {attempt.id} at {cluster.server.address}")
     if submission.note:
@@ -73,13 +74,13 @@ def show(submission: Any, cluster: Any, place: Any, follow: bool) -> None:
         with out.status(f"{attempt.id}: its driver checks the spec on the cluster"):
             attempt = study.accepted(attempt, cluster=cluster, patience=math.inf if follow else 90.0)
         if attempt.live:
-            _say(f"status: olfl sweep status {attempt.study} --address {cluster.name}")
-            _say(f"follow: olfl sweep logs {attempt.study} --follow --address {cluster.name}")
-            _say(f"stop:   olfl sweep stop {attempt.study} --address {cluster.name}")
+            _say(f"status: olfl sweep status {attempt.study} {at}")
+            _say(f"follow: olfl sweep logs {attempt.study} --follow {at}")
+            _say(f"stop:   olfl sweep stop {attempt.study} {at}")
         if follow or not attempt.live:
             _follow(attempt, cluster, place)
     except KeyboardInterrupt:
-        _say(f"detached: the study continues; stop it with: olfl sweep stop {attempt.study} --address {cluster.name}")
+        _say(f"detached: the study continues; stop it with: olfl sweep stop {attempt.study} {at}")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -101,7 +102,7 @@ def _follow(attempt: Any, cluster: Any, place: Any) -> None:
         attempt = cluster.server.look(attempt)
         if attempt.state == "failed" and not study.came_to_its_end(attempt, home=place):
             raise StudyError(study.last_words(attempt, cluster))
-        print_result(study.outcome(attempt, cluster=cluster, home=place), place, f"--address {cluster.name}")
+        print_result(study.outcome(attempt, cluster=cluster, home=place), place, option("--address", cluster.name))
     if attempt.state == "stopped":
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(1 if attempt.exit_code is None else attempt.exit_code)
@@ -125,7 +126,7 @@ def stop_there(name: str, address: str, storage: str | None, place: Any) -> None
     cluster = study.RayCluster.connect(address)
     with out.status(f"{name}: its trials commit at their next evaluation and stop"):
         study.stop_on(name, cluster=cluster, home=place, storage=storage)
-    _say(f"stopped; resume with: olfl sweep resume {name} --address {cluster.name}")
+    _say(f"stopped; resume with: olfl sweep resume {name} {option('--address', cluster.name)}")
 
 
 def print_studies(address: str | None, storage: str | None) -> None:

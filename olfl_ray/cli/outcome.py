@@ -10,21 +10,22 @@ from typing import Any
 import typer
 
 from olfl_ray.cli.options import out
+from olfl_ray.cli.output import option
 from olfl_ray.cli.terminal import Terminal
 from olfl_ray.errors import INTERRUPTED
 
-__all__ = ["print_failures", "print_notes", "print_plan", "print_result", "print_winners", "study_view"]
+__all__ = ["noted", "print_failures", "print_notes", "print_plan", "print_result", "print_winners", "study_view"]
 
 TABLE_WIDTH = 100
 """Least width of the final table, in characters: all columns fit. Rich takes 80 where there is no terminal."""
 
 
 @contextmanager
-def study_view(spec: Any) -> Iterator[Any]:
-    """The live view of a study, or plain lines."""
+def study_view(spec: Any, *head: str) -> Iterator[Any]:
+    """The live view of a study, or plain lines; its first lines come once the study has started, and was not refused."""
     from olfl_ray.cli.view import StudyView
 
-    with StudyView(spec, out) as view:
+    with StudyView(spec, out, head) as view:
         yield view
 
 
@@ -47,32 +48,40 @@ def print_plan(spec: Any) -> None:
 
 def print_notes(spec: Any) -> None:
     """What a study does other than its spec seems to ask."""
+    for line in noted(spec):
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def noted(spec: Any) -> list[str]:
+    """The same as lines."""
     from olfl_ray.spec import notes
 
-    for note in notes(spec):
-        out.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
+    return [f"note: {note}" for note in notes(spec)]
 
 
-def print_result(result: Any, place: Any, where: str | None = None) -> None:
+def print_result(result: Any, place: Any, where: str | None = None, *, begun: bool = False) -> None:
     """A study's table, where its report and runs are, and how to resume it.
 
     Args:
         result: What came of it.
         place: The home folder.
         where: Options that lead to the study; None: the home folder's.
+        begun: Whether its notes were printed when it began.
 
     Raises:
         typer.Exit: It was interrupted; or, with code 1, trials failed or runs did not reach MLflow.
     """
     from olfl_ray.cli.view import status_view
 
-    spec = result.spec
+    spec, here = result.spec, option("--home", place.path)
+    where = where or here
     if result.nothing_to_do:
         out.print("nothing to do: the study is finished")
     if result.stopped:
         out.print("interrupted: committed work is kept")
     out.print(status_view(result.state, spec))
-    print_notes(spec)
+    if not begun or result.nothing_to_do:
+        print_notes(spec)
     out.print()
     print_winners(result.table)
     out.print()
@@ -83,21 +92,19 @@ def print_result(result: Any, place: Any, where: str | None = None) -> None:
     elif result.undelivered:
         runs = "1 run is" if result.undelivered == 1 else f"{result.undelivered} runs are"
         out.print(
-            f"{runs} not in MLflow yet ({result.problem or 'it is slow'}); `olfl sweep resume {spec.name}` tries again",
+            f"{runs} not in MLflow yet ({result.problem or 'it is slow'}); `olfl sweep resume {spec.name} {where}` tries again",
             soft_wrap=True,
             highlight=False,
             markup=False,
         )
-    out.print(f"report: {result.report}", soft_wrap=True, highlight=False)
+    out.print(f"report: {result.report}", soft_wrap=True, highlight=False, markup=False)
     if result.tracking_uri == place.tracking_uri:
-        out.print(f"runs:   olfl ui --home {place.path}", soft_wrap=True, highlight=False)
+        out.print(f"runs:   olfl ui {here}", soft_wrap=True, highlight=False, markup=False)
     elif result.tracking_uri:
-        out.print(f"runs:   {result.tracking_uri}", soft_wrap=True, highlight=False)
+        out.print(f"runs:   {result.tracking_uri}", soft_wrap=True, highlight=False, markup=False)
     if not result.finished:
-        out.print(
-            f"resume: olfl sweep resume {spec.name} {where or f'--home {place.path}'}", soft_wrap=True, highlight=False
-        )
-    print_failures(result.state, where or f"--home {place.path}")
+        out.print(f"resume: olfl sweep resume {spec.name} {where}", soft_wrap=True, highlight=False, markup=False)
+    print_failures(result.state, where)
     if result.stopped:
         raise typer.Exit(INTERRUPTED)
     if result.state.failures or result.undelivered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import TextIO
 from olfl_ray.cli.terminal import Terminal
 from olfl_ray.errors import SetupError
 
-__all__ = ["errors", "out", "outliving"]
+__all__ = ["errors", "option", "out", "outliving"]
 
 NEAREST = {"±": "+-", "…": "...", "–": "-", "—": "-", "×": "x", "−": "-"}
 
@@ -113,6 +114,11 @@ out = Terminal(file=_stdout)  # type: ignore[arg-type]
 """Where commands print."""
 errors = Terminal(file=_Stream("stderr"), soft_wrap=True)  # type: ignore[arg-type]
 """Where one line goes that says what was wrong."""
+
+
+def option(name: str, value: object) -> str:
+    """An option of a command that is printed to be copied, as a shell reads it: a path may have spaces."""
+    return f"{name} {shlex.quote(str(value))}"
 
 
 @contextmanager

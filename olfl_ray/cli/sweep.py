@@ -12,8 +12,8 @@ import typer
 
 from olfl_ray.cli.cluster import located, logs, print_studies, show, stop_there, submit
 from olfl_ray.cli.options import Address, Follow, Home, PyModules, Sets, Storage, WorkingDir, out
-from olfl_ray.cli.outcome import print_failures, print_notes, print_plan, print_result, study_view
-from olfl_ray.cli.output import outliving
+from olfl_ray.cli.outcome import noted, print_failures, print_notes, print_plan, print_result, study_view
+from olfl_ray.cli.output import option, outliving
 from olfl_ray.errors import StudyError, UserError
 
 __all__ = ["sweep_app"]
@@ -45,12 +45,10 @@ def sweep_run(
             out.print(line, highlight=False, soft_wrap=True, markup=False)
         return
     kept = f"{checked.storage.url}/{checked.name}" if checked.storage.url else place.study_folder(checked.name)
-    with outliving(checked.name, f"--home {place.path}"):
-        out.print(f"study {checked.name} in {kept}", highlight=False, soft_wrap=True, markup=False)
-        print_notes(checked)
-        with study_view(checked) as view:
+    with outliving(checked.name, option("--home", place.path)):
+        with study_view(checked, f"study {checked.name} in {kept}", *noted(checked)) as view:
             result = study.run(checked, home=place, watch=view.watch)
-        print_result(result, place)
+        print_result(result, place, begun=True)
 
 
 @sweep_app.command("resume")
@@ -131,7 +129,8 @@ def sweep_stop(name: str, address: Address = None, storage: Storage = None, home
     located(name, place, storage=storage)
     with out.status(f"{name}: its trials commit at their next evaluation and stop"):
         study.stop(name, home=place)
-    out.print(f"stopped; resume with: olfl sweep resume {name}", highlight=False, soft_wrap=True)
+    where = option("--home", place.path)
+    out.print(f"stopped; resume with: olfl sweep resume {name} {where}", highlight=False, soft_wrap=True, markup=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +164,7 @@ def _go_on(name: str, at: _At, here: Callable[..., Any], there: Callable[..., An
     if at.code != study.Code() or at.follow:
         raise StudyError("--working-dir, --py-module, --follow: go with --address; add it, or leave them out")
     located(name, place, storage=at.storage)
-    with outliving(name, f"--home {place.path}"):
+    with outliving(name, option("--home", place.path)):
         with study_view(study.spec_of(name, home=place)) as view:
             result = here(home=place, watch=view.watch)
         print_result(result, place)
@@ -210,11 +209,11 @@ def sweep_status(name: str, address: Address = None, storage: Storage = None, ho
         out.print(
             f"attempt {attempt.number} on {cluster.server.address}: {attempt.state}", highlight=False, soft_wrap=True
         )
-    where = f"--address {address}" if address is not None else f"--home {place.path}"
+    where = option("--home", place.path) if address is None else option("--address", address)
     print_failures(state, where)
     if state.driving and not study.is_driven(name, home=place):
         out.print("the driver exited without reporting a result; committed work is kept")
-        out.print(f"resume: olfl sweep resume {name} {where}", highlight=False, soft_wrap=True)
+        out.print(f"resume: olfl sweep resume {name} {where}", highlight=False, soft_wrap=True, markup=False)
 
 
 @sweep_app.command("report")
@@ -224,4 +223,4 @@ def sweep_report(name: str, address: Address = None, storage: Storage = None, ho
 
     place = study.Home.find(home)
     located(name, place, address, storage)
-    out.print(str(study.report(name, home=place)), soft_wrap=True, highlight=False)
+    out.print(str(study.report(name, home=place)), soft_wrap=True, highlight=False, markup=False)

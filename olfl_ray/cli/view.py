@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -32,10 +32,16 @@ STAGES = ("running", "finished", "pruned", "diverged", "failed")
 
 
 class StudyView:
-    """Shows a study while it runs; give its `watch` to `study.run`."""
+    """Shows a study while it runs; give its `watch` to `study.run`.
 
-    def __init__(self, spec: StudySpec, console: Console) -> None:
-        self._spec, self._console = spec, console
+    Args:
+        spec: The study.
+        console: Where.
+        head: Lines that precede the first event.
+    """
+
+    def __init__(self, spec: StudySpec, console: Console, head: Sequence[str] = ()) -> None:
+        self._spec, self._console, self._head = spec, console, head
         self._began = self._now = 0.0
         self._ended = self._ended_here = 0
         self._state: StudyState | None = None
@@ -59,6 +65,8 @@ class StudyView:
         if self._began:
             self._ended += isinstance(event, Ended) - isinstance(event, Reopened)
         else:
+            for line in self._head:
+                self._console.print(line, highlight=False, markup=False, soft_wrap=True)
             self._began, self._ended = event.time, sum(trial.ended for trial in state.trials.values())
         for line in self._lines(event, state):
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)

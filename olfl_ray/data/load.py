@@ -19,7 +19,7 @@ from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import load_builder, nearest
 
-__all__ = ["describe", "forget", "load", "names"]
+__all__ = ["check_repeatable", "describe", "forget", "load", "names"]
 
 KEPT = 2
 """Data sets that a process keeps loaded."""
@@ -79,6 +79,27 @@ def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None) 
 def forget() -> None:
     """Load data sets again from now on: a user's builder may return different data."""
     _loaded.clear()
+
+
+def check_repeatable(name: str, options: dict[str, Any]) -> None:
+    """Refuse a user's builder that gives other data when it is called again, as each worker does; of others nothing.
+
+    Args:
+        name: As for `load`.
+        options: The builder's keyword arguments.
+
+    Raises:
+        SpecError: It draws random numbers without a seed, say.
+    """
+    if ":" not in name:
+        return
+    builder = load_builder(name, "task.dataset", (Dataset, tuple))
+    if _built(name, builder, options).fingerprint != _from_user(name, options).fingerprint:
+        raise SpecError(
+            "task.dataset",
+            f"{name!r} returned other data when it was called again, and each trial would train on others; give its random "
+            "generator a fixed seed, as in np.random.default_rng(0)",
+        )
 
 
 def _kept(wanted: tuple[Hashable, ...], make: Callable[[], Dataset]) -> Dataset:

@@ -20,7 +20,7 @@ from olfl_ray.data.dataset import Dataset
 from olfl_ray.data.finding import Arrays
 from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import DataError, SetupError
-from olfl_ray.storage import LocalStorage, Storage, expanded
+from olfl_ray.storage import LocalStorage, Storage, expanded, make_folder
 
 __all__ = ["CACHE", "node_cache", "prepare", "read_prepared", "share"]
 
@@ -46,7 +46,7 @@ def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
     path = cache / file_name(name)
     if not path.exists():
         try:
-            cache.mkdir(parents=True, exist_ok=True)
+            make_folder(cache)
             # Of its own, so that processes that prepare at the same time can't meet, and nothing half done stays.
             with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache) as folder:
                 whole = Path(folder) / path.name
@@ -115,7 +115,7 @@ def _fetch(name: str, cache: Path, shared: Storage) -> None:
     if here.exists(file):
         return
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        make_folder(cache)
         lock = (cache / f"{file}.lock").open("a")
     except OSError as error:
         raise SetupError(

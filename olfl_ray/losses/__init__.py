@@ -5,6 +5,7 @@ from olfl_ray.losses.build import build_loss
 from olfl_ray.losses.files import dump_loss, loss_from_bytes, read_loss
 from olfl_ray.losses.fixed import fixed_loss, focal, poly1
 from olfl_ray.losses.learned import LearnedLoss, LossNetwork
+from olfl_ray.losses.standardised import check_standardised
 from olfl_ray.losses.task import TaskLoss, task_loss
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "SmoothLeakyReLU",
     "TaskLoss",
     "build_loss",
+    "check_standardised",
     "dump_loss",
     "fixed_loss",
     "focal",

@@ -33,13 +33,16 @@ MAX_DEPTH = 50
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_spec(path: str | Path, overrides: Sequence[str] = (), name: str | None = None) -> StudySpec:
+def read_spec(
+    path: str | Path, overrides: Sequence[str] = (), name: str | None = None, arm: str | None = None
+) -> StudySpec:
     """Read a study's spec from a YAML file.
 
     Args:
         path: The file; `-` is standard input.
         overrides: `a.b=c` texts, the values in YAML.
         name: Replaces the study's name.
+        arm: The only arm that counts: overrides must act there; None: in all of them.
 
     Raises:
         SpecError: The file or a field of it breaks a rule.
@@ -48,9 +51,9 @@ def read_spec(path: str | Path, overrides: Sequence[str] = (), name: str | None 
         if sys.stdin is None:  # closed by whoever started this
             raise SpecError("", "is closed; pipe a spec into it, or name a YAML file", "standard input")
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        return parse_spec(data, source="standard input", overrides=overrides, name=name)
+        return parse_spec(data, source="standard input", overrides=overrides, name=name, arm=arm)
     data = read_bounded(path)
-    return parse_spec(data, source=str(path), overrides=overrides, name=name)
+    return parse_spec(data, source=str(path), overrides=overrides, name=name, arm=arm)
 
 
 def read_bounded(path: str | Path) -> bytes:
@@ -74,7 +77,12 @@ def read_bounded(path: str | Path) -> bytes:
 
 
 def parse_spec(
-    data: bytes, *, source: str = "spec", overrides: Sequence[str] = (), name: str | None = None
+    data: bytes,
+    *,
+    source: str = "spec",
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    arm: str | None = None,
 ) -> StudySpec:
     """Parse and check a spec; see `read_spec`."""
     node, plain_data = _load(data, source)
@@ -83,7 +91,7 @@ def parse_spec(
     given = [_override(text) for text in overrides]
     for field, value in given:
         _set(plain_data, field, _load(value.encode(), f"--set {field}")[1])
-        _refuse_hidden(plain_data, field)
+        _refuse_hidden(plain_data, field, arm)
     if name is not None:
         plain_data["name"] = name
     try:
@@ -126,10 +134,12 @@ def _set(data: dict[str, Any], field: str, value: Any) -> None:
     named[name] = value
 
 
-def _refuse_hidden(data: dict[str, Any], field: str) -> None:
+def _refuse_hidden(data: dict[str, Any], field: str, only: str | None) -> None:
     """Refuse to set a field that an arm sets itself: the arm's value would win, and the option would do nothing there."""
     arms = data.get("arms")
     for arm, own in (arms if isinstance(arms, dict) else {}).items():
+        if only not in (None, arm):
+            continue
         fields = own.get("set") if isinstance(own, dict) else None
         for name in fields if isinstance(fields, dict) else {}:
             if f"{field}.".startswith(f"{name}."):

@@ -252,6 +252,7 @@ def planned(spec: StudySpec, arm: str, trials: int | None = None) -> int:
 def notes(spec: StudySpec) -> Iterator[str]:
     """What a study does other than its spec seems to ask, one line each."""
     pruner = spec.search.pruner
+    never: dict[tuple[int, int], list[str]] = {}
     for arm in spec.arms:
         found = planned(spec, arm)
         if found < spec.arms[arm].trials:
@@ -268,8 +269,10 @@ def notes(spec: StudySpec) -> Iterator[str]:
         if "eval.every" in parameters:
             every = min(map(int, parameters["eval.every"].extremes()))
         if pruner.name != "none" and -(-pruner.min_steps // every) * every >= steps:
-            yield (
-                f"arm {arm}: {pruner.name} never ends a trial early, since its first decision is at the first evaluation "
-                f"from step {pruner.min_steps} on (search.pruner.min_steps; evaluations are every {every} steps) and a "
-                f"trial ends at step {steps}; lower min_steps, or set search.pruner: none"
-            )
+            never.setdefault((every, steps), []).append(arm)
+    for (every, steps), arms in never.items():
+        yield (
+            f"{'arm' if len(arms) == 1 else 'arms'} {', '.join(arms)}: {pruner.name} never ends a trial early, since its first "
+            f"decision is at the first evaluation from step {pruner.min_steps} on (search.pruner.min_steps; evaluations are "
+            f"every {every} steps) and a trial ends at step {steps}; lower min_steps, or set search.pruner: none"
+        )

@@ -17,6 +17,7 @@ from olfl_ray.spec.sections import (
     LearnedLossSpec,
     LearnerSpec,
     MetaSpec,
+    MetricSpec,
     Steps,
     Strict,
     TaskSpec,
@@ -39,6 +40,8 @@ __all__ = [
     "same",
 ]
 
+MAXIMIZED = frozenset({"accuracy", "macro_f1", "r2"})
+"""The tasks' metrics of which a higher value is better."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Scalar: TypeAlias = bool | int | float | str | None
 Condition: TypeAlias = dict[str, Scalar]
@@ -153,7 +156,7 @@ class SearchSpec(Strict):
     the winner, and on the test split the final table. Classification: error | accuracy | balanced_error | macro_f1 | nll |
     ece; regression: rmse | mse | mae | r2; either: task_loss, and those of task.metrics."""
     goal: Literal["minimize", "maximize"] = "minimize"
-    """Which value is better; it must be the metric's own goal."""
+    """Which value is better; it must be the metric's own goal, which is the default."""
     sampler: Annotated[SamplerSpec, BeforeValidator(as_named)] = SamplerSpec()
     """How the next point is proposed."""
     pruner: Annotated[PrunerSpec, BeforeValidator(as_named)] = PrunerSpec()
@@ -282,6 +285,17 @@ def default_arm(spec: dict[str, Any]) -> str:
     return str(learner.get("method", "online") if isinstance(learner, dict) else "online")
 
 
+def _goal_of(metric: Any, task: Any) -> str:
+    """The goal of a metric: what `task.metrics` says of a user's own, else the tasks' own; from plain values or sections."""
+    name = str(metric).rpartition("/")[2]
+    own = (task.get("metrics") if isinstance(task, dict) else getattr(task, "metrics", None)) or ()
+    for entry in own if isinstance(own, list | tuple) else ():
+        found = as_named(entry.model_dump() if isinstance(entry, MetricSpec) else entry)
+        if isinstance(found, dict) and str(found.get("name")).rpartition(":")[2] == name:
+            return str(found.get("goal", "minimize"))
+    return "maximize" if name in MAXIMIZED else "minimize"
+
+
 class StudySpec(Strict):
     """One sweep."""
 
@@ -338,6 +352,17 @@ class StudySpec(Strict):
     def _default_arm(cls, value: Any) -> Any:
         if isinstance(value, dict) and not value.get("arms"):
             return {**value, "arms": {default_arm(value): {"trials": 8}}}
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_goal(cls, value: Any) -> Any:
+        search = value.get("search") if isinstance(value, dict) else None
+        if isinstance(search, dict) and "goal" not in search and "metric" in search:
+            return {**value, "search": {**search, "goal": _goal_of(search["metric"], value.get("task"))}}
+        if isinstance(search, SearchSpec) and "goal" not in search.model_fields_set:
+            goal = _goal_of(search.metric, value.get("task"))
+            return {**value, "search": search.model_copy(update={"goal": goal})}
         return value
 
     def parameters_of(self, arm: str) -> dict[str, Parameter]:

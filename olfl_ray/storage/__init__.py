@@ -3,7 +3,7 @@
 from olfl_ray.storage.environment import HTTP_URL
 from olfl_ray.storage.folders import fresh_folder
 from olfl_ray.storage.lease import Lease
-from olfl_ray.storage.local import LocalStorage, expanded, writable_folder
+from olfl_ray.storage.local import LocalStorage, expanded, make_folder, writable_folder
 from olfl_ray.storage.place import HEARSAY, POINTER, is_hearsay, is_relative, open_folder, open_storage
 from olfl_ray.storage.protocol import Storage, check_key
 
@@ -19,6 +19,7 @@ __all__ = [
     "fresh_folder",
     "is_hearsay",
     "is_relative",
+    "make_folder",
     "open_folder",
     "open_storage",
     "writable_folder",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from olfl_ray.errors import SetupError
-from olfl_ray.storage.local import LocalStorage, refuse_link
+from olfl_ray.storage.local import LocalStorage, make_folder, refuse_link
 from olfl_ray.storage.protocol import TEMPORARY
 
 __all__ = ["fresh_folder"]
@@ -37,8 +37,8 @@ def fresh_folder(folder: Path) -> Iterator[LocalStorage]:
         folder.with_name(f"{TEMPORARY}{kind}-{os.getpid()}-{secrets.token_hex(8)}") for kind in ("new", "old")
     )
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
+        make_folder(folder.parent)
+        make_folder(draft)
         yield LocalStorage(draft)
         if folder.exists():
             os.rename(folder, old)

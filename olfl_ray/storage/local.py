@@ -14,7 +14,7 @@ from typing import BinaryIO
 from olfl_ray.errors import SetupError
 from olfl_ray.storage.protocol import TEMPORARY, check_key
 
-__all__ = ["LocalStorage", "expanded", "refuse_link", "writable_folder"]
+__all__ = ["LocalStorage", "expanded", "make_folder", "refuse_link", "writable_folder"]
 
 _NEXT_MOVE = {
     errno.EACCES: "grant yourself access, or choose another location",
@@ -162,14 +162,14 @@ def writable_folder(path: str | os.PathLike[str], name: str, *, private: bool = 
     Args:
         path: The folder.
         name: What names the folder, for the message: an option, say.
-        private: Whether a folder that is made is for this user alone (mode 700), whatever the umask says.
+        private: Whether the folders that are made are for this user alone (mode 700), whatever the umask says.
 
     Raises:
         SetupError: Nothing can be written there.
     """
     folder = expanded(path).absolute()
     try:
-        folder.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+        make_folder(folder, 0o700 if private else 0o777)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
@@ -197,7 +197,7 @@ def _refused(path: Path, verb: str, error: OSError) -> SetupError:
 @contextmanager
 def _temporary(path: Path, data: bytes) -> Iterator[Path]:
     """The bytes on disk, under a name next to `path` that is removed afterwards."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:
@@ -209,12 +209,19 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each as durable as the file that will lie in it."""
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it, each as durable as the file that will lie in it.
+
+    None is open to more users than the folder that it is in, whatever the umask says: in a private one it is private.
+
+    Args:
+        folder: The folder.
+        mode: At most these permissions.
+    """
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
+    make_folder(folder.parent, mode)
+    folder.mkdir(mode=mode & folder.parent.stat().st_mode, exist_ok=True)
     _sync_folder(folder.parent)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from olfl_ray import data
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Examined, StudyState
 from olfl_ray.methods import check_used
@@ -20,6 +21,7 @@ from olfl_ray.tracking import check_store
 from olfl_ray.trial import Place, check
 
 __all__ = [
+    "check_data",
     "check_facts",
     "check_failed",
     "check_same",
@@ -44,6 +46,7 @@ def check_study(spec: StudySpec, home: Home) -> None:
     check_place(spec, home)
     storage_of(spec, home).keys("ledger/")  # a bucket that is not there, say, is refused here
     check_trials(spec, home)
+    check_data(spec)
     check_store(home.tracking_of(spec.tracking.uri), spec.tracking.experiment)
 
 
@@ -72,6 +75,17 @@ def check_trials(spec: StudySpec, home: Home) -> dict[str, Examined]:
         found[arm] = Examined(arm=arm, **asdict(check(own, place)))
         _check_points(spec, arm, own, place)
     return found
+
+
+def check_data(spec: StudySpec) -> None:
+    """Check that a user's own data sets are the same in each process.
+
+    Raises:
+        SpecError: One differs when it is built again.
+    """
+    named = (trial_config(spec, arm, {}, seeds=(spec.seed,)).task.dataset for arm in spec.arms)
+    for name, options in {dataset.model_dump_json(): (dataset.name, dataset.options) for dataset in named}.values():
+        data.check_repeatable(name, options)
 
 
 def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterat
             where = f"in {attempt.storage}" if attempt.storage else "in the home folder of its driver's machine"
             raise Unseen(
                 f"study: {name!r} is kept {where} on the cluster, which this machine can't access; run olfl there, read "
-                f"`olfl sweep logs {name} --address {cluster.name}`, or keep studies on s3://... that both see"
+                f"`olfl sweep logs {name} --address {shlex.quote(cluster.name)}`, or keep studies on s3://... that both see"
             )
         yield attempt.storage, False
     if cluster is not None and cluster.target.storage.url is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def outcome(attempt: Attempt, *, cluster: RayCluster, home: Home) -> StudyResult
     return StudyResult(
         spec=spec,
         state=ledger.state,
-        table=final_table(spec, ledger.state),
+        table=final_table(spec, ledger.state, storage),
         report=report_of(spec, ledger.state, storage, home),
         tracking_uri=without_secrets(spec.tracking.uri or ""),
         finished=attempt.state != "stopped",
@@ -151,7 +152,7 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
     if not attempt.live:
         raise StudyError(
             f"study {name!r} is not running on {cluster.name} (attempt {attempt.number}: {attempt.state}); "
-            f"`olfl sweep resume {name} --address {cluster.name}` resumes it"
+            f"`olfl sweep resume {name} --address {shlex.quote(cluster.name)}` resumes it"
         )
     ledger = _ask_to_stop(name, cluster, home, storage)
     if ledger is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +129,7 @@ class Home:
             place = self.storage(name).url.rpartition("/")[0]
             raise StudyError(
                 f"study: only MLflow says that {name!r} is kept in {place}, so it is read but not run; if you trust "
-                f"who writes there, add --storage {place}"
+                f"who writes there, add --storage {shlex.quote(place)}"
             )
 
     def names(self) -> list[str]:

@@ -29,7 +29,7 @@ from olfl_ray.ledger import (
 from olfl_ray.spec import StudySpec, resolve_search, without_secrets
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.assign import Assigner
-from olfl_ray.study.check import check_facts, check_failed, check_same, check_trials, extended
+from olfl_ray.study.check import check_data, check_facts, check_failed, check_same, check_trials, extended
 from olfl_ray.study.datasets import DATASETS, dataset_notes
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import load, report_of, storage_of
@@ -195,6 +195,7 @@ def _run(
     if begun:
         check_facts(facts, ledger.state)
     else:
+        check_data(spec)
         open_store(uri, spec.tracking.experiment, home.artifacts)
         Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions())
     home.point_to(spec.name, storage)
@@ -303,7 +304,7 @@ def _result(spec: StudySpec, home: Home, storage: Storage, state: StudyState, ur
     if not page.exists():
         page = report_of(spec, state, storage, home)
     return StudyResult(
-        spec=spec, state=state, table=final_table(spec, state), report=page, tracking_uri=without_secrets(uri)
+        spec=spec, state=state, table=final_table(spec, state, storage), report=page, tracking_uri=without_secrets(uri)
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def trial_of(
     if (spec is None) == (source is None):
         raise SpecError("olfl trial run", "give either a SPEC or --from STUDY/ARM/ORDINAL")
     if spec is not None:
-        study = read_spec(spec, overrides)
+        study = read_spec(spec, overrides, arm=arm)
         arm = arm or next(iter(study.arms))
         if arm not in study.arms:
             raise SpecError("--arm", f"there is no arm {arm!r}; there are: {', '.join(study.arms)}")
@@ -61,8 +62,8 @@ def trial_of(
     for field, builder in builders_of(config).items():
         if not allows(allow, builder):
             raise StudyError(
-                f"--from: the study {name!r} names {builder!r} in {field}, which is code; run it with --allow {builder} if "
-                "you trust who wrote that study"
+                f"--from: the study {name!r} names {builder!r} in {field}, which is code; run it with --allow "
+                f"{shlex.quote(builder)} if you trust who wrote that study"
             )
     return config, study.resources
 

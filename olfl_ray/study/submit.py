@@ -246,7 +246,7 @@ def _go_on(
         if (verb, rest) != ("resume", []):
             raise StudyError(
                 f"study {name!r}: is running on the cluster (job {running.id}), so `{shlex.join([verb, *rest])}` must wait; "
-                f"stop it first: olfl sweep stop {name} --address {cluster.name}"
+                f"stop it first: olfl sweep stop {name} --address {shlex.quote(cluster.name)}"
             )
         return ""
 

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from olfl_ray.storage import make_folder
+
 __all__ = ["SECRET", "serve_page"]
 
 SECRET = "secret"
@@ -58,7 +60,7 @@ def _mlflow(uri: str, artifacts: Path) -> Any:
     """MLflow's own application. It takes its settings from the environment when it is imported."""
     from mlflow.server import constants
 
-    artifacts.mkdir(parents=True, exist_ok=True)
+    make_folder(artifacts)
     os.environ |= {
         constants.BACKEND_STORE_URI_ENV_VAR: uri,
         constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts.resolve().as_uri(),

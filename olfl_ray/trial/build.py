@@ -27,8 +27,8 @@ from olfl_ray.engine import (
     meta_optimizer,
 )
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
-from olfl_ray.losses import LearnedLoss, build_loss, fixed_loss, task_loss
-from olfl_ray.memory import refuse_too_large
+from olfl_ray.losses import LearnedLoss, build_loss, check_standardised, fixed_loss, task_loss
+from olfl_ray.memory import free_memory, refuse_too_large
 from olfl_ray.methods import METHODS, Method
 from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
@@ -144,10 +144,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         seed=seed_of(seed, "batches"),
     )
     shapes: dict[str, Any] = {"input_shape": batches.input_shape, "outputs": dataset.outputs}
-    copies = COMPARED_COPIES if method_of(config).learns == "loss" else STEP_COPIES
-    copies = copies if place.device == "cpu" else 1
-    needed = copies * models.bytes_of(task.model.name, task.model.options, **shapes)
-    refuse_too_large(needed, f"a step of {task.model.name} with these options", "task.model")
+    _refuse_too_large(config, place, dataset)
     build = partial(
         models.build,
         task.model.name,
@@ -159,6 +156,8 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     module = module.to(place.device).train()
     learned = _learned(config, kind, seed, place)
     base_loss = task_loss(task.loss, kind)
+    if kind == "regression" and ":" in task.loss:
+        check_standardised(base_loss, task.loss, dataset.outputs, place.device)
     if "learner.fixed_loss" in method_of(config).uses:
         base_loss = fixed_loss(config.learner.fixed_loss, task.loss, kind)
     problem = Problem(
@@ -209,6 +208,16 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         chunk=examples_at_once(problem, batches.batch("probe", "train", 0)[0][:2], task.batch_size),
         sequence=_sequence(config, place),
     )
+
+
+def _refuse_too_large(config: TrialConfig, place: Place, dataset: data.Dataset, free: int | None = None) -> None:
+    """Refuse a base learner whose parameters a step can't hold; a trial that was accepted depends on no memory that is free."""
+    model = config.task.model
+    shape = tuple(dataset.x.shape[1:])
+    copies = COMPARED_COPIES if method_of(config).learns == "loss" else STEP_COPIES
+    copies = copies if place.device == "cpu" else 1
+    needed = copies * models.bytes_of(model.name, model.options, input_shape=shape, outputs=dataset.outputs)
+    refuse_too_large(needed, f"a step of {model.name} with these options", "task.model", free)
 
 
 def method_of(config: TrialConfig) -> type[Method]:
@@ -352,6 +361,7 @@ def check(config: TrialConfig, place: Place) -> Examination:
     if place.device.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError("resources.gpu: a GPU was requested, but torch sees none here; set resources.gpu: 0")
     dataset = load_data(config, place)
+    _refuse_too_large(config, place, dataset, free_memory())
     with arithmetic_of(config):
         replicate = build_replicate(config, place, dataset, config.seeds[0])
     return Examination(

@@ -260,3 +260,34 @@ def test_mean_and_sd_are_those_of_the_sample() -> None:
     values = [1e16, 1.0, -1e16, 3.0]
     assert mean(values) == 1.0, "no rounding on the way"
     assert sd([1.0, 2.0, 4.0]) == pytest.approx(statistics.stdev([1.0, 2.0, 4.0]))
+
+
+@pytest.mark.parametrize(
+    ("arm", "norm", "task_norm", "cosines", "says"),
+    [
+        ("online", 0.003, 1.0, (0.4, 0.6), "333 times smaller"),
+        ("plain", 0.0, 1.0, (0.0, 0.0), "gradient of 0"),
+        ("online", 1.0, 1.0, (-0.9, 0.5), "cosine -0.2"),
+        ("online", 0.02, 1.0, (-0.1, 0.5), ""),
+        ("online", 5.0, 0.0, (0.0, 0.0), ""),
+    ],
+)
+def test_a_gradient_that_hardly_trains_is_remarked(
+    study: Study, arm: str, norm: float, task_norm: float, cosines: tuple[float, float], says: str
+) -> None:
+    study.add(f"{arm}/0")
+    study.add(f"{arm}/c0", state="planned")
+    study.ledger.append(Began(trial=f"{arm}/c0", attempt=1))
+    for step, cosine in enumerate(cosines, 1):
+        metrics = {"train/grad_norm": (norm,), "train/task_grad_norm": (task_norm,), "train/grad_cosine": (cosine,)}
+        record = Record(step=step, time_ms=step, metrics=metrics)
+        commit = write_commit(
+            study.storage,
+            Commit(trial=f"{arm}/c0", attempt=1, position=step, step=step, outcome=None, report={}, parent=None),
+            {"records.parquet": to_parquet(records_to_table([record]))},
+        )
+        study.ledger.append(Committed(trial=f"{arm}/c0", attempt=1, commit=commit.key, step=step, value=0.1, values={}))
+    study.ledger.append(Ended(trial=f"{arm}/c0", state="finished", step=2, value=0.1, metrics={}, cause=None))
+    said = remarks(final_table(SPEC, study.ledger.state, study.storage))
+    assert [says in line and line.startswith(arm) for line in said] == ([True] if says else [])
+    assert remarks(final_table(SPEC, study.ledger.state)) == []

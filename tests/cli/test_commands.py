@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -11,15 +12,18 @@ from pathlib import Path
 
 import pytest
 from support.commands import command
+from typer import Exit
 from typer.main import get_command
 
 from benchmarks.services.servers import free_port
-from olfl_ray import data
+from olfl_ray import data, study
+from olfl_ray.analysis import final_table
 from olfl_ray.cli.app import app
-from olfl_ray.errors import SetupError
-from olfl_ray.ledger import Ledger
-from olfl_ray.spec import read_spec
-from olfl_ray.study import Home
+from olfl_ray.cli.outcome import print_result
+from olfl_ray.errors import SetupError, SpecError
+from olfl_ray.ledger import Began, DriverStarted, Ended, Ledger, Proposed
+from olfl_ray.spec import TrialConfig, read_spec
+from olfl_ray.study import Home, trial_of
 from olfl_ray.study.home import data_root
 
 SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
@@ -235,7 +239,7 @@ def test_a_bug_is_reported_without_the_passwords_of_urls(olfl, monkeypatch: pyte
     report = Path(err.split()[-1])
     said = err + report.read_text()
     report.unlink()
-    assert code == 1
+    assert code == 70
     assert "this is a bug: RuntimeError: no answer from http://***@127.0.0.1:9/" in err
     assert "Traceback" in said
     assert "hunter2" not in said
@@ -284,3 +288,55 @@ def test_ui_says_in_one_sentence_why_there_is_no_page(olfl, tmp_path: Path) -> N
     code, out, err = olfl("ui", "--port", free_port())
     assert (code, out) == (2, "")
     assert "mlflow.db" in err.splitlines()[-1]
+
+
+def test_a_refused_study_prints_nothing_but_the_reason(olfl, tmp_path: Path) -> None:
+    code, out, err = olfl("sweep", "run", SPEC, "--set", "search.metric=selection/rmse")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "search.metric" in err
+
+
+def test_of_one_trial_only_its_own_arm_hides_a_field(tmp_path: Path) -> None:
+    def trial(arm: str, field: str) -> TrialConfig:
+        return trial_of(SPEC, overrides=[field], arm=arm, source=None, home=Home.find(tmp_path))[0]
+
+    with pytest.raises(SpecError, match="arm online sets"):
+        trial("online", "learner.method=offline")
+    extra = ["arms.online.set={learner.method: online, learner.optimizer.lr: 0.2}"]
+    with pytest.raises(SpecError, match="arm online sets"):
+        read_spec(SPEC, [*extra, "learner.optimizer.lr=0.3"])
+    config, _ = trial_of(
+        SPEC, overrides=[*extra, "learner.optimizer.lr=0.3"], arm="offline", source=None, home=Home.find(tmp_path)
+    )
+    assert config.learner.optimizer.lr == 0.3
+
+
+def test_lines_to_copy_lead_to_a_folder_with_spaces(olfl, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    home, spec = Home(tmp_path / "my [old] home & co"), read_spec(SPEC)
+    ledger = Ledger.create(
+        home.storage("digits"), spec.model_dump(mode="json", by_alias=True), spec.digest, "digits", {}
+    )
+    ledger.append(DriverStarted(epoch=1, host="here", pid=1))
+    ledger.append(Proposed(trial="online/0", params={}, seeds=[0]))
+    ledger.append(Began(trial="online/0", attempt=1))
+    ledger.append(Ended(trial="online/0", state="failed", step=0, value=None, metrics={}, cause="boom"))
+    code, out, _ = olfl("sweep", "status", "digits", "--home", home.path)
+    assert code == 0
+    lines = [shlex.split(line) for line in out.splitlines() if "olfl sweep resume" in line]
+    assert [line[-2:] for line in lines] == [["--home", str(home.path)]] * 2
+    result = study.StudyResult(
+        spec=spec,
+        state=ledger.state,
+        table=final_table(spec, ledger.state),
+        report=home.path / "report",
+        tracking_uri=home.tracking_uri,
+        undelivered=1,
+        finished=False,
+    )
+    with pytest.raises(Exit):
+        print_result(result, home)
+    lines = capfd.readouterr().out.splitlines()
+    assert f"report: {home.path}/report" in lines
+    lines = [line for line in lines if "olfl " in line]
+    assert len(lines) == 4
+    assert all(shlex.quote(str(home.path)) in line for line in lines)

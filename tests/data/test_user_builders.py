@@ -296,3 +296,17 @@ def test_module_that_breaks_when_imported_is_one_message(
 def test_options_of_a_built_in_set_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"task\.dataset\.classes: digits has no options; remove it"):
         data.load("digits", {"classes": 3}, cache=tmp_path, root=None)
+
+
+def test_a_builder_that_draws_without_a_seed_is_refused(load: Callable[..., data.Dataset], tmp_path: Path) -> None:
+    def shuffled(seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.random.default_rng(seed).permutation(len(X))
+        return X[rows], CLASSES[rows]
+
+    load(shuffled, seed=1)
+    data.check_repeatable("users_own:build", {"seed": 1})
+    data.check_repeatable("digits", {})
+    load(shuffled)
+    with pytest.raises(SpecError, match="seed") as caught:
+        data.check_repeatable("users_own:build", {})
+    assert caught.value.field == "task.dataset"

@@ -112,7 +112,7 @@ def test_the_study_of_the_ray_job_is_accepted(monkeypatch, tmp_path) -> None:
     _accepted(arguments, monkeypatch, tmp_path)
 
 
-@pytest.mark.parametrize(("code", "told"), [(0, 0), (1, 1), (2, 0), (130, 0), (137, 137)])
+@pytest.mark.parametrize(("code", "told"), [(0, 0), (1, 0), (2, 0), (70, 70), (130, 0), (137, 137)])
 def test_kuberay_tries_again_only_what_was_killed_or_is_a_bug(code: int, told: int) -> None:
     script = CLUSTER / "docker" / "ray-job.sh"
     done = subprocess.run([script, "sh", "-c", f"exit {code}"], capture_output=True, check=False)

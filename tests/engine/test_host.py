@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
-from olfl_ray.memory import host_memory
+from olfl_ray.errors import SpecError
+from olfl_ray.memory import free_memory, host_memory, refuse_too_large
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -26,10 +28,47 @@ MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 def test_host_memory_is_the_least_of_the_machine_and_its_limits(
     tmp_path: Path, own: str | None, files: dict[str, str], wanted: int
 ) -> None:
+    machine(tmp_path, own, files)
+    assert host_memory(tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "wanted"),
+    [
+        ("0::/a", {"a/memory.max": "7000", "a/memory.current": "4000"}, 3000),
+        (
+            "0::/a",
+            {"a/memory.max": "7000", "a/memory.current": "4000", "a/memory.stat": "anon 9\ninactive_file 500"},
+            3500,
+        ),
+        ("0::/a", {"memory.max": "900", "memory.current": "1000", "a/memory.max": "max"}, 0),
+        (
+            "4:memory:/",
+            {
+                "memory/memory.limit_in_bytes": "3000",
+                "memory/memory.usage_in_bytes": "2000",
+                "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 100",
+            },
+            1100,
+        ),
+    ],
+)
+def test_free_memory_is_what_its_limits_leave(tmp_path: Path, own: str, files: dict[str, str], wanted: int) -> None:
+    machine(tmp_path, own, files)
+    assert free_memory(tmp_path) == wanted
+
+
+def test_what_is_free_now_decides_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert abs(free_memory(tmp_path) - psutil.virtual_memory().available) < MACHINE / 10
+    refuse_too_large(MACHINE // 10**6, "it", "task.model")
+    with pytest.raises(SpecError, match=r"0\.0 GB are free now"):
+        refuse_too_large(MACHINE // 10**6, "it", "task.model", free=0)
+
+
+def machine(root: Path, own: str | None, files: dict[str, str]) -> None:
     texts = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
     if own is not None:
         texts["proc/self/cgroup"] = own
     for name, text in texts.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"{text}\n")
-    assert host_memory(tmp_path) == wanted
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"{text}\n")

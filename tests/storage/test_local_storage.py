@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from olfl_ray.errors import SetupError
-from olfl_ray.storage import LocalStorage, open_storage
+from olfl_ray.storage import LocalStorage, fresh_folder, open_storage, writable_folder
 
 WRITER = """
 import sys
@@ -131,3 +131,21 @@ def test_place_that_is_not_a_folder_is_refused(url: str) -> None:
 def test_machine_that_keeps_to_its_disk_loads_no_client_of_an_object_store(spawn, tmp_path: Path) -> None:
     script = "import sys; from olfl_ray.storage import open_storage; open_storage(sys.argv[1]); print('obstore' in sys.modules)"
     assert spawn(script, str(tmp_path)).communicate()[0] == "False\n"
+
+
+def test_no_folder_is_open_to_more_users_than_the_one_around_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        home = writable_folder(tmp_path / "made" / "home", "home", private=True)
+        open_storage(home / "studies" / "digits").write("ledger/1", b"x")
+        with fresh_folder(home / "studies" / "digits" / "report") as report:
+            report.write("tables/arms.csv", b"x")
+        given = tmp_path / "given"
+        given.mkdir(mode=0o755)
+        open_storage(given / "studies").write("a/b", b"x")
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if path.is_dir()}
+    assert len(modes) == 10
+    for path, mode in modes.items():
+        assert mode == (0o755 if path.is_relative_to(given) else 0o700), path

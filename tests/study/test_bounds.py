@@ -8,6 +8,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
@@ -17,6 +18,9 @@ from olfl_ray import load_loss
 from olfl_ray.errors import DataError
 from olfl_ray.memory import host_memory
 from olfl_ray.models import bytes_of, names
+from olfl_ray.spec import StudySpec, trial_config
+from olfl_ray.trial import Place
+from olfl_ray.trial.build import build_replicate, load_data
 
 WIDE = [100_000] * 10
 JUST = int(
@@ -103,3 +107,31 @@ def test_a_learned_loss_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None
         os.mkfifo(tmp_path / name)
     with pytest.raises(DataError, match="pipe"):
         load_loss(tmp_path)
+
+
+def test_what_is_free_now_is_checked_before_the_start_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, here: Run
+) -> None:
+    (tmp_path / "spec.yaml").write_text(json.dumps(SPEC))
+    monkeypatch.setattr("olfl_ray.trial.build.free_memory", lambda: 1000)
+    code, _, err = here("sweep", "run", "spec.yaml", "--dry-run", "--home", tmp_path / "home")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "free" in err
+    config = trial_config(StudySpec.model_validate(SPEC), "online", {}, seeds=(0,))
+    place = Place(cache=tmp_path / "data")
+    assert build_replicate(config, place, load_data(config, place), 0).outputs == 10
+
+
+def test_a_builder_without_a_seed_is_refused_before_the_name_is_taken(tmp_path: Path, here: Run) -> None:
+    spec = {**SPEC, "task": {"dataset": f"{__name__}:shuffled"}}
+    (tmp_path / "spec.yaml").write_text(json.dumps(spec))
+    for words in (["--dry-run"], []):
+        code, out, err = here("sweep", "run", "spec.yaml", *words, "--home", tmp_path / "home")
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert "seed" in err
+    assert not (tmp_path / "home" / "studies").exists()
+    assert not (tmp_path / "home" / "mlflow.db").exists()
+
+
+def shuffled() -> tuple[np.ndarray, np.ndarray]:
+    return np.random.default_rng().normal(size=(60, 3)), np.arange(60) % 2
