@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -69,8 +70,10 @@ def _mlflow(uri: str, artifacts: Path) -> Any:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more gigabytes, for nothing that is used here
     }
     _confine(artifacts.resolve())
-    from mlflow.server.fastapi_app import app
-    from mlflow.server.handlers import initialize_backend_stores
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MLflow's modules say of the libraries that they use
+        from mlflow.server.fastapi_app import app
+        from mlflow.server.handlers import initialize_backend_stores
 
     initialize_backend_stores(uri, None, "mlflow-artifacts:/")
     return app

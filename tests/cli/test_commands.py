@@ -258,6 +258,7 @@ def test_ui_prints_its_address_once_it_answers_until_it_is_ended(tmp_path: Path,
         command("ui", "--port", port),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
+        stderr=(tmp_path / "said").open("w"),
         text=True,
         preexec_fn=lambda: signal.signal(end, signal.SIG_DFL),  # whoever runs the tests may ignore it, as nohup does
     ) as server:
@@ -269,6 +270,7 @@ def test_ui_prints_its_address_once_it_answers_until_it_is_ended(tmp_path: Path,
         finally:
             server.send_signal(end)
         assert server.wait(60) == 0
+    assert "Warning" not in (tmp_path / "said").read_text()
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
 
