@@ -30,7 +30,7 @@ def free_memory(root: Path = Path("/")) -> int:
     Args:
         root: Where `proc` and `sys` are.
     """
-    return min([psutil.virtual_memory().available, *(max(0, limit - used) for limit, used in _groups(root))])
+    return min([int(psutil.virtual_memory().available), *(max(0, limit - used) for limit, used in _groups(root))])
 
 
 def _groups(root: Path) -> Iterator[tuple[int, int]]:
