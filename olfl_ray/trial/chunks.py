@@ -50,6 +50,11 @@ class _Widest(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.bytes, self._weights = 0, weights
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch would import its compiler for it, which takes a second and is never used here."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

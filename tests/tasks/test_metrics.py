@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score, r2_score
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import MetricSpec
@@ -47,6 +49,23 @@ def test_regression_is_measured_in_the_targets_own_units() -> None:
     y, output = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[1.0], [1.0], [0.0]])
     found = measured("regression", output, y, torch.tensor([10.0]))
     assert found == pytest.approx({"rmse": 10 * math.sqrt(5 / 3), "mse": 500 / 3, "mae": 10.0, "r2": 1 - 5 / 2})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_metrics_have_the_bits_of_scikit_learn(seed: int) -> None:
+    torch.manual_seed(seed)
+    count, outputs = 2 + 7 * seed, 2 + seed
+    logits, y = torch.randn(count, outputs), torch.randint(outputs, (count,))
+    found, predicted = measured("classification", logits, y), logits.argmax(-1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class that is predicted and absent has no recall
+        assert found["balanced_error"] == 1.0 - balanced_accuracy_score(y, predicted)
+    assert found["macro_f1"] == f1_score(y, predicted, average="macro", zero_division=0)
+    targets, output = torch.randn(count, 1 + seed % 3), torch.randn(count, 1 + seed % 3)
+    if seed % 4 == 0:
+        targets[:, 0] = 1.5
+        output[:, 0] = 1.5 if seed % 8 else 0.0
+    assert measured("regression", output, targets)["r2"] == r2_score(targets.double(), output.double())
 
 
 def test_trivial_prediction_is_the_largest_class_or_the_mean() -> None:

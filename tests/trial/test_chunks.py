@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,3 +78,29 @@ def test_results_are_the_same_in_any_chunks(model: str, tmp_path: Path) -> None:
         module.seen = 0
         evaluate(replicate, replicate.start.theta, replicate.start.buffers, "test")
         assert 40 <= module.seen < 100
+
+
+ALONE = """
+import sys, torch
+from pathlib import Path
+from olfl_ray.spec import TrialConfig
+from olfl_ray.trial import Place, run
+
+def build(kind):
+    x = torch.randn(80, 4)
+    return x, (x[:, 0] > 0).long() if kind == "classes" else x[:, :1] + x[:, 1:2]
+
+sys.modules["own"] = sys.modules["__main__"]
+for kind in ("classes", "numbers"):
+    task = {"dataset": {"name": "own:build", "kind": kind}, "model": {"name": "mlp", "hidden": [4]}, "batch_size": 8}
+    settings = {"task": task, "learner": {"method": "online", "steps": 2}, "meta": {"init_steps": 1}}
+    *_, last = run(TrialConfig.model_validate(settings), Place(cache=Path(sys.argv[1])))
+    assert last.outcome == "finished"
+print([name for name in ("sklearn", "torch._dynamo") if name in sys.modules])
+"""
+
+
+def test_a_trial_imports_neither_torchs_compiler_nor_scikit_learn(tmp_path: Path) -> None:
+    """Each takes a second of a worker's start, and memory."""
+    found = subprocess.run([sys.executable, "-c", ALONE, tmp_path], check=True, capture_output=True, text=True)
+    assert found.stdout.splitlines()[-1] == "[]"
