@@ -28,7 +28,7 @@ from olfl_ray.analysis import confirmed
 from olfl_ray.analysis.canvas import as_svg
 from olfl_ray.errors import SetupError
 from olfl_ray.storage import LocalStorage
-from olfl_ray.trial import find_sequence
+from olfl_ray.worker import find_sequence
 
 __all__ = ["write_table"]
 

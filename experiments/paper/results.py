@@ -25,7 +25,7 @@ from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, planned, t
 from olfl_ray.storage import LocalStorage, Storage
 from olfl_ray.study.home import data_root
 from olfl_ray.tasks import TASKS
-from olfl_ray.trial import find_loss
+from olfl_ray.worker import find_loss
 
 __all__ = ["Method", "Result", "collect", "dataset_of", "learns", "read_results", "write_result"]
 

@@ -9,21 +9,12 @@ from olfl_ray.engine.finite_difference import finite_difference
 from olfl_ray.engine.graphed import Graphed, clone_state, copy_state
 from olfl_ray.engine.heap import keep_freed_memory
 from olfl_ray.engine.learner import OnlineLossLearner, meta_gradient
-from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
-from olfl_ray.engine.problem import Problem
-from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.optimizers import Adam, Optimizer, Sgd
+from olfl_ray.engine.problem import Hooks, Problem
 from olfl_ray.engine.reverse import reverse
-from olfl_ray.engine.steps import (
-    Estimator,
-    LearnerState,
-    Metrics,
-    base_step,
-    init_step,
-    meta_optimizer,
-    online_lr_step,
-    online_step,
-    schedule_factor,
-)
+from olfl_ray.engine.state import Estimator, LearnerState, StepResult
+from olfl_ray.engine.steps import Metrics, base_step, init_step, meta_optimizer, online_step, schedule_factor
+from olfl_ray.learnable import Learnable, Params
 
 __all__ = [
     "Adam",
@@ -31,6 +22,8 @@ __all__ = [
     "Estimator",
     "EstimatorName",
     "Graphed",
+    "Hooks",
+    "Learnable",
     "LearnerState",
     "Memory",
     "Metrics",
@@ -53,7 +46,6 @@ __all__ = [
     "keep_freed_memory",
     "meta_gradient",
     "meta_optimizer",
-    "online_lr_step",
     "online_step",
     "reverse",
     "schedule_factor",

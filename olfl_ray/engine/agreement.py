@@ -15,9 +15,10 @@ from olfl_ray.engine.arithmetic import arithmetic
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.exact import products as exact_products
 from olfl_ray.engine.finite_difference import products as differences
-from olfl_ray.engine.optimizers import Params, with_gradient
+from olfl_ray.engine.optimizers import added, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.unroll import take_point, through_loss
+from olfl_ray.engine.unroll import take_point, through_loss, through_penalty
+from olfl_ray.learnable import Params
 
 __all__ = ["Moment", "Products", "disagreement"]
 
@@ -121,7 +122,7 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
     theta, phi, (x, y) = leaves(moment.theta), leaves(moment.phi), moment.batch
     with (
         problem.train_pass(theta, moment.buffers, x) as (outputs, live),
-        problem.learned_pass(phi, moment.loss_buffers, outputs, y) as (loss, of_loss),
+        problem.learned_pass(phi, moment.loss_buffers, outputs, y, theta) as (loss, of_loss),
     ):
         found = torch.autograd.grad(loss, list(theta.values()), create_graph=True, allow_unused=True)
         of_outputs = _of_outputs(way, outputs, loss, theta, phi, w)
@@ -213,6 +214,8 @@ def _by_way(problem: Problem, way: Products, moment: Moment, w: Params, unrolled
     point, g, live, of_loss, _ = take_point(*parts, keep_backward=way == "fast")
     u_BC = outputs_along(problem, point, {name: w[name] for name in g})
     groups["outputs"], groups["products"] = {"u": u_BC}, through_loss(problem, phi, point, u_BC)
+    if problem.hooks.penalty:
+        groups["products"] = added(groups["products"], through_penalty(problem, phi, point, w))
     if way == "finite_difference":
         seen = _directions(u_BC)
         groups["outputs"] = {str(name): (v_BC.conj() * u_BC).sum().real for name, v_BC in enumerate(seen)}

@@ -23,7 +23,7 @@ from olfl_ray.engine.finite_difference import finite_difference
 from olfl_ray.engine.kernels import PlainKernels, plain_kernels
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.reverse import reverse
-from olfl_ray.engine.steps import Estimator
+from olfl_ray.engine.state import Estimator, LearnerState
 from olfl_ray.errors import SpecError, UserError
 from olfl_ray.memory import host_memory
 
@@ -64,16 +64,16 @@ def choose_estimator(
         name: auto, exact, reverse or finite_difference.
         memory: Of exact: low, fast, or auto, which is fast where that fits.
         inner_steps: S_inner, the largest number of base steps to be unrolled.
-        problem: Base learner, losses and optimizer. Without a learned loss, the learning rate is what is learned.
+        problem: Base learner, learnable, losses and optimizer.
         batch: A train batch.
 
     Raises:
         SpecError: What was requested by name is not available for this learner; or nothing is, as the module, the losses
             and the batch do not fit each other.
     """
-    if problem.learned is None:
+    if problem.learned is None or not (problem.hooks.gradient or problem.hooks.start):
         _check_hooks(problem)
-        # One step on the task loss needs no second derivative of the module.
+        # One step whose gradient does not depend on phi needs no second derivative of the module.
         return plain_kernels(problem, problem.few(batch)).around(reverse) if inner_steps > 1 else reverse
     if name == "finite_difference" and problem.precision == "bf16":
         raise SpecError(
@@ -212,9 +212,15 @@ class _Results(TorchFunctionMode):
 
 
 def _try(way: Way, inner_steps: int, problem: Problem, at: Moment) -> None:
-    state: Mapping[str, Tensor] = problem.optimizer.init(at.theta)
-    train = [at.batch] * min(inner_steps, 2)
-    WAYS[way](problem, at.theta, at.buffers, state, at.phi, 1e-3, train, at.batch, loss_buffers=at.loss_buffers)
+    state = LearnerState(
+        theta=dict(at.theta),
+        buffers=dict(at.buffers),
+        opt_state=problem.optimizer.init(at.theta),
+        phi=dict(at.phi),
+        meta_state={},
+        loss_buffers=dict(at.loss_buffers),
+    )
+    WAYS[way](problem, state, 1e-3, [at.batch] * min(inner_steps, 2), at.batch, fresh=problem.hooks.start)
 
 
 class _Differs(RuntimeError):
@@ -224,10 +230,15 @@ class _Differs(RuntimeError):
 def _compare(way: Way, inner_steps: int, problem: Problem, moment: Moment, few: Moment) -> None:
     """On every example of the batch, in parts of the size that fast would have."""
     for part in [few.batch] if way == "reverse" else _parts(problem, moment, few):
-        cause = disagreement(problem, way, replace(moment, batch=part), unrolled=inner_steps > 1)
+        cause = disagreement(problem, way, replace(moment, batch=part), unrolled=_unrolled(problem, inner_steps))
         if cause is not None:
             raise _Differs(cause)
     record_of(problem.module).agreed()
+
+
+def _unrolled(problem: Problem, inner_steps: int) -> bool:
+    """Whether the Hessian is asked for: by more steps than one, or by a learned start."""
+    return inner_steps > 1 or problem.hooks.start
 
 
 def _compare_again(way: Way, kernels: PlainKernels, inner_steps: int, problem: Problem, moment: Moment) -> None:
@@ -238,7 +249,7 @@ def _compare_again(way: Way, kernels: PlainKernels, inner_steps: int, problem: P
     with kernels.inside():
         few = replace(moment, batch=problem.few(moment.batch))
         part = next(_parts(problem, moment, few))
-        cause = disagreement(problem, way, replace(moment, batch=part), unrolled=inner_steps > 1)
+        cause = disagreement(problem, way, replace(moment, batch=part), unrolled=_unrolled(problem, inner_steps))
     if cause is not None:
         raise SpecError(
             "meta.estimator",

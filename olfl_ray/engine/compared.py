@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 from olfl_ray.engine.agreement import Moment
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Problem
-from olfl_ray.engine.result import StepResult
-from olfl_ray.engine.steps import Estimator
+from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 
 __all__ = ["EVERY", "Compared", "Record", "record_of"]
 
@@ -107,29 +105,28 @@ class Compared:
     def __call__(
         self,
         problem: Problem,
-        theta: Params,
-        buffers: Params,
-        opt_state: Params,
-        phi: Params,
+        state: LearnerState,
         lr: float | Tensor,
         train: Sequence[Batch],
         meta: Batch,
         *,
-        loss_buffers: Params | None = None,
+        fresh: bool = False,
     ) -> StepResult:
-        """Arguments and result as of `reverse`."""
+        """Arguments and result are those of `Estimator`."""
         if not _captured(problem.device):
             changed = not self._signature.holds()
             if changed:
                 problem.look_again()
             if changed or self._record.due():
-                own = problem.loss_buffers() if loss_buffers is None else loss_buffers
-                moment = Moment(theta=theta, buffers=buffers, phi=phi, loss_buffers=own, batch=train[0])
+                own = state.loss_buffers or problem.loss_buffers()
+                moment = Moment(
+                    theta=state.theta, buffers=state.buffers, phi=state.phi, loss_buffers=own, batch=train[0]
+                )
                 if changed:
                     vars(self).update(vars(self._choose(problem, moment)))
                 else:
                     self._compare(problem, moment)
-        return self._estimator(problem, theta, buffers, opt_state, phi, lr, train, meta, loss_buffers=loss_buffers)
+        return self._estimator(problem, state, lr, train, meta, fresh=fresh)
 
 
 def _captured(device: torch.device) -> bool:

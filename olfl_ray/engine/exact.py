@@ -12,56 +12,47 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.optimizers import Params
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.state import LearnerState, StepResult
 from olfl_ray.engine.tangents import Tangents
 from olfl_ray.engine.unroll import GradientsAlong, OutputsAlong, Point, unroll
+from olfl_ray.learnable import Params
 
 __all__ = ["exact", "products"]
 
 
 def exact(
     problem: Problem,
-    theta: Params,
-    buffers: Params,
-    opt_state: Params,
-    phi: Params,
+    state: LearnerState,
     lr: float | Tensor,
     train: Sequence[Batch],
     meta: Batch,
     *,
+    fresh: bool = False,
     memory: Literal["low", "fast"] = "fast",
-    loss_buffers: Params | None = None,
 ) -> StepResult:
-    """As `reverse`, with the same value to rounding.
+    """Arguments and result are those of `Estimator`, with the same value as `reverse` to rounding.
 
     Args:
-        problem: As of `reverse`, like all that follow but the last.
-        theta: Parameters before the steps.
-        buffers: Buffers before the steps.
-        opt_state: State of the base optimizer.
-        phi: Parameters of the learned loss.
+        problem: Base learner, learnable, losses and optimizer.
+        state: The learner before the steps.
         lr: Base learning rate alpha.
         train: One batch a base step.
         meta: The batch of the outer objective.
+        fresh: Whether the learnable's `start` comes first.
         memory: low: products along w in forward mode, which recomputes the activations and frees them on the way (one
             step: 9 passes where a plain step takes 3). fast: g is linear in df, so u is the derivative of <g, w> in df:
             autograd walks the first step's kept backward pass once more (8 passes; the activations' memory about twice);
             with more steps than one, each is differentiated twice in its turn.
-        loss_buffers: As of `reverse`.
     """
     outputs_along, gradients_along = products(memory)
     return unroll(
         problem,
-        theta,
-        buffers,
-        opt_state,
-        phi,
+        state,
         lr,
         train,
         meta,
-        loss_buffers=loss_buffers,
+        fresh=fresh,
         outputs_along=outputs_along,
         gradients_along=gradients_along,
         keep_backward=memory == "fast",

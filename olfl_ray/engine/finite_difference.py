@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.optimizers import Params, global_norm
+from olfl_ray.engine.optimizers import global_norm
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.state import LearnerState, StepResult
 from olfl_ray.engine.unroll import GradientsAlong, OutputsAlong, Point, unroll
+from olfl_ray.learnable import Params
 
 __all__ = ["finite_difference"]
 
@@ -23,17 +24,14 @@ SMALLEST = 0.1
 
 def finite_difference(
     problem: Problem,
-    theta: Params,
-    buffers: Params,
-    opt_state: Params,
-    phi: Params,
+    state: LearnerState,
     lr: float | Tensor,
     train: Sequence[Batch],
     meta: Batch,
     *,
-    loss_buffers: Params | None = None,
+    fresh: bool = False,
 ) -> StepResult:
-    """Arguments as of `reverse`; the gradient of phi is approximate.
+    """Arguments and result are those of `Estimator`; the gradient of phi is approximate.
 
     u = (f(theta + h w) - f(theta)) / h with h |w| = sqrt(machine epsilon) max(|theta|, `SMALLEST`): half of the digits in
     a smooth network, fewer where a ReLU or a maximum changes its branch on the way. With more steps than one,
@@ -43,14 +41,11 @@ def finite_difference(
     outputs_along, gradients_along = products()
     return unroll(
         problem,
-        theta,
-        buffers,
-        opt_state,
-        phi,
+        state,
         lr,
         train,
         meta,
-        loss_buffers=loss_buffers,
+        fresh=fresh,
         outputs_along=outputs_along,
         gradients_along=gradients_along,
         keep_backward=False,

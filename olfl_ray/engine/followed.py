@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray.engine.arguments import check_rate
-from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd
+from olfl_ray.engine.optimizers import Adam, Optimizer, Sgd
 from olfl_ray.errors import SpecError
+from olfl_ray.learnable import Params
 
 __all__ = ["Followed"]
 

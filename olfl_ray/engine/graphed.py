@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from olfl_ray.engine.drawing import random_kept
-from olfl_ray.engine.steps import LearnerState, Metrics
+from olfl_ray.engine.state import LearnerState
+from olfl_ray.engine.steps import Metrics
 
 __all__ = ["Graphed", "Step", "clone_state", "copy_state"]
 

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.problem import Problem
-from olfl_ray.engine.steps import Estimator
+from olfl_ray.engine.state import Estimator
 
 __all__ = ["PlainKernels", "plain_kernels"]
 
@@ -48,7 +48,10 @@ class PlainKernels:
 
     def around(self, estimator: Estimator) -> Estimator:
         """The estimator with the plain kernels; itself where the module needs none."""
-        return self.inside()(estimator) if self.attention or self.recurrent else estimator
+        if not (self.attention or self.recurrent):
+            return estimator
+        inside: Estimator = self.inside()(estimator)
+        return inside
 
 
 def plain_kernels(problem: Problem, batch: Batch) -> PlainKernels:

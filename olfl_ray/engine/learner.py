@@ -19,12 +19,13 @@ from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.drawing import drawn
 from olfl_ray.engine.followed import Followed
 from olfl_ray.engine.graphed import Graphed, copy_state
-from olfl_ray.engine.optimizers import Optimizer, Params
+from olfl_ray.engine.optimizers import Optimizer
 from olfl_ray.engine.probing import probe
 from olfl_ray.engine.problem import Problem
-from olfl_ray.engine.result import StepResult
-from olfl_ray.engine.steps import LearnerState, Metrics, meta_optimizer, online_step
+from olfl_ray.engine.state import Estimator, LearnerState, StepResult
+from olfl_ray.engine.steps import Metrics, meta_optimizer, online_step
 from olfl_ray.errors import SpecError
+from olfl_ray.learnable import Params
 
 __all__ = ["OnlineLossLearner", "meta_gradient"]
 
@@ -43,7 +44,7 @@ class OnlineLossLearner:
             gradient, and the meta-gradient goes through the clipping. Or a `torch.optim.SGD`, `Adam` or `AdamW` over the module's
             trainable parameters. The latter is never stepped: its settings are read at each step, so that torch's
             schedulers work; in a graph only the learning rate may change.
-        learned_loss: M_phi, called with (outputs, targets); gives a scalar.
+        learned_loss: M_phi, called with (outputs, targets), which gives a scalar; or any other `Learnable`.
         task_loss: L_T, called with (outputs, targets); gives a scalar.
         lr: Base learning rate alpha; only with this package's own optimizers.
         eta: Meta learning rate.
@@ -95,7 +96,7 @@ class OnlineLossLearner:
         self._meta_optimizer, self._meta_clip_norm, self.eta = meta_optimizer(meta), meta_clip_norm, eta
         self._learned, self._graph = learned_loss, graph
         self._choice: tuple[EstimatorName, Memory] = (estimator, memory)
-        self._estimator: Callable[..., StepResult] | None = None
+        self._estimator: Estimator | None = None
         self._captured: Optimizer | None = None
         self._form: Any = None  # of the batches, which a graph is captured with
         theta, buffers, phi = _tensors(module, learned_loss)
@@ -225,13 +226,14 @@ def meta_gradient(
     opt_state: Params | None = None,
     estimator: EstimatorName = "auto",
     memory: Memory = "auto",
+    fresh: bool = False,
 ) -> StepResult:
     """One base step (or several) and the gradient of L_T after it with respect to phi; nothing is changed.
 
     Args:
         module: Base learner at theta, in train mode.
         optimizer: As of `OnlineLossLearner`.
-        learned_loss: M_phi at phi.
+        learned_loss: M_phi at phi, or any other `Learnable`.
         task_loss: L_T.
         train: One batch, a tuple (inputs, targets), or a list with one batch a base step. Inputs and targets are tensors or
             trees of tensors. A list of two that are not both pairs, as a data loader gives it, is one batch.
@@ -240,6 +242,7 @@ def meta_gradient(
         opt_state: State of the base optimizer, as a `StepResult` gives it; None: before the first step.
         estimator: As of `OnlineLossLearner`.
         memory: As of `OnlineLossLearner`.
+        fresh: Whether training starts here, so that a learnable's `start` comes before the first step.
 
     Returns:
         `theta`, `buffers` and `opt_state` after the steps; `phi_grad`; the losses. Random numbers (dropout) are drawn.
@@ -263,7 +266,15 @@ def meta_gradient(
     probe(problem, batches[0], meta)
     chosen = choose_estimator(estimator, memory, len(batches), problem, batches[0])
     with attributes_kept(module, learned_loss, task_loss):
-        return chosen(problem, theta, buffers, state, phi, rate(), batches, meta)
+        at = LearnerState(
+            theta=theta,
+            buffers=buffers,
+            opt_state=dict(state),
+            phi=phi,
+            meta_state={},
+            loss_buffers=problem.loss_buffers(),
+        )
+        return chosen(problem, at, rate(), batches, meta, fresh=fresh)
 
 
 def _check_choice(estimator: str, memory: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +11,9 @@ from torch import Tensor
 
 from olfl_ray.engine.arguments import check_rate
 from olfl_ray.errors import SpecError
+from olfl_ray.learnable import Params
 
-__all__ = ["Adam", "Optimizer", "Params", "Sgd", "clip_scale", "global_norm", "with_gradient"]
-
-Params = Mapping[str, Tensor]
-"""Tensors by name: parameters, gradients, or an optimizer's state."""
+__all__ = ["Adam", "Optimizer", "Sgd", "added", "clip_scale", "global_norm", "with_gradient"]
 
 
 def _root(squares: Tensor) -> Tensor:
@@ -40,6 +38,14 @@ def clip_scale(norm: Tensor, limit: float) -> Tensor:
 def with_gradient(names: Iterable[str], grads: Iterable[Tensor | None]) -> dict[str, Tensor]:
     """Gradients by name, of the parameters that have one: `Optimizer.update` does not change the others."""
     return {name: grad for name, grad in zip(names, grads, strict=True) if grad is not None}
+
+
+def added(some: Params, others: Params) -> dict[str, Tensor]:
+    """Sums by name; a name that only one of them has keeps its value."""
+    found = dict(some)
+    for name, value in others.items():
+        found[name] = found[name] + value if name in found else value
+    return found
 
 
 def _scale(grads: Params, limit: float | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""What is learned, as pure functions: the base learner f_theta, the learned loss M_phi, the task loss L_T."""
+"""What is learned, as pure functions: the base learner f_theta, the learnable's hooks at phi, the task loss L_T."""
 
 from __future__ import annotations
 
@@ -16,10 +16,40 @@ from olfl_ray.engine.attributes import attributes_kept
 from olfl_ray.engine.batches import Batch, first_examples, tensors
 from olfl_ray.engine.calling import Stateless
 from olfl_ray.engine.drawing import RandomStates, random_kept, random_states, set_random_states
-from olfl_ray.engine.optimizers import Optimizer, Params
+from olfl_ray.engine.optimizers import Optimizer, with_gradient
 from olfl_ray.errors import SpecError
+from olfl_ray.learnable import Learnable, Params
 
-__all__ = ["Problem", "leaves"]
+__all__ = ["Hooks", "Problem", "leaves"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """Where phi enters a base step: what a learnable changes of plain training."""
+
+    start: bool = False
+    loss: bool = False
+    penalty: bool = False
+    update: bool = False
+
+    @property
+    def gradient(self) -> bool:
+        """Whether the gradient that theta follows depends on phi."""
+        return self.loss or self.penalty
+
+
+def _hooks(learned: nn.Module | None) -> Hooks:
+    """Those of a learnable; any other module is a learned loss."""
+    if learned is None:
+        return Hooks()
+    if not isinstance(learned, Learnable):
+        return Hooks(loss=True)
+
+    def own(name: str) -> bool:
+        return getattr(type(learned), name) is not getattr(Learnable, name)
+
+    loss = own("loss") or own("forward")
+    return Hooks(start=own("start"), loss=loss, penalty=own("penalty"), update=own("update"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +58,9 @@ class Problem:
 
     Args:
         module: Base learner; its own parameters are never changed. In train mode.
-        learned: M_phi, called with (outputs, targets); None for a baseline.
+        learned: A `Learnable`; or a learned loss M_phi, called with (outputs, targets). None: nothing is learned.
         task_loss: L_T, the meta-objective.
-        base_loss: What theta is trained on when there is no learned loss (the task loss, perhaps smoothed).
+        base_loss: What theta is trained on where no loss is learned (the task loss, perhaps smoothed).
         optimizer: Base optimizer.
         draws_random: Whether a forward pass draws random numbers (dropout).
         draws_python: Whether among them are some of Python's own generator (layers dropped by `random.random()`).
@@ -53,8 +83,12 @@ class Problem:
 
     @cached_property
     def _m(self) -> Stateless:
-        assert self.learned is not None
-        return Stateless(self.learned)
+        return Stateless(nn.Module() if self.learned is None else self.learned)
+
+    @cached_property
+    def hooks(self) -> Hooks:
+        """Where phi enters a base step."""
+        return _hooks(self.learned)
 
     def moved_from(self, theta: Params, buffers: Params, phi: Params) -> dict[str, list[str]]:
         """By module, the tensors whose memory is not that of the module's own now."""
@@ -74,8 +108,8 @@ class Problem:
         return {name: value.detach().clone() for name, value in self.module.named_buffers()}
 
     def loss_buffers(self, *, copied: bool = True) -> dict[str, Tensor]:
-        """The learned loss's own buffers."""
-        own = {} if self.learned is None else self._m.buffers()
+        """The learnable's own buffers."""
+        own = self._m.buffers()
         return _copies(own) if copied else own
 
     def outputs_gradient(
@@ -111,22 +145,66 @@ class Problem:
             yield
 
     def loss_placed(self, phi: Params, loss_buffers: Params) -> contextlib.AbstractContextManager[None]:
-        """The same in the learned loss, if there is one."""
-        return contextlib.nullcontext() if self.learned is None else self._m.placed({**phi, **_copies(loss_buffers)})
+        """The same in the learnable."""
+        return self._m.placed({**phi, **_copies(loss_buffers)})
 
     @contextlib.contextmanager
     def learned_pass(
-        self, phi: Params, loss_buffers: Params, outputs: Tensor, targets: Any
+        self, phi: Params, loss_buffers: Params, outputs: Tensor, targets: Any, theta: Params | None = None
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """The loss that theta moves on, and the learned loss's buffers after it; gradients of it are taken inside."""
-        if self.learned is None:
-            yield self.base_loss(outputs, targets), {}
-            return
+        """The loss that theta moves on, and the learnable's buffers after it; gradients of it are taken inside.
+
+        Args:
+            phi: Parameters of the learnable.
+            loss_buffers: Its buffers.
+            outputs: Of the base learner.
+            targets: Of the batch.
+            theta: What the learnable's penalty is of; None: without it.
+        """
         with self.loss_placed(phi, loss_buffers):
-            loss = self._m.module(outputs, targets)
+            loss: Tensor = self._m.module(outputs, targets) if self.hooks.loss else self.base_loss(outputs, targets)
             after = self._m.buffers()
+            if self.hooks.penalty and theta is not None:
+                loss = loss + self._penalty(theta)
             with self._m.placed(_copies(loss_buffers)):
                 yield loss, after
+
+    def _penalty(self, theta: Params) -> Tensor:
+        found: Tensor = self._m.module.penalty(theta)  # type: ignore[operator]
+        return found
+
+    def penalty_gradient(
+        self, phi: Params, loss_buffers: Params, theta: Params, *, create_graph: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """R_phi(theta), detached, and its gradient in the parameters that it reads; the leaves given are those to differentiate."""
+        with self.loss_placed(phi, loss_buffers):
+            value = self._penalty(theta)
+            found = torch.autograd.grad(value, list(theta.values()), create_graph=create_graph, allow_unused=True)
+        return value.detach(), with_gradient(theta, found)
+
+    def starting(self, phi: Params, loss_buffers: Params, theta: Params) -> dict[str, Tensor]:
+        """theta_0 from a base learner's initial weights, as the learnable has it."""
+        if not self.hooks.start:
+            return dict(theta)
+        with self.loss_placed(phi, loss_buffers):
+            found: Params = self._m.module.start(theta)  # type: ignore[operator]
+        if list(found) != list(theta) or any(found[name].shape != value.shape for name, value in theta.items()):
+            raise SpecError(
+                "learnable", "start must give the names and shapes of theta that it was given, in their order"
+            )
+        return dict(found)
+
+    def update(
+        self, phi: Params, loss_buffers: Params, theta: Params, g: dict[str, Tensor], state: Params, lr: float | Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """theta' and the optimizer's state after a step: the optimizer's, or what the learnable makes of it."""
+        if not self.hooks.update:
+            return self.optimizer.update(theta, g, state, lr)
+        with self.loss_placed(phi, loss_buffers):
+            found: tuple[dict[str, Tensor], dict[str, Tensor]] = self._m.module.update(  # type: ignore[operator]
+                self.optimizer, theta, g, state, lr
+            )
+        return found
 
     @contextlib.contextmanager
     def train_pass(
@@ -161,19 +239,20 @@ class Problem:
     def loss_pass(
         self, theta: Params, buffers: Params, phi: Params, loss_buffers: Params, batch: Batch
     ) -> Iterator[Tensor]:
-        """M_phi after a quiet pass; gradients of it are taken inside."""
+        """The loss that theta moves on after a quiet pass; gradients of it are taken inside."""
         x, y = batch
         with (
             self.quiet_pass(theta, buffers, x) as outputs,
-            self.learned_pass(phi, loss_buffers, outputs, y) as (loss, _),
+            self.learned_pass(phi, loss_buffers, outputs, y, theta) as (loss, _),
         ):
             yield loss
 
     def base_loss_of(self, batch: Batch) -> Tensor:
         """What a base step at the module's own theta computes; nothing is moved."""
+        theta = self.theta()
         with (
-            self.train_pass(self.theta(), self.buffers(), batch[0]) as (outputs, _),
-            self.learned_pass({}, self.loss_buffers(), outputs, batch[1]) as (loss, _),
+            self.train_pass(theta, self.buffers(), batch[0]) as (outputs, _),
+            self.learned_pass({}, self.loss_buffers(), outputs, batch[1], theta) as (loss, _),
         ):
             return loss
 
@@ -218,7 +297,7 @@ class Problem:
 
     def look_again(self) -> None:
         """Find the modules' tensors again, after submodules changed."""
-        for cached in ("_f", "_m"):
+        for cached in ("_f", "_m", "hooks"):
             vars(self).pop(cached, None)
 
     def few(self, batch: Batch) -> Batch:

@@ -9,64 +9,54 @@ import torch
 from torch import Tensor
 
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.optimizers import Params, with_gradient
+from olfl_ray.engine.optimizers import with_gradient
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.state import LearnerState, StepResult
+from olfl_ray.learnable import Params
 
 __all__ = ["reverse"]
 
 
 def reverse(
     problem: Problem,
-    theta: Params,
-    buffers: Params,
-    opt_state: Params,
-    phi: Params,
+    state: LearnerState,
     lr: float | Tensor,
     train: Sequence[Batch],
     meta: Batch,
     *,
-    loss_buffers: Params | None = None,
+    fresh: bool = False,
 ) -> StepResult:
-    """Unroll one base step a train batch on M_phi, then d L_T(theta') / d phi by autograd (docs/method.md, Algorithms 1, 2).
+    """Unroll one base step a train batch, then d L_T(theta') / d phi by autograd (docs/method.md, Algorithms 1, 2).
 
     Each step's part of the graph is walked by itself, from the last to the first, with that step's theta in place.
-
-    Args:
-        problem: Base learner, losses and optimizer. Without a learned loss, theta moves on the base loss.
-        theta: Parameters before the steps.
-        buffers: Buffers before the steps.
-        opt_state: State of the base optimizer.
-        phi: Parameters of the learned loss; where there is none, `{"alpha": base learning rate}`.
-        lr: Base learning rate alpha; not read where it is phi.
-        train: One batch a base step (S_inner of them).
-        meta: The batch of the outer objective.
-        loss_buffers: Buffers of the learned loss before the steps; None: its own.
-
-    Returns:
-        The state after the steps and the gradient with respect to phi, all detached.
+    Arguments and result are those of `Estimator`.
     """
-    phi = leaves(phi)
-    if problem.learned is None:
-        lr = phi["alpha"]
-    twice = problem.learned is not None or len(train) > 1  # else g does not depend on phi
-    current, state, live = leaves(theta), dict(opt_state), dict(buffers)
-    of_loss = problem.loss_buffers() if loss_buffers is None else dict(loss_buffers)
+    phi, hooks = leaves(state.phi), problem.hooks
+    starts = fresh and hooks.start
+    twice = hooks.gradient or starts or len(train) > 1  # else g does not depend on phi
+    live, opt_state = dict(state.buffers), dict(state.opt_state)
+    of_loss = dict(state.loss_buffers) or problem.loss_buffers()
+    begun = problem.starting(phi, of_loss, state.theta) if starts else state.theta
+    current = leaves(begun)
     base_loss = task_loss = torch.zeros(())
     steps: list[_Taken] = []
     reached: list[Tensor] = []
+    if starts:
+        ends = _dependent(begun)
+        steps.append(_Taken(theta=state.theta, buffers=live, loss_buffers=of_loss, starts=[], ends=ends))
+        reached = [current[name] for name, value in begun.items() if value.requires_grad]
     for x, y in train:
         with (
             problem.train_pass(current, live, x) as (outputs, after),
-            problem.learned_pass(phi, of_loss, outputs, y) as (loss, of_loss_after),
+            problem.learned_pass(phi, of_loss, outputs, y, current) as (loss, of_loss_after),
         ):
             found = torch.autograd.grad(loss, list(current.values()), create_graph=twice, allow_unused=True)
         base_loss, task_loss = loss, problem.task_loss(outputs.detach(), y)
-        moved, moved_state = problem.optimizer.update(current, with_gradient(current, found), state, lr)
+        moved, moved_state = problem.update(phi, of_loss, current, with_gradient(current, found), opt_state, lr)
         ends = _dependent(moved, moved_state, after, of_loss_after)
         steps.append(_Taken(theta=current, buffers=live, loss_buffers=of_loss, starts=reached, ends=ends))
-        current, state, live, of_loss = _cut(moved), _cut(moved_state), _cut(after), _cut(of_loss_after)
-        reached = _dependent(current, state, live, of_loss)
+        current, opt_state, live, of_loss = _cut(moved), _cut(moved_state), _cut(after), _cut(of_loss_after)
+        reached = _dependent(current, opt_state, live, of_loss)
     with problem.quiet_pass(current, live, meta[0]) as outputs:
         meta_loss = problem.task_loss(outputs, meta[1])
         adjoint = torch.autograd.grad(meta_loss, reached, allow_unused=True)
@@ -85,7 +75,7 @@ def reverse(
     return StepResult(
         theta={name: value.detach() for name, value in current.items()},
         buffers={name: value.detach() for name, value in live.items()},
-        opt_state={name: value.detach() for name, value in state.items()},
+        opt_state={name: value.detach() for name, value in opt_state.items()},
         loss_buffers={name: value.detach() for name, value in of_loss.items()},
         phi_grad=phi_grad,
         base_loss=base_loss.detach(),
@@ -96,7 +86,7 @@ def reverse(
 
 @dataclass(frozen=True, kw_only=True)
 class _Taken:
-    """One base step's part of the graph.
+    """One base step's part of the graph, or that of the learnable's start.
 
     Args:
         theta: Parameters before the step.

@@ -3,64 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.optimizers import Adam, Optimizer, Params, Sgd, clip_scale, global_norm, with_gradient
+from olfl_ray.engine.optimizers import Adam, Optimizer, Sgd, added, clip_scale, global_norm, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.result import StepResult
+from olfl_ray.engine.state import Estimator, LearnerState
+from olfl_ray.learnable import Params
 
-__all__ = ["LearnerState", "Metrics", "base_step", "init_step", "online_lr_step", "online_step"]
+__all__ = ["Metrics", "base_step", "init_step", "meta_optimizer", "online_step", "schedule_factor"]
 
-Estimator = Callable[..., StepResult]
 Metrics = dict[str, Tensor]
 """Scalars of one step, on the device: base_loss, task_loss, and after a meta-update meta_loss, grad_norm."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LearnerState:
-    """Everything that one replicate's training changes.
-
-    Args:
-        theta: Parameters of the base learner.
-        buffers: Its buffers.
-        opt_state: State of the base optimizer.
-        phi: Parameters of the learned loss; for online_lr, `{"alpha": base learning rate}`; empty for a baseline.
-        meta_state: State of the meta-optimizer.
-        loss_buffers: Buffers of the learned loss, which change once per base step.
-    """
-
-    theta: dict[str, Tensor]
-    buffers: dict[str, Tensor]
-    opt_state: dict[str, Tensor]
-    phi: dict[str, Tensor]
-    meta_state: dict[str, Tensor]
-    loss_buffers: dict[str, Tensor] = field(default_factory=dict)
-
-
 def base_step(problem: Problem, state: LearnerState, batch: Batch, lr: float | Tensor) -> tuple[LearnerState, Metrics]:
-    """One ordinary step: theta' = U(theta, grad of M_phi (phi frozen) or of the task loss)."""
+    """One step with phi frozen: theta' = U(theta, g), g = grad of the loss that theta is trained on."""
     x, y = batch
-    theta = leaves(state.theta)
+    theta, hooks = leaves(state.theta), problem.hooks
     inputs = list(theta.values())
     of_loss: Params = state.loss_buffers or problem.loss_buffers()
+    before = of_loss
     with problem.train_pass(theta, state.buffers, x) as (outputs, buffers):
-        if problem.learned is None:
-            loss = problem.base_loss(outputs, y)
-            found = torch.autograd.grad(loss, inputs, allow_unused=True)
-        else:
+        if hooks.loss:
             loss, df, _, of_loss = problem.outputs_gradient(state.phi, of_loss, outputs, y)
             found = torch.autograd.grad(outputs, inputs, df, allow_unused=True)
+        else:
+            loss = problem.base_loss(outputs, y)
+            found = torch.autograd.grad(loss, inputs, allow_unused=True)
+        loss, g = loss.detach(), with_gradient(theta, found)
+        if hooks.penalty:
+            penalty, also = problem.penalty_gradient(state.phi, before, theta)
+            loss, g = loss + penalty, added(g, also)
     with torch.no_grad():
-        new_theta, opt_state = problem.optimizer.update(state.theta, with_gradient(theta, found), state.opt_state, lr)
+        new_theta, opt_state = problem.update(state.phi, before, state.theta, g, state.opt_state, lr)
         task_loss = problem.task_loss(outputs, y)
     detached = {name: value.detach() for name, value in buffers.items()}
     new = replace(state, theta=new_theta, buffers=detached, opt_state=opt_state, loss_buffers=dict(of_loss))
-    return new, {"base_loss": loss.detach(), "task_loss": task_loss}
+    return new, {"base_loss": loss, "task_loss": task_loss}
 
 
 def online_step(
@@ -75,9 +59,8 @@ def online_step(
     meta_optimizer: Optimizer,
     clip_norm: float | None,
 ) -> tuple[LearnerState, Metrics]:
-    """One step of Algorithm 2: a base step on M_phi, then phi' = phi - eta grad_phi L_T(theta')."""
-    parts = state.theta, state.buffers, state.opt_state, state.phi
-    result = estimator(problem, *parts, lr, [train], meta, loss_buffers=state.loss_buffers or None)
+    """One step of Algorithm 2: a base step, then phi' = phi - eta grad_phi L_T(theta')."""
+    result = estimator(problem, state, lr, [train], meta)
     phi, meta_state, norm = _meta_update(state.phi, result.phi_grad, state.meta_state, eta, meta_optimizer, clip_norm)
     new = LearnerState(
         theta=result.theta,
@@ -87,7 +70,6 @@ def online_step(
         meta_state=meta_state,
         loss_buffers=result.loss_buffers,
     )
-    assert result.meta_loss is not None
     return new, {
         "base_loss": result.base_loss,
         "task_loss": result.task_loss,
@@ -96,47 +78,9 @@ def online_step(
     }
 
 
-def online_lr_step(
-    problem: Problem,
-    state: LearnerState,
-    train: Batch,
-    meta: Batch,
-    *,
-    factor: float | Tensor,
-    eta: float | Tensor,
-    meta_optimizer: Optimizer,
-    clip_norm: float | None,
-) -> tuple[LearnerState, Metrics]:
-    """The ablation: a scalar alpha in phi's place, the task loss as base loss; lr = alpha times the schedule's factor."""
-    x, y = train
-    theta = leaves(state.theta)
-    with problem.train_pass(theta, state.buffers, x) as (outputs, buffers):
-        loss = problem.base_loss(outputs, y)
-        found = torch.autograd.grad(loss, list(theta.values()), allow_unused=True)
-    grads = with_gradient(theta, found)
-    alpha = state.phi["alpha"].detach().requires_grad_()
-    fixed = {name: value.detach() for name, value in theta.items()}
-    moved, opt_state = problem.optimizer.update(fixed, grads, state.opt_state, alpha * factor)
-    live = {name: value.detach() for name, value in buffers.items()}
-    with problem.quiet_pass(moved, live, meta[0]) as ahead:
-        meta_loss = problem.task_loss(ahead, meta[1])
-        (grad,) = torch.autograd.grad(meta_loss, [alpha])
-    phi, meta_state, norm = _meta_update(state.phi, {"alpha": grad}, state.meta_state, eta, meta_optimizer, clip_norm)
-    new = LearnerState(
-        theta={name: value.detach() for name, value in moved.items()},
-        buffers=live,
-        opt_state={name: value.detach() for name, value in opt_state.items()},
-        phi=phi,
-        meta_state=meta_state,
-    )
-    task_loss = problem.task_loss(outputs.detach(), y)
-    return new, {"base_loss": loss.detach(), "task_loss": task_loss, "meta_loss": meta_loss.detach(), "grad_norm": norm}
-
-
 def init_step(
     problem: Problem,
-    phi: Params,
-    meta_state: Params,
+    state: LearnerState,
     theta: Params,
     buffers: Params,
     train: Sequence[Batch],
@@ -147,18 +91,29 @@ def init_step(
     estimator: Estimator,
     meta_optimizer: Optimizer,
     clip_norm: float | None,
-    loss_buffers: Params | None = None,
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """One round of Algorithm 1 from a freshly reset theta.
+) -> tuple[LearnerState, Tensor]:
+    """One round of Algorithm 1 from a base learner that is new: phi' = phi - eta grad_phi L_T after S_inner base steps.
+
+    Args:
+        problem: Base learner, learnable, losses, optimizer.
+        state: The learner; only its phi, its learnable's buffers and its meta-optimizer's state are read and moved.
+        theta: The new base learner's parameters.
+        buffers: Its buffers.
+        train: S_inner batches, one a base step.
+        meta: The batch of the outer objective.
+        lr: Base learning rate.
+        eta: Meta learning rate.
+        estimator: Of the meta-gradient.
+        meta_optimizer: Of phi.
+        clip_norm: Largest norm of the meta-gradient.
 
     Returns:
-        phi', the meta-optimizer's state, the learned loss's buffers, and L_T after the unrolled steps.
+        The learner, and L_T after the unrolled steps.
     """
-    opt_state = problem.optimizer.init(theta)
-    result = estimator(problem, theta, buffers, opt_state, phi, lr, train, meta, loss_buffers=loss_buffers or None)
-    assert result.meta_loss is not None
-    new_phi, new_state, _ = _meta_update(phi, result.phi_grad, meta_state, eta, meta_optimizer, clip_norm)
-    return new_phi, new_state, result.loss_buffers, result.meta_loss
+    new = replace(state, theta=dict(theta), buffers=dict(buffers), opt_state=problem.optimizer.init(theta))
+    result = estimator(problem, new, lr, train, meta, fresh=True)
+    phi, meta_state, _ = _meta_update(state.phi, result.phi_grad, state.meta_state, eta, meta_optimizer, clip_norm)
+    return replace(state, phi=phi, meta_state=meta_state, loss_buffers=result.loss_buffers), result.meta_loss
 
 
 @torch.no_grad()

@@ -13,12 +13,13 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.drawing import RandomStates
-from olfl_ray.engine.optimizers import Params, with_gradient
+from olfl_ray.engine.optimizers import added, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.result import StepResult
 from olfl_ray.engine.seeded import Seeded
+from olfl_ray.engine.state import LearnerState, StepResult
+from olfl_ray.learnable import Params
 
-__all__ = ["GradientsAlong", "OutputsAlong", "Point", "take_point", "through_loss", "unroll"]
+__all__ = ["GradientsAlong", "OutputsAlong", "Point", "take_point", "through_loss", "through_penalty", "unroll"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +30,9 @@ class Point:
         theta: Parameters before the step.
         buffers: Buffers before the step.
         opt_state: State of the base optimizer before the step.
-        loss_buffers: Buffers of the learned loss before the step.
+        loss_buffers: Buffers of the learnable before the step.
         reached: Names of the parameters that have a gradient; the others stay as they are.
-        g: grad_theta M_phi of those; empty where the update is linear in it and no derivative needs it.
+        g: The gradient that theta follows, of those; empty where the update is linear in it and no derivative needs it.
         batch: The train batch.
         random: States that the forward pass drew from, None where it draws nothing.
         random_loss: Those that the learned loss then drew from.
@@ -63,44 +64,51 @@ GradientsAlong = Callable[[Problem, Params, Point, Params], tuple[dict[str, Tens
 
 def unroll(
     problem: Problem,
-    theta: Params,
-    buffers: Params,
-    opt_state: Params,
-    phi: Params,
+    state: LearnerState,
     lr: float | Tensor,
     train: Sequence[Batch],
     meta: Batch,
     *,
-    loss_buffers: Params | None,
+    fresh: bool,
     outputs_along: OutputsAlong,
     gradients_along: GradientsAlong,
     keep_backward: bool,
 ) -> StepResult:
-    """Arguments and result as of `reverse`; how a derivative along w is taken is the estimator's.
+    """Arguments and result are those of `Estimator`; how a derivative along w is taken is the estimator's.
 
     With lambda and sigma the adjoints of theta and of the optimizer's state, from lambda = grad L_T at the last theta,
     sigma = 0, a step backward is (the idea: MixFlow-MG, arXiv 2505.00793; one step: docs/method.md)
 
         w                = (dU/dg)^T (lambda, sigma)
-        dL_T/dphi       += d <g, w> / d phi
+        dL_T/dphi       += d <g, w> / d phi + (dU/dphi)^T (lambda, sigma)
         lambda, sigma    = (dU/d(theta, s))^T (lambda, sigma) + (H w, 0)
 
-    At the first step no lambda is needed, and d <g, w> / d phi = d/dphi < dM_phi/df, u >, u = J_f w: no Hessian there.
+    At the first step no lambda is needed, and of a learned loss d <g, w> / d phi = d/dphi < dM_phi/df, u >, u = J_f w: no
+    Hessian there. Where phi says where training starts, lambda is needed there as well: dL_T/dphi += (dtheta_0/dphi)^T lambda.
     """
+    phi, hooks = state.phi, problem.hooks
+    starts = fresh and hooks.start
+    live: Params = state.buffers
+    of_loss: Params = state.loss_buffers or problem.loss_buffers()
+    begins = leaves(phi) if starts else phi
+    begun = problem.starting(begins, of_loss, state.theta) if starts else state.theta
+    theta: Params = {name: value.detach() for name, value in begun.items()} if starts else begun
+    opt_state: Params = state.opt_state
     points: list[Point] = []
-    scale = problem.optimizer.gradient_factor(lr) if len(train) == 1 else None
-    live: Params = buffers
-    of_loss: Params = problem.loss_buffers() if loss_buffers is None else loss_buffers
-    learned_loss = task_loss = torch.zeros(())
+    short = len(train) == 1 and not starts and not hooks.update
+    scale = problem.optimizer.gradient_factor(lr) if short else None
+    base_loss = task_loss = torch.zeros(())
     for batch in train:
-        point, g, live, of_loss, learned_loss = take_point(
-            problem, theta, live, opt_state, phi, of_loss, batch, keep_backward=keep_backward and not points
+        keep = keep_backward and hooks.loss and not starts and not points
+        point, g, live, after, base_loss = take_point(
+            problem, theta, live, opt_state, phi, of_loss, batch, keep_backward=keep
         )
         assert point.outputs_BC is not None
         with torch.no_grad():
             task_loss = problem.task_loss(point.outputs_BC, batch[1])
             point = replace(point, g=dict(g) if scale is None else {}, outputs_BC=None if points else point.outputs_BC)
-            theta, opt_state = problem.optimizer.update(theta, g, opt_state, lr)
+            theta, opt_state = problem.update(phi, of_loss, theta, g, opt_state, lr)
+        of_loss = after
         points.append(point)
     ahead = leaves(theta)
     with problem.quiet_pass(ahead, live, meta[0]) as outputs_BC:
@@ -110,27 +118,34 @@ def unroll(
     del found
     phi_grad: dict[str, Tensor] = {}
     sigma: Params = {}
-    w: Params
-    for point in reversed(points[1:]):
-        w, direct, sigma = _through_update(problem, point, lr, adjoint, sigma)
-        curved, along_phi = gradients_along(problem, phi, point, w)
-        adjoint = {name: value + curved[name] for name, value in direct.items()}
-        phi_grad = {name: phi_grad[name] + value if phi_grad else value for name, value in along_phi.items()}
-    first = points[0]
-    w = {name: adjoint[name] for name in first.reached}
-    if scale is None:
-        w, _, _ = _through_update(problem, first, lr, adjoint, sigma, gradient_only=True)
-    u_BC = outputs_along(problem, first, w)
-    if scale is not None:
-        u_BC = u_BC * scale
-    along_phi = through_loss(problem, phi, first, u_BC)
+    for point in reversed(points if starts else points[1:]):
+        back = _through_update(problem, phi, point, lr, adjoint, sigma)
+        curved, along_phi = gradients_along(problem, phi, point, back.w)
+        adjoint, sigma = {name: value + curved[name] for name, value in back.theta.items()}, back.state
+        phi_grad = added(added(phi_grad, along_phi), back.phi)
+    if starts:
+        phi_grad = added(phi_grad, _through_start(begins, begun, adjoint))
+    else:
+        first = points[0]
+        w: Params = {name: adjoint[name] for name in first.reached}
+        if scale is None:
+            back = _through_update(problem, phi, first, lr, adjoint, sigma, first=True)
+            w, phi_grad = back.w, added(phi_grad, back.phi)
+        if hooks.loss:
+            u_BC = outputs_along(problem, first, w)
+            if scale is not None:
+                u_BC = u_BC * scale
+            phi_grad = added(phi_grad, through_loss(problem, phi, first, u_BC))
+        if hooks.penalty:
+            scaled = w if scale is None else {name: value * scale for name, value in w.items()}
+            phi_grad = added(phi_grad, through_penalty(problem, phi, first, scaled))
     return StepResult(
         theta=dict(theta),
         buffers={name: value.detach() for name, value in live.items()},
         opt_state=dict(opt_state),
         loss_buffers=dict(of_loss),
-        phi_grad={name: phi_grad[name] + value if phi_grad else value for name, value in along_phi.items()},
-        base_loss=learned_loss.detach(),
+        phi_grad={name: phi_grad[name] if name in phi_grad else torch.zeros_like(value) for name, value in phi.items()},
+        base_loss=base_loss.detach(),
         task_loss=task_loss,
         meta_loss=meta_loss.detach(),
     )
@@ -147,14 +162,14 @@ def take_point(
     *,
     keep_backward: bool,
 ) -> tuple[Point, dict[str, Tensor], dict[str, Tensor], Params, Tensor]:
-    """Where one base step is taken, still without g; g = J_f^T dM/df; the buffers after the passes, f's and M's; M_phi."""
+    """Where one base step is taken, still without g; g; the buffers after the passes, f's and the learnable's; the loss."""
     x, y = batch
     random = None if keep_backward else problem.random_state()  # a kept backward pass is not run through again
     theta_leaves = leaves(theta)
     inputs = list(theta_leaves.values())
     with problem.train_pass(theta_leaves, buffers, x, Seeded() if keep_backward else None) as (outputs_BC, live):
         random_loss = None if keep_backward else problem.random_state()
-        learned_loss, df_BC, along_phi, of_loss = problem.outputs_gradient(phi, loss_buffers, outputs_BC, y)
+        base_loss, df_BC, along_phi, of_loss = problem.outputs_gradient(phi, loss_buffers, outputs_BC, y)
         kept = None
         if keep_backward:
             kept = along_phi
@@ -162,12 +177,16 @@ def take_point(
         del along_phi
         found = torch.autograd.grad(outputs_BC, inputs, df_BC, create_graph=keep_backward, allow_unused=True)
     g = with_gradient(theta_leaves, found)
+    full: Params = {name: value.detach() for name, value in g.items()}
+    if problem.hooks.penalty:
+        penalty, also = problem.penalty_gradient(phi, loss_buffers, theta_leaves)
+        base_loss, full = base_loss + penalty, added(full, also)
     point = Point(
         theta=theta,
         buffers=buffers,
         opt_state=opt_state,
         loss_buffers=loss_buffers,
-        reached=tuple(g),
+        reached=tuple(full),
         g={},
         batch=batch,
         random=random,
@@ -178,7 +197,7 @@ def take_point(
         if keep_backward
         else None,
     )
-    return point, {name: value.detach() for name, value in g.items()}, live, of_loss, learned_loss
+    return point, dict(full), live, of_loss, base_loss
 
 
 def through_loss(problem: Problem, phi: Params, point: Point, u_BC: Tensor) -> dict[str, Tensor]:
@@ -191,19 +210,60 @@ def through_loss(problem: Problem, phi: Params, point: Point, u_BC: Tensor) -> d
     return along(u_BC)
 
 
+def through_penalty(problem: Problem, phi: Params, point: Point, w: Params) -> dict[str, Tensor]:
+    """d < grad R_phi(theta), w > / d phi, by two walks through the penalty alone."""
+    theta, at = leaves(point.theta), leaves(phi)
+    with problem.loss_placed(at, point.loss_buffers):
+        _, g = problem.penalty_gradient(at, point.loss_buffers, theta, create_graph=True)
+        pairs = [(value, w[name]) for name, value in g.items() if value.requires_grad]
+        return _gradients([value for value, _ in pairs], at, [seed for _, seed in pairs])
+
+
+def _through_start(phi: Params, begun: Params, adjoint: Params) -> dict[str, Tensor]:
+    """(dtheta_0/dphi)^T lambda."""
+    pairs = [(value, adjoint[name]) for name, value in begun.items() if value.requires_grad]
+    return _gradients([value for value, _ in pairs], phi, [seed for _, seed in pairs])
+
+
+def _gradients(of: Sequence[Tensor], leaf: Params, seeds: Sequence[Tensor]) -> dict[str, Tensor]:
+    if not of:
+        return {name: torch.zeros_like(value) for name, value in leaf.items()}
+    found = torch.autograd.grad(list(of), list(leaf.values()), list(seeds), materialize_grads=True)
+    return dict(zip(leaf, found, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Back:
+    """(lambda, sigma) taken back through one update: along g (w), along theta, the optimizer's state, and phi."""
+
+    w: dict[str, Tensor]
+    theta: dict[str, Tensor]
+    state: dict[str, Tensor]
+    phi: dict[str, Tensor]
+
+
 def _through_update(
-    problem: Problem, point: Point, lr: float | Tensor, adjoint: Params, sigma: Params, *, gradient_only: bool = False
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """(dU/dg)^T, (dU/dtheta)^T and (dU/ds)^T of (lambda, sigma): autograd only through the optimizer's arithmetic."""
-    g = leaves(point.g)
-    theta, state = (point.theta, point.opt_state) if gradient_only else (leaves(point.theta), leaves(point.opt_state))
-    moved, after = problem.optimizer.update(theta, dict(g), state, lr)
+    problem: Problem,
+    phi: Params,
+    point: Point,
+    lr: float | Tensor,
+    adjoint: Params,
+    sigma: Params,
+    *,
+    first: bool = False,
+) -> _Back:
+    """Autograd only through the arithmetic of the update; at the first step, along g and phi alone."""
+    g, at = leaves(point.g), leaves(phi) if problem.hooks.update else {}
+    theta, state = (point.theta, point.opt_state) if first else (leaves(point.theta), leaves(point.opt_state))
+    placed: Params = at or phi
+    moved, after = problem.update(placed, point.loss_buffers, theta, dict(g), state, lr)
     pairs = [(value, adjoint[name]) for name, value in moved.items()]
     pairs += [(after[name], value) for name, value in sigma.items()]
     pairs = [(value, seed) for value, seed in pairs if value.requires_grad]
     outputs, seeds = [value for value, _ in pairs], [seed for _, seed in pairs]
-    groups: list[Mapping[str, Tensor]] = [g] if gradient_only else [g, theta, state]
+    groups: list[Mapping[str, Tensor]] = [g, {}, {}, at] if first else [g, theta, state, at]
     inputs = [value for group in groups for value in group.values()]
-    found = iter(torch.autograd.grad(outputs, inputs, seeds, materialize_grads=True))
-    parts = [{name: next(found) for name in group} for group in groups]
-    return (parts[0], {}, {}) if gradient_only else (parts[0], parts[1], parts[2])
+    with problem.loss_placed(placed, point.loss_buffers):
+        found = iter(torch.autograd.grad(outputs, inputs, seeds, materialize_grads=True))
+    of_g, of_theta, of_state, of_phi = ({name: next(found) for name in group} for group in groups)
+    return _Back(w=of_g, theta=of_theta, state=of_state, phi=of_phi)

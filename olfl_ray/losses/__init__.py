@@ -2,7 +2,7 @@
 
 from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.build import build_loss
-from olfl_ray.losses.files import dump_loss, loss_from_bytes, read_loss
+from olfl_ray.losses.files import loss_from_bytes, read_loss
 from olfl_ray.losses.fixed import fixed_loss, focal, poly1
 from olfl_ray.losses.learned import LearnedLoss, LossNetwork
 from olfl_ray.losses.standardised import check_standardised
@@ -15,7 +15,6 @@ __all__ = [
     "TaskLoss",
     "build_loss",
     "check_standardised",
-    "dump_loss",
     "fixed_loss",
     "focal",
     "loss_from_bytes",

@@ -10,8 +10,6 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor
 
 from olfl_ray.errors import DataError, SetupError, SpecError
 from olfl_ray.losses.build import build_loss, bytes_of
@@ -20,19 +18,7 @@ from olfl_ray.plugins import allows
 from olfl_ray.spec import LearnedLossSpec
 from olfl_ray.storage import LocalStorage
 
-__all__ = ["dump_loss", "loss_from_bytes", "read_loss"]
-
-
-def dump_loss(phi: dict[str, Tensor], loss: LearnedLoss) -> dict[str, bytes]:
-    """File name -> bytes: `learned_loss.safetensors` with phi, and `learned_loss.json` with what `loss` was built from."""
-    assert loss.settings is not None
-    settings = {"format": 1, "kind": loss.kind, "loss": loss.settings.model_dump(mode="json", by_alias=True)}
-    return {
-        "learned_loss.safetensors": save_tensors(
-            {name: value.detach().cpu().contiguous() for name, value in phi.items()}
-        ),
-        "learned_loss.json": json.dumps(settings, indent=2).encode(),
-    }
+__all__ = ["loss_from_bytes", "read_loss"]
 
 
 def read_loss(folder: str | Path, allow: Iterable[str] = ()) -> LearnedLoss:

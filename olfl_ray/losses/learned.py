@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from olfl_ray.learnable import Learnable
 from olfl_ray.losses.roles import check_order
 from olfl_ray.losses.slopes import DERIVATIVES, pair_slopes
 from olfl_ray.losses.unchanged import AsBuilt
@@ -75,7 +78,7 @@ class LossNetwork(nn.Module):
         return value.reshape(output.shape)
 
 
-class LearnedLoss(nn.Module):
+class LearnedLoss(Learnable):
     """M_phi: takes the base learner's raw outputs and the targets; gives a scalar.
 
     Args:
@@ -166,6 +169,21 @@ class LearnedLoss(nn.Module):
             return {name: grads[name] for name in phi}
 
         return loss_N.sum() * scale, df_BC, gradient
+
+    def files(self) -> dict[str, bytes]:
+        """`learned_loss.safetensors` with phi, and `learned_loss.json` with what this was built from.
+
+        Raises:
+            ValueError: It was built without settings.
+        """
+        if self.settings is None:
+            raise ValueError("a learned loss can be kept in files where it was built from settings; use build_loss")
+        own = self.settings.model_dump(mode="json", by_alias=True)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        return {
+            "learned_loss.safetensors": save(tensors),
+            "learned_loss.json": json.dumps({"format": 1, "kind": self.kind, "loss": own}, indent=2).encode(),
+        }
 
     @torch.no_grad()
     def surface(self, points: int = 41) -> tuple[Tensor, Tensor, Tensor, Tensor]:

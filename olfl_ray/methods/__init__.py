@@ -1,6 +1,6 @@
 """Methods: what is meta-learned, and when. Each method is a file."""
 
-from olfl_ray.methods.method import Method
+from olfl_ray.methods.method import Method, Setting
 from olfl_ray.methods.unused import METHODS, check_used
 
-__all__ = ["METHODS", "Method", "check_used"]
+__all__ = ["METHODS", "Method", "Setting", "check_used"]

@@ -8,7 +8,5 @@ __all__ = ["Baseline"]
 class Baseline(Method):
     """Nothing is meta-learned."""
 
-    learns = "nothing"
-    before = False
-    during = False
+    phi = "nothing"
     uses = ("learner.fixed_loss",)

@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
-__all__ = ["Method"]
+from torch import Tensor
+
+from olfl_ray.learnable import Learnable
+from olfl_ray.losses import LearnedLoss
+from olfl_ray.losses.learned import Kind
+from olfl_ray.spec import TrialConfig
+
+__all__ = ["Method", "Setting"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a learnable is made for.
+
+    Args:
+        config: The trial's settings.
+        kind: Name of the task.
+        outputs: C, outputs of the base learner.
+        theta: The base learner's trainable parameters by name, as it was built.
+        seed: Of phi's initial values.
+        find_loss: From what `loss.from` names to the learned loss there.
+    """
+
+    config: TrialConfig
+    kind: Kind
+    outputs: int
+    theta: Mapping[str, Tensor]
+    seed: int
+    find_loss: Callable[[str], LearnedLoss]
 
 
 class Method:
-    """A preset. A subclass is one file that says what the method learns, when, and which settings it reads.
+    """A preset. A subclass is one file that says what is learned, when, and which settings it reads.
 
     Attributes:
-        learns: What phi is: nothing, the parameters of a learned loss, or the base learning rate.
+        phi: Names what is learned: methods that agree in it, and in their settings, share what Algorithm 1 finds.
         before: Whether phi is learned before training (Algorithm 1).
         during: Whether phi is learned during training (Algorithm 2).
         uses: Settings that it reads, of those that not every method does: dotted names of fields or sections.
     """
 
-    learns: ClassVar[Literal["nothing", "loss", "learning_rate"]]
-    before: ClassVar[bool]
-    during: ClassVar[bool]
-    uses: ClassVar[tuple[str, ...]]
+    phi: ClassVar[str] = ""
+    before: ClassVar[bool] = False
+    during: ClassVar[bool] = False
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    def learnable(self, setting: Setting) -> Learnable | None:
+        """What is meta-learned, at its initial phi; None: nothing is.
+
+        Args:
+            setting: What it is made for.
+        """
+        return None

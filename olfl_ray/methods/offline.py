@@ -1,6 +1,8 @@
 """A loss network learned before training, then frozen (ML3: Bechtle et al. 2021)."""
 
-from olfl_ray.methods.method import Method
+from olfl_ray.learnable import Learnable
+from olfl_ray.methods.loss_network import loss_network
+from olfl_ray.methods.method import Method, Setting
 
 __all__ = ["Offline"]
 
@@ -8,9 +10,8 @@ __all__ = ["Offline"]
 class Offline(Method):
     """Algorithm 1, then training on the learned loss."""
 
-    learns = "loss"
+    phi = "loss"
     before = True
-    during = False
     uses = (
         "loss",
         "meta.optimizer",
@@ -22,3 +23,7 @@ class Offline(Method):
         "meta.estimator",
         "meta.memory",
     )
+
+    def learnable(self, setting: Setting) -> Learnable:
+        """The learned loss."""
+        return loss_network(setting)

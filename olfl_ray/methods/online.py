@@ -1,6 +1,8 @@
 """A loss network learned before training and adapted after each base step (AdaLFL: Raymond et al., arXiv 2301.13247)."""
 
-from olfl_ray.methods.method import Method
+from olfl_ray.learnable import Learnable
+from olfl_ray.methods.loss_network import loss_network
+from olfl_ray.methods.method import Method, Setting
 
 __all__ = ["Online"]
 
@@ -8,7 +10,11 @@ __all__ = ["Online"]
 class Online(Method):
     """Algorithms 1 and 2."""
 
-    learns = "loss"
+    phi = "loss"
     before = True
     during = True
     uses = ("loss", "meta")
+
+    def learnable(self, setting: Setting) -> Learnable:
+        """The learned loss."""
+        return loss_network(setting)

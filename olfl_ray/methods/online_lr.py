@@ -1,14 +1,44 @@
 """The base learning rate instead of phi, with the task loss as base loss: an ablation of Raymond et al., arXiv 2301.13247."""
 
-from olfl_ray.methods.method import Method
+from __future__ import annotations
 
-__all__ = ["OnlineLearningRate"]
+import torch
+from torch import Tensor, nn
+
+from olfl_ray.errors import SpecError
+from olfl_ray.learnable import BaseOptimizer, Learnable, Params
+from olfl_ray.methods.method import Method, Setting
+from olfl_ray.records import names
+
+__all__ = ["LearningRate", "OnlineLearningRate"]
+
+
+class LearningRate(Learnable):
+    """phi is the scalar alpha, in the place of the settings' rate; the schedule's factor stays.
+
+    Args:
+        initial: Where alpha begins, the settings' rate.
+    """
+
+    def __init__(self, initial: float) -> None:
+        super().__init__()
+        self.initial, self.alpha = initial, nn.Parameter(torch.tensor(initial))
+
+    def update(
+        self, optimizer: BaseOptimizer, theta: Params, g: dict[str, Tensor], state: Params, lr: float | Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The optimizer's step at the rate alpha."""
+        return optimizer.update(theta, g, state, self.alpha * (lr / self.initial))
+
+    def measured(self, lr: float) -> dict[str, float]:
+        """The rate."""
+        return {names.TRAIN_LR: self.alpha.item() * (lr / self.initial)}
 
 
 class OnlineLearningRate(Method):
     """Algorithms 1 and 2 on a scalar; its gradient needs no estimator of its own."""
 
-    learns = "learning_rate"
+    phi = "learning_rate"
     before = True
     during = True
     uses = (
@@ -21,3 +51,14 @@ class OnlineLearningRate(Method):
         "meta.batch",
         "meta.clip_norm",
     )
+
+    def learnable(self, setting: Setting) -> Learnable:
+        """alpha.
+
+        Raises:
+            SpecError: It would begin at 0, of which the schedule is no fraction.
+        """
+        initial = setting.config.learner.optimizer.lr
+        if initial == 0:
+            raise SpecError("learner.optimizer.lr", "is 0, but online_lr begins to learn there; set it above 0")
+        return LearningRate(initial)

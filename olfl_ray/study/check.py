@@ -19,6 +19,7 @@ from olfl_ray.study.reach import check_reach
 from olfl_ray.sweep import scattered
 from olfl_ray.tracking import check_store
 from olfl_ray.trial import Place, check
+from olfl_ray.worker import KeptLosses
 
 __all__ = [
     "check_data",
@@ -230,4 +231,5 @@ def device_of(spec: StudySpec) -> str:
 
 def _place(spec: StudySpec, home: Home) -> Place:
     beside = "" if spec.storage.url is None else storage_of(spec, home).url.rpartition("/")[0]
-    return Place(cache=home.cache, data_root=data_root(), studies=home.studies, beside=beside, device=device_of(spec))
+    losses = KeptLosses(studies=home.studies, beside=beside)
+    return Place(cache=home.cache, data_root=data_root(), losses=losses, device=device_of(spec))

@@ -14,6 +14,7 @@ from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import load
 from olfl_ray.trial import Place, Progress, check, set_threads
 from olfl_ray.trial import run as run_one
+from olfl_ray.worker import KeptLosses
 
 __all__ = ["run_trial", "trial_of"]
 
@@ -83,7 +84,8 @@ def run_trial(config: TrialConfig, resources: Resources, *, home: Home) -> Itera
     """Run one trial here, on the device and the threads that a sweep would give it: the results are the same."""
     data.forget()
     device = "cuda" if resources.gpu > 0 else "cpu"
-    place = Place(cache=home.cache, data_root=data_root(), studies=home.studies, device=device)
+    losses = KeptLosses(studies=home.studies)
+    place = Place(cache=home.cache, data_root=data_root(), losses=losses, device=device)
     check(config, place)
     set_threads(resources.cpu)
     return run_one(config, place)

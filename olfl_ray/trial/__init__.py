@@ -2,7 +2,6 @@
 
 from olfl_ray.trial.build import Place, check, set_threads
 from olfl_ray.trial.run import PhiCache, Progress, run
-from olfl_ray.trial.source import find_loss, find_sequence
 from olfl_ray.trial.state import TrialState, state_from_bytes, state_to_bytes
 
 __all__ = [
@@ -11,8 +10,6 @@ __all__ = [
     "Progress",
     "TrialState",
     "check",
-    "find_loss",
-    "find_sequence",
     "run",
     "set_threads",
     "state_from_bytes",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,15 +27,15 @@ from olfl_ray.engine import (
     meta_optimizer,
 )
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
-from olfl_ray.losses import LearnedLoss, build_loss, check_standardised, fixed_loss, task_loss
+from olfl_ray.learnable import Learnable
+from olfl_ray.losses import LearnedLoss, check_standardised, fixed_loss, read_loss, task_loss
 from olfl_ray.memory import free_memory, refuse_too_large
-from olfl_ray.methods import METHODS, Method
+from olfl_ray.methods import METHODS, Method, Setting
 from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.tasks import TASKS, Goal, Metric, Task, metrics_of
 from olfl_ray.trial.chunks import examples_at_once
-from olfl_ray.trial.source import find_loss, find_sequence
 
 __all__ = [
     "Examination",
@@ -56,6 +56,36 @@ STEP_COPIES, COMPARED_COPIES = 5, 10
 step on a learned loss, which holds the gradients of both sides."""
 
 
+class Losses(Protocol):
+    """The learned losses that `loss.from` may name."""
+
+    def loss(self, source: str, allow: Iterable[str]) -> LearnedLoss:
+        """The one of a name; `allow` as for `olfl_ray.losses.loss_from_bytes`.
+
+        Raises:
+            DataError: There is none.
+        """
+
+    def sequence(self, source: str, allow: Iterable[str]) -> list[tuple[int, LearnedLoss]]:
+        """Those that a trial recorded, each after its number of base steps.
+
+        Raises:
+            DataError: There are none.
+        """
+
+
+class LossFiles:
+    """Those in files."""
+
+    def loss(self, source: str, allow: Iterable[str]) -> LearnedLoss:
+        """The one in a file or folder."""
+        return read_loss(source, allow)
+
+    def sequence(self, source: str, allow: Iterable[str]) -> list[tuple[int, LearnedLoss]]:
+        """A file has only one."""
+        raise DataError(f"{source!r} is not a trial, and a file has only one loss; name STUDY/ARM/ORDINAL")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where a trial runs.
@@ -63,16 +93,14 @@ class Place:
     Args:
         cache: Folder of prepared data sets.
         data_root: Folder of given data sets (`OLFL_DATA`); None: only bundled and downloaded ones.
-        studies: Folder of the studies whose learned losses `loss.from` may name; None: only paths.
-        beside: URL of the folder that the trial's own study is kept in, looked in first; empty: `studies` alone.
+        losses: The learned losses that `loss.from` may name.
         device: cpu, cuda, or cuda:N.
         data: Fingerprint that the data set must have; empty: any.
     """
 
     cache: Path
     data_root: Path | None = None
-    studies: Path | None = None
-    beside: str = ""
+    losses: Losses = field(default_factory=LossFiles)
     device: str = "cpu"
     data: str = ""
 
@@ -88,7 +116,8 @@ class Replicate:
         task: What is predicted.
         metrics: What is measured on a split: the task's metrics, then the user's.
         outputs: C, outputs of the base learner.
-        learned: The problem's own learned loss.
+        method: What is meta-learned, and when.
+        learnable: The problem's own; None: nothing is learned.
         rebuild: The base learner with other initial weights, by their seed.
         estimator: Of the meta-gradient.
         meta_optimizer: Of phi.
@@ -103,7 +132,8 @@ class Replicate:
     task: Task
     metrics: Sequence[Metric]
     outputs: int
-    learned: LearnedLoss | None
+    method: Method
+    learnable: Learnable | None
     rebuild: Callable[[int], nn.Module]
     estimator: Estimator
     meta_optimizer: Optimizer
@@ -144,6 +174,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         seed=seed_of(seed, "batches"),
     )
     shapes: dict[str, Any] = {"input_shape": batches.input_shape, "outputs": dataset.outputs}
+    method = method_of(config)
     _refuse_too_large(config, place, dataset)
     build = partial(
         models.build,
@@ -154,29 +185,36 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     )
     module = build(seed=seed_of(seed, "weights"))
     module = module.to(place.device).train()
-    learned = _learned(config, kind, seed, place)
+    learnable = method.learnable(
+        Setting(
+            config=config,
+            kind=kind,
+            outputs=dataset.outputs,
+            theta={name: value.detach() for name, value in module.named_parameters() if value.requires_grad},
+            seed=seed_of(seed, "phi"),
+            find_loss=lambda source: place.losses.loss(source, (config.loss.name,)),
+        )
+    )
+    if learnable is not None:
+        learnable = learnable.to(place.device)
     base_loss = task_loss(task.loss, kind)
-    if kind == "regression" and ":" in task.loss:
+    if batches.target_scale is not None and ":" in task.loss:
         check_standardised(base_loss, task.loss, dataset.outputs, place.device)
-    if "learner.fixed_loss" in method_of(config).uses:
+    if "learner.fixed_loss" in method.uses:
         base_loss = fixed_loss(config.learner.fixed_loss, task.loss, kind)
     problem = Problem(
         module=module,
-        learned=learned,
+        learned=learnable,
         task_loss=task_loss(task.loss, kind),
         base_loss=base_loss,
         optimizer=base_optimizer(config),
         draws_random=False,
         precision=config.learner.precision,
     )
-    method, theta, meta = method_of(config), problem.theta(), meta_optimizer(config.meta.optimizer)
+    theta, meta = problem.theta(), meta_optimizer(config.meta.optimizer)
     if not theta:
         raise SpecError("task.model", f"{task.model.name!r} has no parameters that require a gradient; give it some")
-    phi: dict[str, Tensor] = {}
-    if learned is not None:
-        phi = {name: value.detach().clone() for name, value in learned.named_parameters()}
-    elif method.learns == "learning_rate":
-        phi = {"alpha": torch.tensor(config.learner.optimizer.lr, device=place.device)}
+    phi = {} if learnable is None else {name: value.detach().clone() for name, value in learnable.named_parameters()}
     start = LearnerState(
         theta=theta,
         buffers=problem.buffers(),
@@ -194,7 +232,8 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         task=predicted,
         metrics=metrics,
         outputs=dataset.outputs,
-        learned=learned,
+        method=method,
+        learnable=learnable,
         rebuild=lambda weights: build(seed=weights, check=False).to(place.device),
         estimator=choose_estimator(
             config.meta.estimator,
@@ -212,31 +251,17 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
 
 def _refuse_too_large(config: TrialConfig, place: Place, dataset: data.Dataset, free: int | None = None) -> None:
     """Refuse a base learner whose parameters a step can't hold; a trial that was accepted depends on no memory that is free."""
-    model = config.task.model
+    model, method = config.task.model, method_of(config)
     shape = tuple(dataset.x.shape[1:])
-    copies = COMPARED_COPIES if method_of(config).learns == "loss" else STEP_COPIES
+    copies = COMPARED_COPIES if method.before or method.during else STEP_COPIES
     copies = copies if place.device == "cpu" else 1
     needed = copies * models.bytes_of(model.name, model.options, input_shape=shape, outputs=dataset.outputs)
     refuse_too_large(needed, f"a step of {model.name} with these options", "task.model", free)
 
 
-def method_of(config: TrialConfig) -> type[Method]:
+def method_of(config: TrialConfig) -> Method:
     """What a trial meta-learns, and when."""
-    return METHODS.find(config.learner.method, "learner.method")
-
-
-def _learned(config: TrialConfig, kind: Any, seed: int, place: Place) -> LearnedLoss | None:
-    if method_of(config).learns != "loss":
-        return None
-    if config.loss.from_ is not None:
-        try:
-            loss = find_loss(config.loss.from_, place.studies, place.beside, (config.loss.name,))
-        except DataError as error:
-            raise SpecError("loss.from", str(error)) from None
-        if loss.kind != kind:
-            raise SpecError("loss.from", f"{config.loss.from_!r} was learned for {loss.kind}, but the task is {kind}")
-        return loss.to(place.device)
-    return build_loss(config.loss, kind, seed=seed_of(seed, "phi")).to(place.device)
+    return METHODS.find(config.learner.method, "learner.method")()
 
 
 def _sequence(config: TrialConfig, place: Place) -> list[tuple[float, dict[str, Tensor]]]:
@@ -245,7 +270,7 @@ def _sequence(config: TrialConfig, place: Place) -> list[tuple[float, dict[str, 
     if config.loss.from_ is None or method_of(config).during:
         raise SpecError("loss.replay", "needs learner.method: offline and loss.from: STUDY/ARM/ORDINAL; set both")
     try:
-        found = find_sequence(config.loss.from_, place.studies, place.beside, (config.loss.name,))
+        found = place.losses.sequence(config.loss.from_, (config.loss.name,))
     except DataError as error:
         raise SpecError("loss.from", str(error)) from None
     device, last = place.device, found[-1][0]
@@ -378,7 +403,9 @@ def code_of(config: TrialConfig) -> dict[str, str]:
     """Digest of each module that a `package.module:builder` of a trial's settings comes from."""
     task = config.task
     found = [task.dataset.name, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
-    if method_of(config).learns == "loss":
+    method = config.learner.method
+    found += [method] if ":" in method else []
+    if "loss" in method_of(config).uses:
         found.append(config.loss.name)
     return dict(digest_of_code(name) for name in found if ":" in name)
 

@@ -28,7 +28,7 @@ def initial_phi_key(config: TrialConfig, fingerprint: str, code: Mapping[str, st
     """
     data = config.model_dump(mode="json", by_alias=True)
     del data["confirming"], data["metric"], data["goal"], data["learner"]["steps"], data["learner"]["schedule"]
-    data["learner"]["method"] = method_of(config).learns
+    data["learner"]["method"] = method_of(config).phi or config.learner.method
     data["eval"] = {"every": config.eval.every}
     for name in ("eta_online", "every"):
         del data["meta"][name]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import psutil
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from olfl_ray.engine import Batch, LearnerState
 from olfl_ray.engine.problem import leaves
+from olfl_ray.learnable import Learnable
 from olfl_ray.records import Surface, names
 from olfl_ray.trial.build import Replicate
 
-__all__ = ["evaluate", "evaluate_trivial", "gradients", "surfaces", "system"]
+__all__ = ["evaluate", "evaluate_trivial", "gradients", "learned_now", "surfaces", "system"]
 
 
 def evaluate(
@@ -59,7 +61,7 @@ def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict
             torch.autograd.grad(loss(outputs, y), outputs, retain_graph=True)[0]
             for loss in (problem.task_loss, problem.base_loss)
         )
-        if problem.learned is not None:
+        if problem.hooks.loss:
             _, df, *_ = problem.outputs_gradient(learner.phi, learner.loss_buffers, outputs, y)
         task, own = (
             torch.cat(
@@ -80,17 +82,22 @@ def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict
     }
 
 
+@contextmanager
+def learned_now(replicate: Replicate, learner: LearnerState) -> Iterator[Learnable | None]:
+    """The replicate's learnable as a learner has it; None where nothing is learned."""
+    with replicate.problem.loss_placed(learner.phi, learner.loss_buffers):
+        yield replicate.learnable
+
+
 def surfaces(replicates: list[Replicate], learners: Sequence[LearnerState], step: int) -> tuple[Surface, ...]:
-    """Each replicate's learned loss on a grid of (output, target); none where nothing is learned."""
+    """Each replicate's learned loss on a grid of (output, target); none where the learnable draws nothing."""
     found = []
     for index, (replicate, own) in enumerate(zip(replicates, learners, strict=True)):
-        learned = replicate.learned
-        if learned is None:
+        with learned_now(replicate, own) as learnable:
+            drawn = None if learnable is None else learnable.surface()
+        if drawn is None:
             continue
-        before = {name: value.detach().clone() for name, value in learned.state_dict().items()}
-        learned.load_state_dict({**own.phi, **own.loss_buffers}, strict=False)
-        target, output, value, task = (tuple(column.tolist()) for column in learned.surface())
-        learned.load_state_dict(before)
+        target, output, value, task = (tuple(column.tolist()) for column in drawn)
         found.append(Surface(step=step, replicate=index, target=target, output=output, learned=value, task=task))
     return tuple(found)
 

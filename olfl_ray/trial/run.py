@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from olfl_ray.engine import LearnerState, keep_freed_memory
-from olfl_ray.losses import dump_loss
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.build import Place, Replicate, arithmetic_of, build_replicate, code_of, load_data, method_of
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
-from olfl_ray.trial.measure import evaluate, evaluate_trivial, gradients, surfaces, system
+from olfl_ray.trial.measure import evaluate, evaluate_trivial, gradients, learned_now, surfaces, system
 from olfl_ray.trial.randomness import RandomState, fresh_random
 from olfl_ray.trial.state import Best, ReplicateState, TrialState
 from olfl_ray.trial.stepping import Stepper
@@ -47,15 +46,15 @@ class Progress:
         state: The state after them, from which `run` resumes.
         report: The evaluation that counts so far (`eval.report`), one value per replicate; empty before the first.
         outcome: finished or diverged at the last one, else None.
-        learned_loss: The first replicate's learned loss as files, name -> bytes; empty before it is initialised,
-            and where none trains theta.
+        files: What the first replicate's learnable leaves, name -> bytes; empty before it is initialised, and where
+            nothing is learned.
     """
 
     records: tuple[Record, ...]
     state: TrialState
     report: Mapping[str, tuple[float, ...]]
     outcome: Literal["finished", "diverged"] | None = None
-    learned_loss: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def run(
@@ -129,7 +128,7 @@ def _initialise(
             for replicate, old, phi in zip(replicates, state.replicates, phis, strict=True)
         )
         now = replace(state, init_steps=total, init_curve=curve, replicates=done)
-        yield _init_progress(now, curve, _loss_files(replicates, now))
+        yield _init_progress(now, curve, _files(replicates, now))
         return
     while state.init_steps < total:
         end = min(state.init_steps + config.eval.every, total)
@@ -148,24 +147,23 @@ def _initialise(
         state = replace(state, init_steps=end, replicates=tuple(new), init_curve=(*state.init_curve, (end, values)))
         if end == total and cache is not None and all(map(math.isfinite, values)):
             cache.put(key, phi_to_bytes([old.learner.phi for old in new], state.init_curve))
-        yield _init_progress(state, state.init_curve[-1:], _loss_files(replicates, state) if end == total else {})
+        yield _init_progress(state, state.init_curve[-1:], _files(replicates, state) if end == total else {})
 
 
 def _init_progress(
-    state: TrialState, points: Sequence[tuple[int, tuple[float, ...]]], learned_loss: Mapping[str, bytes]
+    state: TrialState, points: Sequence[tuple[int, tuple[float, ...]]], files: Mapping[str, bytes]
 ) -> Progress:
     """Records of `init/...` metrics; their step counts the rounds of Algorithm 1."""
     outcome: Literal["diverged"] | None = None if all(map(math.isfinite, points[-1][1])) else "diverged"
     now = _now_ms()
     records = tuple(Record(step=step, time_ms=now, metrics={names.INIT_TASK_LOSS: values}) for step, values in points)
-    return Progress(records=records, state=state, report={}, outcome=outcome, learned_loss=learned_loss)
+    return Progress(records=records, state=state, report={}, outcome=outcome, files=files)
 
 
-def _loss_files(replicates: Sequence[Replicate], state: TrialState) -> Mapping[str, bytes]:
-    """The first replicate's learned loss as files; none where no learned loss trains theta."""
-    learned = replicates[0].learned
-    learner = state.replicates[0].learner
-    return dump_loss({**learner.phi, **learner.loss_buffers}, learned) if learned is not None else {}
+def _files(replicates: Sequence[Replicate], state: TrialState) -> Mapping[str, bytes]:
+    """What the first replicate's learnable leaves."""
+    with learned_now(replicates[0], state.replicates[0].learner) as learnable:
+        return {} if learnable is None else learnable.files()
 
 
 def _with_phi(replicate: Replicate, learner: LearnerState, phi: dict[str, Tensor]) -> LearnerState:
@@ -183,6 +181,9 @@ def _train(
     """Algorithm 2 (or ordinary training), evaluated on the validation split every `eval.every` steps."""
     total, every = config.learner.steps, config.eval.every
     judged = (config.metric, names.SELECTION_PREFIX + names.TASK_LOSS)  # others may be undefined on a split
+    if state.step == 0:
+        begun = [_begun(*parts) for parts in zip(replicates, state.replicates, strict=True)]
+        state = replace(state, replicates=tuple(begun))
     grids = surfaces(replicates, _learners(state), 0) if state.step == 0 else ()
     moments = [math.ceil(moment * total) for moment in SURFACE_MOMENTS[1:]]
     while state.step < total:
@@ -232,10 +233,18 @@ def _train(
             outcome = "finished"
         record = Record(step=end, time_ms=_now_ms(), metrics=metrics, surfaces=grids)
         grids = ()
-        files = _loss_files(replicates, state)
-        yield Progress(records=(record,), state=state, report=report, outcome=outcome, learned_loss=files)
+        files = _files(replicates, state)
+        yield Progress(records=(record,), state=state, report=report, outcome=outcome, files=files)
         if outcome is not None:
             return
+
+
+def _begun(replicate: Replicate, state: ReplicateState) -> ReplicateState:
+    """At theta_0, where the learnable has training start."""
+    learner = state.learner
+    with torch.no_grad():
+        theta = replicate.problem.starting(learner.phi, learner.loss_buffers, replicate.start.theta)
+    return replace(state, learner=replace(learner, theta=theta))
 
 
 def _best(

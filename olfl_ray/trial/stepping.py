@@ -17,13 +17,13 @@ from olfl_ray.engine import (
     clone_state,
     copy_state,
     init_step,
-    online_lr_step,
     online_step,
     schedule_factor,
 )
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial.build import Replicate, method_of
+from olfl_ray.trial.build import Replicate
+from olfl_ray.trial.measure import learned_now
 
 __all__ = ["Stepper"]
 
@@ -70,7 +70,7 @@ class Stepper:
             The learner after them, and the means of what they measured.
         """
         config, replicate = self._config, self._replicate
-        method, meta = method_of(config), config.meta
+        method, meta = replicate.method, config.meta
         self._graphs.pop("init", None)  # a graph's memory serves nothing else while it exists
         self._begin(learner)
         found: dict[str, list[Tensor]] = {}
@@ -81,7 +81,7 @@ class Stepper:
             kind = "base"
             if method.during and (index + 1) % meta.every == 0:
                 inputs += replicate.data.batch("meta", meta.batch, index)
-                kind = method.learns
+                kind = "online"
             for name, value in self._advance(kind, inputs).items():
                 found.setdefault(name, []).append(value)
         means = {name: torch.stack(values).double().mean().item() for name, values in found.items()}
@@ -91,12 +91,13 @@ class Stepper:
             "meta_loss": names.META_TASK_LOSS,
             "grad_norm": names.META_GRAD_NORM,
         }
-        if replicate.problem.learned is None:
+        if not replicate.problem.hooks.gradient:
             del renamed["base_loss"]
         learner = self._end()
-        alpha = learner.phi["alpha"].item() if method.learns == "learning_rate" else config.learner.optimizer.lr
         measured = {renamed[name]: value for name, value in means.items() if name in renamed}
-        return learner, {**measured, names.TRAIN_LR: alpha * factor}
+        measured[names.TRAIN_LR] = lr = config.learner.optimizer.lr * factor
+        with learned_now(replicate, learner) as learnable:
+            return learner, measured | ({} if learnable is None else learnable.measured(lr))
 
     def _begin(self, learner: LearnerState) -> None:
         if self._in_place:
@@ -105,7 +106,7 @@ class Stepper:
             self._state = learner
 
     def _advance(self, kind: str, inputs: Sequence[Tensor | float]) -> Metrics:
-        step = {"init": self._init, "base": self._base, "loss": self._online, "learning_rate": self._online_lr}[kind]
+        step = {"init": self._init, "base": self._base, "online": self._online}[kind]
         if not self._in_place:
             self._state, measured = step(self._state, inputs)
             return measured
@@ -123,10 +124,9 @@ class Stepper:
         theta = {name: next(given) for name in replicate.start.theta}
         buffers = {name: next(given) for name in replicate.start.buffers}
         *train, last = zip(given, given, strict=True)
-        phi, meta_state, loss_buffers, loss = init_step(
+        new, loss = init_step(
             replicate.problem,
-            state.phi,
-            state.meta_state,
+            state,
             theta,
             buffers,
             train,
@@ -136,15 +136,12 @@ class Stepper:
             estimator=replicate.estimator,
             meta_optimizer=replicate.meta_optimizer,
             clip_norm=config.meta.clip_norm,
-            loss_buffers=state.loss_buffers,
         )
-        return replace(state, phi=phi, meta_state=meta_state, loss_buffers=loss_buffers), {"meta_loss": loss}
+        return new, {"meta_loss": loss}
 
     def _base(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
         x, y, factor = inputs
-        learned = method_of(self._config).learns == "learning_rate"
-        lr = (state.phi["alpha"] if learned else self._config.learner.optimizer.lr) * factor
-        return base_step(self._replicate.problem, state, (x, y), lr)
+        return base_step(self._replicate.problem, state, (x, y), self._config.learner.optimizer.lr * factor)
 
     def _online(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
         x, y, factor, meta_x, meta_y = inputs
@@ -157,20 +154,6 @@ class Stepper:
             lr=config.learner.optimizer.lr * factor,
             eta=config.meta.eta_online,
             estimator=replicate.estimator,
-            meta_optimizer=replicate.meta_optimizer,
-            clip_norm=config.meta.clip_norm,
-        )
-
-    def _online_lr(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
-        x, y, factor, meta_x, meta_y = inputs
-        config, replicate = self._config, self._replicate
-        return online_lr_step(
-            replicate.problem,
-            state,
-            (x, y),
-            (meta_x, meta_y),
-            factor=factor,
-            eta=config.meta.eta_online,
             meta_optimizer=replicate.meta_optimizer,
             clip_norm=config.meta.clip_norm,
         )

@@ -20,6 +20,7 @@ from olfl_ray.storage import Storage, open_storage
 from olfl_ray.trial import Place, Progress, TrialState, run, set_threads, state_from_bytes, state_to_bytes
 from olfl_ray.worker.assignment import Assignment
 from olfl_ray.worker.messages import Kind, Message
+from olfl_ray.worker.source import KeptLosses
 
 __all__ = ["Session", "StoragePhiCache"]
 
@@ -142,16 +143,15 @@ class Session:
         return Place(
             cache=cache,
             data_root=Path(given.data_root) if given.data_root else None,
-            studies=Path(given.studies) if given.studies else None,
-            beside=given.beside,
+            losses=KeptLosses(studies=Path(given.studies) if given.studies else None, beside=given.beside),
             device=given.device,
             data=given.data,
         )
 
     def _due(self, position: int, step: int, progress: Progress) -> bool:
-        """Whether a commit is due: an interval has passed, the pruner decides here, or a learned loss is initialised."""
+        """Whether a commit is due: an interval has passed, the pruner decides here, or phi is initialised."""
         every, now = self.assignment.commit_every, progress.state
-        if now.position // every > position // every or (now.step == 0 and progress.learned_loss):
+        if now.position // every > position // every or (now.step == 0 and progress.files):
             return True
         return self._pruner.decides(step, now.step)
 
@@ -160,7 +160,7 @@ class Session:
         surfaces = [surface for record in pending for surface in record.surfaces]
         if surfaces:
             files["surfaces.parquet"] = to_parquet(surfaces_to_table(surfaces))
-        files.update(progress.learned_loss)
+        files.update(progress.files)
         files["state.safetensors"] = state_to_bytes(progress.state)
         commit = Commit(
             trial=self.assignment.trial,

@@ -29,11 +29,12 @@ from olfl_ray.engine import (
     exact,
     finite_difference,
     init_step,
-    online_lr_step,
+    online_step,
     reverse,
 )
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import LearnedLoss, build_loss
+from olfl_ray.methods.online_lr import LearningRate
 from olfl_ray.spec import LearnedLossSpec
 
 ROWS, FEATURES, OUTPUTS = 8, 6, 3
@@ -146,7 +147,7 @@ def twins(method: str = "online") -> tuple[Problem, Problem, LearnerState]:
                 module=Recomputing(anew=anew).double(),
                 learned=build_loss(LearnedLossSpec(), "classification", seed=1).double()
                 if method == "online"
-                else None,
+                else LearningRate(0.1).double(),
                 task_loss=F.cross_entropy,
                 base_loss=F.cross_entropy,
                 optimizer=Sgd(momentum=0.9),
@@ -154,9 +155,7 @@ def twins(method: str = "online") -> tuple[Problem, Problem, LearnerState]:
             )
         )
     theta = {name: value + 0.5 * torch.randn_like(value) for name, value in problems[0].theta().items()}
-    phi = {"alpha": torch.tensor(0.1, dtype=torch.float64)}
-    if problems[0].learned is not None:
-        phi = {name: value.detach() for name, value in problems[0].learned.named_parameters()}
+    phi = {name: value.detach() for name, value in problems[0].learned.named_parameters()}
     optimizers = {"opt_state": Sgd(momentum=0.9).init(theta), "meta_state": Adam().init(phi)}
     return *problems, LearnerState(theta=theta, buffers=problems[0].buffers(), phi=phi, **optimizers)
 
@@ -177,13 +176,12 @@ def test_a_module_that_recomputes_activations_is_trained_as_its_twin(steps: int,
         results = []
         for problem in (plain, anew):
             torch.manual_seed(3)
-            results.append(way(problem, state.theta, state.buffers, state.opt_state, state.phi, 0.1, train, meta))
+            results.append(way(problem, state, 0.1, train, meta))
         for part in ("phi_grad", "theta", "buffers", "opt_state"):
             assert same(getattr(results[1], part), getattr(results[0], part)), (name, part)
     steps_of = [partial(base_step, batch=train[0], lr=0.1)]
-    if method == "online_lr":
-        rates = {"factor": 1.0, "eta": 0.01, "meta_optimizer": Adam(), "clip_norm": None}
-        steps_of.append(partial(online_lr_step, train=train[0], meta=meta, **rates))
+    rates = {"lr": 0.1, "eta": 0.01, "meta_optimizer": Adam(), "clip_norm": None}
+    steps_of.append(partial(online_step, train=train[0], meta=meta, estimator=reverse, **rates))
     for step in steps_of:
         moved = []
         for problem in (plain, anew):
@@ -256,7 +254,7 @@ def test_learning_rate_is_learned_through_two_steps_with_attention() -> None:
     torch.manual_seed(0)
     problem = Problem(
         module=MODULES["attention"][0](),
-        learned=None,
+        learned=LearningRate(0.1),
         task_loss=F.cross_entropy,
         base_loss=F.cross_entropy,
         optimizer=Sgd(),
@@ -264,16 +262,16 @@ def test_learning_rate_is_learned_through_two_steps_with_attention() -> None:
     )
     batch = torch.randn(ROWS, FEATURES), torch.arange(ROWS) % OUTPUTS
     phi = {"alpha": torch.tensor(0.1)}
+    state = LearnerState(theta={}, buffers={}, opt_state={}, phi=phi, meta_state=Adam().init(phi))
     chosen = choose_estimator("auto", "auto", 2, problem, batch)
-    *_, loss = init_step(
+    _, loss = init_step(
         problem,
-        phi,
-        Adam().init(phi),
+        state,
         problem.theta(),
         {},
         [batch, batch],
         batch,
-        lr=0.0,
+        lr=0.1,
         eta=0.01,
         estimator=chosen,
         meta_optimizer=Adam(),

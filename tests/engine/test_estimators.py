@@ -100,16 +100,16 @@ def phi_off(function: Callable) -> Callable:
 
 def w_off(function: Callable) -> Callable:
     def planted(*parts, **settings):
-        w, direct, sigma = function(*parts, **settings)
-        return scaled(w), direct, sigma
+        found = function(*parts, **settings)
+        return replace(found, w=scaled(found.w))
 
     return planted
 
 
 def adjoint_off(function: Callable) -> Callable:
     def planted(*parts, **settings):
-        w, direct, sigma = function(*parts, **settings)
-        return w, scaled(direct), sigma
+        found = function(*parts, **settings)
+        return replace(found, theta=scaled(found.theta))
 
     return planted
 
@@ -193,14 +193,7 @@ def test_exact_estimators_agree_with_float64_in_float32(learner: str) -> None:
     for name in ("reverse", "exact, low", "exact, fast"):
         torch.manual_seed(11)
         found = ESTIMATORS[name](
-            single.problem,
-            single.theta,
-            single.buffers,
-            single.state,
-            single.phi,
-            0.05,
-            batches,
-            (double.meta[0].float(), double.meta[1]),
+            single.problem, single.learner, 0.05, batches, (double.meta[0].float(), double.meta[1])
         )
         assert distance({key: value.double() for key, value in found.phi_grad.items()}, wanted) <= 1e-4, name
 

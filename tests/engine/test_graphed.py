@@ -1,6 +1,7 @@
 """A step that a GPU can replay: it looks at no value, stays on its device, and moves its state in place, to the same bits."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,10 +26,10 @@ from olfl_ray.engine import (
     exact,
     finite_difference,
     init_step,
-    online_lr_step,
     online_step,
     reverse,
 )
+from olfl_ray.methods.online_lr import LearningRate
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 ESTIMATORS = {
@@ -82,23 +83,6 @@ def baseline(found: Case) -> Callable[[LearnerState, Inputs], tuple[LearnerState
     return lambda state, inputs: base_step(found.problem, state, (inputs[0], inputs[1]), inputs[4])
 
 
-def learning_rate(found: Case) -> Callable[[LearnerState, Inputs], tuple[LearnerState, Metrics]]:
-    def step(state: LearnerState, inputs: Inputs) -> tuple[LearnerState, Metrics]:
-        x, y, meta_x, meta_y, factor = inputs
-        return online_lr_step(
-            found.problem,
-            state,
-            (x, y),
-            (meta_x, meta_y),
-            factor=factor,
-            eta=1e-3,
-            meta_optimizer=Adam(),
-            clip_norm=1.0,
-        )
-
-    return step
-
-
 @pytest.mark.parametrize(
     ("learner", "optimizer"),
     [*((learner, "clipped adamw") for learner in LEARNERS), *(("linear", optimizer) for optimizer in OPTIMIZERS)],
@@ -114,13 +98,13 @@ def test_no_step_looks_at_a_value_or_leaves_its_device(learner: str, optimizer: 
             online(found, estimator)(state, [*inputs, lr])
         baseline(found)(state, [*inputs, lr])
         of_lr = LearnerState(**{**vars(state), "phi": alpha, "meta_state": Adam().init(alpha)})
-        learning_rate(found)(of_lr, [*inputs, lr])
+        rate = replace(found, problem=replace(found.problem, learned=LearningRate(0.1).to("meta")))
+        online(rate, reverse)(of_lr, [*inputs, lr])
         x, y, meta_x, meta_y = inputs
         for name in ESTIMATORS if learner != "layer and group norm" else set(ESTIMATORS) - {"exact, low"}:
             init_step(
                 found.problem,
-                state.phi,
-                state.meta_state,
+                state,
                 state.theta,
                 state.buffers,
                 [(x, y), (x, y)],
@@ -136,11 +120,14 @@ def test_no_step_looks_at_a_value_or_leaves_its_device(learner: str, optimizer: 
 def test_a_look_at_a_value_is_seen() -> None:
     found = case("linear", dtype=torch.float32)
     state, inputs = scene(found, "meta")
-    step = online(found, lambda *parts, **of: reverse(*parts, **of) if parts[6][0][0].sum() > 0 else None)
+    step = online(found, lambda *parts, **of: reverse(*parts, **of) if parts[3][0][0].sum() > 0 else None)
     with pytest.raises((RuntimeError, NotImplementedError)), OnMeta():
         step(state, [*inputs, 0.1])
-    moved = {"1.bias": torch.ones(4)}
-    step = online(found, lambda problem, theta, *parts, **of: reverse(problem, {**theta, **moved}, *parts, **of))
+
+    def elsewhere(own: LearnerState) -> LearnerState:
+        return replace(own, theta={**own.theta, "1.bias": torch.ones(4)})
+
+    step = online(found, lambda problem, own, *parts, **of: reverse(problem, elsewhere(own), *parts, **of))
     with pytest.raises(AssertionError, match="takes a tensor of cpu"), OnMeta():
         step(state, [*inputs, 0.1])
 
@@ -197,7 +184,7 @@ def test_step_that_looks_at_a_value_runs_without_a_graph_and_spoils_no_later_one
     monkeypatch.setattr(engine_graphed, "_told", set())
     found = case("lenet", dtype=torch.float32)
     state, inputs = scene(found, device)
-    curious = online(found, lambda *parts, **of: reverse(*parts, **of) if parts[6][0][0].isfinite().all() else None)
+    curious = online(found, lambda *parts, **of: reverse(*parts, **of) if parts[3][0][0].isfinite().all() else None)
     for step, captures in (
         (curious, False),
         (curious, False),

@@ -1,5 +1,7 @@
 """Independent references: `higher` and TorchOpt unroll the same step and find the same meta-gradient."""
 
+from functools import partial
+
 import pytest
 import torch
 from support.problems import case, distance
@@ -17,12 +19,7 @@ def judged(learner: str, optimizer: str, steps: int):
 
 
 def own_gradient(problem, memory: str):
-    torch.manual_seed(11)
-    found = exact(
-        problem.problem, problem.theta, problem.buffers, problem.state, problem.phi, 0.05, problem.train, problem.meta,
-        memory=memory,
-    )  # fmt: skip
-    return found.phi_grad
+    return problem.step(partial(exact, memory=memory)).phi_grad
 
 
 def gradient(loss: torch.Tensor, learned: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -80,7 +80,7 @@ def test_shipped_sweeps_use_all_that_they_set(path: Path) -> None:
 
 def test_each_method_says_what_it_learns_and_when() -> None:
     learned = {
-        name: (METHODS.find(name, "f").learns, METHODS.find(name, "f").before, METHODS.find(name, "f").during)
+        name: (METHODS.find(name, "f").phi, METHODS.find(name, "f").before, METHODS.find(name, "f").during)
         for name in METHODS.names()
     }
     assert learned == {

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from olfl_ray.engine import Adam, Batch, Optimizer, Problem, Sgd, drawn
+from olfl_ray.engine import Adam, Batch, LearnerState, Optimizer, Problem, Sgd, drawn
 from olfl_ray.losses import LearnedLoss, LossNetwork, SmoothLeakyReLU
 
 ROWS, SIDE, OUTPUTS = 10, 8, 4
@@ -172,11 +172,17 @@ class Case:
     train: list[Batch]
     meta: Batch
 
-    def step(self, estimator: Callable, lr: float = 0.05, **changes):
+    @property
+    def learner(self) -> LearnerState:
+        """Its state before the steps."""
+        parts = {"theta": self.theta, "buffers": self.buffers, "opt_state": self.state, "phi": self.phi}
+        return LearnerState(**parts, meta_state={})
+
+    def step(self, estimator: Callable, lr: float = 0.05, *, fresh: bool = False, **changes):
         """One call of an estimator, from the same random state every time."""
-        phi = changes.get("phi", self.phi)
         torch.manual_seed(11)
-        return estimator(self.problem, self.theta, self.buffers, self.state, phi, lr, self.train, self.meta)
+        state = replace(self.learner, **changes)
+        return estimator(self.problem, state, lr, self.train, self.meta, fresh=fresh)
 
 
 def case(

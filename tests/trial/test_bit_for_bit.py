@@ -62,7 +62,7 @@ def told(found: list[Progress]) -> list[Any]:
         (
             progress.outcome,
             dict(progress.report),
-            dict(progress.learned_loss),
+            dict(progress.files),
             [
                 (
                     record.step,

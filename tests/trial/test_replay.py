@@ -12,6 +12,7 @@ from olfl_ray.ledger import Commit, Ledger, write_commit
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import open_storage
 from olfl_ray.trial import Place, Progress, check, run
+from olfl_ray.worker import KeptLosses
 
 SOURCE = "source/online/0"
 
@@ -36,7 +37,7 @@ def phi(progress: Progress) -> torch.Tensor:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[int, torch.Tensor]]:
     """A finished online trial of 12 steps that committed every 4, and its phi after each commit."""
     folder = tmp_path_factory.mktemp("home")
-    place = Place(cache=folder / "cache", studies=folder / "studies")
+    place = Place(cache=folder / "cache", losses=KeptLosses(studies=folder / "studies"))
     storage = open_storage(folder / "studies" / "source")
     Ledger.create(storage, {}, "digest", "source", {})
     kept, parent = {}, None
@@ -51,7 +52,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[int,
                 report={},
                 parent=parent,
             )
-            parent = write_commit(storage, commit, {**progress.learned_loss, "state.safetensors": b""}).key
+            parent = write_commit(storage, commit, {**progress.files, "state.safetensors": b""}).key
             kept[progress.state.step] = phi(progress)
     assert list(kept) == [4, 8, 12]
     return place, kept
@@ -86,7 +87,7 @@ def test_replay_without_a_recording_is_refused(
 
 def test_replay_of_a_file_is_refused(recorded: tuple[Place, dict[int, torch.Tensor]], tmp_path: Path) -> None:
     place, _ = recorded
-    for name, content in list(run(config("online", 12), place))[-1].learned_loss.items():
+    for name, content in list(run(config("online", 12), place))[-1].files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(SpecError, match=r"^loss\.from: .*a file has only one loss"):
         check(config("offline", 8, **{"from": str(tmp_path), "replay": True}), place)

@@ -134,9 +134,7 @@ def test_schedule_sets_the_learning_rate_of_each_step(method: str, schedule: Any
 @pytest.mark.parametrize("dataset", ["digits", "diabetes"])
 def test_learned_loss_of_a_finished_trial_is_its_phi(dataset: str, place: Place) -> None:
     last = list(run(config("online", dataset), place))[-1]
-    loss = loss_from_bytes(
-        last.learned_loss["learned_loss.safetensors"], last.learned_loss["learned_loss.json"], "the trial"
-    )
+    loss = loss_from_bytes(last.files["learned_loss.safetensors"], last.files["learned_loss.json"], "the trial")
     phi = last.state.replicates[0].learner.phi
     assert loss.kind == ("classification" if dataset == "digits" else "regression")
     assert dict(loss.named_parameters()).keys() == phi.keys()
@@ -147,7 +145,7 @@ def test_learned_loss_of_a_finished_trial_is_its_phi(dataset: str, place: Place)
 
 def saved(found: list[Progress], folder: Path) -> str:
     folder.mkdir()
-    for name, content in found[-1].learned_loss.items():
+    for name, content in found[-1].files.items():
         (folder / name).write_bytes(content)
     return str(folder)
 
@@ -164,7 +162,7 @@ def test_trial_starts_from_the_learned_loss_of_another(dataset: str, place: Plac
         assert found[0].state.init_steps == 0
     assert all(torch.equal(phi, start) for phi in phis(kept))
     assert not torch.equal(phis(learned)[0], start)
-    assert kept[-1].learned_loss == first[-1].learned_loss
+    assert kept[-1].files == first[-1].files
 
 
 def test_learned_loss_of_another_kind_or_place_is_refused(place: Place, tmp_path: Path) -> None:

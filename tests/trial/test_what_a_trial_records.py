@@ -101,7 +101,7 @@ def test_steps_end_at_multiples_of_the_interval_and_at_the_last(place: Place) ->
         (4, 0), (6, 0), (6, 4), (6, 8), (6, 12), (6, 16), (6, 20),
     ]  # fmt: skip
     assert [one.outcome for one in found] == [None] * 6 + ["finished"]
-    assert [bool(one.learned_loss) for one in found] == [False, *[True] * 6]
+    assert [bool(one.files) for one in found] == [False, *[True] * 6]
     assert [bool(one.report) for one in found] == [False, False, *[True] * 5]
     odd = found[2].state
     shifted = dataclasses.replace(odd, step=3)
@@ -123,7 +123,7 @@ def test_a_kept_initialisation_is_taken_and_none_is_computed(place: Place, monke
     assert [record.step for record in first.records] == [3, 6], "one progress with all records"
     assert first.state.init_curve == whole[1].state.init_curve
     assert (first.state.init_steps, first.state.step, first.outcome) == (6, 0, None)
-    assert first.learned_loss == whole[1].learned_loss
+    assert first.files == whole[1].files
     assert state_to_bytes(again[-1].state) == state_to_bytes(whole[-1].state)
     monkeypatch.setattr(kept, "put", refuse)
     rest = list(run(config("online"), place, whole[0].state, Kept()))
@@ -135,7 +135,7 @@ def test_a_kept_initialisation_is_taken_and_none_is_computed(place: Place, monke
 def test_what_needs_no_initialisation_asks_no_cache(changes: dict[str, Any], place: Place) -> None:
     found = list(run(config("online", **changes), place, None, None))
     assert (found[0].state.init_steps, found[0].state.step) == (0, 3)
-    assert bool(found[0].learned_loss) == ("meta" in changes)
+    assert bool(found[0].files) == ("meta" in changes)
 
 
 def test_an_initialisation_that_diverges_ends_the_trial_and_is_not_kept(
@@ -218,7 +218,7 @@ def test_a_trial_that_diverges_at_its_last_record_is_not_finished_and_not_tested
 
 def test_the_learned_loss_of_a_trial_is_its_first_replicates(place: Place) -> None:
     last = list(run(config("online", seeds=[1, 2]), place))[-1]
-    loss = loss_from_bytes(last.learned_loss["learned_loss.safetensors"], last.learned_loss["learned_loss.json"], "it")
+    loss = loss_from_bytes(last.files["learned_loss.safetensors"], last.files["learned_loss.json"], "it")
     first, second = (own.learner.phi for own in last.state.replicates)
     assert all(torch.equal(value, first[name]) for name, value in loss.named_parameters())
     assert not all(torch.equal(value, second[name]) for name, value in loss.named_parameters())

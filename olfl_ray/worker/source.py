@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from olfl_ray.errors import DataError, StudyError
@@ -12,7 +13,28 @@ from olfl_ray.losses import LearnedLoss, loss_from_bytes, read_loss
 from olfl_ray.spec import NAME
 from olfl_ray.storage import Storage, open_folder, open_storage
 
-__all__ = ["find_loss", "find_sequence"]
+__all__ = ["KeptLosses", "find_loss", "find_sequence"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptLosses:
+    """What `loss.from` may name: files, and the trials of studies.
+
+    Args:
+        studies: Folder of the studies; None: only paths.
+        beside: URL of a folder of studies that is looked in first; empty: none.
+    """
+
+    studies: Path | None
+    beside: str = ""
+
+    def loss(self, source: str, allow: Iterable[str]) -> LearnedLoss:
+        """As `find_loss`."""
+        return find_loss(source, self.studies, self.beside, allow)
+
+    def sequence(self, source: str, allow: Iterable[str]) -> list[tuple[int, LearnedLoss]]:
+        """As `find_sequence`."""
+        return find_sequence(source, self.studies, self.beside, allow)
 
 
 def find_loss(source: str, studies: Path | None, beside: str = "", allow: Iterable[str] = ()) -> LearnedLoss:
