@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from safetensors.torch import save
 from torch import Tensor, nn
 
 __all__ = ["BaseOptimizer", "Learnable", "Params"]
@@ -25,8 +26,9 @@ class BaseOptimizer(Protocol):
 class Learnable(nn.Module):
     """Its parameters are phi. phi enters a base step at four points, the hooks; each has the default of plain training.
 
-    A subclass names only what it changes. The parameters that a hook reads are those in the module when it is called: the
-    engine puts phi there, and differentiates through it. Only `loss` may write to buffers, and does so once a step.
+    A subclass names only what it changes; `Learnable()` itself is plain training. The parameters that a hook reads are
+    those in the module when it is called: the engine puts phi there, and differentiates through it. Only `loss` may write to
+    buffers, and does so once a step.
     """
 
     def start(self, theta: Params) -> Params:
@@ -85,10 +87,8 @@ class Learnable(nn.Module):
 
     def files(self) -> dict[str, bytes]:
         """What is learned, as files by name, kept with each checkpoint. Default: phi and the buffers, as safetensors."""
-        from safetensors.torch import save
-
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        return {"learnable.safetensors": save(tensors)}
+        return {"learnable.safetensors": save(tensors)} if tensors else {}
 
     def surface(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """What the report draws: targets, outputs, the learned loss and the task loss of each pair (P,). Default: nothing."""

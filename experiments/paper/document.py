@@ -28,6 +28,7 @@ from olfl_ray.analysis import confirmed
 from olfl_ray.analysis.canvas import as_svg
 from olfl_ray.errors import SetupError
 from olfl_ray.storage import LocalStorage
+from olfl_ray.tasks import task_of
 from olfl_ray.worker import find_sequence
 
 __all__ = ["write_table"]
@@ -151,7 +152,7 @@ def _by_study(kept: Path) -> dict[str, Result]:
 def _pictures(name: str, home: study.Home) -> Iterator[tuple[str, str]]:
     spec, state = study.spec_of(name, home=home), study.status(name, home=home)
     storage, dataset = home.storage(spec.name), dataset_of(spec, home)
-    classes = dataset.outputs if dataset.kind == "classification" else None
+    classes = dataset.outputs if task_of(dataset.kind).classes else None
     finished = {arm: confirmed(spec, state, arm) for arm in spec.arms}
     curves = {arm: [phenomena.curves_of(storage, trial) for trial in trials] for arm, trials in finished.items()}
     sgd = spec.learner.optimizer.name == "sgd"

@@ -24,7 +24,7 @@ from olfl_ray.records import names
 from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, planned, trial_config
 from olfl_ray.storage import LocalStorage, Storage
 from olfl_ray.study.home import data_root
-from olfl_ray.tasks import TASKS
+from olfl_ray.tasks import task_of
 from olfl_ray.worker import find_loss
 
 __all__ = ["Method", "Result", "collect", "dataset_of", "learns", "read_results", "write_result"]
@@ -175,7 +175,7 @@ class _Reader:
 
     @property
     def _primary(self) -> str:
-        return TASKS.find(self.dataset.kind, "task.dataset").primary
+        return task_of(self.dataset.kind).primary
 
     def curves(self, arm: str) -> dict[int, Curves]:
         """What each finished fresh seed recorded."""
@@ -195,7 +195,7 @@ class _Reader:
         ended = [trial for trial in state.confirming_trials(arm, spec.search.goal) if trial.ended]
         done = confirmed(spec, state, arm)
         smoothing = []
-        if self.dataset.kind == "classification" and learns(spec, arm):
+        if task_of(self.dataset.kind).classes and learns(spec, arm):
             losses = (find_loss(f"{spec.name}/{trial.id}", self.studies) for trial in done)
             smoothing = [phenomena.smoothing(loss, self.dataset.outputs) for loss in losses]
         sgd = config.learner.optimizer.name == "sgd"

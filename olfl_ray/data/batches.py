@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from olfl_ray.data.dataset import Dataset, Splits
 from olfl_ray.errors import SpecError
+from olfl_ray.tasks import task_of
 
 __all__ = ["TaskData"]
 
@@ -28,7 +29,7 @@ class TaskData:
     """Batches and evaluation sets of one replicate.
 
     Scalers are fitted only on its train split: mean and standard deviation per feature, or per channel of images;
-    regression targets likewise; ids are left as they are. A missing value (NaN) takes its feature's mean there.
+    targets as their task says; ids are left as they are. A missing value (NaN) takes its feature's mean there.
 
     Args:
         dataset: All examples.
@@ -54,14 +55,8 @@ class TaskData:
         if not self.ids:
             mean, sd = _moments(x, splits.train)
             self._mean, self._sd = (value.to(self._device, self._exact) for value in (mean, sd))
-        self.target_scale: Tensor | None = None
-        y = dataset.y
-        if dataset.kind == "regression":
-            center, scale = y[splits.train].mean(0), y[splits.train].std(0, correction=0)
-            constant = scale <= 4 * torch.finfo(y.dtype).eps * center.abs()
-            scale = torch.where(constant, torch.ones_like(scale), scale)
-            y = ((y - center) / scale).to(torch.float32)
-            self.target_scale = scale.to(self._device)
+        y, scale = task_of(dataset.kind).scaled(dataset.y, splits.train)
+        self.target_scale = None if scale is None else scale.to(self._device)
         self._rows = {part: getattr(splits, part).to(self._device) for part in PARTS}
         self._x = dataset.x_on(self._device) if x is dataset.x else x.to(self._device)
         self._y = y.to(self._device)

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from olfl_ray.errors import DataError
+from olfl_ray.tasks import task_of
 
 __all__ = ["Dataset", "Splits", "split"]
 
@@ -21,7 +21,7 @@ class Dataset:
 
     Args:
         name: Its name.
-        kind: What is predicted.
+        kind: Name of its task: classification, regression, or a `package.module:Class` of your own.
         x: (N, ...) uint8 images in NCHW, float32 or float64 features, or int64 ids, which are never scaled.
         y: Classes (N,) int64, or targets (N, C) float32 or float64.
         test: Examples of the original test set (indices, a range, or a mask of N booleans); None where it has none.
@@ -32,7 +32,7 @@ class Dataset:
     """
 
     name: str
-    kind: Literal["classification", "regression"]
+    kind: str
     x: Tensor
     y: Tensor
     test: Tensor | None = None
@@ -64,7 +64,7 @@ class Splits:
 
 
 def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: float, selection: float) -> Splits:
-    """Split the examples, stratified by class (regression: at random).
+    """Split the examples, stratified as their task says: by class, or (regression) at random.
 
     Args:
         dataset: The examples.
@@ -95,7 +95,8 @@ def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: fl
             raise DataError(
                 f"{dataset.name}: {len(rows)} examples are too few for a {name} split; enlarge task.split.{name}"
             )
-    if dataset.kind == "classification" and len(dataset.y[found.train].unique()) < len(dataset.y.unique()):
+    strata = task_of(dataset.kind).strata(dataset.y)
+    if len(strata[found.train].unique()) < len(strata.unique()):
         raise DataError(f"{dataset.name}: the train split lacks a class; make the other splits smaller (task.split)")
     return found
 
@@ -103,7 +104,7 @@ def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: fl
 def _take(rows: Tensor, dataset: Dataset, fractions: list[float], seed: int) -> list[Tensor]:
     """Disjoint random parts of `rows`, each with its fraction of every class."""
     generator = torch.Generator().manual_seed(seed)
-    labels = dataset.y[rows] if dataset.kind == "classification" else torch.zeros(len(rows))
+    labels = task_of(dataset.kind).strata(dataset.y[rows])
     parts: list[list[Tensor]] = [[] for _ in fractions]
     for label in labels.unique():
         own = rows[labels == label]

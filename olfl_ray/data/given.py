@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from olfl_ray.errors import SpecError
+from olfl_ray.tasks import Task
 
 __all__ = ["as_inputs", "as_rows", "as_targets"]
 
@@ -57,20 +58,20 @@ def as_inputs(name: str, given: Any) -> Tensor:
     return x
 
 
-def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0) -> tuple[Tensor, tuple[str, ...]]:
+def as_targets(name: str, given: Any, task: Task | None = None, outputs: int = 0) -> tuple[Tensor, tuple[str, ...]]:
     """y as classes (N,) int64 from 0, with their names where the labels are not these numbers, or as float targets (N, C).
 
     Args:
         name: The builder's.
         given: As for `as_inputs`; labels may be text, booleans or any integers.
-        kind: classification or regression, where the builder says so.
+        task: Of the data set, where the builder says it.
         outputs: Classes, where it says how many there are, whether or not all occur; 0: as many as occur.
 
     Raises:
         SpecError: Labels or targets are missing, or it is not clear which of them these are.
     """
-    plain = _plain(name, "y", given)
-    if isinstance(plain, np.ndarray) and plain.dtype.kind in "US" and plain.ndim == 1 and kind != "regression":
+    plain, numbers = _plain(name, "y", given), task is not None and not task.classes
+    if isinstance(plain, np.ndarray) and plain.dtype.kind in "US" and plain.ndim == 1 and not numbers:
         return _classes(name, *np.unique(plain, return_inverse=True))
     y = _tensor(name, "y", plain)
     if y.dim() not in (1, 2) or 0 in y.shape:
@@ -79,22 +80,16 @@ def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0)
         )
     if y.is_floating_point():
         _check_finite(name, "y", y, given)
-    if y.is_floating_point() and y.dim() == 1 and kind != "regression":
-        y = _whole(name, y, kind)
-    if (
-        y.is_floating_point()
-        and y.dim() == 2
-        and y.shape[1] > 1
-        and kind != "regression"
-        and bool(((y == 0) | (y == 1)).all())
-    ):
+    if y.is_floating_point() and y.dim() == 1 and not numbers:
+        y = _whole(name, y, labels=task is not None)
+    if y.is_floating_point() and y.dim() == 2 and y.shape[1] > 1 and not numbers and bool(((y == 0) | (y == 1)).all()):
         raise _refused(
             name,
             "returned only zeros and ones in several columns of y: several labels per example are not supported, and as "
             "a regression they would be standardised; from one-hot rows take y.argmax(1), for a regression give "
             'Dataset(kind="regression", ...)',
         )
-    if y.is_floating_point() or kind == "regression":
+    if y.is_floating_point() or numbers:
         return (y if y.dtype == torch.float64 else y.to(torch.float32)).reshape(len(y), -1), ()
     if y.dim() != 1:
         cure = "give y.ravel()" if y.shape[1] == 1 else "from one-hot rows take y.argmax(1)"
@@ -112,7 +107,7 @@ def as_targets(name: str, given: Any, kind: str | None = None, outputs: int = 0)
     return _classes(name, labels, places)
 
 
-def _whole(name: str, y: Tensor, kind: str | None) -> Tensor:
+def _whole(name: str, y: Tensor, *, labels: bool) -> Tensor:
     """Floats as they are; as integers where they are whole numbers and labels are wanted.
 
     Raises:
@@ -121,7 +116,7 @@ def _whole(name: str, y: Tensor, kind: str | None) -> Tensor:
     found = y.unique()
     if not bool((found == found.round()).all()) or found.abs().max() > 2**53:
         return y
-    if kind == "classification":
+    if labels:
         return y.to(torch.int64)
     if len(found) > min(FEW, len(y) // 2):
         return y

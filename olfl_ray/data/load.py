@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from olfl_ray.data.prepared import prepare, read_prepared
 from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import load_builder, nearest
+from olfl_ray.tasks import task_of
 
 __all__ = ["check_repeatable", "describe", "forget", "load", "names"]
 
@@ -133,20 +134,24 @@ def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> D
     if said is None:
         y, classes = as_targets(name, given_y)
     else:
-        y, classes = as_targets(name, given_y, said.kind, said.outputs or len(said.classes))
+        y, classes = as_targets(name, given_y, task_of(said.kind), said.outputs or len(said.classes))
     if len(x) != len(y):
         raise SpecError(
             "task.dataset",
             f"{name!r} returned x of shape {tuple(x.shape)}, y of shape {tuple(y.shape)}; N, the first, must be the same",
         )
-    kind: Literal["classification", "regression"] = "regression" if y.is_floating_point() else "classification"
-    outputs = y.shape[1] if kind == "regression" else int(y.max()) + 1
+    kind = said.kind if said is not None else "regression" if y.is_floating_point() else "classification"
+    task = task_of(kind)
+    try:
+        y = task.checked(y)
+    except ValueError as error:
+        raise SpecError("task.dataset", f"{name!r}: {error}") from None
     found = Dataset(
         name=name,
         kind=kind,
         x=x,
         y=y,
-        outputs=outputs,
+        outputs=task.outputs(y),
         classes=classes,
         fingerprint=_digest(x, y),
         source=f"builder {name}",
@@ -169,12 +174,14 @@ def _as_said(name: str, said: Dataset, found: Dataset) -> Dataset:
     Raises:
         SpecError: What it says is not what is there.
     """
-    outputs = max(said.outputs, found.outputs) if found.kind == "classification" else found.outputs
-    if said.kind != found.kind or said.outputs not in (0, outputs):
+    task = task_of(said.kind)
+    outputs = max(said.outputs, found.outputs) if task.classes else found.outputs
+    if found.y.is_floating_point() == task.classes or said.outputs not in (0, outputs):
+        there = f"numbers in {found.outputs} columns" if found.y.is_floating_point() else f"{found.outputs} classes"
         raise SpecError(
             "task.dataset",
-            f"{name!r} returned a Dataset of kind {said.kind} with outputs={said.outputs}, but its y is of kind {found.kind} "
-            f"with {found.outputs}; correct them (classes are integers, targets are floats)",
+            f"{name!r} returned a Dataset of kind {said.kind} with outputs={said.outputs}, but its y has {there}; correct "
+            "them (classes are integers, targets are floats)",
         )
     classes = tuple(map(str, said.classes)) or found.classes
     if classes and len(classes) != outputs:

@@ -9,7 +9,6 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from olfl_ray.data.finding import Arrays
 from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import DataError, SetupError
 from olfl_ray.storage import LocalStorage, Storage, expanded, make_folder
+from olfl_ray.tasks import task_of
 
 __all__ = ["CACHE", "node_cache", "prepare", "read_prepared", "share"]
 
@@ -156,7 +156,7 @@ def read_prepared(name: str, path: Path) -> Dataset:
     Raises:
         DataError: The file is truncated.
     """
-    kind: Any = SOURCES[name].kind
+    kind = SOURCES[name].kind
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         header = json.loads(table.schema.metadata[b"olfl"])
@@ -180,7 +180,7 @@ def read_prepared(name: str, path: Path) -> Dataset:
         x=parts["x"],
         y=y,
         test=None if train_rows is None else torch.arange(train_rows, len(y)),
-        outputs=int(y.max()) + 1 if kind == "classification" else y.shape[1],
+        outputs=task_of(kind).outputs(y),
         fingerprint=header["fingerprint"],
         source=header["source"],
     )

@@ -71,7 +71,7 @@ def choose_estimator(
         SpecError: What was requested by name is not available for this learner; or nothing is, as the module, the losses
             and the batch do not fit each other.
     """
-    if problem.learned is None or not (problem.hooks.gradient or problem.hooks.start):
+    if not (problem.hooks.gradient or problem.hooks.start):
         _check_hooks(problem)
         # One step whose gradient does not depend on phi needs no second derivative of the module.
         return plain_kernels(problem, problem.few(batch)).around(reverse) if inner_steps > 1 else reverse
@@ -80,11 +80,10 @@ def choose_estimator(
             "meta.estimator",
             "finite_difference is lost in the rounding error of learner.precision=bf16; use auto, or float32",
         )
-    phi = {name: value.detach() for name, value in problem.learned.named_parameters() if value.requires_grad}
     moment = Moment(
         theta=problem.theta(),
         buffers=problem.buffers(),
-        phi=phi,
+        phi=problem.phi(),
         loss_buffers=problem.loss_buffers(),
         batch=batch,
     )
@@ -276,7 +275,7 @@ def _check_hooks(problem: Problem) -> None:
     hooked = [
         (field, name)
         for field, part in parts.items()
-        for name, value in (part.named_parameters() if part is not None else ())
+        for name, value in part.named_parameters()
         if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None)
     ]
     for field, name in hooked:

@@ -99,7 +99,6 @@ class Compared:
         choose: Callable[[Problem, Moment], Compared],
     ) -> None:
         self.way, self._estimator, self._compare, self._choose = way, estimator, compare, choose
-        assert problem.learned is not None
         self._signature, self._record = Signature(problem.module, problem.learned), record_of(problem.module)
 
     def __call__(

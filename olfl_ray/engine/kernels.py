@@ -59,7 +59,7 @@ def plain_kernels(problem: Problem, batch: Batch) -> PlainKernels:
     # Where the pass can't be taken, the estimators say why.
     with problem.unchanged(), _Seen() as seen, contextlib.suppress(Exception):
         problem.base_loss_of(batch)
-    parts = [*problem.module.modules(), *(problem.learned.modules() if problem.learned is not None else ())]
+    parts = [*problem.module.modules(), *problem.learned.modules()]
     recurrent = problem.device.type == "cuda" and any(isinstance(part, nn.RNNBase) for part in parts)
     return PlainKernels(attention=seen.fused, recurrent=recurrent)
 

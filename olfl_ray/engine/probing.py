@@ -33,7 +33,7 @@ def _probe(problem: Problem, batch: Batch, *, learns: bool) -> None:
         with _blamed("module", x):
             passed = problem.train_pass(leaves(problem.theta()), problem.buffers(), x)
             outputs, _ = inside.enter_context(passed)
-        if problem.learned is not None and problem.hooks.loss and learns:
+        if problem.hooks.loss and learns:
             learned = Stateless(problem.learned)
             own = {name: value.clone() for name, value in learned.buffers().items()}
             with _blamed("learned_loss", outputs, y), learned.placed(own):

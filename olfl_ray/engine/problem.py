@@ -38,10 +38,8 @@ class Hooks:
         return self.loss or self.penalty
 
 
-def _hooks(learned: nn.Module | None) -> Hooks:
+def _hooks(learned: nn.Module) -> Hooks:
     """Those of a learnable; any other module is a learned loss."""
-    if learned is None:
-        return Hooks()
     if not isinstance(learned, Learnable):
         return Hooks(loss=True)
 
@@ -58,7 +56,8 @@ class Problem:
 
     Args:
         module: Base learner; its own parameters are never changed. In train mode.
-        learned: A `Learnable`; or a learned loss M_phi, called with (outputs, targets). None: nothing is learned.
+        learned: A `Learnable`, which changes nothing where it has no hooks; or a learned loss M_phi, called with (outputs,
+            targets).
         task_loss: L_T, the meta-objective.
         base_loss: What theta is trained on where no loss is learned (the task loss, perhaps smoothed).
         optimizer: Base optimizer.
@@ -69,7 +68,7 @@ class Problem:
     """
 
     module: nn.Module
-    learned: nn.Module | None
+    learned: nn.Module
     task_loss: Callable[[Tensor, Any], Tensor]
     base_loss: Callable[[Tensor, Any], Tensor]
     optimizer: Optimizer
@@ -83,7 +82,7 @@ class Problem:
 
     @cached_property
     def _m(self) -> Stateless:
-        return Stateless(nn.Module() if self.learned is None else self.learned)
+        return Stateless(self.learned)
 
     @cached_property
     def hooks(self) -> Hooks:
@@ -102,6 +101,10 @@ class Problem:
     def theta(self) -> dict[str, Tensor]:
         """The module's own trainable parameters, copied."""
         return {name: p.detach().clone() for name, p in self.module.named_parameters() if p.requires_grad}
+
+    def phi(self) -> dict[str, Tensor]:
+        """The learnable's own trainable parameters, copied."""
+        return {name: p.detach().clone() for name, p in self.learned.named_parameters() if p.requires_grad}
 
     def buffers(self) -> dict[str, Tensor]:
         """The module's own buffers, copied."""

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from olfl_ray.errors import SpecError
 from olfl_ray.losses.activation import SmoothLeakyReLU
-from olfl_ray.losses.learned import Kind, LearnedLoss, LossNetwork
+from olfl_ray.losses.learned import LearnedLoss, LossNetwork
 from olfl_ray.losses.roles import check_order
 from olfl_ray.memory import refuse_too_large
 from olfl_ray.plugins import load_builder
 from olfl_ray.spec import LearnedLossSpec
+from olfl_ray.tasks import task_of
 
 __all__ = ["build_loss", "bytes_of"]
 
@@ -24,7 +25,7 @@ PHI_COPIES = 4
 """How often a meta-update holds phi at least: itself, its gradient, and the two moments of Adam."""
 
 
-def build_loss(spec: LearnedLossSpec, kind: Kind, *, seed: int) -> LearnedLoss:
+def build_loss(spec: LearnedLossSpec, kind: str, *, seed: int) -> LearnedLoss:
     """Build M_phi with initial weights drawn from `seed`; the global random state is not changed.
 
     Args:
@@ -52,7 +53,7 @@ def bytes_of(spec: LearnedLossSpec) -> int:
     return torch.finfo(torch.float32).bits // 8 * sum((inputs + bias) * outputs for inputs, outputs in sizes)
 
 
-def _network(spec: LearnedLossSpec, kind: Kind) -> nn.Module:
+def _network(spec: LearnedLossSpec, kind: str) -> nn.Module:
     if spec.name == "mlp":
         return LossNetwork(
             spec.hidden,
@@ -85,7 +86,7 @@ def _user_network(spec: LearnedLossSpec) -> nn.Module:
 
 
 @torch.enable_grad()
-def _try(name: str, network: nn.Module, kind: Kind) -> None:
+def _try(name: str, network: nn.Module, kind: str) -> None:
     """Call a user's network on a few pairs such as training gives it.
 
     Raises:
@@ -95,9 +96,8 @@ def _try(name: str, network: nn.Module, kind: Kind) -> None:
     def refused(problem: str) -> SpecError:
         return SpecError("loss.name", f"{name!r} {problem}")
 
-    target_BC, output_BC = torch.randn(3, 2), torch.randn(3, 2)
-    if kind == "classification":
-        target_BC, output_BC = torch.eye(2)[[0, 1, 1]], output_BC.softmax(-1)
+    task = task_of(kind, "loss.name")
+    output_BC, target_BC = task.pairs(torch.randn(3, 2), task.examples(3, 2))
     output_BC.requires_grad_()
     try:
         value_BC = network(output_BC, target_BC)

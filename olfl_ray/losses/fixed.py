@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from olfl_ray.errors import SpecError
-from olfl_ray.losses.learned import Kind
-from olfl_ray.losses.task import TaskLoss, task_loss
+from olfl_ray.losses.task import task_loss
 from olfl_ray.spec import FixedLoss, FocalSpec, LabelSmoothingSpec, Poly1Spec
+from olfl_ray.tasks import TaskLoss, task_of
 
 __all__ = ["fixed_loss", "focal", "poly1"]
 
@@ -44,7 +44,7 @@ def poly1(logits_BC: Tensor, targets_B: Tensor, *, epsilon: float) -> Tensor:
     return (loss_B - epsilon * torch.expm1(-loss_B)).mean()
 
 
-def fixed_loss(spec: FixedLoss, task: str, kind: Kind) -> TaskLoss:
+def fixed_loss(spec: FixedLoss, task: str, kind: str) -> TaskLoss:
     """The function (outputs_BC, targets) -> scalar that trains theta in a baseline trial.
 
     Args:
@@ -57,7 +57,7 @@ def fixed_loss(spec: FixedLoss, task: str, kind: Kind) -> TaskLoss:
     """
     if spec.name == "task":
         return task_loss(task, kind)
-    if kind == "regression" or task not in ("auto", "cross_entropy"):
+    if "cross_entropy" not in task_of(kind).losses or task not in ("auto", "cross_entropy"):
         raise SpecError(
             "learner.fixed_loss",
             f"{spec.name} replaces the cross-entropy, but the task loss is {task} on a {kind} data set; "

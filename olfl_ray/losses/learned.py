@@ -12,17 +12,15 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from olfl_ray.learnable import Learnable
 from olfl_ray.losses.roles import check_order
 from olfl_ray.losses.slopes import DERIVATIVES, pair_slopes
 from olfl_ray.losses.unchanged import AsBuilt
 from olfl_ray.spec import LearnedLossSpec
+from olfl_ray.tasks import task_of
 
-__all__ = ["Kind", "LearnedLoss", "LossNetwork"]
-
-Kind = Literal["classification", "regression"]
+__all__ = ["LearnedLoss", "LossNetwork"]
 
 
 class LossNetwork(nn.Module):
@@ -83,7 +81,8 @@ class LearnedLoss(Learnable):
 
     Args:
         network: l_phi, called with (output, target), elementwise.
-        kind: classification (softmax probability and one-hot target go in) or regression (raw output, raw target).
+        kind: Name of the task, which says what of outputs and targets goes in: of classification softmax probabilities and
+            one-hot targets, of regression both as they are.
         reduction: Over the outputs: mean (as in the paper) or sum.
         settings: What the network was built from; a file of the loss needs it.
     """
@@ -91,12 +90,13 @@ class LearnedLoss(Learnable):
     def __init__(
         self,
         network: nn.Module,
-        kind: Kind,
+        kind: str,
         reduction: Literal["mean", "sum"] = "mean",
         settings: LearnedLossSpec | None = None,
     ) -> None:
         super().__init__()
         check_order(network.forward, type(network).__name__, "learned_loss")
+        self.task = task_of(kind, "learned_loss")
         self.network, self.kind, self.reduction, self.settings = network, kind, reduction, settings
         self._plain = AsBuilt(self) if type(self) is LearnedLoss and _has_closed_form(network) else None
 
@@ -107,12 +107,7 @@ class LearnedLoss(Learnable):
             outputs_BC: Raw outputs (logits) of the base learner; more dimensions before the last count as batch.
             targets: Class indices (B,) for classification, targets (B, C) for regression.
         """
-        if self.kind == "classification":
-            targets_BC = F.one_hot(targets, outputs_BC.shape[-1]).to(outputs_BC.dtype)
-            outputs_BC = torch.softmax(outputs_BC, dim=-1)
-        else:
-            targets_BC = targets
-        loss_BC: Tensor = self.network(outputs_BC, targets_BC)
+        loss_BC: Tensor = self.network(*self.task.pairs(outputs_BC, targets))
         loss_B = loss_BC.mean(-1) if self.reduction == "mean" else loss_BC.sum(-1)
         return loss_B.mean()
 
@@ -145,23 +140,17 @@ class LearnedLoss(Learnable):
 
         weights = [tensor(index, "weight") for index in linear]
         biases = [tensor(index, "bias") for index in linear]
-        if self.kind == "classification":
-            inputs_BC = torch.softmax(outputs_BC, dim=-1)
-            targets = F.one_hot(targets, outputs_BC.shape[-1]).to(outputs_BC.dtype)
-        else:
-            inputs_BC = outputs_BC
+        inputs_BC, targets = self.task.pairs(outputs_BC, targets)
         loss_N, slope_N, along_phi = pair_slopes(
             weights, biases, activations, targets.reshape(-1), inputs_BC.reshape(-1)
         )
         outputs = outputs_BC.shape[-1]
         scale = 1 / (outputs_BC.numel() // outputs) / (outputs if self.reduction == "mean" else 1)
-        classifies = self.kind == "classification"
-        slope_BC = slope_N.reshape(outputs_BC.shape).mul(scale)
-        df_BC = _through_softmax(inputs_BC, slope_BC) if classifies else slope_BC
+        df_BC = self.task.pull(inputs_BC, slope_N.reshape(outputs_BC.shape).mul(scale))
 
         @torch.no_grad()
         def gradient(u_BC: Tensor) -> dict[str, Tensor]:
-            t_BC = _through_softmax(inputs_BC, u_BC) if classifies else u_BC
+            t_BC = self.task.pull(inputs_BC, u_BC)
             found = along_phi(t_BC.reshape(-1).mul(scale))
             grads = {}
             for index, (weight, bias) in zip(linear, found, strict=True):
@@ -194,14 +183,10 @@ class LearnedLoss(Learnable):
             -y log p. Regression: targets -1, 0, 1 over outputs in [-3, 3], in scaled units; the task loss is (y - f)^2.
         """
         some = next(self.network.parameters(), torch.zeros(()))
-        if self.kind == "classification":
-            line, levels = torch.linspace(0.01, 0.99, points), torch.tensor([0.0, 1.0])
-        else:
-            line, levels = torch.linspace(-3, 3, points), torch.tensor([-1.0, 0.0, 1.0])
+        levels, line = self.task.grid(points)
         grid = torch.cartesian_prod(levels, line).to(device=some.device, dtype=some.dtype)
         target_P, output_P = grid[:, 0], grid[:, 1]
-        task_P = -target_P * output_P.log() if self.kind == "classification" else (target_P - output_P) ** 2
-        return target_P, output_P, self.network(output_P, target_P), task_P
+        return target_P, output_P, self.network(output_P, target_P), self.task.drawn(output_P, target_P)
 
 
 def _has_closed_form(network: nn.Module) -> bool:
@@ -210,9 +195,3 @@ def _has_closed_form(network: nn.Module) -> bool:
         return False
     kinds = [type(layer) for layer in network.layers]
     return set(kinds[::2]) == {nn.Linear} and set(kinds[1::2]) <= set(DERIVATIVES)
-
-
-def _through_softmax(p_BC: Tensor, vector_BC: Tensor) -> Tensor:
-    """The softmax's Jacobian at p, which is symmetric, times a vector."""
-    weighted_BC = p_BC * vector_BC
-    return weighted_BC.addcmul_(p_BC, weighted_BC.sum(-1, keepdim=True), value=-1)

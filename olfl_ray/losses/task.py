@@ -4,27 +4,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor
-from torch.nn import functional as F
 
 from olfl_ray.errors import SpecError
-from olfl_ray.losses.learned import Kind
 from olfl_ray.losses.roles import check_order
 from olfl_ray.plugins import load_builder
+from olfl_ray.tasks import TaskLoss, task_of
 
 __all__ = ["TaskLoss", "task_loss"]
 
-TaskLoss = Callable[[Tensor, Tensor], Tensor]
 
-
-def task_loss(name: str, kind: Kind) -> TaskLoss:
+def task_loss(name: str, kind: str) -> TaskLoss:
     """The function (outputs_BC, targets) -> scalar called `name`.
 
     Args:
-        name: auto, cross_entropy, squared_error, or `package.module:function`.
-        kind: The data set's kind; a task loss of the other kind is refused.
+        name: auto, one of the task's losses, or `package.module:function`.
+        kind: Name of the data set's task; a task loss of another is refused.
 
     Raises:
         SpecError: The name does not fit the data set.
@@ -33,7 +28,11 @@ def task_loss(name: str, kind: Kind) -> TaskLoss:
         own = load_builder(name, "task.loss", (Tensor,))
         check_order(own, name, "task.loss")
         return own
-    wanted = "cross_entropy" if kind == "classification" else "squared_error"
-    if name not in ("auto", wanted):
-        raise SpecError("task.loss", f"{name} does not fit a {kind} data set; use {wanted} or auto")
-    return F.cross_entropy if kind == "classification" else F.mse_loss
+    losses = task_of(kind).losses
+    if name == "auto":
+        return next(iter(losses.values()))
+    if name not in losses:
+        raise SpecError(
+            "task.loss", f"{name} does not fit a {kind} data set; use {', '.join(losses)}, auto, or your own"
+        )
+    return losses[name]

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from olfl_ray.learnable import Learnable
 from olfl_ray.losses import LearnedLoss
-from olfl_ray.losses.learned import Kind
 from olfl_ray.spec import TrialConfig
 
 __all__ = ["Method", "Setting"]
@@ -30,7 +29,7 @@ class Setting:
     """
 
     config: TrialConfig
-    kind: Kind
+    kind: str
     outputs: int
     theta: Mapping[str, Tensor]
     seed: int
@@ -52,10 +51,10 @@ class Method:
     during: ClassVar[bool] = False
     uses: ClassVar[tuple[str, ...]] = ()
 
-    def learnable(self, setting: Setting) -> Learnable | None:
-        """What is meta-learned, at its initial phi; None: nothing is.
+    def learnable(self, setting: Setting) -> Learnable:
+        """What is meta-learned, at its initial phi. Default: nothing.
 
         Args:
             setting: What it is made for.
         """
-        return None
+        return Learnable()

@@ -4,10 +4,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from torch import Tensor
+from collections.abc import Mapping
+from typing import ClassVar
 
-from olfl_ray.tasks.task import Metric, Task
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from olfl_ray.tasks.task import Metric, Task, TaskLoss
 
 __all__ = ["Regression"]
 
@@ -16,10 +20,18 @@ class Regression(Task):
     """C real numbers an example. The metrics are in the targets' original units."""
 
     primary = "rmse"
+    losses: ClassVar[Mapping[str, TaskLoss]] = {"squared_error": F.mse_loss}
 
     def trivial(self, train_targets: Tensor, count: int, outputs: int) -> Tensor:
         """The mean of the train split."""
         return train_targets.mean(0).expand(count, outputs)
+
+    def scaled(self, targets: Tensor, train: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean 0 and standard deviation 1 on the train split; a constant target keeps its scale."""
+        center, scale = targets[train].mean(0), targets[train].std(0, correction=0)
+        constant = scale <= 4 * torch.finfo(targets.dtype).eps * center.abs()
+        scale = torch.where(constant, torch.ones_like(scale), scale)
+        return ((targets - center) / scale).to(torch.float32), scale
 
 
 def mse(output_NC: Tensor, y_NC: Tensor, scale_C: Tensor | None) -> float:
@@ -39,12 +51,11 @@ def mae(output_NC: Tensor, y_NC: Tensor, scale_C: Tensor | None) -> float:
 
 def r2(output_NC: Tensor, y_NC: Tensor, _scale_C: Tensor | None) -> float:
     """Share of the split's variance that the predictions explain, averaged over the targets; below 0: worse than its mean."""
+    from sklearn.metrics import r2_score
+
     if len(y_NC) < 2:
         return float("nan")
-    y, output = y_NC.double().cpu().numpy(), output_NC.double().cpu().numpy()  # the bits of scikit-learn's r2_score
-    left_C, all_C = ((y - output) ** 2).sum(0), ((y - y.mean(0)) ** 2).sum(0)
-    varied = all_C != 0  # a target that is constant has 1 if it is met, else 0
-    return float(np.where(varied, 1.0 - left_C / np.where(varied, all_C, 1.0), left_C == 0).mean())
+    return float(r2_score(y_NC.double().cpu().numpy(), output_NC.double().cpu().numpy()))
 
 
 def _squares(output_NC: Tensor, y_NC: Tensor, scale_C: Tensor | None) -> Tensor:

@@ -1,20 +1,23 @@
-"""A task: the kind of targets, and the metrics of a prediction."""
+"""A task: what the targets are, how predictions are judged, and what a learned loss sees of both."""
 
-# N examples, C outputs
+# B batch, N examples, C outputs, P pairs
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-__all__ = ["Goal", "Metric", "Task"]
+__all__ = ["Goal", "Metric", "Task", "TaskLoss"]
 
 Goal = Literal["minimize", "maximize"]
 """Which of two values of a metric is better: the lower or the higher one."""
+TaskLoss = Callable[[Tensor, Tensor], Tensor]
+"""From raw outputs and targets to a scalar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +41,21 @@ class Metric:
 
 
 class Task(ABC):
-    """What is predicted. A subclass is one file; it needs no change elsewhere.
+    """What is predicted. A subclass is one file, and no other file changes for it.
+
+    A data set names its task by `kind`. The defaults are those of C real numbers an example on which nothing is scaled.
 
     Attributes:
         metrics: What is measured on a split besides the task loss.
         primary: Name of the metric that the field reports for this task.
+        losses: The task losses that `task.loss` may name; `auto` is the first.
+        classes: Whether targets are classes (N,), integers from 0, rather than numbers (N, C).
     """
 
     metrics: ClassVar[Sequence[Metric]]
     primary: ClassVar[str]
+    losses: ClassVar[Mapping[str, TaskLoss]]
+    classes: ClassVar[bool] = False
 
     @abstractmethod
     def trivial(self, train_targets: Tensor, count: int, outputs: int) -> Tensor:
@@ -57,3 +66,51 @@ class Task(ABC):
             count: Number of examples to predict.
             outputs: C.
         """
+
+    def checked(self, targets: Tensor) -> Tensor:
+        """The targets as they are kept.
+
+        Args:
+            targets: Of all examples, classes (N,) int64 or numbers (N, C) float32 or float64.
+
+        Raises:
+            ValueError: The task can't have such; says what is wrong, and what to do.
+        """
+        return targets
+
+    def outputs(self, targets: Tensor) -> int:
+        """C, the number of outputs that these targets need."""
+        return targets.shape[1]
+
+    def strata(self, targets: Tensor) -> Tensor:
+        """An integer (N,) for each example; each split gets its fraction of every one."""
+        return torch.zeros(len(targets))
+
+    def scaled(self, targets: Tensor, train: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The targets as training sees them, and the scale (C,) that they were divided by; None: by none.
+
+        Args:
+            targets: Of all examples.
+            train: Indices of the train split, the only one that may be looked at.
+        """
+        return targets.to(torch.float32), None
+
+    def pairs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """What a learned loss sees: for each raw output (B, C) a prediction, and for each target a number beside it (B, C)."""
+        return outputs, targets
+
+    def pull(self, predictions: Tensor, vector: Tensor) -> Tensor:
+        """J^T v (B, C), J the derivative of the predictions of `pairs` in the raw outputs, from the predictions."""
+        return vector
+
+    def examples(self, count: int, outputs: int) -> Tensor:
+        """Targets of so many examples, such as training sees."""
+        return torch.linspace(-1, 1, count)[:, None].expand(count, outputs).contiguous()
+
+    def grid(self, points: int) -> tuple[Tensor, Tensor]:
+        """Where a learned loss is drawn: levels of the target, and a line of predictions (points,)."""
+        return torch.tensor([-1.0, 0.0, 1.0]), torch.linspace(-3, 3, points)
+
+    def drawn(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """The task loss of single pairs (P,), drawn beside a learned loss."""
+        return (targets - predictions) ** 2

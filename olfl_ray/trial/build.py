@@ -34,7 +34,7 @@ from olfl_ray.methods import METHODS, Method, Setting
 from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.tasks import TASKS, Goal, Metric, Task, metrics_of
+from olfl_ray.tasks import Goal, Metric, Task, metrics_of, task_of
 from olfl_ray.trial.chunks import examples_at_once
 
 __all__ = [
@@ -117,7 +117,7 @@ class Replicate:
         metrics: What is measured on a split: the task's metrics, then the user's.
         outputs: C, outputs of the base learner.
         method: What is meta-learned, and when.
-        learnable: The problem's own; None: nothing is learned.
+        learnable: The problem's own.
         rebuild: The base learner with other initial weights, by their seed.
         estimator: Of the meta-gradient.
         meta_optimizer: Of phi.
@@ -133,7 +133,7 @@ class Replicate:
     metrics: Sequence[Metric]
     outputs: int
     method: Method
-    learnable: Learnable | None
+    learnable: Learnable
     rebuild: Callable[[int], nn.Module]
     estimator: Estimator
     meta_optimizer: Optimizer
@@ -154,7 +154,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         UserError: A name, shape or option does not fit.
     """
     task, kind = config.task, dataset.kind
-    predicted = TASKS.find(kind, "task.dataset")()
+    predicted = task_of(kind)
     metrics = metrics_of(predicted, task.metrics)
     _check_metric(config, metrics, kind)
     splits = data.split(
@@ -192,11 +192,9 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
             outputs=dataset.outputs,
             theta={name: value.detach() for name, value in module.named_parameters() if value.requires_grad},
             seed=seed_of(seed, "phi"),
-            find_loss=lambda source: place.losses.loss(source, (config.loss.name,)),
+            find_loss=lambda source: place.losses.loss(source, (config.loss.name, kind)),
         )
-    )
-    if learnable is not None:
-        learnable = learnable.to(place.device)
+    ).to(place.device)
     base_loss = task_loss(task.loss, kind)
     if batches.target_scale is not None and ":" in task.loss:
         check_standardised(base_loss, task.loss, dataset.outputs, place.device)
@@ -214,7 +212,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     theta, meta = problem.theta(), meta_optimizer(config.meta.optimizer)
     if not theta:
         raise SpecError("task.model", f"{task.model.name!r} has no parameters that require a gradient; give it some")
-    phi = {} if learnable is None else {name: value.detach().clone() for name, value in learnable.named_parameters()}
+    phi = problem.phi()
     start = LearnerState(
         theta=theta,
         buffers=problem.buffers(),
@@ -391,7 +389,7 @@ def check(config: TrialConfig, place: Place) -> Examination:
         replicate = build_replicate(config, place, dataset, config.seeds[0])
     return Examination(
         data=dataset.fingerprint,
-        code=code_of(config),
+        code=code_of(config, dataset.kind),
         task=dataset.kind,
         primary=replicate.task.primary,
         goals={names.TASK_LOSS: "minimize", **{metric.name: metric.goal for metric in replicate.metrics}},
@@ -399,10 +397,10 @@ def check(config: TrialConfig, place: Place) -> Examination:
     )
 
 
-def code_of(config: TrialConfig) -> dict[str, str]:
-    """Digest of each module that a `package.module:builder` of a trial's settings comes from."""
+def code_of(config: TrialConfig, kind: str) -> dict[str, str]:
+    """Digest of each module that a `package.module:builder` of a trial's settings, or its task, comes from."""
     task = config.task
-    found = [task.dataset.name, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
+    found = [task.dataset.name, kind, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
     method = config.learner.method
     found += [method] if ":" in method else []
     if "loss" in method_of(config).uses:

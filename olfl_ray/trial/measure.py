@@ -83,8 +83,8 @@ def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict
 
 
 @contextmanager
-def learned_now(replicate: Replicate, learner: LearnerState) -> Iterator[Learnable | None]:
-    """The replicate's learnable as a learner has it; None where nothing is learned."""
+def learned_now(replicate: Replicate, learner: LearnerState) -> Iterator[Learnable]:
+    """The replicate's learnable as a learner has it."""
     with replicate.problem.loss_placed(learner.phi, learner.loss_buffers):
         yield replicate.learnable
 
@@ -94,7 +94,7 @@ def surfaces(replicates: list[Replicate], learners: Sequence[LearnerState], step
     found = []
     for index, (replicate, own) in enumerate(zip(replicates, learners, strict=True)):
         with learned_now(replicate, own) as learnable:
-            drawn = None if learnable is None else learnable.surface()
+            drawn = learnable.surface()
         if drawn is None:
             continue
         target, output, value, task = (tuple(column.tolist()) for column in drawn)

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from olfl_ray.data import Dataset
 from olfl_ray.engine import LearnerState, keep_freed_memory
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
@@ -87,7 +88,7 @@ def run(
         )
     keep_freed_memory()
     steppers = [Stepper(config, replicate, in_place=_device(replicate).type == "cuda") for replicate in replicates]
-    for progress in _initialise(config, replicates, steppers, state, phi_cache, dataset.fingerprint):
+    for progress in _initialise(config, replicates, steppers, state, phi_cache, dataset):
         state = progress.state
         yield progress
         if progress.outcome is not None:
@@ -109,13 +110,13 @@ def _initialise(
     steppers: list[Stepper],
     state: TrialState,
     cache: PhiCache | None,
-    fingerprint: str,
+    dataset: Dataset,
 ) -> Iterator[Progress]:
     """Algorithm 1, for every replicate; a cached phi gives the same records as the work itself."""
     total = config.meta.init_steps if _needs_initialisation(config) else 0
     if state.init_steps >= total:
         return
-    key = initial_phi_key(config, fingerprint, code_of(config))
+    key = initial_phi_key(config, dataset.fingerprint, code_of(config, dataset.kind))
     if any(replicate.start.loss_buffers for replicate in replicates):
         cache = None  # it keeps phi alone
     kept = cache.get(key) if cache is not None and state.init_steps == 0 else None
@@ -163,7 +164,7 @@ def _init_progress(
 def _files(replicates: Sequence[Replicate], state: TrialState) -> Mapping[str, bytes]:
     """What the first replicate's learnable leaves."""
     with learned_now(replicates[0], state.replicates[0].learner) as learnable:
-        return {} if learnable is None else learnable.files()
+        return learnable.files()
 
 
 def _with_phi(replicate: Replicate, learner: LearnerState, phi: dict[str, Tensor]) -> LearnerState:

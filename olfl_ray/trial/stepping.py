@@ -97,7 +97,7 @@ class Stepper:
         measured = {renamed[name]: value for name, value in means.items() if name in renamed}
         measured[names.TRAIN_LR] = lr = config.learner.optimizer.lr * factor
         with learned_now(replicate, learner) as learnable:
-            return learner, measured | ({} if learnable is None else learnable.measured(lr))
+            return learner, measured | learnable.measured(lr)
 
     def _begin(self, learner: LearnerState) -> None:
         if self._in_place:

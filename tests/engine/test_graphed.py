@@ -93,12 +93,12 @@ def test_no_step_looks_at_a_value_or_leaves_its_device(learner: str, optimizer: 
     state, inputs = scene(found, "meta")
     lr = torch.empty((), device="meta")
     alpha = {"alpha": torch.empty((), device="meta")}
+    rate = replace(found, problem=replace(found.problem, learned=LearningRate(0.1).to("meta")))
     with OnMeta():
         for estimator in ESTIMATORS.values():
             online(found, estimator)(state, [*inputs, lr])
         baseline(found)(state, [*inputs, lr])
         of_lr = LearnerState(**{**vars(state), "phi": alpha, "meta_state": Adam().init(alpha)})
-        rate = replace(found, problem=replace(found.problem, learned=LearningRate(0.1).to("meta")))
         online(rate, reverse)(of_lr, [*inputs, lr])
         x, y, meta_x, meta_y = inputs
         for name in ESTIMATORS if learner != "layer and group norm" else set(ESTIMATORS) - {"exact, low"}:

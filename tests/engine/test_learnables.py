@@ -157,5 +157,5 @@ def test_a_learnable_without_hooks_is_plain_training() -> None:
     plain = replace(found, problem=replace(found.problem, learned=idle), phi={"idle": torch.ones(2).double()})
     result = plain.step(reverse)
     assert torch.equal(result.phi_grad["idle"], torch.zeros(2).double())
-    given, _ = base_step(replace(found.problem, learned=None), found.learner, found.train[0], 0.05)
+    given, _ = base_step(replace(found.problem, learned=Learnable()), found.learner, found.train[0], 0.05)
     assert all(torch.equal(value, result.theta[name]) for name, value in given.theta.items())

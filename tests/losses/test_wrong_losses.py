@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import LearnedLoss, build_loss, task_loss
-from olfl_ray.losses.learned import Kind
 from olfl_ray.spec import LearnedLossSpec
 
 
@@ -51,7 +50,7 @@ def own(formula: str) -> nn.Module:
     return Own(formula)
 
 
-def build(formula: str, kind: Kind) -> None:
+def build(formula: str, kind: str) -> None:
     build_loss(LearnedLossSpec(name=f"{__name__}:own", options={"formula": formula}), kind, seed=0)
 
 
@@ -74,7 +73,7 @@ def build(formula: str, kind: Kind) -> None:
         ("rows alone", "can't be called as l_phi.output, target.: IndexError"),
     ],
 )
-def test_one_message_says_why_it_cannot_be_learned(formula: str, says: str, kind: Kind) -> None:
+def test_one_message_says_why_it_cannot_be_learned(formula: str, says: str, kind: str) -> None:
     with pytest.raises(SpecError) as caught:
         build(formula, kind)
     assert caught.value.field == "loss.name"

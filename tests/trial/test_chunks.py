@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from olfl_ray import data, models
 from olfl_ray.engine import Problem, Sgd
+from olfl_ray.learnable import Learnable
 from olfl_ray.spec import TrialConfig
 from olfl_ray.trial import Place
 from olfl_ray.trial.build import build_replicate
@@ -42,7 +43,9 @@ def wide(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 def problem(module: nn.Module) -> Problem:
     loss = F.cross_entropy
-    return Problem(module=module, learned=None, task_loss=loss, base_loss=loss, optimizer=Sgd(), draws_random=False)
+    return Problem(
+        module=module, learned=Learnable(), task_loss=loss, base_loss=loss, optimizer=Sgd(), draws_random=False
+    )
 
 
 @pytest.mark.parametrize(
