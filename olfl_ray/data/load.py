@@ -177,7 +177,9 @@ def _as_said(name: str, said: Dataset, found: Dataset) -> Dataset:
     task = task_of(said.kind)
     outputs = max(said.outputs, found.outputs) if task.classes else found.outputs
     if found.y.is_floating_point() == task.classes or said.outputs not in (0, outputs):
-        there = f"numbers in {found.outputs} columns" if found.y.is_floating_point() else f"{found.outputs} classes"
+        there = f"{found.outputs} {'columns' if found.outputs > 1 else 'column'} of numbers"
+        if not found.y.is_floating_point():
+            there = f"{found.outputs} classes"
         raise SpecError(
             "task.dataset",
             f"{name!r} returned a Dataset of kind {said.kind} with outputs={said.outputs}, but its y has {there}; correct "
