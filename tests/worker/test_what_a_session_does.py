@@ -18,7 +18,7 @@ from olfl_ray.records import RECORDS, SURFACES, from_parquet
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import open_storage
 from olfl_ray.trial import Progress, TrialState
-from olfl_ray.worker import Assignment, Message, Session
+from olfl_ray.worker import Assignment, KeptLosses, Message, Session
 from olfl_ray.worker import session as session_file
 from olfl_ray.worker.session import StoragePhiCache
 
@@ -71,10 +71,11 @@ def test_the_trials_place_is_the_assignments(tmp_path: Path, cache: Path) -> Non
     place = session(
         tmp_path, cache, data_root="/data", studies="/studies", beside="s3://b/studies", device="cuda"
     )._place()
-    assert (place.cache, place.data_root, place.studies) == (cache, Path("/data"), Path("/studies"))
-    assert (place.beside, place.device) == ("s3://b/studies", "cuda")
+    assert (place.cache, place.data_root) == (cache, Path("/data"))
+    assert place.losses == KeptLosses(studies=Path("/studies"), beside="s3://b/studies")
+    assert place.device == "cuda"
     bare = session(tmp_path, cache)._place()
-    assert (bare.data_root, bare.studies, bare.beside, bare.device) == (None, None, "", "cpu")
+    assert (bare.data_root, bare.losses, bare.device) == (None, KeptLosses(studies=None), "cpu")
 
 
 def test_a_node_fetches_the_shared_data_of_its_data_set(
