@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from olfl_ray.tasks.task import Metric, Task, TaskLoss
 
 __all__ = ["Classification"]
+
+Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 BINS = 15
 """Bins of confidence of the calibration error, as in Guo et al. 2017."""
@@ -78,18 +80,17 @@ def accuracy(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> fl
 
 def balanced_error(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> float:
     """Error of each class that the split holds, averaged over these classes with equal weights."""
-    from sklearn.metrics import balanced_accuracy_score  # two seconds to import
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class that is predicted and absent has no recall, which is left out
-        return 1.0 - float(balanced_accuracy_score(*_classes(logits_NC, y_N)))
+    right_C, true_C, _ = _counts(logits_NC, y_N)
+    held = true_C > 0
+    return 1.0 - float((right_C[held] / true_C[held]).mean())
 
 
 def macro_f1(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> float:
     """F1 score of each class that the split or the predictions hold, averaged with equal weights."""
-    from sklearn.metrics import f1_score
-
-    return float(f1_score(*_classes(logits_NC, y_N), average="macro", zero_division=0))
+    right_C, true_C, predicted_C = _counts(logits_NC, y_N)
+    both_C = true_C + predicted_C
+    held = both_C > 0
+    return float((2.0 * right_C[held] / both_C[held]).mean())
 
 
 def nll(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> float:
@@ -106,8 +107,17 @@ def ece(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> float:
     return (gap_K.abs().sum() / len(y_N)).item()
 
 
-def _classes(logits_NC: Tensor, y_N: Tensor) -> tuple[object, object]:
-    return y_N.cpu().numpy(), logits_NC.argmax(-1).cpu().numpy()
+def _counts(logits_NC: Tensor, y_N: Tensor) -> tuple[Counts, Counts, Counts]:
+    """Examples of each class that are predicted right, that there are, and that are predicted.
+
+    scikit-learn has the same metrics, with the same bits, but takes a second and 100 MB in each worker to import.
+    """
+    y_N, predicted_N = y_N.cpu(), logits_NC.argmax(-1).cpu()
+    right_N = y_N[y_N == predicted_N]
+    right, true, predicted = (
+        part.bincount(minlength=logits_NC.shape[-1]).numpy() for part in (right_N, y_N, predicted_N)
+    )
+    return right, true, predicted
 
 
 Classification.metrics = (
