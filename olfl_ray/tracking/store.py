@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import without_secrets
+from olfl_ray.storage import make_folder
 from olfl_ray.tracking.sqlite_file import ARTIFACTS_TAG, FOLDER, artifacts_of, file_of, is_usable, prepare
 
 __all__ = ["FROM_ENVIRONMENT", "asking", "check_store", "is_absent", "make_store", "open_store"]
@@ -71,6 +72,8 @@ def open_store(uri: str, experiment: str, artifacts: Path) -> Any:
     with _explained(uri):
         client = _opened(uri)
         file = file_of(uri)
+        if file is not None:
+            make_folder(file.parent / FOLDER)  # MLflow's own would be as open as the umask lets it
         location = (
             artifacts_of(file) if file is not None else artifacts.resolve().as_uri() if _is_database(uri) else None
         )

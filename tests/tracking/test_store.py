@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -87,3 +88,13 @@ def test_two_that_find_an_empty_database_at_once_both_get_its_store() -> None:
         ]
         said = [process.communicate(timeout=120)[1] for process in both]
         assert [process.returncode for process in both] == [0, 0], said
+
+
+def test_the_artifacts_of_a_private_folder_are_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    before = os.umask(0)
+    try:
+        begin(f"sqlite:///{tmp_path}/runs.db", tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "artifacts").stat().st_mode & 0o777 == 0o700
