@@ -49,7 +49,7 @@ class _Rooms(LoadScopeScheduling):  # type: ignore[misc]
     """Shares modules out; the tests that need the cluster stay in one process, which starts it once."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/cluster" if nodeid.startswith("tests/cluster/") else str(super()._split_scope(nodeid))
+        return "tests/remote" if nodeid.startswith("tests/remote/") else str(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)

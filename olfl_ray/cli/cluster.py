@@ -28,17 +28,17 @@ def submit(
     home: Home = None,
 ) -> None:
     """Run or resume a study on a cluster, or attach to it."""
-    from olfl_ray import study
+    from olfl_ray import remote, study
     from olfl_ray.spec import read_spec
 
     checked = read_spec(spec, set_ or (), name)
-    cluster = study.RayCluster.connect(address)
+    cluster = remote.RayCluster.connect(address)
     if dry_run:
-        print_plan(study.spec_on(checked, cluster))
+        print_plan(remote.spec_on(checked, cluster))
         out.print(f"would be submitted to {cluster.server.address}", highlight=False, soft_wrap=True)
         return
-    code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
-    submission = study.submit(checked, cluster=cluster, code=code)
+    code = remote.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
+    submission = remote.submit(checked, cluster=cluster, code=code)
     show(submission, cluster, study.Home.find(home), follow)
 
 
@@ -49,11 +49,12 @@ def logs(
     attempt: Annotated[int | None, typer.Option("--attempt", help="Number of the attempt; else the newest.")] = None,
 ) -> None:
     """What a study's driver printed on a cluster."""
-    from olfl_ray import study
 
-    cluster = study.RayCluster.connect(address)
+    from olfl_ray import remote
+
+    cluster = remote.RayCluster.connect(address)
     try:
-        for piece in study.logs(name, cluster=cluster, attempt=attempt, follow=follow):
+        for piece in remote.logs(name, cluster=cluster, attempt=attempt, follow=follow):
             out.out(piece, end="", highlight=False)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -61,7 +62,8 @@ def logs(
 
 def show(submission: Any, cluster: Any, place: Any, follow: bool) -> None:
     """Say what a submission came to; with `follow`, stay until its driver ends, and leave with its exit code."""
-    from olfl_ray import study
+
+    from olfl_ray import remote
 
     attempt, at = submission.attempt, option("--address", cluster.name)
     how = "attached to" if submission.attached else "submitted as"
@@ -72,7 +74,7 @@ def show(submission: Any, cluster: Any, place: Any, follow: bool) -> None:
         )
     try:
         with out.status(f"{attempt.id}: its driver checks the spec on the cluster"):
-            attempt = study.accepted(attempt, cluster=cluster, patience=math.inf if follow else 90.0)
+            attempt = remote.accepted(attempt, cluster=cluster, patience=math.inf if follow else 90.0)
         if attempt.live:
             _say(f"status: olfl sweep status {attempt.study} {at}")
             _say(f"follow: olfl sweep logs {attempt.study} --follow {at}")
@@ -86,23 +88,23 @@ def show(submission: Any, cluster: Any, place: Any, follow: bool) -> None:
 
 def _follow(attempt: Any, cluster: Any, place: Any) -> None:
     """The live view, where the study's storage is seen, else its driver's lines; then the table and the exit code."""
-    from olfl_ray import study
+    from olfl_ray import remote, study
 
     try:
-        study.locate(attempt.study, home=place, cluster=cluster)
-    except (study.Unseen, SetupError):
-        for piece in study.logs(attempt.study, cluster=cluster, attempt=attempt.number, follow=attempt.live):
+        remote.locate(attempt.study, home=place, cluster=cluster)
+    except (remote.Unseen, SetupError):
+        for piece in remote.logs(attempt.study, cluster=cluster, attempt=attempt.number, follow=attempt.live):
             out.out(piece, end="", highlight=False)
         attempt = cluster.server.look(attempt)
     else:
         if attempt.live:
             with study_view(study.spec_of(attempt.study, home=place)) as view:
-                for event, state in study.follow(attempt, cluster=cluster, home=place):
+                for event, state in remote.follow(attempt, cluster=cluster, home=place):
                     view.watch(event, state)
         attempt = cluster.server.look(attempt)
-        if attempt.state == "failed" and not study.came_to_its_end(attempt, home=place):
-            raise StudyError(study.last_words(attempt, cluster))
-        print_result(study.outcome(attempt, cluster=cluster, home=place), place, option("--address", cluster.name))
+        if attempt.state == "failed" and not remote.came_to_its_end(attempt, home=place):
+            raise StudyError(remote.last_words(attempt, cluster))
+        print_result(remote.outcome(attempt, cluster=cluster, home=place), place, option("--address", cluster.name))
     if attempt.state == "stopped":
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(1 if attempt.exit_code is None else attempt.exit_code)
@@ -110,31 +112,34 @@ def _follow(attempt: Any, cluster: Any, place: Any) -> None:
 
 def located(name: str, place: Any, address: str | None = None, storage: str | None = None) -> Any:
     """Find a study that an address or a storage leads to; the cluster, if any."""
-    from olfl_ray import study
+
+    from olfl_ray import remote
 
     if address is None and storage is None:
         return None
-    cluster = study.RayCluster.connect(address) if address is not None else None
-    study.locate(name, home=place, cluster=cluster, storage=storage)
+    cluster = remote.RayCluster.connect(address) if address is not None else None
+    remote.locate(name, home=place, cluster=cluster, storage=storage)
     return cluster
 
 
 def stop_there(name: str, address: str, storage: str | None, place: Any) -> None:
     """Stop a study on a cluster."""
-    from olfl_ray import study
 
-    cluster = study.RayCluster.connect(address)
+    from olfl_ray import remote
+
+    cluster = remote.RayCluster.connect(address)
     with out.status(f"{name}: its trials commit at their next evaluation and stop"):
-        study.stop_on(name, cluster=cluster, home=place, storage=storage)
+        remote.stop_on(name, cluster=cluster, home=place, storage=storage)
     _say(f"stopped; resume with: olfl sweep resume {name} {option('--address', cluster.name)}")
 
 
 def print_studies(address: str | None, storage: str | None) -> None:
     """One line for each study of a cluster, or of a storage."""
-    from olfl_ray import study
 
-    cluster = study.RayCluster.connect(address) if address is not None else None
-    for standing in study.list_on(cluster, storage):
+    from olfl_ray import remote
+
+    cluster = remote.RayCluster.connect(address) if address is not None else None
+    for standing in remote.list_on(cluster, storage):
         ended = (
             "trials not seen from here"
             if standing.ended is None

@@ -66,14 +66,14 @@ def sweep_resume(
     home: Home = None,
 ) -> None:
     """Resume a study by its name."""
-    from olfl_ray import study
+    from olfl_ray import remote, study
 
     if from_scratch and not failed:
         raise StudyError("--from-scratch: goes with --failed; add it")
-    code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
+    code = remote.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
     at = _At(address=address, storage=storage, code=code, follow=follow, home=home)
     here = partial(study.resume, name, failed=failed, from_scratch=from_scratch)
-    _go_on(name, at, here, partial(study.resume_on, name, failed=failed, from_scratch=from_scratch))
+    _go_on(name, at, here, partial(remote.resume_on, name, failed=failed, from_scratch=from_scratch))
 
 
 @sweep_app.command("retry")
@@ -89,12 +89,12 @@ def sweep_retry(
     home: Home = None,
 ) -> None:
     """Retry failed trials, and resume their study."""
-    from olfl_ray import study
+    from olfl_ray import remote, study
 
-    code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
+    code = remote.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
     at = _At(address=address, storage=storage, code=code, follow=follow, home=home)
     here = partial(study.retry, name, trials, from_scratch=from_scratch)
-    _go_on(name, at, here, partial(study.retry_on, name, trials, from_scratch=from_scratch))
+    _go_on(name, at, here, partial(remote.retry_on, name, trials, from_scratch=from_scratch))
 
 
 @sweep_app.command("extend")
@@ -110,11 +110,11 @@ def sweep_extend(
     home: Home = None,
 ) -> None:
     """Add trials to every arm, or to one; the search keeps its history."""
-    from olfl_ray import study
+    from olfl_ray import remote, study
 
-    code = study.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
+    code = remote.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
     at = _At(address=address, storage=storage, code=code, follow=follow, home=home)
-    _go_on(name, at, partial(study.extend, name, trials, arm=arm), partial(study.extend_on, name, trials, arm=arm))
+    _go_on(name, at, partial(study.extend, name, trials, arm=arm), partial(remote.extend_on, name, trials, arm=arm))
 
 
 @sweep_app.command("stop")
@@ -154,14 +154,14 @@ class _At:
 
 def _go_on(name: str, at: _At, here: Callable[..., Any], there: Callable[..., Any]) -> None:
     """Go on with a study: here, with its live view, or there, on a cluster."""
-    from olfl_ray import study
+    from olfl_ray import remote, study
 
     place = study.Home.find(at.home)
     if at.address is not None:
-        cluster = study.RayCluster.connect(at.address)
+        cluster = remote.RayCluster.connect(at.address)
         show(there(cluster=cluster, home=place, storage=at.storage, code=at.code), cluster, place, at.follow)
         return
-    if at.code != study.Code() or at.follow:
+    if at.code != remote.Code() or at.follow:
         raise StudyError("--working-dir, --py-module, --follow: go with --address; add it, or leave them out")
     located(name, place, storage=at.storage)
     with outliving(name, option("--home", place.path)):

@@ -20,6 +20,7 @@ from olfl_ray.sweep import ArmSearch
 __all__ = [
     "STARTED",
     "data_of",
+    "is_driven",
     "load",
     "report",
     "report_of",
@@ -149,3 +150,9 @@ def stop(name: str, *, home: Home, patience: float = 600.0) -> StudyState:
     raise StudyError(
         f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; keep waiting, or end its process"
     )
+
+
+def is_driven(name: str, *, home: Home) -> bool:
+    """Whether a driver holds a study's lease; watches one on another machine for some seconds."""
+    _, ledger, storage = load(name, home)
+    return ledger.state.driving and Lease.is_held(storage)

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from support.commands import Run
 
 from olfl_ray.errors import SetupError, UserError
-from olfl_ray.study.targets import find_target, read_settings, token_of
-from olfl_ray.sweep.jobs import JobServer
+from olfl_ray.remote.jobs import JobServer
+from olfl_ray.remote.targets import find_target, read_settings, token_of
 
 SECRET = "a-secret-that-nobody-prints"
 
@@ -282,7 +282,7 @@ def test_an_authority_that_the_target_names_is_trusted_and_no_other(
 
 
 def test_a_server_that_never_answers_is_refused_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("olfl_ray.sweep.jobs.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("olfl_ray.remote.jobs.CONNECT_SECONDS", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

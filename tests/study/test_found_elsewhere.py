@@ -12,8 +12,9 @@ from support.conducting import study
 
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.ledger import Event, Ledger
+from olfl_ray.remote import list_on, locate
 from olfl_ray.storage import Lease, Storage
-from olfl_ray.study import Home, extend, list_on, locate, resume, retry
+from olfl_ray.study import Home, extend, resume, retry
 
 VERBS: dict[str, Callable[..., Any]] = {
     "resume": resume,

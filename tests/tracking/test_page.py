@@ -20,8 +20,9 @@ from support.conducting import study as small_study
 
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger
+from olfl_ray.remote import locate
 from olfl_ray.storage import Lease, open_storage
-from olfl_ray.study import Home, extend, locate, resume, retry, stop
+from olfl_ray.study import Home, extend, resume, retry, stop
 from olfl_ray.study import status as status_of
 
 LIST = "/ajax-api/2.0/mlflow/artifacts/list?run_id="

@@ -13,9 +13,10 @@ from support.conducting import SPEC, study
 
 from benchmarks.services.local_cluster import LocalCluster
 from olfl_ray.ledger import DriverStarted, Ledger, StopRequest
+from olfl_ray.remote import RayCluster, resume_on, stop_on
+from olfl_ray.remote.jobs import Attempt
 from olfl_ray.storage import Lease, Storage, open_storage
-from olfl_ray.study import Home, RayCluster, resume_on, stop_on
-from olfl_ray.sweep.jobs import Attempt
+from olfl_ray.study import Home
 
 Submit = Callable[..., Attempt]
 

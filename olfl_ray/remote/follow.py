@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from olfl_ray.analysis import final_table
 from olfl_ray.errors import StudyError, UserError
 from olfl_ray.ledger import DriverStarted, Event, Ledger, StopRequest, StudyState
+from olfl_ray.remote.clusters import RayCluster, locate
+from olfl_ray.remote.submit import last_words
 from olfl_ray.spec import without_secrets
 from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
-from olfl_ray.study.clusters import RayCluster, locate
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import STARTED, load, report_of, spec_in, stop, trials_of
 from olfl_ray.study.run import StudyResult
-from olfl_ray.study.submit import last_words
 
 if TYPE_CHECKING:
-    from olfl_ray.sweep.jobs import Attempt
+    from olfl_ray.remote.jobs import Attempt
 
-__all__ = ["Standing", "came_to_its_end", "follow", "is_driven", "list_on", "logs", "outcome", "stop_on"]
+__all__ = ["Standing", "came_to_its_end", "follow", "list_on", "logs", "outcome", "stop_on"]
 
 POLL_SECONDS = 0.5
 
@@ -122,12 +122,6 @@ def logs(name: str, *, cluster: RayCluster, attempt: int | None = None, follow: 
             raise StudyError(f"--attempt: study {name!r} has no attempt {attempt} on the cluster; there are: {there}")
         found = numbered[attempt]
     return cluster.server.tail(found) if follow else iter([cluster.server.logs(found)])
-
-
-def is_driven(name: str, *, home: Home) -> bool:
-    """Whether a driver holds a study's lease; watches one on another machine for some seconds."""
-    _, ledger, storage = load(name, home)
-    return ledger.state.driving and Lease.is_held(storage)
 
 
 def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None = None, patience: float = 600.0) -> None:

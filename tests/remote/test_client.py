@@ -13,7 +13,7 @@ import pytest
 from support.commands import Run, in_process, start, wait_until
 
 from benchmarks.services.local_cluster import LocalCluster
-from olfl_ray import study
+from olfl_ray import remote, study
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import DriverStarted, Ledger
 from olfl_ray.spec import StudySpec, parse_spec
@@ -87,19 +87,19 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
 ) -> None:
     there, mine = ("--address", cluster.address), ("--py-module", laptop / "mine")
     spec = spec_file(laptop, "long", 1000, f"{cluster.storage}/client")
-    ray = study.RayCluster.connect(cluster.address)
+    ray = remote.RayCluster.connect(cluster.address)
 
-    def submit(_: int) -> study.Submission:
-        return study.submit(changed(spec), cluster=ray, code=study.Code(py_modules=(laptop / "mine",)))
+    def submit(_: int) -> remote.Submission:
+        return remote.submit(changed(spec), cluster=ray, code=remote.Code(py_modules=(laptop / "mine",)))
 
     with ThreadPoolExecutor() as pool:
         both = list(pool.map(submit, range(2)))
     assert {submission.attempt.id for submission in both} == {"olfl-long-1"}
     assert sorted(submission.attached for submission in both) == [False, True]
-    assert study.accepted(both[0].attempt, cluster=ray).live
+    assert remote.accepted(both[0].attempt, cluster=ray).live
 
     with pytest.raises(StudyError, match=r"first difference: learner\.steps was 10000, is 9"):
-        study.submit(changed(spec, "learner.steps=9"), cluster=ray)
+        remote.submit(changed(spec, "learner.steps=9"), cluster=ray)
     code, out, err = olfl("sweep", "submit", spec, *there, "--set", "arms.baseline.trials=3")
     assert code == 0, err
     assert "attached to job olfl-long-1" in out
@@ -161,7 +161,7 @@ def test_a_study_is_found_by_its_storage_or_by_mlflow_alone(
     for name, storage in (("by-storage", root), ("by-mlflow", None)):
         home = study.Home.find(laptop / name)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", cluster.tracking_uri)
-        assert study.locate("long", home=home, storage=storage).url == f"{root}/long"
+        assert remote.locate("long", home=home, storage=storage).url == f"{root}/long"
         assert study.status("long", home=home).name == "long"
 
 
@@ -184,7 +184,7 @@ def test_a_study_that_only_the_cluster_sees_is_followed_by_its_lines_and_stopped
     assert "Traceback" not in (laptop / "reader.log").read_text()
     code, _, err = olfl("sweep", "stop", "hidden", *there)
     assert code == 0, err
-    assert study.RayCluster.connect(cluster.address).newest("hidden").state == "stopped"
+    assert remote.RayCluster.connect(cluster.address).newest("hidden").state == "stopped"
 
     code, out, err = olfl("sweep", "resume", "hidden", *there, *mine, "--follow")
     assert code == 0, err

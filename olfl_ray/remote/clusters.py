@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from olfl_ray.errors import StudyError
+from olfl_ray.remote.targets import Target, find_target, token_of
 from olfl_ray.storage import LocalStorage, Storage, expanded, open_storage
 from olfl_ray.study.home import Home
-from olfl_ray.study.targets import Target, find_target, token_of
 from olfl_ray.tracking import FROM_ENVIRONMENT, storage_in_runs
 
 if TYPE_CHECKING:
-    from olfl_ray.sweep.jobs import Attempt, JobServer
+    from olfl_ray.remote.jobs import Attempt, JobServer
 
 __all__ = ["RayCluster", "Unseen", "locate"]
 
@@ -46,7 +46,7 @@ class RayCluster:
         Raises:
             UserError: There is no such cluster, or it refuses the token.
         """
-        from olfl_ray.sweep.jobs import JobServer
+        from olfl_ray.remote.jobs import JobServer
 
         name, target = find_target(address)
         token = token_of(target)

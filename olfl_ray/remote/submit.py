@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from olfl_ray.errors import SetupError, SpecError, StudyError
 from olfl_ray.ledger import StudyState
+from olfl_ray.remote.clusters import RayCluster, Unseen, locate
 from olfl_ray.spec import StorageSpec, StudySpec, parse_spec, resolve_search
 from olfl_ray.storage import open_storage
 from olfl_ray.study.check import check_failed, check_same, extended, first_difference
-from olfl_ray.study.clusters import RayCluster, Unseen, locate
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import STARTED, load, spec_in
 
 if TYPE_CHECKING:
-    from olfl_ray.sweep.jobs import Attempt
+    from olfl_ray.remote.jobs import Attempt
 
 __all__ = ["Code", "Submission", "accepted", "extend_on", "resume_on", "retry_on", "spec_on", "submit"]
 
@@ -280,7 +280,7 @@ def accepted(attempt: Attempt, *, cluster: RayCluster, patience: float = 90.0) -
 
 def last_words(attempt: Attempt, cluster: RayCluster) -> str:
     """Why an attempt failed: its driver's last line, or what the job server says of it."""
-    from olfl_ray.sweep.jobs import NOT_FOUND
+    from olfl_ray.remote.jobs import NOT_FOUND
 
     if attempt.exit_code == NOT_FOUND:
         return f"the cluster has no command olfl (job {attempt.id}); install olfl_ray there, where `ray start` finds it on PATH"
