@@ -2,7 +2,7 @@
 
 from olfl_ray.data.batches import TaskData
 from olfl_ray.data.dataset import Dataset, Splits, split
-from olfl_ray.data.load import check_repeatable, describe, forget, load, names
+from olfl_ray.data.load import check_repeatable, describe, episode, forget, load, names
 from olfl_ray.data.prepared import CACHE, node_cache, share
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "TaskData",
     "check_repeatable",
     "describe",
+    "episode",
     "forget",
     "load",
     "names",

@@ -38,24 +38,39 @@ class TaskData:
         augment: none, or crop_flip (train batches of images only).
         batch_size: Examples of a batch.
         seed: Seed of the draws.
+        whole: Whether a batch is a whole split, as of an episode, which has few examples.
     """
 
     def __init__(
-        self, dataset: Dataset, splits: Splits, *, device: str, augment: str, batch_size: int, seed: int
+        self,
+        dataset: Dataset,
+        splits: Splits,
+        *,
+        device: str,
+        augment: str,
+        batch_size: int,
+        seed: int,
+        whole: bool = False,
     ) -> None:
         self._images = dataset.x.dim() == 4
         if augment == "crop_flip" and not self._images:
             raise SpecError("task.augment", f"crop_flip needs images, but {dataset.name} has feature vectors; use none")
         self._augment, self._batch_size, self._seed = augment == "crop_flip", batch_size, seed
         self._device = torch.device(device)
+        self._whole = whole
         self.input_shape: tuple[int, ...] = tuple(dataset.x.shape[1:])
         x = _filled(dataset.x, splits.train)
         self.ids = x.dtype == torch.int64
         self._exact = torch.float64 if x.dtype == torch.float64 else torch.float32
-        if not self.ids:
+        self._scales = dataset.scaled and not self.ids
+        if self._scales:
             mean, sd = _moments(x, splits.train)
             self._mean, self._sd = (value.to(self._device, self._exact) for value in (mean, sd))
-        y, scale = task_of(dataset.kind).scaled(dataset.y, splits.train)
+        y, scale = dataset.y, None
+        if dataset.scaled:
+            y, scale = task_of(dataset.kind).scaled(dataset.y, splits.train)
+        elif y.is_floating_point():
+            y = y.to(torch.float32)
         self.target_scale = None if scale is None else scale.to(self._device)
         self._rows = {part: getattr(splits, part).to(self._device) for part in PARTS}
         self._x = dataset.x_on(self._device) if x is dataset.x else x.to(self._device)
@@ -63,7 +78,7 @@ class TaskData:
         self._blocks: dict[tuple[str, str], tuple[int, Tensor, Tensor]] = {}
 
     def batch(self, stream: str, part: Literal["train", "meta"], step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step: i.i.d. examples of a split, with replacement.
+        """The batch of a step: i.i.d. examples of a split, with replacement; of an episode the whole split.
 
         Args:
             stream: Draws of two streams are independent.
@@ -73,6 +88,8 @@ class TaskData:
         Returns:
             Inputs (B, ...) and targets, (B,) or (B, C), on the device.
         """
+        if self._whole:
+            return self.evaluation(part)
         index_B, change_3B = self._draws(stream, part, step)
         rows_B = self._rows[part].index_select(0, index_B)
         x = self._x.index_select(0, rows_B)
@@ -95,7 +112,9 @@ class TaskData:
 
     def _scaled(self, x: Tensor) -> Tensor:
         """Features at mean 0 and standard deviation 1, in the precision that they were given in, then as float32."""
-        return x if self.ids else ((x.to(self._exact) - self._mean) / self._sd).to(torch.float32)
+        if self._scales:
+            x = (x.to(self._exact) - self._mean) / self._sd
+        return x if self.ids else x.to(torch.float32)
 
     def _draws(self, stream: str, part: str, step: int) -> tuple[Tensor, Tensor]:
         """Indices (B,) and, for augmentation, random numbers (3, B) of a step."""

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,17 +31,23 @@ class Dataset:
         classes: Name of each class; empty: their numbers.
         fingerprint: SHA-256 of the content; of a user's own data set it is computed, whatever is given.
         source: Where it was found; empty: the builder.
+        scaled: Whether features and targets are scaled by the train split; False: they are used as they are.
+        episode: Of a family of tasks (few-shot learning) the function from a seed to the (x, y) of one task. x and y are left
+            out then. Each replicate trains on a task of its own, drawn by its seed, and each round of Algorithm 1 on another
+            one; its train split is the support, its meta split the query, and a batch is a whole split. Nothing is scaled.
     """
 
     name: str
     kind: str
-    x: Tensor
-    y: Tensor
+    x: Tensor = field(default_factory=lambda: torch.zeros(0))
+    y: Tensor = field(default_factory=lambda: torch.zeros(0))
     test: Tensor | None = None
     outputs: int = 0
     classes: tuple[str, ...] = ()
     fingerprint: str = ""
     source: str = ""
+    scaled: bool = True
+    episode: Callable[[int], tuple[Any, Any]] | None = None
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def x_on(self, device: torch.device) -> Tensor:

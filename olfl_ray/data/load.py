@@ -22,6 +22,8 @@ from olfl_ray.tasks import task_of
 
 __all__ = ["check_repeatable", "describe", "forget", "load", "names"]
 
+KNOWN_BY = 4
+"""Episodes of a family that its fingerprint is of."""
 KEPT = 2
 """Data sets that a process keeps loaded."""
 _loaded: dict[tuple[Hashable, ...], Dataset] = {}
@@ -128,8 +130,55 @@ def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> D
         raise SpecError(
             "task.dataset", f"{name!r} must return a Dataset or (x, y), but returned a {type(given).__name__}"
         )
-    said = given if isinstance(given, Dataset) else None
-    given_x, given_y = (given.x, given.y) if isinstance(given, Dataset) else given
+    if not isinstance(given, Dataset):
+        return _of_arrays(name, *given, None)
+    if given.episode is None:
+        return _of_arrays(name, given.x, given.y, given)
+    return _family(name, given)
+
+
+def episode(dataset: Dataset, seed: int) -> Dataset:
+    """One task of a family, drawn by a seed; a data set that is no family is its own only task.
+
+    Raises:
+        SpecError: What the family's builder gives does not fit.
+    """
+    if dataset.episode is None:
+        return dataset
+    try:
+        given = dataset.episode(seed)
+    except (Exception, SystemExit) as error:
+        raise SpecError(
+            "task.dataset", f"the episode of seed {seed} raised {type(error).__name__}: {error}; correct it"
+        ) from error
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise SpecError(
+            "task.dataset", f"the episode of seed {seed} must be (x, y), but is a {type(given).__name__}; return both"
+        )
+    return _of_arrays(dataset.name, *given, replace(dataset, scaled=False, fingerprint="", test=None))
+
+
+def _family(name: str, said: Dataset) -> Dataset:
+    """A family: its first task shows what all have; its content is that of some of them.
+
+    Raises:
+        SpecError: A seed does not decide its task, or tasks differ in form.
+    """
+    some = [episode(said, seed) for seed in range(KNOWN_BY)]
+    first = some[0]
+    for other in some[1:]:
+        if (other.x.shape, other.y.shape, other.outputs) != (first.x.shape, first.y.shape, first.outputs):
+            raise SpecError(
+                "task.dataset",
+                f"{name!r}: all episodes must have the same shapes and number of outputs, but those of seeds 0 and 1 to "
+                f"{KNOWN_BY - 1} differ; give outputs=..., and as many examples in each",
+            )
+    digest = hashlib.sha256("".join(one.fingerprint for one in some).encode()).hexdigest()
+    return replace(first, fingerprint=digest, episode=said.episode)
+
+
+def _of_arrays(name: str, given_x: Any, given_y: Any, said: Dataset | None) -> Dataset:
+    """Arrays as a data set, checked; `said`: what the builder says of it."""
     x = as_inputs(name, given_x)
     if said is None:
         y, classes = as_targets(name, given_y)
@@ -200,4 +249,5 @@ def _as_said(name: str, said: Dataset, found: Dataset) -> Dataset:
         test=test,
         fingerprint=_digest(found.x, found.y, test),
         source=said.source or found.source,
+        scaled=said.scaled,
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray import data, models
+from olfl_ray.data import TaskData
 from olfl_ray.engine import (
     Adam,
     Estimator,
@@ -124,6 +125,7 @@ class Replicate:
         start: Its learner before the first step.
         chunk: Examples that are evaluated at once.
         sequence: Recorded phis to train on, each with the part of the training from which it holds; empty: none.
+        episode: The data of a round of Algorithm 1: its own, or of a family another task for each round.
     """
 
     seed: int
@@ -139,6 +141,7 @@ class Replicate:
     meta_optimizer: Optimizer
     start: LearnerState
     chunk: int
+    episode: Callable[[int], TaskData]
     sequence: Sequence[tuple[float, dict[str, Tensor]]] = ()
 
     def replayed(self, learner: LearnerState, done: float) -> LearnerState:
@@ -157,22 +160,14 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     predicted = task_of(kind)
     metrics = metrics_of(predicted, task.metrics)
     _check_metric(config, metrics, kind)
-    splits = data.split(
-        dataset,
-        study_seed=config.study_seed,
-        seed=seed_of(seed, "split"),
-        test=task.split.test,
-        meta=task.split.meta,
-        selection=task.split.selection,
-    )
-    batches = data.TaskData(
-        dataset,
-        splits.with_meta() if task.split.train_with_meta else splits,
-        device=place.device,
-        augment=task.augment,
-        batch_size=task.batch_size,
-        seed=seed_of(seed, "batches"),
-    )
+    family = dataset.episode is not None
+    batches = _batches(config, place, data.episode(dataset, seed_of(seed, "task")), seed, whole=family)
+
+    def episode(index: int) -> TaskData:
+        if not family:
+            return batches
+        return _batches(config, place, data.episode(dataset, seed_of(seed, "episode", index)), seed, whole=True)
+
     shapes: dict[str, Any] = {"input_shape": batches.input_shape, "outputs": dataset.outputs}
     method = method_of(config)
     _refuse_too_large(config, place, dataset)
@@ -244,6 +239,29 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         start=start,
         chunk=examples_at_once(problem, batches.batch("probe", "train", 0)[0][:2], task.batch_size),
         sequence=_sequence(config, place),
+        episode=episode,
+    )
+
+
+def _batches(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int, *, whole: bool) -> TaskData:
+    """The batches of a replicate's data set, or of an episode."""
+    task = config.task
+    splits = data.split(
+        dataset,
+        study_seed=config.study_seed,
+        seed=seed_of(seed, "split"),
+        test=task.split.test,
+        meta=task.split.meta,
+        selection=task.split.selection,
+    )
+    return TaskData(
+        dataset,
+        splits.with_meta() if task.split.train_with_meta else splits,
+        device=place.device,
+        augment=task.augment,
+        batch_size=task.batch_size,
+        seed=seed_of(seed, "batches"),
+        whole=whole,
     )
 
 

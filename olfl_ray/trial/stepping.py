@@ -57,9 +57,10 @@ class Stepper:
             fresh = replicate.rebuild(seed_of(replicate.seed, "reset", index))
             inputs: list[Tensor] = [p.detach() for p in fresh.parameters() if p.requires_grad]
             inputs += fresh.buffers()
+            episode = replicate.episode(index)
             for inner in range(meta.inner_steps):
-                inputs += replicate.data.batch("init_train", "train", index * meta.inner_steps + inner)
-            inputs += replicate.data.batch("init_meta", meta.batch, index)
+                inputs += episode.batch("init_train", "train", index * meta.inner_steps + inner)
+            inputs += episode.batch("init_meta", meta.batch, index)
             losses.append(self._advance("init", inputs)["meta_loss"])
         return self._end(), torch.stack(losses).double().mean().item()
 
