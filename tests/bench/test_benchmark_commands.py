@@ -20,3 +20,16 @@ def test_a_document_where_none_can_be_is_one_sentence(document: str, says: str) 
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--others", "7"), ("--others", "-1"), ("--processes", "0"), ("--count", "0")])
+def test_the_random_modules_refuse_a_number_that_can_not_be(
+    option: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.modules import check
+
+    monkeypatch.setattr(sys, "argv", ["check.py", *option])
+    with pytest.raises(SystemExit) as left:
+        check.main()
+    assert left.value.code == 2
+    assert option[0] in capsys.readouterr().err
