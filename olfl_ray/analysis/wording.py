@@ -58,7 +58,7 @@ def remarks(results: Sequence[ArmResult]) -> list[str]:
 
 
 def _times(ratio: float) -> str:
-    return f"{1 / ratio:.0f} times smaller than" if ratio > 0 else "of 0 next to"
+    return f"{1 / ratio:,.0f} times smaller than" if ratio > 0 else "of 0 next to"
 
 
 def _against(outcome: Outcome) -> str:
