@@ -15,6 +15,7 @@ from olfl_ray.ledger import Committed, Ended, Ledger, Reopened, StudyState, Tria
 from olfl_ray.records import names
 from olfl_ray.storage import Storage
 from olfl_ray.study import Home, spec_of
+from olfl_ray.tracking.mlflow import experiment_of
 
 __all__ = ["Audit", "audit"]
 
@@ -66,7 +67,7 @@ def audit(calm: Path, wild: Path, uri: str, name: str = "chaos", *, calm_name: s
     ends.subtract(event.trial for event in found.ledger.events if isinstance(event, Reopened))
     commits = Counter((event.trial, event.commit) for event in found.ledger.events if isinstance(event, Committed))
     report = Home(wild).report_folder(name)
-    runs = read_runs(uri, found.spec.tracking.experiment, found.ledger.state, found.storage, report)
+    runs = read_runs(uri, experiment_of(found.spec), found.ledger.state, found.storage, report)
     results, others = wanted.results(), found.results()
     return Audit(
         trials=len(others),

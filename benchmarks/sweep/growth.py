@@ -23,9 +23,10 @@ import psutil
 from benchmarks.services.servers import MlflowServer, postgres, postgres_programs
 from benchmarks.sweep.contestants import METRIC, sleeping_spec
 from olfl_ray.ledger import Commit, Ledger, StopRequest, TrialState
+from olfl_ray.search import ArmSearch
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.storage import LocalStorage, Storage, open_storage
-from olfl_ray.sweep import ArmSearch, Conductor
+from olfl_ray.sweep import Conductor
 from olfl_ray.worker import Message
 
 __all__ = ["Growing", "Growth", "Restart", "measure_growth", "mlflow_seconds"]
@@ -218,7 +219,8 @@ def mlflow_seconds(home: Path, folder: Path, *, server: bool = True) -> dict[str
         server: Whether to start a server on PostgreSQL as well, where its programs are installed.
     """
     from olfl_ray.study.home import Home
-    from olfl_ray.tracking import Runs, open_store
+    from olfl_ray.tracking import TrackedStudy
+    from olfl_ray.tracking.mlflow import Runs, experiment_of, open_store
 
     storage: Storage = Home(home).storage("sleeping")
     state = Ledger.load(storage).state
@@ -226,8 +228,8 @@ def mlflow_seconds(home: Path, folder: Path, *, server: bool = True) -> dict[str
     trials: list[TrialState] = list(state.trials.values())[: TIMED // 2]
 
     def deliver(uri: str) -> float:
-        client = open_store(uri, spec.tracking.experiment, folder / "artifacts")
-        runs = Runs(client, spec, state.identity, storage, "", {})
+        client = open_store(uri, experiment_of(spec), folder / "artifacts")
+        runs = Runs(client, TrackedStudy(spec=spec, storage=storage, home=home), state.identity, experiment_of(spec))
         began = time.perf_counter()
         for trial in trials:
             runs.deliver(trial)

@@ -29,6 +29,7 @@ from benchmarks.services.local_cluster import LocalCluster, kill_tree, local_clu
 from benchmarks.services.servers import postgres_programs
 from olfl_ray.errors import SetupError, UserError
 from olfl_ray.spec import read_spec
+from olfl_ray.tracking.mlflow import experiment_of
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(highlight=False, soft_wrap=True, markup=False)
@@ -86,11 +87,9 @@ def demo(
         code = _submit_and_disturb(["submit", str(spec), *overrides, "--follow"], client, cluster)
         if code:
             raise typer.Exit(code)
-        states = Counter(
-            run.info.status for run in runs_of(cluster.tracking_uri, checked.name, checked.tracking.experiment)
-        )
+        states = Counter(run.info.status for run in runs_of(cluster.tracking_uri, checked.name, experiment_of(checked)))
         out.print(f"\nMLflow's runs, the study's own and one a trial: {dict(states)}")
-        if picture(cluster.tracking_uri, checked.name, checked.tracking.experiment, picture_of):
+        if picture(cluster.tracking_uri, checked.name, experiment_of(checked), picture_of):
             out.print(f"MLflow's page: {picture_of}")
         else:
             out.print(f"No picture of MLflow's page: none of {', '.join(BROWSERS)} is installed")

@@ -87,21 +87,20 @@ def print_result(result: Any, place: Any, where: str | None = None, *, begun: bo
     out.print()
     if result.nothing_to_do and result.problem:
         out.print(
-            f"unknown whether MLflow has the runs: {result.problem}", soft_wrap=True, highlight=False, markup=False
+            f"unknown whether all runs are tracked: {result.problem}", soft_wrap=True, highlight=False, markup=False
         )
     elif result.undelivered:
         runs = "1 run is" if result.undelivered == 1 else f"{result.undelivered} runs are"
         out.print(
-            f"{runs} not in MLflow yet ({result.problem or 'it is slow'}); `olfl sweep resume {spec.name} {where}` tries again",
+            f"{runs} not tracked yet ({result.problem or 'it is slow'}); `olfl sweep resume {spec.name} {where}` tries again",
             soft_wrap=True,
             highlight=False,
             markup=False,
         )
     out.print(f"report: {result.report}", soft_wrap=True, highlight=False, markup=False)
-    if result.tracking_uri == place.tracking_uri:
-        out.print(f"runs:   olfl ui {here}", soft_wrap=True, highlight=False, markup=False)
-    elif result.tracking_uri:
-        out.print(f"runs:   {result.tracking_uri}", soft_wrap=True, highlight=False, markup=False)
+    for location in result.tracking:
+        shown = f"olfl ui {here}" if location == place.tracking_uri else location
+        out.print(f"runs:   {shown}", soft_wrap=True, highlight=False, markup=False)
     if not result.finished:
         out.print(f"resume: olfl sweep resume {spec.name} {where}", soft_wrap=True, highlight=False, markup=False)
     print_failures(result.state, where)

@@ -84,7 +84,7 @@ def outcome(attempt: Attempt, *, cluster: RayCluster, home: Home) -> StudyResult
         state=ledger.state,
         table=final_table(spec, ledger.state, storage),
         report=report_of(spec, ledger.state, storage, home),
-        tracking_uri=without_secrets(spec.tracking.uri or ""),
+        tracking=tuple(without_secrets(str(own.options["uri"])) for own in spec.tracking if own.options.get("uri")),
         finished=attempt.state != "stopped",
         stopped=attempt.state == "stopped",
         nothing_to_do=attempt.state == "finished" and STARTED not in cluster.server.logs(attempt),

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 from olfl_ray.errors import SetupError, SpecError, StudyError
 from olfl_ray.ledger import StudyState
 from olfl_ray.remote.clusters import RayCluster, Unseen, locate
+from olfl_ray.search import check_search
 from olfl_ray.spec import StorageSpec, StudySpec, parse_spec, resolve_search
 from olfl_ray.storage import open_storage
 from olfl_ray.study.check import check_failed, check_same, extended, first_difference
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import STARTED, load, spec_in
+from olfl_ray.tracking import resolved_tracking
+from olfl_ray.tracking.mlflow import with_uri
 
 if TYPE_CHECKING:
     from olfl_ray.remote.jobs import Attempt
@@ -71,17 +74,21 @@ def spec_on(spec: StudySpec, cluster: RayCluster) -> StudySpec:
         SpecError: It names a folder or file by a path that depends on where the driver happens to start.
     """
     spec = resolve_search(spec)
+    if ":" not in spec.search.sampler.name:
+        check_search(spec)
     storage, tracking = spec.storage, spec.tracking
     if storage.url is None and not storage.shared:
         storage = cluster.target.storage
-    if tracking.uri is None and cluster.target.tracking is not None:
-        tracking = tracking.model_copy(update={"uri": cluster.target.tracking})
+    if cluster.target.tracking is not None:
+        tracking = with_uri(tracking, cluster.target.tracking)
     if storage.url is not None:
         open_storage(storage.url)
         if "://" not in storage.url and not storage.url.startswith(("/", "~")):
             raise SpecError("storage.url", _relative(storage.url, "a path from /, or s3://bucket/folder"))
-    if tracking.uri is not None and tracking.uri.startswith("sqlite:///") and tracking.uri[10:11] != "/":
-        raise SpecError("tracking.uri", _relative(tracking.uri, "sqlite:////FOLDER/mlflow.db, or a server"))
+    for given, settled in zip(tracking, resolved_tracking(tracking, own=False), strict=True):
+        for option, value in given.options.items():
+            if settled.options[option] != value:
+                raise SpecError(f"tracking.{option}", _relative(value, "an absolute one, or a server"))
     return spec.model_copy(update={"storage": storage, "tracking": tracking})
 
 

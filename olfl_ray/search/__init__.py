@@ -1,3 +1,7 @@
-"""Search: which settings an arm's next trial has, and which trials end early."""
+"""Search: which settings an arm's next trial has, and which trials end early. Each searcher is a file."""
 
-__all__: list[str] = []
+from olfl_ray.search.arm import SEARCHERS, ArmSearch, check_search, scattered
+from olfl_ray.search.searcher import Searcher
+from olfl_ray.search.space import SearchTrial, Space
+
+__all__ = ["SEARCHERS", "ArmSearch", "SearchTrial", "Searcher", "Space", "check_search", "scattered"]

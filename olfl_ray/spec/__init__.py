@@ -5,6 +5,7 @@ from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, trial
 from olfl_ray.spec.reading import parse_as, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (
+    PRINTABLE,
     EvalSpec,
     FixedLoss,
     FocalSpec,
@@ -29,13 +30,16 @@ from olfl_ray.spec.study import (
     StoragePlace,
     StorageSpec,
     StudySpec,
+    TrackerSpec,
     TrialConfig,
     same,
+    trackers_from,
 )
 from olfl_ray.spec.text import printable
 
 __all__ = [
     "NAME",
+    "PRINTABLE",
     "ArmSpec",
     "EvalSpec",
     "FixedLoss",
@@ -56,6 +60,7 @@ __all__ = [
     "Strict",
     "StudySpec",
     "TaskSpec",
+    "TrackerSpec",
     "TrialConfig",
     "active",
     "base_values",
@@ -73,6 +78,7 @@ __all__ = [
     "same",
     "seed_of",
     "spec_as_yaml",
+    "trackers_from",
     "trial_config",
     "values_of",
     "without_secrets",

@@ -37,15 +37,11 @@ def resolve_search(spec: StudySpec) -> StudySpec:
         base = base_values(spec, arm)
         trial_config(spec, arm, {}, seeds=(0,))
         parameters = spec.parameters_of(arm)
-        if spec.search.sampler.name == "cmaes":
-            _check_moved(arm, parameters)
         for field, parameter in parameters.items():
             own = field in spec.arms[arm].parameters
             where = f"arms.{arm}.parameters.{field}" if own else f"search.parameters.{field}"
             require_trial_field(where, field)
             _check_condition(where, parameter, parameters, base)
-            if spec.search.sampler.name == "grid" and (parameter.values is None or parameter.when):
-                raise SpecError(where, "the grid sampler needs `values` and no `when`; list the values, or use tpe")
             resolved = _resolved(spec, arm, where, field, parameter)
             if own:
                 arms[arm] = arms[arm].model_copy(update={"parameters": {**arms[arm].parameters, field: resolved}})
@@ -96,20 +92,6 @@ def _taken(spec: StudySpec, arm: str, where: str, field: str, value: Any, when: 
 
 def _near(field: str) -> str:
     return did_you_mean(TrialConfig, field)
-
-
-def _check_moved(arm: str, parameters: Mapping[str, Parameter]) -> None:
-    """CMA-ES would leave all of the arm's fields to chance, which is not what was requested."""
-    moved = [
-        field
-        for field, parameter in parameters.items()
-        if parameter.values is None and not any(other in parameters for other in parameter.when)
-    ]
-    if parameters and not moved:
-        raise SpecError(
-            "search.sampler",
-            f"cmaes needs a range that is searched in every trial, and arm {arm!r} has none; use tpe, or search one",
-        )
 
 
 def _check_condition(

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
 from olfl_ray.spec.secrets import refuse_secrets
 from olfl_ray.spec.sections import (
@@ -18,6 +18,7 @@ from olfl_ray.spec.sections import (
     LearnerSpec,
     MetaSpec,
     MetricSpec,
+    NamedBuilder,
     Steps,
     Strict,
     TaskSpec,
@@ -36,8 +37,10 @@ __all__ = [
     "StoragePlace",
     "StorageSpec",
     "StudySpec",
+    "TrackerSpec",
     "TrialConfig",
     "same",
+    "trackers_from",
 ]
 
 MAXIMIZED = frozenset({"accuracy", "macro_f1", "r2"})
@@ -115,15 +118,16 @@ class Parameter(Strict):
         return self.values if self.values is not None else (self.min, self.max)
 
 
-class SamplerSpec(Strict):
-    """How the next point is proposed.
+class SamplerSpec(NamedBuilder):
+    """How the next point is proposed: a searcher, with its settings next to the name.
 
     gp and cmaes learn only from finished trials, not from pruned ones; cmaes searches ranges without `when`, gp also lists.
     Their other fields, like gp's first ten trials, are drawn at random.
     """
 
-    name: Literal["tpe", "random", "grid", "qmc", "cmaes", "gp"] = "tpe"
-    """tpe | random | grid (all combinations of `values`) | qmc (evenly scattered: Sobol') | cmaes | gp (Gaussian process)."""
+    name: Annotated[str, Field(min_length=1)] = "tpe"
+    """A file of olfl_ray/search, such as tpe, random, grid (all combinations of `values`), qmc (evenly scattered: Sobol'),
+    cmaes or gp (Gaussian process); or `package.module:Class`."""
 
 
 class PrunerSpec(Strict):
@@ -250,13 +254,27 @@ StoragePlace: TypeAlias = Annotated[StorageSpec, BeforeValidator(_as_storage)]
 """A storage section; a text is its url."""
 
 
-class TrackingSpec(Strict):
-    """Where MLflow keeps the runs."""
+class TrackerSpec(NamedBuilder):
+    """Where records go: a tracker, with its settings next to the name."""
 
-    uri: Annotated[str, Field(pattern=PRINTABLE)] | None = None
-    """MLflow tracking URI; null: the environment's MLFLOW_TRACKING_URI, else SQLite in the home folder."""
-    experiment: Annotated[str, Field(pattern=PRINTABLE)] = "olfl"
-    """MLflow experiment."""
+    name: Annotated[str, Field(min_length=1)] = "mlflow"
+    """A file or package of olfl_ray/tracking, such as mlflow (uri, experiment) or json_lines (folder); or
+    `package.module:Class`."""
+
+
+def _as_trackers(value: Any) -> Any:
+    """One tracker, or a list of them, as a tuple."""
+    return tuple(map(as_named, value if isinstance(value, list | tuple) else [value]))
+
+
+Trackers: TypeAlias = Annotated[tuple[TrackerSpec, ...], BeforeValidator(_as_trackers)]
+"""A list of trackers; one alone needs no list."""
+
+
+def trackers_from(value: Any) -> tuple[TrackerSpec, ...]:
+    """The trackers of a spec's plain values."""
+    found: tuple[TrackerSpec, ...] = TypeAdapter(Trackers).validate_python(value)
+    return found
 
 
 class TrialConfig(Strict):
@@ -331,8 +349,8 @@ class StudySpec(Strict):
     """How much work a kill may cost."""
     storage: StoragePlace = StorageSpec()
     """Where the study is kept; a text is its url."""
-    tracking: TrackingSpec = TrackingSpec()
-    """Where MLflow keeps the runs."""
+    tracking: Trackers = (TrackerSpec(),)
+    """Where records go: a tracker, or a list of several; without a name it is mlflow. An empty list: nowhere but here."""
 
     @field_validator("name")
     @classmethod

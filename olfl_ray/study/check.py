@@ -11,13 +11,14 @@ from olfl_ray import data
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Examined, StudyState
 from olfl_ray.methods import check_used
+from olfl_ray.plugins import digest_of_code
+from olfl_ray.search import check_search, scattered
 from olfl_ray.spec import StudySpec, TrialConfig, resolve_search, trial_config
 from olfl_ray.study.home import Home, data_root
 from olfl_ray.study.look import spec_in, storage_of
 from olfl_ray.study.places import check_place, resolved
 from olfl_ray.study.reach import check_reach
-from olfl_ray.sweep import scattered
-from olfl_ray.tracking import check_store
+from olfl_ray.tracking import TrackedStudy, explained, trackers_of
 from olfl_ray.trial import Place, check
 from olfl_ray.worker import KeptLosses
 
@@ -45,10 +46,13 @@ def check_study(spec: StudySpec, home: Home) -> None:
     """
     spec = resolved(resolve_search(spec))
     check_place(spec, home)
-    storage_of(spec, home).keys("ledger/")  # a bucket that is not there, say, is refused here
+    storage = storage_of(spec, home)
+    storage.keys("ledger/")  # a bucket that is not there, say, is refused here
     check_trials(spec, home)
     check_data(spec)
-    check_store(home.tracking_of(spec.tracking.uri), spec.tracking.experiment)
+    for tracker in trackers_of(TrackedStudy(spec=spec, storage=storage, home=home.path)):
+        with explained(tracker.name):
+            tracker.check()
 
 
 def check_trials(spec: StudySpec, home: Home) -> dict[str, Examined]:
@@ -63,6 +67,7 @@ def check_trials(spec: StudySpec, home: Home) -> dict[str, Examined]:
     from olfl_ray.sweep.cluster import check_resources, connected
 
     check_used(spec)
+    check_search(spec)
     storage = storage_of(spec, home)
     with connected() as cluster:
         check_resources(spec.resources, cluster)
@@ -73,7 +78,8 @@ def check_trials(spec: StudySpec, home: Home) -> dict[str, Examined]:
     found = {}
     for arm in spec.arms:
         own = trial_config(spec, arm, {}, seeds=(spec.seed,))
-        found[arm] = Examined(arm=arm, **asdict(check(own, place)))
+        examined = check(own, place)
+        found[arm] = Examined(arm=arm, **{**asdict(examined), "code": {**examined.code, **_searcher_code(spec)}})
         _check_points(spec, arm, own, place)
     return found
 
@@ -87,6 +93,12 @@ def check_data(spec: StudySpec) -> None:
     named = (trial_config(spec, arm, {}, seeds=(spec.seed,)).task.dataset for arm in spec.arms)
     for name, options in {dataset.model_dump_json(): (dataset.name, dataset.options) for dataset in named}.values():
         data.check_repeatable(name, options)
+
+
+def _searcher_code(spec: StudySpec) -> dict[str, str]:
+    """Digest of the module of a user's own searcher: another one would propose other points."""
+    name = spec.search.sampler.name
+    return dict([digest_of_code(name)]) if ":" in name else {}
 
 
 def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> None:

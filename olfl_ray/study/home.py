@@ -21,7 +21,7 @@ from olfl_ray.storage import (
     open_folder,
     writable_folder,
 )
-from olfl_ray.tracking import FROM_ENVIRONMENT, absolute_uri, sqlite_uri
+from olfl_ray.tracking.mlflow import artifacts_in, embedded_uri, store_uri
 
 __all__ = ["Home"]
 
@@ -52,24 +52,21 @@ class Home:
 
     @property
     def tracking_uri(self) -> str:
-        """The embedded tracking store."""
-        return sqlite_uri(self.path / "mlflow.db")
+        """The embedded MLflow store."""
+        return embedded_uri(self.path)
 
     def tracking_of(self, given: str | None) -> str:
-        """The tracking store of a study: what its spec gives, else what the environment names, else the embedded one.
+        """The MLflow store of a study: what its spec gives, else what the environment names, else the embedded one.
 
         Raises:
             SetupError: The environment names a file by a relative path, which is another file in another folder.
         """
-        named = os.environ.get(FROM_ENVIRONMENT)
-        if given is None and named and (whole := absolute_uri(named)) != named:
-            raise SetupError(f"{FROM_ENVIRONMENT}: {named!r} depends on the current folder; use {whole} for this one")
-        return given or named or self.tracking_uri
+        return store_uri(given, self.path)
 
     @property
     def artifacts(self) -> Path:
-        """Artifacts of a tracking store without a server."""
-        return self.path / "artifacts"
+        """Artifacts of an MLflow store without a server."""
+        return artifacts_in(self.path)
 
     @property
     def studies(self) -> Path:

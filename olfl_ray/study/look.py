@@ -11,11 +11,11 @@ from typing import Any
 from olfl_ray.analysis import write_report
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger, StopRequest, StudyState
+from olfl_ray.search import ArmSearch
 from olfl_ray.spec import StudySpec, parse_spec, planned
 from olfl_ray.storage import Lease, Storage, open_storage
 from olfl_ray.study.datasets import stored_lines
 from olfl_ray.study.home import Home
-from olfl_ray.sweep import ArmSearch
 
 __all__ = [
     "STARTED",

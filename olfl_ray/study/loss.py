@@ -42,7 +42,7 @@ def load_loss(
         return find_loss(str(source), None, allow=allow)
     place = home if isinstance(home, Home) else Home.find(home)
     if re.fullmatch(r"[0-9a-f]{32}", str(source)):
-        from olfl_ray.tracking import fetch_learned_loss
+        from olfl_ray.tracking.mlflow import fetch_learned_loss
 
         found = fetch_learned_loss(place.tracking_of(tracking_uri), str(source))
         return loss_from_bytes(*found, f"run {source}", allow)

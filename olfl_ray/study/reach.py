@@ -9,7 +9,7 @@ from olfl_ray.errors import SetupError
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import LocalStorage, Storage
 from olfl_ray.study.home import Home
-from olfl_ray.tracking import FROM_ENVIRONMENT
+from olfl_ray.tracking import TrackedStudy, trackers_of
 
 if TYPE_CHECKING:
     from olfl_ray.sweep.cluster import Cluster
@@ -41,13 +41,9 @@ def check_reach(spec: StudySpec, home: Home, storage: Storage, cluster: Cluster)
                 "(storage: s3://bucket/folder), or in a folder that all of them see (storage: {url: FOLDER, shared: true})"
             )
         _check_shared(storage, cluster)
-    embedded = spec.tracking.uri is None and home.tracking_of(None) == home.tracking_uri
-    if embedded and not shared_home:
-        raise SetupError(
-            f"tracking.uri: {there}, and the home folder's SQLite file would be lost with this one; name an MLflow server by "
-            f"tracking.uri or {FROM_ENVIRONMENT} (http://HOST:PORT), put --home in a folder that all of them see with "
-            "storage: {shared: true}, or name a file (sqlite:////FOLDER/mlflow.db) to keep it on this machine"
-        )
+    for tracker in trackers_of(TrackedStudy(spec=spec, storage=storage, home=home.path)):
+        if (reason := tracker.confined()) and not shared_home:
+            raise SetupError(f"tracking: {there}, and {reason}")
 
 
 def _check_shared(storage: LocalStorage, cluster: Cluster) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from olfl_ray import data
 from olfl_ray.analysis import ArmResult, final_table
-from olfl_ray.errors import Fenced, SetupError, StudyError
+from olfl_ray.errors import Fenced, StudyError, UserError
 from olfl_ray.ledger import (
     DriverStarted,
     DriverStopped,
@@ -26,16 +26,24 @@ from olfl_ray.ledger import (
     StudyState,
     latest_attempt,
 )
-from olfl_ray.spec import StudySpec, resolve_search, without_secrets
+from olfl_ray.spec import StudySpec, resolve_search
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.study.assign import Assigner
 from olfl_ray.study.check import check_data, check_facts, check_failed, check_same, check_trials, extended
 from olfl_ray.study.datasets import DATASETS, dataset_notes
 from olfl_ray.study.home import Home
 from olfl_ray.study.look import load, report_of, storage_of
-from olfl_ray.study.places import check_place, check_tracking, resolved
+from olfl_ray.study.places import check_place, resolved
 from olfl_ray.sweep import Conductor
-from olfl_ray.tracking import Runs, Sink, open_store, parent_status, undelivered
+from olfl_ray.tracking import (
+    Sink,
+    TrackedStudy,
+    Tracker,
+    check_same_place,
+    explained,
+    parent_status,
+    trackers_of,
+)
 
 __all__ = ["StudyResult", "extend", "resume", "retry", "run", "tried_again"]
 
@@ -51,8 +59,8 @@ class StudyResult:
         state: Its trials; `state.failures` has those that failed, by cause.
         table: One row per arm.
         report: The report's page.
-        tracking_uri: Where MLflow keeps the runs, without a password.
-        undelivered: Runs that MLflow does not have yet, the study's own among them; the next start delivers them.
+        tracking: Where each tracker keeps its records, without passwords.
+        undelivered: Runs that a tracker does not have yet, the study's own among them; the next start delivers them.
         problem: Why not, or why that is not known, in one line.
         finished: Whether nothing is left to do; else the next start resumes.
         stopped: Whether it was asked to stop.
@@ -63,7 +71,7 @@ class StudyResult:
     state: StudyState
     table: list[ArmResult]
     report: Path
-    tracking_uri: str
+    tracking: tuple[str, ...]
     undelivered: int = 0
     problem: str = ""
     finished: bool = True
@@ -179,59 +187,67 @@ def _run(
     written, spec = spec, resolved(resolve_search(spec))
     check_place(spec, home)
     storage = storage_of(spec, home)
-    uri = home.tracking_of(spec.tracking.uri)
+    study = TrackedStudy(spec=spec, storage=storage, home=home.path)
+    trackers = trackers_of(study)
     begun = bool(storage.keys("ledger/"))
     if begun:
         ledger = Ledger.load(storage)
         check_same(spec, ledger.state.spec, ledger.state.digest)
-        check_tracking(written, ledger.state.spec)
+        check_same_place(written, ledger.state.spec)
         if not retried and _is_finished(spec, ledger, storage):
-            missing, problem = _undelivered(spec, ledger.state, uri)
+            missing, problem = _undelivered(trackers, ledger.state)
             if problem or not missing:
-                result = _result(spec, home, storage, ledger.state, uri)
+                result = _result(spec, home, storage, ledger.state, trackers)
                 return replace(result, nothing_to_do=True, undelivered=missing, problem=problem)
     facts = check_trials(spec, home)
     notes = dataset_notes(spec, home)
+    trackers = trackers_of(replace(study, git_commit=_git_commit(), datasets=notes))
     if begun:
         check_facts(facts, ledger.state)
     else:
         check_data(spec)
-        open_store(uri, spec.tracking.experiment, home.artifacts)
+        for tracker in trackers:
+            with explained(tracker.name):
+                tracker.prepare()
         Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions())
     home.point_to(spec.name, storage)
     holder = f"olfl on {socket.gethostname()}"
     with Lease.acquire(storage, holder, above=Ledger.load(storage).state.epoch) as lease:
         ledger = Ledger.load(storage)
-
-        def connect() -> Runs:
-            client = open_store(uri, spec.tracking.experiment, home.artifacts)
-            return Runs(client, spec, ledger.live.identity, storage, _git_commit(), notes)
-
-        sink = Sink(connect, lambda: lease.lost)
+        sinks = [Sink(tracker, ledger.live.identity, lambda: lease.lost) for tracker in trackers]
 
         def observe(event: Event) -> None:
-            sink.observe(event, ledger.live)
+            for sink in sinks:
+                sink.observe(event, ledger.live)
             if watch is not None:
                 watch(event, ledger.state)
 
         try:
             storage.write(DATASETS, json.dumps(notes).encode())
             started = _take_over(spec, ledger, storage, lease.epoch, facts, retried, from_scratch)
-            sink.start(ledger.state)
+            for sink in sinks:
+                sink.start(ledger.state)
             if watch is not None:
                 watch(started, ledger.state)
             done, stopped = _drive(spec, home, storage, ledger, observe, only)
             page = report_of(spec, ledger.state, storage, home)
             status = parent_status(ledger.state) if done else "KILLED"
-            missing = sink.close({"report": page.parent}, status=status)
+            missing = sum(sink.close({"report": page.parent}, status=status) for sink in sinks)
         except Fenced:
             raise StudyError(
                 f"study {spec.name!r}: another driver took it over while this one was paused; this one has stopped"
             ) from None
         finally:
-            sink.abandon()
-    result = _result(spec, home, storage, ledger.state, uri)
-    return replace(result, undelivered=missing, problem=sink.problem, finished=done, stopped=stopped)
+            for sink in sinks:
+                sink.abandon()
+    result = _result(spec, home, storage, ledger.state, trackers)
+    return replace(
+        result,
+        undelivered=missing,
+        problem="; ".join(sink.problem for sink in sinks if sink.problem),
+        finished=done,
+        stopped=stopped,
+    )
 
 
 def _take_over(
@@ -290,21 +306,31 @@ def _is_finished(spec: StudySpec, ledger: Ledger, storage: Storage) -> bool:
     return finished and not ledger.state.driving
 
 
-def _undelivered(spec: StudySpec, state: StudyState, uri: str) -> tuple[int, str]:
-    """How many runs the tracking store lacks, and why that is not known, if it is not."""
-    try:
-        return undelivered(uri, spec.tracking.experiment, state), ""
-    except SetupError as error:
-        return len(state.trials) + 1, str(error)
+def _undelivered(trackers: Sequence[Tracker], state: StudyState) -> tuple[int, str]:
+    """How many runs the trackers lack, and why that is not known, if it is not."""
+    missing = 0
+    for tracker in trackers:
+        try:
+            with explained(tracker.name):
+                missing += tracker.undelivered(state)
+        except UserError as error:
+            return missing + len(state.trials) + 1, str(error)
+    return missing, ""
 
 
-def _result(spec: StudySpec, home: Home, storage: Storage, state: StudyState, uri: str) -> StudyResult:
+def _result(
+    spec: StudySpec, home: Home, storage: Storage, state: StudyState, trackers: Sequence[Tracker]
+) -> StudyResult:
     """A study's current state; its report is written if there is none yet."""
     page = home.report_folder(spec.name) / "index.html"
     if not page.exists():
         page = report_of(spec, state, storage, home)
     return StudyResult(
-        spec=spec, state=state, table=final_table(spec, state, storage), report=page, tracking_uri=without_secrets(uri)
+        spec=spec,
+        state=state,
+        table=final_table(spec, state, storage),
+        report=page,
+        tracking=tuple(tracker.location for tracker in trackers),
     )
 
 

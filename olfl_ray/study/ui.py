@@ -12,7 +12,7 @@ from types import FrameType
 
 from olfl_ray.errors import SetupError
 from olfl_ray.study.home import Home
-from olfl_ray.tracking import make_store
+from olfl_ray.tracking.mlflow import make_store
 
 __all__ = ["serve_ui"]
 
@@ -32,7 +32,7 @@ def serve_ui(home: Home, port: int, ready: Callable[[str], None] = print) -> int
     Raises:
         SetupError: Somebody else listens on the port, or the server ends by itself.
     """
-    from olfl_ray.tracking.page import SECRET, serve_page
+    from olfl_ray.tracking.mlflow.page import SECRET, serve_page
 
     secret = secrets.token_urlsafe(32)
     with socket.socket() as listener:

@@ -1,6 +1,5 @@
-"""Search and execution: Optuna proposes, the conductor decides, Ray Tune runs."""
+"""Execution: the conductor decides, Ray Tune runs."""
 
-from olfl_ray.sweep.arm import ArmSearch, scattered
 from olfl_ray.sweep.conductor import Conductor
 
-__all__ = ["ArmSearch", "Conductor", "scattered"]
+__all__ = ["Conductor"]

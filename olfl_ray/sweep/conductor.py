@@ -21,8 +21,8 @@ from olfl_ray.ledger import (
     StudyState,
     TrialState,
 )
+from olfl_ray.search import ArmSearch
 from olfl_ray.spec import StudySpec, TrialConfig, base_values, planned, seed_of, trial_config
-from olfl_ray.sweep.arm import ArmSearch
 from olfl_ray.worker import Message
 
 __all__ = ["Conductor"]
@@ -90,7 +90,7 @@ class Conductor:
 
     def importances(self) -> dict[str, dict[str, float]]:
         """For each arm the importance of each searched field."""
-        return {arm: self.search(arm).importances() for arm in self.spec.arms}
+        return {arm: self.search(arm).importances(self._search_trials(arm)) for arm in self.spec.arms}
 
     @property
     def finished(self) -> bool:

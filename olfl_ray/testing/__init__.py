@@ -1,3 +1,7 @@
 """Contract suites: what every implementation of a part must do, as test classes that a user's own implementation inherits."""
 
-__all__: list[str] = []
+from olfl_ray.testing.searchers import SearcherContract, list_space, mixed_space
+from olfl_ray.testing.studies import HandMadeStudy
+from olfl_ray.testing.trackers import Kept, TrackerContract
+
+__all__ = ["HandMadeStudy", "Kept", "SearcherContract", "TrackerContract", "list_space", "mixed_space"]

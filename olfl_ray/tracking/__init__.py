@@ -1,25 +1,18 @@
-"""Tracking with MLflow."""
+"""Tracking: where a study's records go. Each tracker is a file or a package."""
 
-from olfl_ray.tracking.fetch import fetch_learned_loss, storage_in_runs
-from olfl_ray.tracking.held import parent_status, undelivered
-from olfl_ray.tracking.runs import DatasetNote, Runs
-from olfl_ray.tracking.sink import Sink
-from olfl_ray.tracking.sqlite_file import absolute_uri, file_of, sqlite_uri
-from olfl_ray.tracking.store import FROM_ENVIRONMENT, check_store, make_store, open_store
+from olfl_ray.tracking.chosen import TRACKERS, check_same_place, explained, resolved_tracking, trackers_of
+from olfl_ray.tracking.sink import Sink, parent_status
+from olfl_ray.tracking.tracker import DatasetNote, TrackedStudy, Tracker
 
 __all__ = [
-    "FROM_ENVIRONMENT",
+    "TRACKERS",
     "DatasetNote",
-    "Runs",
     "Sink",
-    "absolute_uri",
-    "check_store",
-    "fetch_learned_loss",
-    "file_of",
-    "make_store",
-    "open_store",
+    "TrackedStudy",
+    "Tracker",
+    "check_same_place",
+    "explained",
     "parent_status",
-    "sqlite_uri",
-    "storage_in_runs",
-    "undelivered",
+    "resolved_tracking",
+    "trackers_of",
 ]

@@ -1,4 +1,4 @@
-"""The MLflow sink: delivers the ledger's state in a separate thread; training never waits for it."""
+"""A sink: delivers the ledger's state to a tracker in a separate thread; training never waits for it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from olfl_ray.ledger import Event, StudyState, TrialState
 from olfl_ray.spec import without_secrets
-from olfl_ray.tracking.runs import Runs
+from olfl_ray.tracking.tracker import Tracker
 
-__all__ = ["Sink"]
+__all__ = ["Sink", "parent_status"]
 
 GATHER_SECONDS = 0.5
 """What follows an event within this time, in seconds, is delivered with it: one call of the store in place of several."""
@@ -22,19 +22,20 @@ class Sink:
     """Keeps the newest state of each trial until the store has it.
 
     Args:
-        connect: Opens the study's runs; tried again while the store is down.
+        tracker: Opened by the thread; tried again while its store is down.
+        identity: The study's own.
         fenced: Whether another driver has taken the study over: after a long pause this one has nothing to say.
     """
 
-    def __init__(self, connect: Callable[[], Runs], fenced: Callable[[], bool] = lambda: False) -> None:
-        self._connect, self._fenced = connect, fenced
-        self._runs: Runs | None = None
+    def __init__(self, tracker: Tracker, identity: str, fenced: Callable[[], bool] = lambda: False) -> None:
+        self._tracker, self._identity, self._fenced = tracker, identity, fenced
+        self._open = False
         self._waiting: dict[str, TrialState] = {}
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._abandoned = False
         self.problem = ""
-        self._thread = threading.Thread(target=self._work, name="mlflow-sink", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="tracker-sink", daemon=True)
 
     def start(self, state: StudyState) -> None:
         """Begin to deliver; what the store lacks is sent first."""
@@ -50,15 +51,15 @@ class Sink:
                 self._changed.notify()
 
     def close(self, files: Mapping[str, Path], *, status: str, patience: float = 60.0) -> int:
-        """Deliver what is left and end the parent run.
+        """Deliver what is left and tell the tracker the end.
 
         Args:
-            files: Folders that become artifacts of the parent run.
-            status: The parent's: FINISHED, FAILED or KILLED.
+            files: Folders of files of the complete study.
+            status: The study's: FINISHED, FAILED or KILLED.
             patience: Seconds without any delivery after which it gives up.
 
         Returns:
-            Number of runs that could not be delivered, the study's own among them; the next start delivers them.
+            Number of trials that could not be delivered, the study itself among them; the next start delivers them.
         """
         self._close()
         left = -1
@@ -69,7 +70,7 @@ class Sink:
         if self._thread.is_alive():
             return missing + 1
         try:
-            # Where runs are missing, the parent stays open: the next start knows from it that something is left.
+            # Where trials are missing, the study stays open: the next start knows from it that something is left.
             self._connected().close(files, status="KILLED" if missing else status)
         except Exception as error:
             self.problem = _first_line(error)
@@ -108,7 +109,7 @@ class Sink:
                 in_vain += 1
                 with self._changed:
                     self._waiting[name] = self._waiting.pop(name)  # another trial may be let in where this one is not
-                    hopeless = self._runs is None or in_vain >= len(self._waiting)
+                    hopeless = not self._open or in_vain >= len(self._waiting)
                 if self._closing.is_set() and hopeless:
                     break
                 self._closing.wait(wait)
@@ -119,10 +120,16 @@ class Sink:
                 if self._waiting.get(name) is trial:
                     del self._waiting[name]
 
-    def _connected(self) -> Runs:
-        if self._runs is None:
-            self._runs = self._connect()
-        return self._runs
+    def _connected(self) -> Tracker:
+        if not self._open:
+            self._tracker.open(self._identity)
+            self._open = True
+        return self._tracker
+
+
+def parent_status(state: StudyState) -> str:
+    """A study's status once nothing is left to do: FAILED where no trial finished."""
+    return "FINISHED" if any(trial.state == "finished" for trial in state.trials.values()) else "FAILED"
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from benchmarks.chaos.runs import IDENTITY, fingerprints, read_runs
 from olfl_ray.ledger import Began, Commit, Committed, Ended, Ledger, Proposed, StudyState, write_commit
 from olfl_ray.records import Record, records_to_table, to_parquet
 from olfl_ray.storage import LocalStorage
-from olfl_ray.tracking import open_store
+from olfl_ray.tracking.mlflow import open_store
 
 STEPS = (10, 20)
 TRIAL = "baseline/0"

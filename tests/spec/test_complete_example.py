@@ -35,7 +35,7 @@ def test_it_names_every_field() -> None:
 
 @pytest.mark.parametrize(
     "section",
-    ["task", "learner", "loss", "meta", "eval", "confirm", "resources", "budget", "checkpoint", "storage", "tracking"],
+    ["task", "learner", "loss", "meta", "eval", "confirm", "resources", "budget", "checkpoint", "storage"],
 )
 def test_what_it_shows_is_the_default(section: str) -> None:
     spec = read_spec(COMPLETE)

@@ -67,7 +67,7 @@ def test_a_mistyped_override_does_not_repeat_a_password() -> None:
 @pytest.mark.parametrize("url", PLAIN)
 def test_what_holds_no_password_is_left_alone(url: str) -> None:
     assert without_secrets(url) == url
-    assert parse_spec(json.dumps({**LEAST, "tracking": {"uri": url}}).encode()).tracking.uri == url
+    assert parse_spec(json.dumps({**LEAST, "tracking": {"uri": url}}).encode()).tracking[0].options["uri"] == url
 
 
 def test_in_a_sentence_only_the_password_is_hidden() -> None:

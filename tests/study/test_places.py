@@ -15,8 +15,9 @@ from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage, open_storage
 from olfl_ray.study import Home, check_study, load_loss, resume, run, spec_of, status
 from olfl_ray.study.look import storage_of
-from olfl_ray.study.places import check_tracking, resolved
+from olfl_ray.study.places import resolved
 from olfl_ray.sweep import Conductor
+from olfl_ray.tracking import check_same_place
 
 
 def finished(spec: StudySpec, storage: Storage, value: float | None = 0.1) -> None:
@@ -110,10 +111,10 @@ def test_a_relative_place_is_resolved_once_and_a_second_one_is_refused_with_both
     noted = spec_of("s", home=home)
     assert noted.storage.url == str(tmp_path / "a" / "s")
     with pytest.raises(StudyError, match=r"^tracking.uri: ") as second:
-        check_tracking(spec, noted.model_dump())
+        check_same_place(spec, noted.model_dump())
     assert f"{tmp_path}/a/runs.db" in str(second.value)
     assert f"{tmp_path}/b/runs.db" in str(second.value)
-    check_tracking(study(tracking={"uri": f"sqlite:///{tmp_path}/b/runs.db"}), noted.model_dump())  # meant so
+    check_same_place(study(tracking={"uri": f"sqlite:///{tmp_path}/b/runs.db"}), noted.model_dump())  # meant so
     monkeypatch.chdir(tmp_path / "a")
     assert run(spec, home=home).nothing_to_do
 

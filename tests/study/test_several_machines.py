@@ -108,7 +108,7 @@ def test_the_home_folders_tracking_store_is_refused_unless_the_home_folder_is_sh
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    with pytest.raises(SetupError, match=r"^tracking\.uri: the cluster has 3 machines.*\(http://HOST:PORT\)"):
+    with pytest.raises(SetupError, match=r"^tracking: the cluster has 3 machines.*\(http://HOST:PORT\)"):
         check_study(spec(storage={"url": str(tmp_path / "nfs"), "shared": True}), home)
     shared = spec(storage={"shared": True})
     with connected() as cluster:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from olfl_ray.ledger import Commit, TrialState
+import pytest
+
+from olfl_ray.ledger import Commit, Ledger, StopRequest, TrialState
 from olfl_ray.spec import StudySpec, parse_spec
+from olfl_ray.storage import open_storage
 from olfl_ray.sweep import Conductor
 from olfl_ray.worker import Message
 
@@ -60,3 +64,17 @@ def run_to_end(conductor: Conductor, value_of: Callable[[TrialState], float]) ->
         order.append(str(trial.id))
         tell(conductor, trial, 900, value_of(trial), "finished")
     return order
+
+
+@pytest.fixture
+def conduct(tmp_path: Path) -> Callable[..., Conductor]:
+    """A conductor over the ledger in a folder: the first call begins the study there, later ones go on with it."""
+
+    def start(spec: StudySpec, folder: str = "study", only: tuple[str, ...] | None = None) -> Conductor:
+        storage = open_storage(tmp_path / folder)
+        if not storage.keys("ledger/"):
+            Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, {})
+        ledger = Ledger.load(storage)
+        return Conductor(spec, ledger, StopRequest(storage, ledger.state.epoch), only=only)
+
+    return start

@@ -11,8 +11,9 @@ from support.conducting import run_to_end, study, tell
 
 from olfl_ray.errors import SetupError
 from olfl_ray.ledger import Commit, Reopened
+from olfl_ray.search import scattered
 from olfl_ray.spec import StudySpec
-from olfl_ray.sweep import Conductor, scattered
+from olfl_ray.sweep import Conductor
 from olfl_ray.sweep import conductor as conductor_file
 from olfl_ray.worker import Message
 

@@ -26,7 +26,8 @@ from olfl_ray.ledger import (
 from olfl_ray.records import Record, records_to_table, to_parquet
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import LocalStorage
-from olfl_ray.tracking import Runs, open_store, sqlite_uri
+from olfl_ray.tracking import Sink, TrackedStudy
+from olfl_ray.tracking.mlflow import Mlflow, Runs, open_store, sqlite_uri
 
 EXPERIMENT = "olfl"
 
@@ -60,10 +61,19 @@ class Home:
     def state(self) -> StudyState:
         return self.ledger.state
 
+    @property
+    def tracked(self) -> TrackedStudy:
+        return TrackedStudy(spec=self.spec, storage=self.storage, home=self.storage.root)
+
     def runs(self) -> Runs:
         """A driver's."""
         client = open_store(self.uri, EXPERIMENT, self.storage.root)
-        return Runs(client, self.spec, self.state.identity, self.storage, "", {})
+        return Runs(client, self.tracked, self.state.identity, EXPERIMENT)
+
+    def sink(self, kind: type[Mlflow] = Mlflow, fenced: Callable[[], bool] = lambda: False) -> Sink:
+        """A driver's."""
+        tracker = kind(Mlflow.Config(uri=self.uri, experiment=EXPERIMENT), self.tracked)
+        return Sink(tracker, self.state.identity, fenced)
 
     def trial(
         self, name: str, steps: Sequence[int] = (10, 20), *, end: str | None = "finished", metrics: int = 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from olfl_ray.ledger import Ledger, StudyCreated, apply
-from olfl_ray.tracking import Runs, Sink, undelivered
+from olfl_ray.tracking.mlflow import Mlflow, undelivered
 
 
 def test_two_studies_of_one_spec_have_two_identities_and_an_older_ledger_has_one_too(home: Callable[..., Any]) -> None:
@@ -218,7 +218,7 @@ def test_2500_metrics_arrive_once_each_in_calls_that_a_server_takes(
 def test_the_sink_delivers_what_happens_and_ends_the_parent(home: Callable[..., Any], held: Callable[..., Any]) -> None:
     place = home("a")
     place.trial("online/0")
-    sink = Sink(place.runs)
+    sink = place.sink()
     sink.start(place.state)
     place.trial("online/1", [10], end=None)
     sink.observe(place.ledger.events[-1], place.state)
@@ -241,25 +241,20 @@ def test_a_run_that_the_store_refuses_keeps_no_other_back_and_is_counted(
     for name in ("online/0", "online/1", "online/2"):
         place.trial(name)
 
-    class Refused(Runs):
+    class Refused(Mlflow):
         def deliver(self, trial: Any) -> None:
             if str(trial.id) == "online/0":
                 raise ValueError("refused for good")
             super().deliver(trial)
 
-    def connect() -> Runs:
-        runs = place.runs()
-        runs.__class__ = Refused
-        return runs
-
-    sink = Sink(connect)
+    sink = place.sink(Refused)
     sink._closing.set()  # all of it at the end, when each is tried once more
     sink.start(place.state)
     assert sink.close({}, status="FINISHED") == 1
     assert sink.problem == "refused for good"
     assert held().of(place).keys() == {"study", "online/1", "online/2"}
     assert undelivered(place.uri, "olfl", place.state) > 0
-    again = Sink(place.runs)
+    again = place.sink()
     again.start(place.state)
     assert again.close({}, status="FINISHED") == 0
     assert undelivered(place.uri, "olfl", place.state) == 0
@@ -267,7 +262,7 @@ def test_a_run_that_the_store_refuses_keeps_no_other_back_and_is_counted(
 
 def test_an_abandoned_sink_ends_its_thread(home: Callable[..., Any]) -> None:
     place = home("a")
-    sink = Sink(place.runs)
+    sink = place.sink()
     sink.start(place.state)
     sink.abandon()
     sink._thread.join(60)
@@ -277,7 +272,7 @@ def test_an_abandoned_sink_ends_its_thread(home: Callable[..., Any]) -> None:
 def test_a_driver_that_lost_its_study_delivers_nothing_more(home: Callable[..., Any], held: Callable[..., Any]) -> None:
     place = home("a")
     place.trial("online/0", [10], end=None)
-    sink = Sink(place.runs, lambda: True)
+    sink = place.sink(fenced=lambda: True)
     sink.start(place.state)
     sink._thread.join(60)
     assert not sink._thread.is_alive()

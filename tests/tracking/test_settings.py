@@ -10,7 +10,7 @@ from typing import Any
 
 from support.conducting import SPEC
 
-from olfl_ray.tracking.settings import CUT, as_params, in_batches
+from olfl_ray.tracking.mlflow.settings import CUT, as_params, in_batches
 
 NAMES = [
     "class (1)",

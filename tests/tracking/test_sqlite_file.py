@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from olfl_ray.errors import DataError, SetupError
-from olfl_ray.tracking import check_store, fetch_learned_loss, open_store, sqlite_uri, storage_in_runs
-from olfl_ray.tracking.sqlite_file import absolute_uri, file_of, is_usable
+from olfl_ray.tracking.mlflow import check_store, fetch_learned_loss, open_store, sqlite_uri, storage_in_runs
+from olfl_ray.tracking.mlflow.sqlite_file import absolute_uri, file_of, is_usable
 
 ODD = ["a b", "q?x=1&y#z", "50%20off", "ünï", "at@b:c", "quo'te"]
 
@@ -27,8 +27,8 @@ ODD = ["a b", "q?x=1&y#z", "50%20off", "ünï", "at@b:c", "quo'te"]
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> None:
     """Files are as if nobody had touched them for long, and the making, which is slow, is a copy."""
-    monkeypatch.setattr("olfl_ray.tracking.sqlite_file.QUIET_SECONDS", 0.0)
-    monkeypatch.setattr("olfl_ray.tracking.sqlite_file._make", lambda file: shutil.copy(empty_store, file))
+    monkeypatch.setattr("olfl_ray.tracking.mlflow.sqlite_file.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("olfl_ray.tracking.mlflow.sqlite_file._make", lambda file: shutil.copy(empty_store, file))
 
 
 def half_made(file: Path, tables: tuple[str, ...] = ("experiments", "_alembic_tmp_experiments")) -> None:
@@ -46,7 +46,7 @@ import os, signal, sys, time
 from pathlib import Path
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
-from olfl_ray.tracking import open_store, sqlite_uri
+from olfl_ray.tracking.mlflow import open_store, sqlite_uri
 for kilobytes in (0, 200, 500):
     folder = Path(sys.argv[1], str(kilobytes))
     folder.mkdir()
@@ -92,7 +92,7 @@ def test_of_several_at_once_one_makes_the_store(
     def begin(_: int) -> str:
         return str(open_store(sqlite_uri(file), "olfl", tmp_path).get_experiment_by_name("olfl").experiment_id)
 
-    monkeypatch.setattr("olfl_ray.tracking.sqlite_file.os.link", late)
+    monkeypatch.setattr("olfl_ray.tracking.mlflow.sqlite_file.os.link", late)
     with ThreadPoolExecutor(2) as pool:
         assert len(set(pool.map(begin, range(2)))) == 1
     with closing(sqlite3.connect(file)) as db:

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.services.servers import postgres, postgres_programs
 from olfl_ray.errors import SetupError
-from olfl_ray.tracking import check_store, open_store
+from olfl_ray.tracking.mlflow import check_store, open_store
 
 CLOSED = "127.0.0.1:9"
 WRONG = {
@@ -79,9 +79,9 @@ def test_artifacts_of_a_database_lie_in_the_given_folder(tmp_path: Path) -> None
 
 @pytest.mark.skipif(postgres_programs() is None, reason="PostgreSQL is not installed")
 def test_two_that_find_an_empty_database_at_once_both_get_its_store() -> None:
-    opening = (
-        "import sys, pathlib; from olfl_ray.tracking import open_store; open_store(sys.argv[1], 'olfl', pathlib.Path())"
-    )
+    opening = """import sys, pathlib
+from olfl_ray.tracking.mlflow import open_store
+open_store(sys.argv[1], 'olfl', pathlib.Path())"""
     with postgres() as uri:
         both = [
             subprocess.Popen([sys.executable, "-c", opening, uri], stderr=subprocess.PIPE, text=True) for _ in range(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from olfl_ray.ledger import Began, Commit, Committed, Ended, Proposed, write_commit
 from olfl_ray.records import Record, records_to_table, to_parquet
-from olfl_ray.tracking import Runs, open_store
+from olfl_ray.tracking.mlflow import Runs, open_store
 
 VALUES = {10: (0.25, 0.75), 20: (0.2, 0.4)}
 """Error of two replicates at two steps."""
@@ -19,7 +20,8 @@ VALUES = {10: (0.25, 0.75), 20: (0.2, 0.4)}
 
 def runs_of(own: Any, datasets: dict[str, Any] | None = None, git: str = "") -> Runs:
     client = open_store(own.uri, "olfl", own.storage.root)
-    return Runs(client, own.spec, own.state.identity, own.storage, git, datasets or {})
+    study = replace(own.tracked, git_commit=git, datasets=datasets or {})
+    return Runs(client, study, own.state.identity, "olfl")
 
 
 def trained(own: Any, name: str = "online/0", end: str = "finished", damaged: int | None = None) -> None:

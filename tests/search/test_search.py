@@ -11,6 +11,7 @@ from support.conducting import run_to_end, study, tell
 
 from olfl_ray.errors import SpecError
 from olfl_ray.ledger import TrialState
+from olfl_ray.search import check_search
 from olfl_ray.spec import PrunerSpec, notes
 from olfl_ray.sweep import Conductor
 
@@ -213,7 +214,30 @@ def test_cmaes_without_a_range_to_move_is_refused() -> None:
     names = {"loss.activation.name": {"values": ["smooth_leaky_relu", "tanh"]}}
     search = {"parameters": {**GRID, **names, **when}, "sampler": "cmaes"}
     with pytest.raises(SpecError, match=r"search\.sampler: cmaes .* arm 'online' has none; use tpe"):
-        study(search=search, arms={"online": {"trials": 7}})
+        check_search(study(search=search, arms={"online": {"trials": 7}}))
+
+
+def test_a_grid_without_lists_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"search\.parameters\.learner\.optimizer\.lr: .*values"):
+        check_search(study(search={"parameters": LR, "sampler": "grid"}, arms={"online": {"trials": 7}}))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "field", "words"),
+    [
+        ({"name": "tpee"}, "search.sampler", "'tpe'"),
+        ({"name": "tpe", "seed": 3}, "search.sampler.seed", "none"),
+        ({"name": "no_such.module:Mine"}, "search.sampler", "imported"),
+        ({"name": "support.conducting:study"}, "search.sampler", "Searcher"),
+    ],
+)
+def test_a_searcher_that_is_not_there_and_its_options_are_refused(
+    sampler: dict[str, object], field: str, words: str
+) -> None:
+    with pytest.raises(SpecError) as refused:
+        check_search(study(search={"parameters": LR, "sampler": sampler}, arms={"online": {"trials": 7}}))
+    assert refused.value.field == field
+    assert words in refused.value.problem
 
 
 def _error(trial: TrialState) -> float:

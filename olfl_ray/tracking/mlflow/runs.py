@@ -10,18 +10,14 @@ from typing import Any
 
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import TrialState, read_commit, read_file
-from olfl_ray.records import RECORDS, from_parquet
-from olfl_ray.spec import StudySpec, trial_config
-from olfl_ray.storage import Storage
-from olfl_ray.tracking.held import IDENTITY_TAG, PARENT, STATUS, STORAGE_TAG, STUDY_TAG, TRIAL_TAG, found, shows
-from olfl_ray.tracking.settings import as_params, in_batches
+from olfl_ray.tracking.mlflow.held import IDENTITY_TAG, PARENT, STATUS, STORAGE_TAG, STUDY_TAG, TRIAL_TAG, found, shows
+from olfl_ray.tracking.mlflow.settings import as_params, in_batches
+from olfl_ray.tracking.tracker import TrackedStudy
 
-__all__ = ["DatasetNote", "Runs"]
+__all__ = ["Runs"]
 
 BATCH = 1000
 """Most metrics, params and tags together in one call, MLflow's limit."""
-DatasetNote = Mapping[str, Any]
-"""An arm's data set for MLflow: name, digest (36 characters at most), source, size, names of classes."""
 
 
 class Runs:
@@ -32,35 +28,24 @@ class Runs:
 
     Args:
         client: From `open_store`.
-        spec: The study.
+        study: The study.
         identity: The study's own, from its ledger.
-        storage: The study's storage.
-        git_commit: Commit of the working folder, or empty.
-        datasets: Each arm's data set.
+        experiment: Name of the experiment.
     """
 
-    def __init__(
-        self,
-        client: Any,
-        spec: StudySpec,
-        identity: str,
-        storage: Storage,
-        git_commit: str,
-        datasets: Mapping[str, DatasetNote],
-    ) -> None:
-        self._client, self._spec, self._identity = client, spec, identity
-        self._storage, self._git, self._datasets = storage, git_commit, datasets
-        self._experiment = client.get_experiment_by_name(spec.tracking.experiment).experiment_id
+    def __init__(self, client: Any, study: TrackedStudy, identity: str, experiment: str) -> None:
+        self._client, self._study, self._spec, self._identity = client, study, study.spec, identity
+        self._experiment = client.get_experiment_by_name(experiment).experiment_id
         self._there: dict[str, list[Any]] = {}  # what the store held at the start, the earliest of a name first
         for run in found(client, self._experiment, identity):
             self._there.setdefault(run.data.tags[TRIAL_TAG], []).append(run)
         self._tried: set[str] = set()
         self._open_runs: dict[str, str] = {}
         self._sent: dict[str, set[str]] = {}
-        self._parent = self._run_of(PARENT, self._tags(PARENT), spec.name)
+        self._parent = self._run_of(PARENT, self._tags(PARENT), study.spec.name)
         # Where the studies are kept: with only a study's name, it is found by this run.
-        client.set_tag(self._parent, STORAGE_TAG, storage.url.rpartition("/")[0])
-        client.log_text(self._parent, spec.model_dump_json(indent=2, by_alias=True), "spec.json")
+        client.set_tag(self._parent, STORAGE_TAG, study.storage.url.rpartition("/")[0])
+        client.log_text(self._parent, study.spec.model_dump_json(indent=2, by_alias=True), "spec.json")
 
     def deliver(self, trial: TrialState) -> None:
         """Bring a trial's run up to date with its state.
@@ -129,7 +114,8 @@ class Runs:
             TRIAL_TAG: name,
             "olfl.digest": self._spec.digest,
         }
-        return {**tags, "olfl.git_commit": self._git} if self._git else tags
+        git = self._study.git_commit
+        return {**tags, "olfl.git_commit": git} if git else tags
 
     def _log(self, run: str, params: Mapping[str, str], tags: list[Any], metrics: list[Any]) -> None:
         """All of it in as few calls as MLflow's limits allow."""
@@ -173,9 +159,7 @@ class Runs:
             self._there[name] = list(found(self._client, self._experiment, self._identity, name))
         self._tried.add(name)
         run = self._run_of(name, tags, name)
-        config = trial_config(
-            self._spec, trial.id.arm, trial.params, seeds=tuple(trial.seeds), confirming=trial.id.confirming
-        )
+        config = self._study.config(trial)
         self._client.log_text(run, config.model_dump_json(indent=2, by_alias=True), "config.json")
         self._log_dataset(run, trial.id.arm)
         return run, as_params(config.model_dump(mode="json", by_alias=True))
@@ -183,7 +167,7 @@ class Runs:
     def _log_dataset(self, run: str, arm: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        note = self._datasets.get(arm)
+        note = self._study.datasets.get(arm)
         if note is None:
             return
         dataset = Dataset(
@@ -199,13 +183,8 @@ class Runs:
         """Means over replicates as metrics, spreads next to them as `.../sd`; `fresh`: none of them exists yet."""
         from mlflow.entities import Metric
 
-        try:
-            data = read_file(self._storage, read_commit(self._storage, key), ".records.parquet")
-            table = None if data is None else from_parquet(data, RECORDS)
-        except DataError:
-            return []  # what is corrupt stays out; the analysis names it
         groups: dict[tuple[int, str, int], list[float]] = {}
-        for row in table.to_pylist() if table is not None else ():
+        for row in self._study.records(key):
             groups.setdefault((row["step"], row["metric"], row["time_ms"]), []).append(row["value"])
         metrics = []
         for (step, metric, time_ms), values in groups.items():
@@ -236,9 +215,9 @@ class Runs:
     def _send_learned_loss(self, run: str, key: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             try:
-                commit = read_commit(self._storage, key)
+                commit = read_commit(self._study.storage, key)
                 for suffix in ("safetensors", "json"):
-                    data = read_file(self._storage, commit, f".learned_loss.{suffix}")
+                    data = read_file(self._study.storage, commit, f".learned_loss.{suffix}")
                     if data is None:
                         return
                     (Path(scratch) / f"learned_loss.{suffix}").write_bytes(data)

@@ -14,9 +14,28 @@ from urllib.parse import urlsplit
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import without_secrets
 from olfl_ray.storage import make_folder
-from olfl_ray.tracking.sqlite_file import ARTIFACTS_TAG, FOLDER, artifacts_of, file_of, is_usable, prepare
+from olfl_ray.tracking.mlflow.sqlite_file import (
+    ARTIFACTS_TAG,
+    FOLDER,
+    absolute_uri,
+    artifacts_of,
+    file_of,
+    is_usable,
+    prepare,
+    sqlite_uri,
+)
 
-__all__ = ["FROM_ENVIRONMENT", "asking", "check_store", "is_absent", "make_store", "open_store"]
+__all__ = [
+    "FROM_ENVIRONMENT",
+    "artifacts_in",
+    "asking",
+    "check_store",
+    "embedded_uri",
+    "is_absent",
+    "make_store",
+    "open_store",
+    "store_uri",
+]
 
 FROM_ENVIRONMENT = "MLFLOW_TRACKING_URI"
 """The environment's tracking URI, where the spec has none."""
@@ -39,6 +58,28 @@ _MOVES = {  # by words of the answer; the first that is found counts
     "No space left": "free space there",
     "not a database": "move that file away, or name another",
 }
+
+
+def embedded_uri(home: Path) -> str:
+    """The tracking store of a home folder."""
+    return sqlite_uri(home / "mlflow.db")
+
+
+def artifacts_in(home: Path) -> Path:
+    """Artifacts of a tracking store without a server."""
+    return home / "artifacts"
+
+
+def store_uri(given: str | None, home: Path) -> str:
+    """The tracking store: what a spec gives, else what the environment names, else the home folder's own.
+
+    Raises:
+        SetupError: The environment names a file by a relative path, which is another file in another folder.
+    """
+    named = os.environ.get(FROM_ENVIRONMENT)
+    if given is None and named and (whole := absolute_uri(named)) != named:
+        raise SetupError(f"{FROM_ENVIRONMENT}: {named!r} depends on the current folder; use {whole} for this one")
+    return given or named or embedded_uri(home)
 
 
 def check_store(uri: str, experiment: str) -> None:

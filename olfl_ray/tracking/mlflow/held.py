@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from olfl_ray.ledger import StudyState, TrialState
-from olfl_ray.tracking.store import asking, is_absent
+from olfl_ray.tracking.mlflow.store import asking, is_absent
+from olfl_ray.tracking.sink import parent_status
 
 __all__ = [
     "IDENTITY_TAG",
@@ -16,7 +17,6 @@ __all__ = [
     "STUDY_TAG",
     "TRIAL_TAG",
     "found",
-    "parent_status",
     "shows",
     "undelivered",
 ]
@@ -55,11 +55,6 @@ def shows(run: Any, trial: TrialState) -> bool:
     if trial.ended_at is None:
         return False
     return (run.info.status, run.info.end_time) == (STATUS[trial.state], int(trial.ended_at * 1000))
-
-
-def parent_status(state: StudyState) -> str:
-    """The parent's status once nothing is left to do: FAILED where no trial finished."""
-    return "FINISHED" if any(trial.state == "finished" for trial in state.trials.values()) else "FAILED"
 
 
 def undelivered(uri: str, experiment: str, state: StudyState) -> int:

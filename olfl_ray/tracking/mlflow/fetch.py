@@ -7,8 +7,8 @@ from pathlib import Path
 
 from olfl_ray.errors import DataError
 from olfl_ray.spec import without_secrets
-from olfl_ray.tracking.held import PARENT, STORAGE_TAG, STUDY_TAG, TRIAL_TAG
-from olfl_ray.tracking.store import asking, is_absent
+from olfl_ray.tracking.mlflow.held import PARENT, STORAGE_TAG, STUDY_TAG, TRIAL_TAG
+from olfl_ray.tracking.mlflow.store import asking, is_absent
 
 __all__ = ["fetch_learned_loss", "storage_in_runs"]
 

@@ -1,0 +1,24 @@
+"""The rules of `search.pruner`, for searchers that have none of their own: Optuna's pruners on what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from optuna.samplers import RandomSampler
+
+from olfl_ray.search.space import SearchTrial, Space
+from olfl_ray.search.studies import report, study_of
+
+__all__ = ["prunes"]
+
+
+def prunes(space: Space, known: Iterable[SearchTrial], trial: SearchTrial) -> bool:
+    """Whether a trial ends at its newest value.
+
+    Args:
+        space: What is searched, with the pruner's settings.
+        known: All trials, this one without its newest value.
+        trial: The trial with it.
+    """
+    _, running = study_of(space, sorted(known, key=lambda one: one.ordinal), RandomSampler(seed=0))
+    return report(running[trial.ordinal], *trial.values[-1])

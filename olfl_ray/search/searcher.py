@@ -1,0 +1,82 @@
+"""A searcher: proposes the settings of an arm's next trial, and ends trials early."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from olfl_ray.search.space import SearchTrial, Space
+from olfl_ray.spec import Strict
+
+__all__ = ["Searcher"]
+
+
+class Searcher(ABC):
+    """Searches one arm. A subclass is one file; it says at least what `suggest` gives.
+
+    It keeps no files: at each start of a study it is made again, and `replay` gives it what the ledger knows. With
+    `search.deterministic` it is made again for each proposal, with the trials that the proposal may see. The first trial of an arm
+    has the spec's own values, and a point of a small space that was tried before is replaced; `observe` gives the point
+    that a trial has in fact.
+
+    Args:
+        config: The settings next to its name in `search.sampler`.
+        space: What it searches.
+    """
+
+    class Config(Strict):
+        """Its settings. A subclass that has some replaces this class."""
+
+    config: Any
+    trials: dict[int, SearchTrial]
+    """What is known of each trial, by ordinal."""
+    random: Random
+    """Random numbers, seeded anew at each start."""
+
+    def __init__(self, config: Any, space: Space) -> None:
+        self.config, self.space = config, space
+        self.trials, self.random = {}, Random(0)
+
+    def check(self) -> None:  # noqa: B027  (most search any space)
+        """Refuse a space that it can't search, before anything starts.
+
+        Raises:
+            SpecError: Names the field, the rule and the next move.
+        """
+
+    def replay(self, trials: Iterable[SearchTrial], seed: int) -> None:
+        """Begin with what is known; called once, before anything else but `check`.
+
+        Args:
+            trials: Ended trials and those that still run, in the order of their proposals.
+            seed: Of what is proposed from here on: the same trials and the same seed give the same proposals.
+        """
+        self.trials, self.random = {trial.ordinal: trial for trial in trials}, Random(seed)
+
+    @abstractmethod
+    def suggest(self, ordinal: int) -> Mapping[str, Any]:
+        """The point of a trial: the value of each searched field whose conditions hold (see `Space.point`).
+
+        Args:
+            ordinal: The trial's number within the arm.
+        """
+
+    def observe(self, trial: SearchTrial) -> None:
+        """Take a trial that begins, with the point that it has, or that has ended."""
+        self.trials[trial.ordinal] = trial
+
+    def prune(self, trial: SearchTrial) -> bool:
+        """Whether a running trial ends early. Asked at the steps at which `search.pruner` decides.
+
+        Args:
+            trial: The trial; the last of its values is the new one.
+        """
+        from olfl_ray.search.pruning import prunes
+
+        known = replace(trial, values=trial.values[:-1])
+        self.trials[trial.ordinal] = trial
+        others = [other for ordinal, other in self.trials.items() if ordinal != trial.ordinal]
+        return prunes(self.space, [*others, known], trial)

@@ -1,0 +1,154 @@
+"""What a searcher knows: the space that it searches, and the trials so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from olfl_ray.errors import SpecError
+from olfl_ray.ledger import TrialState
+from olfl_ray.spec import Parameter, PrunerSpec, StudySpec, active, base_values, own_point, same, seed_of
+
+__all__ = ["SearchTrial", "Space", "space_of", "trial_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchTrial:
+    """A search trial as a searcher sees it.
+
+    Args:
+        ordinal: Its number within the arm, from 0.
+        params: The values of the searched fields, by dotted name.
+        values: The searched metric at the steps where the pruner decides: (step, value).
+        state: running; or how it ended: finished, pruned, diverged or failed.
+        value: The searched metric once it has finished.
+    """
+
+    ordinal: int
+    params: Mapping[str, Any]
+    values: tuple[tuple[int, float], ...] = ()
+    state: Literal["running", "finished", "pruned", "diverged", "failed"] = "running"
+    value: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """What one arm searches.
+
+    Args:
+        arm: Name of the arm.
+        parameters: Searched fields by dotted name.
+        base: The arm's settings before the search, as plain data; conditions may name them.
+        own: The point that is the spec's own values; None where one of them lies outside of its list or range.
+        goal: Which value of the metric is better.
+        pruner: What `search.pruner` says.
+        seed: The same at every start of the study.
+        where: For each searched field the place in the spec that says so, for messages.
+    """
+
+    arm: str
+    parameters: Mapping[str, Parameter]
+    base: Mapping[str, Any]
+    own: Mapping[str, Any] | None
+    goal: Literal["minimize", "maximize"]
+    pruner: PrunerSpec
+    seed: int
+    where: Mapping[str, str]
+
+    def point(self, choose: Callable[[str, Parameter], Any]) -> dict[str, Any]:
+        """A point: each field whose conditions hold, in an order in which these are known before it.
+
+        Args:
+            choose: Called with a field and its parameter; gives its value.
+        """
+        params: dict[str, Any] = {}
+        waiting = list(self.parameters)
+        while True:
+            ready = [
+                name
+                for name in waiting
+                if name in active(self.parameters, params, self.base)
+                and not any(field in waiting for field in self.parameters[name].when)
+            ]
+            if not ready:
+                return params
+            for name in ready:
+                params[name] = choose(name, self.parameters[name])
+                waiting.remove(name)
+
+    def spelled(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The text of a value of a list, however that value is written (0, 0.0); any other value itself."""
+
+        def spelled(parameter: Parameter, value: Any) -> Any:
+            if parameter.values is None:
+                return value
+            return json.dumps(next((choice for choice in parameter.values if same(choice, value)), value))
+
+        return {name: spelled(self.parameters[name], value) for name, value in params.items()}
+
+    def taken(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A proposed point with each value as its field has it.
+
+        Raises:
+            SpecError: It lacks a field, has one too many, or a value outside of its list or range.
+        """
+
+        def taken(name: str, parameter: Parameter) -> Any:
+            if name not in params:
+                raise SpecError("search.sampler", f"the searcher proposed no value of {name}: {dict(params)}")
+            value = params[name]
+            if parameter.values is not None:
+                if choices := [choice for choice in parameter.values if same(choice, value)]:
+                    return json.loads(json.dumps(choices[0]))
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                assert parameter.min is not None
+                assert parameter.max is not None
+                whole = value == int(value) or not parameter.is_integer
+                if whole and parameter.min <= value <= parameter.max:
+                    return int(value) if parameter.is_integer else float(value)
+            raise SpecError(
+                "search.sampler", f"the searcher proposed {value!r} for {name}, which is not among its values"
+            )
+
+        point = self.point(taken)
+        if more := [name for name in params if name not in point]:
+            raise SpecError(
+                "search.sampler", f"the searcher proposed a value of {more[0]}, which is not searched there"
+            )
+        return point
+
+
+def space_of(spec: StudySpec, arm: str) -> Space:
+    """What an arm of a study searches."""
+    own = spec.arms[arm].parameters
+    parameters = spec.parameters_of(arm)
+    return Space(
+        arm=arm,
+        parameters=parameters,
+        base=base_values(spec, arm),
+        own=own_point(spec, arm),
+        goal=spec.search.goal,
+        pruner=spec.search.pruner,
+        seed=seed_of(spec.seed, arm, "sequence"),
+        where={
+            name: f"arms.{arm}.parameters.{name}" if name in own else f"search.parameters.{name}" for name in parameters
+        },
+    )
+
+
+def trial_of(state: TrialState, decided: Mapping[str, list[tuple[int, float]]]) -> SearchTrial:
+    """A trial of the ledger as a searcher sees it.
+
+    Args:
+        state: Of the ledger.
+        decided: For each trial its values at decision steps.
+    """
+    return SearchTrial(
+        ordinal=state.id.ordinal,
+        params=state.params,
+        values=tuple(decided.get(str(state.id), ())),
+        state=state.state if state.ended else "running",  # type: ignore[arg-type]
+        value=state.value if state.ended else None,
+    )

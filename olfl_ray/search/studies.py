@@ -1,0 +1,103 @@
+"""Optuna's studies in memory: made of what is known of an arm's trials; a point as Optuna's distributions."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from olfl_ray.search.space import SearchTrial, Space
+from olfl_ray.spec import Parameter, PrunerSpec
+
+__all__ = ["ask", "importances", "report", "study_of", "tell"]
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of conditional fields, which the spec explains
+
+
+def study_of(
+    space: Space, trials: Iterable[SearchTrial], sampler: optuna.samplers.BaseSampler
+) -> tuple[optuna.Study, dict[int, Trial]]:
+    """A study of known trials, in their order; and those that still run, by ordinal.
+
+    Args:
+        space: What is searched.
+        trials: What is known.
+        sampler: Asked while they are put into the study, where each value is given.
+    """
+    study = optuna.create_study(direction=space.goal, sampler=sampler, pruner=_pruner(space.pruner))
+    running = {}
+    for known in trials:
+        trial, _ = ask(study, space, known.params)
+        for step, value in known.values:
+            trial.report(value, step)
+            trial.should_prune()
+        if known.state == "running":
+            running[known.ordinal] = trial
+        else:
+            tell(study, trial, known)
+    return study, running
+
+
+def ask(study: optuna.Study, space: Space, point: Mapping[str, Any] | None = None) -> tuple[Trial, dict[str, Any]]:
+    """A trial at a point, or where the study's sampler proposes; and the point."""
+    if point is not None:
+        study.enqueue_trial(space.spelled(point))
+    trial = study.ask()
+    return trial, space.point(lambda name, parameter: _suggested(trial, name, parameter))
+
+
+def report(trial: Trial, step: int, value: float) -> bool:
+    """Report a value; whether the study's pruner ends the trial."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a value that a restored worker reports again changes nothing
+        trial.report(value, step)
+    return trial.should_prune()
+
+
+def tell(study: optuna.Study, trial: Trial, ended: SearchTrial) -> None:
+    """The table of docs/design.md: finished is COMPLETE, pruned and diverged are PRUNED, failed is FAIL."""
+    if ended.state == "finished" and ended.value is not None and math.isfinite(ended.value):
+        study.tell(trial, ended.value)
+    elif ended.state == "failed":
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        study.tell(trial, state=TrialState.PRUNED)
+
+
+def importances(space: Space, trials: Iterable[SearchTrial]) -> dict[str, float]:
+    """Importance of each searched field (fANOVA), a share of 1; empty if it can't be computed."""
+    study, _ = study_of(space, trials, optuna.samplers.RandomSampler(seed=0))
+    done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    if len(done) < 4 or len({trial.value for trial in done}) < 2:
+        return {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+    except (ValueError, RuntimeError):
+        return {}
+
+
+def _pruner(pruner: PrunerSpec) -> optuna.pruners.BasePruner:
+    if pruner.name == "asha":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=pruner.min_steps, reduction_factor=pruner.reduction)
+    if pruner.name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=pruner.min_steps - 1)
+    return optuna.pruners.NopPruner()
+
+
+def _suggested(trial: Trial, name: str, parameter: Parameter) -> Any:
+    if parameter.values is not None:
+        return json.loads(trial.suggest_categorical(name, [json.dumps(value) for value in parameter.values]))
+    low, high = parameter.min, parameter.max
+    assert low is not None
+    assert high is not None
+    if parameter.is_integer:
+        return trial.suggest_int(name, int(low), int(high), log=parameter.log)
+    return trial.suggest_float(name, float(low), float(high), log=parameter.log)

@@ -1,0 +1,124 @@
+"""Every built-in searcher keeps the contract, and the contract refuses searchers that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import pytest
+
+from olfl_ray.errors import SpecError
+from olfl_ray.search import SEARCHERS, Searcher, SearchTrial, Space
+from olfl_ray.testing import SearcherContract, list_space
+
+
+class BuiltIn(SearcherContract):
+    name: ClassVar[str]
+
+    def make(self, space: Space) -> Searcher:
+        kind = SEARCHERS.find(self.name, "search.sampler")
+        return kind(kind.Config(), space)
+
+
+class TestTpe(BuiltIn):
+    name = "tpe"
+
+
+class TestRandom(BuiltIn):
+    name = "random"
+
+
+class TestQuasiRandom(BuiltIn):
+    name = "qmc"
+
+
+class TestCmaEs(BuiltIn):
+    name = "cmaes"
+
+
+class TestGaussianProcess(BuiltIn):
+    name = "gp"
+    count = 11  # the first ten are drawn at random
+
+
+class TestGrid(BuiltIn):
+    name = "grid"
+
+    def space(self, goal: Literal["minimize", "maximize"] = "minimize") -> Space:
+        return list_space(goal)
+
+    def test_an_empty_space_has_one_point(self) -> None:
+        assert self._begun(list_space()).suggest(0)  # an empty list has no point
+
+
+def test_each_built_in_searcher_is_tested() -> None:
+    assert sorted(kind.name for kind in BuiltIn.__subclasses__()) == SEARCHERS.names()
+
+
+class Fair(Searcher):
+    """Draws at random, by the base class alone."""
+
+    def suggest(self, ordinal: int) -> Mapping[str, Any]:
+        def choose(name: str, parameter: Any) -> Any:
+            if parameter.values is not None:
+                return self.random.choice(parameter.values)
+            draw = self.random.randint if parameter.is_integer else self.random.uniform
+            return draw(parameter.min, parameter.max)
+
+        return self.space.point(choose)
+
+
+class TestFair(SearcherContract):
+    def make(self, space: Space) -> Searcher:
+        return Fair(None, space)
+
+
+class Unseeded(Fair):
+    """Its proposals after a replay depend on something else than the seed."""
+
+    starts = 0
+
+    def replay(self, trials: Iterable[SearchTrial], seed: int) -> None:
+        Unseeded.starts += 1
+        super().replay(trials, seed + Unseeded.starts)
+
+
+class Forgetful(Fair):
+    """Rebuilt, it knows only the trials that still run."""
+
+    def replay(self, trials: Iterable[SearchTrial], seed: int) -> None:
+        super().replay([trial for trial in trials if trial.state == "running"], seed)
+
+
+class Upside(Fair):
+    """Ends trials that are good."""
+
+    def prune(self, trial: SearchTrial) -> bool:
+        others = [one.values[0][1] for one in self.trials.values() if one.values and one.ordinal != trial.ordinal]
+        super().prune(trial)
+        return any(trial.values[-1][1] < other for other in others)
+
+
+class Outside(Fair):
+    """Proposes values that are not in the space."""
+
+    def suggest(self, ordinal: int) -> Mapping[str, Any]:
+        return {**super().suggest(ordinal), "meta.init_steps": 31}
+
+
+@pytest.mark.parametrize(
+    ("kind", "test"),
+    [
+        (Unseeded, "test_the_same_trials_and_seed_give_the_same_proposals"),
+        (Forgetful, "test_a_searcher_that_is_rebuilt_ends_the_same_trials"),
+        (Upside, "test_it_never_ends_the_best_trial"),
+        (Outside, "test_it_proposes_points_of_its_space"),
+    ],
+)
+def test_a_planted_fault_is_found(kind: type[Fair], test: str) -> None:
+    class Suite(SearcherContract):
+        def make(self, space: Space) -> Searcher:
+            return kind(None, space)
+
+    with pytest.raises((AssertionError, SpecError)):
+        getattr(Suite(), test)()
