@@ -111,7 +111,7 @@ def test_mlflow_may_go_down_after_the_start_and_is_told_at_the_next(
         server.kill()
         assert driver.wait(200) == 1, (home / "first").read_text()
         said = (home / "first").read_text()
-        assert "not in MLflow yet" in said
+        assert "not tracked yet" in said
         assert "Traceback" not in said
         server.start()
         again = olfl("sweep", "resume", "short", "--home", home, cwd=home)
