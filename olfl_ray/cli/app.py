@@ -170,6 +170,14 @@ def spec_schema() -> None:
     out.print(json.dumps(StudySpec.model_json_schema(), indent=2), markup=False, highlight=False, soft_wrap=True)
 
 
+@spec_app.command("complete")
+def spec_complete() -> None:
+    """Print a spec with every field, its meaning and its default."""
+    from olfl_ray.spec.reference import complete_yaml
+
+    out.print(complete_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command("ui")
 def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopback; 0: a free one.")] = 5000) -> None:
     """Show the home folder's runs in MLflow's UI, on loopback, with a secret URL that this prints."""

@@ -63,8 +63,9 @@ PRINTABLE = r"^[^\x00-\x1f]+$"
 """Text of at least one character, none of them a control character."""
 
 BUILDER = r"^[\w.]+:\w+$"
-METRIC = r"^selection/\w+$"
 """A user's own builder: `package.module:builder`."""
+METRIC = r"^selection/\w+$"
+"""A metric of the validation split."""
 
 Ints: TypeAlias = Annotated[
     tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(as_tuple), Field(min_length=1)

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import StudySpec, parse_spec, read_spec, resolve_search
 
-GOOD = (Path(__file__).parents[2] / "docs" / "complete.yaml").read_text()
+GOOD = (Path(__file__).parent / "whole.yaml").read_text()
 BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "\n".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )

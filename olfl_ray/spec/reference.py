@@ -1,0 +1,123 @@
+"""Every field of a spec with its meaning and default, as YAML that can be read: made from the settings classes."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+import types
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+
+from olfl_ray.spec.study import StudySpec
+
+__all__ = ["complete_yaml"]
+
+WIDTH = 110
+HEAD = """\
+# Every field of a spec, with its meaning. All fields but name, task.dataset and search have defaults; this file shows them,
+# and examples of the three. `olfl spec complete` prints it, `olfl spec schema` the JSON Schema, for editors.
+"""
+EXAMPLES: dict[str, Any] = {
+    "name": "digits",
+    "task.dataset": {"name": "digits"},
+    "search.parameters": {"learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True}},
+    "arms": {
+        "baseline": {"set": {"learner.method": "baseline"}, "trials": 8},
+        "offline": {
+            "set": {"learner.method": "offline"},
+            "trials": 8,
+            "parameters": {"meta.init_steps": {"values": [250, 500, 1000, 2000]}},
+        },
+        "online": {
+            "set": {"learner.method": "online"},
+            "trials": 8,
+            "parameters": {
+                "meta.eta_online": {"min": 1e-6, "max": 1e-2, "log": True},
+                "loss.activation.gamma": {
+                    "min": 0.001,
+                    "max": 0.3,
+                    "log": True,
+                    "when": {"loss.activation.name": "smooth_leaky_relu"},
+                },
+            },
+        },
+    },
+}
+"""Values of the fields that have no default, and arms, whose default depends on the method."""
+
+
+def complete_yaml() -> str:
+    """The text of docs/complete.yaml."""
+    return HEAD + "\n".join(_fields(StudySpec, "", 0)) + "\n"
+
+
+def _fields(model: type[BaseModel], prefix: str, depth: int) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        key = info.alias or name
+        yield from _field(f"{prefix}{key}", key, info, depth)
+
+
+def _field(field: str, key: str, info: FieldInfo, depth: int) -> Iterator[str]:
+    indent, models = "  " * depth, list(_models(info.annotation))
+    text = " ".join((info.description or "").split())
+    if info.is_required():
+        text = f"Required. {text}"
+    for line in textwrap.wrap(text, WIDTH - len(indent)):
+        yield f"{indent}# {line}"
+    default = EXAMPLES.get(field, None if info.is_required() else info.get_default(call_default_factory=True))
+    sections = [one for one in models if one.model_config.get("extra") == "forbid"]
+    if len(sections) == 1 and field not in EXAMPLES and (info.is_required() or isinstance(default, sections[0])):
+        yield f"{indent}{key}:"
+        yield from _fields(sections[0], f"{field}.", depth + 1)
+        return
+    if len(sections) > 1:  # variants, told apart by their names
+        yield from (f"{indent}# {line}" for one in sections for line in _variant(one, WIDTH - len(indent)))
+    if field in EXAMPLES and isinstance(default, dict):
+        yield from (f"{indent}{line}" for line in _yaml({key: default}, flow=None))
+    else:
+        yield f"{indent}{key}: {_inline(default)}"
+
+
+def _variant(model: type[BaseModel], width: int) -> Iterator[str]:
+    """A variant's name with its own fields and their defaults."""
+    names = "|".join(map(str, typing.get_args(model.model_fields["name"].annotation)))
+    own = [f"{name} ({_inline(info.default)})" for name, info in model.model_fields.items() if name != "name"]
+    head = f"- {names}: {' '.join((model.__doc__ or '').split())}"
+    yield from textwrap.wrap(f"{head} Fields: {', '.join(own)}." if own else head, width - 2, subsequent_indent="  ")
+
+
+def _inline(value: Any) -> str:
+    (line,) = _yaml({"x": value}, flow=True)
+    return line.removeprefix("{x: ").removesuffix("}")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The settings classes that a field's annotation names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif typing.get_origin(annotation) in (typing.Annotated, typing.Union, types.UnionType):
+        arguments = typing.get_args(annotation)
+        for part in arguments[:1] if typing.get_origin(annotation) is typing.Annotated else arguments:
+            yield from _models(part)
+
+
+def _yaml(value: Any, *, flow: bool | None) -> list[str]:
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.width, yaml.default_flow_style = 10_000, flow
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(_listed(value), text)
+    return text.getvalue().rstrip().splitlines()
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, dict):
+        return {key: _listed(inner) for key, inner in value.items()}
+    return [_listed(inner) for inner in value] if isinstance(value, list | tuple) else value
