@@ -173,7 +173,7 @@ def spec_schema() -> None:
 @spec_app.command("complete")
 def spec_complete() -> None:
     """Print a spec with every field, its meaning and its default."""
-    from olfl_ray.spec.reference import complete_yaml
+    from olfl_ray.study.reference import complete_yaml
 
     out.print(complete_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
 

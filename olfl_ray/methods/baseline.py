@@ -6,7 +6,7 @@ __all__ = ["Baseline"]
 
 
 class Baseline(Method):
-    """Nothing is meta-learned."""
+    """Nothing is learned besides theta, which is trained on the task loss or on a fixed loss."""
 
     phi = "nothing"
     uses = ("learner.fixed_loss",)

@@ -8,7 +8,7 @@ __all__ = ["Offline"]
 
 
 class Offline(Method):
-    """Algorithm 1, then training on the learned loss."""
+    """A loss network is learned before training, then frozen (ML3)."""
 
     phi = "loss"
     before = True

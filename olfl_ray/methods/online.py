@@ -8,7 +8,7 @@ __all__ = ["Online"]
 
 
 class Online(Method):
-    """Algorithms 1 and 2."""
+    """A loss network is learned before training, then adapted after each base step (AdaLFL)."""
 
     phi = "loss"
     before = True

@@ -36,7 +36,7 @@ class LearningRate(Learnable):
 
 
 class OnlineLearningRate(Method):
-    """Algorithms 1 and 2 on a scalar; its gradient needs no estimator of its own."""
+    """The base learning rate is learned before training and during it; the base loss is the task loss."""
 
     phi = "learning_rate"
     before = True

@@ -281,7 +281,7 @@ class LearnerSpec(Strict):
     """How theta is learned."""
 
     method: Literal["baseline", "offline", "online", "online_lr"] = "online"
-    """baseline (task loss) | offline (ML3: phi frozen) | online (AdaLFL) | online_lr (the paper's ablation)."""
+    """What is meta-learned, and when: a built-in method, or `package.module:Class`."""
     fixed_loss: FixedLoss = TaskLossSpec()
     """What trains theta in a baseline trial: task (the task loss) | label_smoothing | focal | poly1, which replace the
     cross-entropy. Evaluation and the meta-objective keep the task loss."""

@@ -23,7 +23,9 @@ FOLDER = "tracking"
 
 
 class JsonLines(Tracker):
-    """`ARM/ORDINAL.jsonl` for each trial, and `study.jsonl`. Each line is an object with a `kind`:
+    """Files: `ARM/ORDINAL.jsonl` for each trial, and `study.jsonl`.
+
+    Each line is an object with a `kind`:
 
     - `trial`, the first line: study, identity, trial, digest, seeds, settings (as in the spec);
     - `record`, one value of one replicate: step, metric, replicate, value, time_ms;

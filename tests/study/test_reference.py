@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from olfl_ray.spec import StudySpec, parse_spec
-from olfl_ray.spec.reference import complete_yaml
+from olfl_ray.study.reference import complete_yaml
 
 COMPLETE = Path(__file__).parents[2] / "docs" / "complete.yaml"
 

@@ -6,18 +6,24 @@ import io
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
-from olfl_ray.spec.study import StudySpec
+from olfl_ray.methods import METHODS
+from olfl_ray.registry import Registry
+from olfl_ray.search import SEARCHERS
+from olfl_ray.spec import StudySpec
+from olfl_ray.tracking import TRACKERS
 
 __all__ = ["complete_yaml"]
 
 WIDTH = 110
+PARTS: dict[str, Registry[Any]] = {"learner.method": METHODS, "search.sampler": SEARCHERS, "tracking": TRACKERS}
+"""Fields that name an implementation of a part."""
 HEAD = """\
 # Every field of a spec, with its meaning. All fields but name, task.dataset and search have defaults; this file shows them,
 # and examples of the three. `olfl spec complete` prints it, `olfl spec schema` the JSON Schema, for editors.
@@ -69,6 +75,8 @@ def _field(field: str, key: str, info: FieldInfo, depth: int) -> Iterator[str]:
         text = f"Required. {text}"
     for line in textwrap.wrap(text, WIDTH - len(indent)):
         yield f"{indent}# {line}"
+    if field in PARTS:
+        yield from (f"{indent}# {line}" for line in _implementations(PARTS[field], WIDTH - len(indent)))
     default = EXAMPLES.get(field, None if info.is_required() else info.get_default(call_default_factory=True))
     sections = [one for one in models if one.model_config.get("extra") == "forbid"]
     if len(sections) == 1 and field not in EXAMPLES and (info.is_required() or isinstance(default, sections[0])):
@@ -83,11 +91,24 @@ def _field(field: str, key: str, info: FieldInfo, depth: int) -> Iterator[str]:
         yield f"{indent}{key}: {_inline(default)}"
 
 
+def _implementations(part: Registry[Any], width: int) -> Iterator[str]:
+    """Each built-in implementation's name with its settings and their defaults."""
+    for name in part.names():
+        found = part.find(name, name)
+        settings: type[BaseModel] | None = getattr(found, "Config", None)
+        yield from _listed_as(name, found, {} if settings is None else settings.model_fields, width)
+
+
 def _variant(model: type[BaseModel], width: int) -> Iterator[str]:
     """A variant's name with its own fields and their defaults."""
     names = "|".join(map(str, typing.get_args(model.model_fields["name"].annotation)))
-    own = [f"{name} ({_inline(info.default)})" for name, info in model.model_fields.items() if name != "name"]
-    head = f"- {names}: {' '.join((model.__doc__ or '').split())}"
+    yield from _listed_as(names, model, model.model_fields, width)
+
+
+def _listed_as(names: str, of: type, fields: Mapping[str, FieldInfo], width: int) -> Iterator[str]:
+    own = [f"{name} ({_inline(info.default)})" for name, info in fields.items() if name != "name"]
+    summary = " ".join((of.__doc__ or "").strip().partition("\n\n")[0].split())
+    head = f"- {names}: {summary}"
     yield from textwrap.wrap(f"{head} Fields: {', '.join(own)}." if own else head, width - 2, subsequent_indent="  ")
 
 
