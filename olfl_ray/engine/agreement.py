@@ -14,10 +14,11 @@ from torch import Tensor
 from olfl_ray.engine.arithmetic import arithmetic
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.exact import products as exact_products
+from olfl_ray.engine.finite_difference import SMALLEST
 from olfl_ray.engine.finite_difference import products as differences
 from olfl_ray.engine.optimizers import added, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.unroll import take_point, through_loss, through_penalty
+from olfl_ray.engine.unroll import Point, take_point, through_loss, through_penalty
 from olfl_ray.learnable import Params
 
 __all__ = ["Moment", "Products", "disagreement"]
@@ -48,6 +49,7 @@ CAUSES = {
     "a generator that is not torch's)",
     "loss": "a second pass of the learned loss gives a different result (no_grad, state in attributes, a generator that is "
     "not torch's)",
+    "bend": "the learned loss cuts gradients (no_grad, detach), which differences of its gradient do not",
     "curvature": "a second pass gives a different result (no_grad, state in attributes, a generator that is not torch's), "
     "or an operator's backward pass lacks a part in forward mode",
 }
@@ -125,7 +127,7 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
         problem.learned_pass(phi, moment.loss_buffers, outputs, y, theta) as (loss, of_loss),
     ):
         found = torch.autograd.grad(loss, list(theta.values()), create_graph=True, allow_unused=True)
-        of_outputs = _of_outputs(way, outputs, loss, theta, phi, w)
+        of_outputs = _of_outputs(way, outputs, loss, theta, phi, w, unrolled)
         g = with_gradient(theta, found)
         if unrolled and way != "reverse" and any(value.requires_grad for value in (*live.values(), *of_loss.values())):
             raise RuntimeError("a buffer carries a gradient from one step to the next; detach what is written to it")
@@ -146,11 +148,13 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
     return groups
 
 
-def _of_outputs(way: str, outputs_BC: Tensor, loss: Tensor, theta: Params, phi: Params, w: Params) -> Groups:
+def _of_outputs(
+    way: str, outputs_BC: Tensor, loss: Tensor, theta: Params, phi: Params, w: Params, unrolled: bool
+) -> Groups:
     """u = J_f w as torch's graph has it, whatever the loss: a loss that is flat here hides what is wrong with u.
 
     Finite differences ask for no second derivative of f, so none is taken: <v, u> = <J_f^T v, w> in some directions v, and
-    the learned loss's part along one of them.
+    the learned loss's part along one of them: in phi and, where differences of its gradient are taken, in the outputs.
     """
     if way == "reverse":
         return {}
@@ -162,7 +166,10 @@ def _of_outputs(way: str, outputs_BC: Tensor, loss: Tensor, theta: Params, phi: 
             parts = [(g * w[name]).sum() for name, g in with_gradient(theta, found).items()]
             seen[str(index)] = torch.stack(parts).sum()
         (df_BC,) = torch.autograd.grad(loss, outputs_BC, create_graph=True, materialize_grads=True)
-        return {"outputs": seen, "loss": _along([(df_BC, directions[0])], phi, again=True)}
+        inputs = {"outputs": outputs_BC, **_prefixed(phi)}
+        along = list(_along([(df_BC, directions[0])], inputs, again=True).values())
+        found_by_loss: Groups = {"outputs": seen, "loss": dict(zip(phi, along[1:], strict=True))}
+        return {**found_by_loss, "bend": {"outputs": along[0]}} if unrolled else found_by_loss
     df_BC = torch.ones_like(outputs_BC, requires_grad=True)
     g = with_gradient(theta, torch.autograd.grad(outputs_BC, parameters, df_BC, create_graph=True, allow_unused=True))
     _check_twice(g)
@@ -220,10 +227,24 @@ def _by_way(problem: Problem, way: Products, moment: Moment, w: Params, unrolled
         seen = _directions(u_BC)
         groups["outputs"] = {str(name): (v_BC.conj() * u_BC).sum().real for name, v_BC in enumerate(seen)}
         groups["loss"] = through_loss(problem, phi, point, seen[0])
+        groups["bend"] = {"outputs": _bend(problem, phi, point, seen[0])}
     groups["step"], groups["state"] = g, _detached({**live, **_prefixed(of_loss)})
     if way == "finite_difference" and not _repeats(problem, moment):
         groups["state"] = {}
     return groups
+
+
+def _bend(problem: Problem, phi: Params, point: Point, v_BC: Tensor) -> Tensor:
+    """The difference of dM_phi/df along v, in the outputs."""
+    f_BC, (_, y) = point.outputs_BC, point.batch
+    assert f_BC is not None
+    h = torch.finfo(f_BC.dtype).eps ** 0.5 * f_BC.norm().clamp(min=SMALLEST) / v_BC.norm()
+    ends = []
+    for at_BC in (f_BC, f_BC + h * v_BC):
+        with problem.replay(point.random_loss):
+            ends.append(problem.outputs_gradient(phi, point.loss_buffers, at_BC, y)[1])
+    bend_BC: Tensor = (ends[1] - ends[0]) / h
+    return bend_BC
 
 
 @torch.no_grad()
@@ -240,7 +261,7 @@ def _repeats(problem: Problem, moment: Moment) -> bool:
 def _allowed(way: Products, group: str, wanted: Params) -> float:
     eps = _eps(wanted)
     relative: float = AGREE * eps**0.5
-    if way == "finite_difference" and group in ("outputs", "products", "curvature"):
+    if way == "finite_difference" and group in ("outputs", "products", "curvature", "bend"):
         relative = max(APPROXIMATE * eps**0.5, LEAST)
     floor: float = eps**1.5
     return relative * _size(wanted) + floor

@@ -297,6 +297,17 @@ EDGES: dict[str, Edge] = {
     "differentiable once, and a hook on a gradient": Edge(
         lambda: hooked(body_and_head(lambda self, x: Once.apply(self.head(self.body(x))))), refused=tuple(WAYS)
     ),
+    "differentiable once, and a loss that detaches, three steps": Edge(
+        lambda: body_and_head(lambda self, x: self.head(Once.apply(self.body(x)))),
+        Centred,
+        refused=tuple(WAYS),
+        steps=3,
+    ),
+    "differentiable once, three steps": Edge(
+        lambda: body_and_head(lambda self, x: self.head(Once.apply(self.body(x)))),
+        refused=("auto", "fast", "low", "reverse"),
+        steps=3,
+    ),
     "a jump at this very theta, and a hook on a gradient": Edge(
         lambda: hooked(
             Net(
