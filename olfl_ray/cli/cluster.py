@@ -29,16 +29,18 @@ def submit(
 ) -> None:
     """Run or resume a study on a cluster, or attach to it."""
     from olfl_ray import remote, study
-    from olfl_ray.spec import read_spec
+    from olfl_ray.spec import located, read_spec
 
     checked = read_spec(spec, set_ or (), name)
     cluster = remote.RayCluster.connect(address)
     if dry_run:
-        print_plan(remote.spec_on(checked, cluster))
+        with located(spec, set_ or ()):
+            print_plan(remote.spec_on(checked, cluster))
         out.print(f"would be submitted to {cluster.server.address}", highlight=False, soft_wrap=True)
         return
     code = remote.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
-    submission = remote.submit(checked, cluster=cluster, code=code)
+    with located(spec, set_ or ()):
+        submission = remote.submit(checked, cluster=cluster, code=code)
     show(submission, cluster, study.Home.find(home), follow)
 
 

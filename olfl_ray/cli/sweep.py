@@ -34,19 +34,21 @@ def sweep_run(
 ) -> None:
     """Run a study, or resume it."""
     from olfl_ray import study
-    from olfl_ray.spec import read_spec
+    from olfl_ray.spec import located, read_spec
 
     checked = read_spec(spec, set_ or (), name)
     place = study.Home.find(home)
     if dry_run:
-        study.check_study(checked, place)
+        with located(spec, set_ or ()):
+            study.check_study(checked, place)
         print_plan(checked)
         for line in study.dataset_lines(study.dataset_notes(checked, place)):
             out.print(line, highlight=False, soft_wrap=True, markup=False)
         return
     kept = f"{checked.storage.url}/{checked.name}" if checked.storage.url else place.study_folder(checked.name)
     with outliving(checked.name, option("--home", place.path)):
-        with study_view(checked, f"study {checked.name} in {kept}", *noted(checked)) as view:
+        view_of = study_view(checked, f"study {checked.name} in {kept}", *noted(checked))
+        with located(spec, set_ or ()), view_of as view:
             result = study.run(checked, home=place, watch=view.watch)
         print_result(result, place, begun=True)
 

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from olfl_ray.search.space import SearchTrial, Space
-from olfl_ray.spec import Strict
+from olfl_ray.spec import Parameter, Strict
 
 __all__ = ["Searcher"]
 
@@ -55,6 +55,19 @@ class Searcher(ABC):
             seed: Of what is proposed from here on: the same trials and the same seed give the same proposals.
         """
         self.trials, self.random = {trial.ordinal: trial for trial in trials}, Random(seed)
+
+    def draw(self, name: str, parameter: Parameter) -> Any:
+        """A random value of a field; `self.space.point(self.draw)` is a random point."""
+        if parameter.values is not None:
+            return self.random.choice(parameter.values)
+        low, high = parameter.min, parameter.max
+        assert low is not None
+        assert high is not None
+        if parameter.is_integer and not parameter.log:
+            return self.random.randint(int(low), int(high))
+        share = self.random.random()
+        value = low * (high / low) ** share if parameter.log else low + (high - low) * share
+        return round(value) if parameter.is_integer else min(value, high)
 
     @abstractmethod
     def suggest(self, ordinal: int) -> Mapping[str, Any]:

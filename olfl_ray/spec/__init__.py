@@ -2,7 +2,7 @@
 
 from olfl_ray.spec.options import checked_options
 from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, trial_config
-from olfl_ray.spec.reading import parse_as, parse_spec, read_spec, spec_as_yaml
+from olfl_ray.spec.reading import located, parse_as, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (
     PRINTABLE,
@@ -66,6 +66,7 @@ __all__ = [
     "base_values",
     "checked_options",
     "get_dotted",
+    "located",
     "notes",
     "own_point",
     "parse_as",

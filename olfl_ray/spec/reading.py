@@ -7,7 +7,8 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from olfl_ray.spec.space import resolve_search
 from olfl_ray.spec.study import Parameter, StudySpec, default_arm
 from olfl_ray.spec.suggest import did_you_mean
 
-__all__ = ["parse_as", "parse_spec", "read_bounded", "read_spec", "spec_as_yaml"]
+__all__ = ["located", "parse_as", "parse_spec", "read_bounded", "read_spec", "spec_as_yaml"]
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 10_000
@@ -74,6 +75,29 @@ def read_bounded(path: str | Path) -> bytes:
         raise SpecError("", f"can't be read ({reason}); name a YAML file that exists", str(path)) from None
     what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
     raise SpecError("", f"is {what}, not a spec file; name a YAML file, or pipe it in and name it -", str(path))
+
+
+@contextmanager
+def located(path: str | Path, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Add the file and line to an error about a field that is found only after the spec was read.
+
+    Args:
+        path: The spec's file.
+        overrides: Those that it was read with.
+
+    Raises:
+        SpecError: The same, with its position.
+    """
+    try:
+        yield
+    except SpecError as error:
+        if error.where or not error.field or str(path) == "-":
+            raise
+        if any(_overlap(text.partition("=")[0].strip(), error.field) for text in overrides):
+            where = "--set"
+        else:
+            where = _where(str(path), _load(read_bounded(path), str(path))[0], error.field)
+        raise SpecError(error.field, error.problem, where) from error.__cause__
 
 
 def parse_spec(

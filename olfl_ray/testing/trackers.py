@@ -110,7 +110,9 @@ class TrackerContract:
         made = _made(tmp_path)
         made.run("online/0", (10,), "finished")
         made.run("online/1", (10,), "pruned")
-        assert self.make(made.tracked).undelivered(made.state) == 3, "two trials and the study"
+        assert self.make(made.tracked).undelivered(made.state) in (2, 3), (
+            "two trials; and the study, where that is kept"
+        )
         tracker = self._opened(made)
         _tell(tracker, made, "online/0")
         assert self.make(made.tracked).undelivered(made.state) >= 1

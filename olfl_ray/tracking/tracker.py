@@ -150,7 +150,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def undelivered(self, state: StudyState) -> int:
-        """How many trials of a finished study are not kept, or in part; the study's own record counts as one.
+        """How many trials of a finished study are not kept, or in part; a record of the study itself counts as one.
 
         Raises:
             SetupError: The store does not answer.

@@ -59,13 +59,7 @@ class Fair(Searcher):
     """Draws at random, by the base class alone."""
 
     def suggest(self, ordinal: int) -> Mapping[str, Any]:
-        def choose(name: str, parameter: Any) -> Any:
-            if parameter.values is not None:
-                return self.random.choice(parameter.values)
-            draw = self.random.randint if parameter.is_integer else self.random.uniform
-            return draw(parameter.min, parameter.max)
-
-        return self.space.point(choose)
+        return self.space.point(self.draw)
 
 
 class TestFair(SearcherContract):
