@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support.commands import environment
 
 from olfl_ray.ledger import DriverStarted, Ledger
@@ -159,7 +160,10 @@ class TestTracker(TrackerContract):
 def _trained(home: Home, checked: StudySpec, params: Any, seeds: Any) -> list[tuple[int, str, float]]:
     """The records of a trial that runs without Ray, in one go."""
     config = trial_config(checked, "baseline", params, seeds=tuple(seeds))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(checked.resources.cpu)  # as in a worker: they decide the last bits
     records = [record for progress in run(config, Place(cache=home.cache)) for record in progress.records]
+    torch.set_num_threads(threads)
     return sorted(
         (record.step, metric, values[0])
         for record in records
