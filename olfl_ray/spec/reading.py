@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import nearest
@@ -28,8 +28,6 @@ from olfl_ray.spec.suggest import did_you_mean
 __all__ = ["located", "parse_as", "parse_spec", "read_bounded", "read_spec", "spec_as_yaml"]
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 10_000
-MAX_DEPTH = 50
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -213,6 +211,11 @@ def _checked(
 ) -> Model:
     try:
         _check_plain(plain_data, "")
+    except RecursionError:
+        raise SpecError("", "is nested too deeply, or an alias in it contains itself; flatten it", source) from None
+    except SpecError as error:
+        raise SpecError(error.field, error.problem, _where(source, node, error.field)) from None
+    try:
         return resolve(model.model_validate(plain_data))
     except ValidationError as error:
         first = error.errors()[0]
@@ -276,16 +279,7 @@ def _load(data: bytes, source: str) -> tuple[Node | None, Any]:
         raise SpecError("", "is empty; a spec needs at least name, task.dataset and search", source)
     yaml = YAML(typ="safe", pure=True)
     try:
-        depth = 0
-        for event in yaml.parse(io.StringIO(text)):
-            kind = type(event).__name__
-            depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
-            if depth > MAX_DEPTH:
-                raise SpecError("", f"is nested deeper than {MAX_DEPTH} levels; flatten it", source)
-        node = YAML(typ="safe", pure=True).compose(io.StringIO(text))
-        if _size(node, {}, set()) > MAX_NODES:
-            raise SpecError("", f"has more than {MAX_NODES} values once its aliases are expanded; drop aliases", source)
-        return node, YAML(typ="safe", pure=True).load(io.StringIO(text))
+        return yaml.compose(io.StringIO(text)), YAML(typ="safe", pure=True).load(io.StringIO(text))
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
@@ -294,20 +288,6 @@ def _load(data: bytes, source: str) -> tuple[Node | None, Any]:
         raise SpecError("", f"is not valid YAML: {reason}{hint}", f"{source}{line}") from None
     except (ValueError, RecursionError, TypeError) as error:
         raise SpecError("", f"is not valid YAML: {str(error).splitlines()[0]}; correct it", source) from None
-
-
-def _size(node: Node | None, known: dict[int, int], open_: set[int]) -> int:
-    """Number of values with every alias expanded; a node inside itself counts as too large."""
-    if node is None or isinstance(node, ScalarNode):
-        return 1
-    if id(node) in open_:
-        return MAX_NODES + 1
-    if id(node) not in known:
-        open_.add(id(node))
-        children = [child for pair in node.value for child in pair] if isinstance(node, MappingNode) else node.value
-        known[id(node)] = 1 + sum(_size(child, known, open_) for child in children)
-        open_.discard(id(node))
-    return known[id(node)]
 
 
 def _where(source: str, node: Node | None, field: str) -> str:

@@ -9,9 +9,6 @@ from olfl_ray.errors import SpecError
 from olfl_ray.spec import StudySpec, parse_spec, read_spec, resolve_search
 
 GOOD = (Path(__file__).parent / "whole.yaml").read_text()
-BOMB = "a: &a [1,1,1,1,1,1,1,1,1]\n" + "\n".join(
-    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
-)
 BAD = {
     "unknown key": (GOOD.replace("replicates: 3", "replicats: 3"), "replicats: there is no such field"),
     "wrong type": (GOOD.replace("steps: 1500", "steps: many"), "learner.steps: Input should be a valid integer"),
@@ -27,9 +24,8 @@ BAD = {
     "only spaces": ("  \n ", "is empty"),
     "a list": ("- 1\n- 2\n", "must be a mapping"),
     "tabs": ("name:\n\tx: 1\n", "not tabs"),
-    "alias bomb": (BOMB, "once its aliases are expanded"),
-    "alias of itself": ("a: &a [*a]", "once its aliases are expanded"),
-    "deep": ("[" * 5000, "nested deeper"),
+    "alias of itself": ("a: &a [*a]", "an alias in it contains itself"),
+    "deep": ("[" * 5000, "is not valid YAML"),
     "twice the same key": ("name: a\nname: b\n", "duplicate key"),
     "one and a half GPUs": (
         GOOD.replace("gpu: 0,", "gpu: 1.5,"),
