@@ -37,7 +37,7 @@ WAYS: dict[str, tuple[str, str]] = {
     "reverse": ("reverse", "auto"),
     "finite difference": ("finite_difference", "auto"),
 }
-EXACT, ROUGH, DIFFERENCE = 1e-7, 2e-3, 1e-3
+EXACT, ROUGH, DIFFERENCE = 1e-7, 2e-3, 5e-3
 """Allowed distances: float64 throughout, a part in float32, and a difference in place of a derivative."""
 NOISE, ULPS, NUDGES, UNCLEAR = 100.0, 4.0, 3, 1e-3
 """A larger distance, of at most `UNCLEAR`, is rounding if it is below so many times what moving all parameters by `ULPS`, in
