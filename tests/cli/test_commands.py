@@ -254,14 +254,19 @@ def _answers(url: str) -> bool:
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ui_prints_its_address_once_it_answers_until_it_is_ended(tmp_path: Path, end: signal.Signals) -> None:
     port = free_port()
-    with subprocess.Popen(
-        command("ui", "--port", port),
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=(tmp_path / "said").open("w"),
-        text=True,
-        preexec_fn=lambda: signal.signal(end, signal.SIG_DFL),  # whoever runs the tests may ignore it, as nohup does
-    ) as server:
+    with (
+        (tmp_path / "said").open("w") as said,
+        subprocess.Popen(
+            command("ui", "--port", port),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            preexec_fn=lambda: signal.signal(
+                end, signal.SIG_DFL
+            ),  # whoever runs the tests may ignore it, as nohup does
+        ) as server,
+    ):
         assert server.stdout is not None
         url = server.stdout.readline().strip()  # the first that it prints
         try:
@@ -331,7 +336,7 @@ def test_lines_to_copy_lead_to_a_folder_with_spaces(olfl, capfd: pytest.CaptureF
         state=ledger.state,
         table=final_table(spec, ledger.state),
         report=home.path / "report",
-        tracking_uri=home.tracking_uri,
+        tracking=(home.tracking_uri,),
         undelivered=1,
         finished=False,
     )
