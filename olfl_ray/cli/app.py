@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from traceback import format_exc, format_exception_only
@@ -112,10 +113,12 @@ def trial_run(
 ) -> None:
     """Run one trial: the code that a sweep's worker runs."""
     from olfl_ray import study
+    from olfl_ray.spec import located
 
     place = study.Home.find(home)
     config, resources = study.trial_of(spec, overrides=set_ or (), arm=arm, source=from_, home=place, allow=allow or ())
-    progresses = study.run_trial(config, resources, home=place)
+    with nullcontext() if spec is None else located(spec, set_ or ()):
+        progresses = study.run_trial(config, resources, home=place)
     try:
         for progress in progresses:
             _print_progress(progress)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from olfl_ray.errors import SpecError
 from olfl_ray.losses.roles import check_order
-from olfl_ray.plugins import load_builder
+from olfl_ray.plugins import load_builder, nearest
 from olfl_ray.tasks import TaskLoss, task_of
 
 __all__ = ["TaskLoss", "task_loss"]
@@ -33,6 +33,8 @@ def task_loss(name: str, kind: str) -> TaskLoss:
         return next(iter(losses.values()))
     if name not in losses:
         raise SpecError(
-            "task.loss", f"{name} does not fit a {kind} data set; use {', '.join(losses)}, auto, or your own"
+            "task.loss",
+            f"{name} does not fit a {kind} data set{nearest(name, [*losses, 'auto'])}; use {', '.join(losses)}, auto, or "
+            "package.module:function",
         )
     return losses[name]

@@ -1,6 +1,7 @@
 """Methods: what is meta-learned, and when. Each method is a file."""
 
+from olfl_ray.methods.loss_network import loss_network
 from olfl_ray.methods.method import Method, Setting
-from olfl_ray.methods.unused import METHODS, check_used
+from olfl_ray.methods.unused import METHODS, check_used, field_of
 
-__all__ = ["METHODS", "Method", "Setting", "check_used"]
+__all__ = ["METHODS", "Method", "Setting", "check_used", "field_of", "loss_network"]

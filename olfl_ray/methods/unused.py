@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from olfl_ray.errors import SpecError
@@ -10,11 +10,12 @@ from olfl_ray.methods.method import Method
 from olfl_ray.registry import Registry
 from olfl_ray.spec import LearnedLossSpec, LearnerSpec, MetaSpec, StudySpec, base_values, get_dotted
 
-__all__ = ["METHODS", "check_used"]
+__all__ = ["METHODS", "check_used", "field_of"]
 
 METHODS = Registry("olfl_ray.methods", Method)
 """Methods by name."""
 
+METHOD = "learner.method"
 _OPTIONAL = ("learner.fixed_loss", "loss", "meta")
 """Fields and sections that some methods do not read; every method reads the others."""
 
@@ -25,38 +26,55 @@ def check_used(spec: StudySpec) -> None:
     Raises:
         SpecError: Names the first such field, the arm and its method.
     """
-    methods = {arm: _method_of(spec, arm) for arm in spec.arms}
+    methods = {arm: _methods_of(spec, arm) for arm in spec.arms}
     for arm, own in spec.arms.items():
-        name, method = methods[arm]
         for where, fields in (("set", own.set), ("parameters", own.parameters)):
             for field in fields:
-                if not _used(field, method):
+                if not _used(field, methods[arm]):
                     raise SpecError(
-                        f"arms.{arm}.{where}.{field}", f"is set, but the method {name} does not use it; remove it"
+                        f"arms.{arm}.{where}.{field}",
+                        f"is set, but the method {', '.join(methods[arm])} does not use it; remove it",
                     )
     for field in spec.search.parameters:
-        for arm, (name, method) in methods.items():
-            if not _used(field, method):
+        for arm, found in methods.items():
+            if not _used(field, found):
                 raise SpecError(
                     f"search.parameters.{field}",
-                    f"is searched in every arm, but arm {arm}'s method {name} does not use it; move it to "
+                    f"is searched in every arm, but arm {arm}'s method {', '.join(found)} does not use it; move it to "
                     "arms.ARM.parameters of the arms that do",
                 )
+    every = {name: method for found in methods.values() for name, method in found.items()}
     for field in _changed(spec):
-        if not any(_used(field, method) for _, method in methods.values()):
-            used = ", ".join(sorted({name for name, _ in methods.values()}))
-            raise SpecError(field, f"is set, but no arm's method ({used}) uses it; remove it")
+        if not _used(field, every):
+            raise SpecError(field, f"is set, but no arm's method ({', '.join(sorted(every))}) uses it; remove it")
 
 
-def _method_of(spec: StudySpec, arm: str) -> tuple[str, type[Method]]:
-    name = str(get_dotted(base_values(spec, arm), "learner.method"))
-    return name, METHODS.find(name, "learner.method")
+def field_of(spec: StudySpec, arm: str, field: str) -> str:
+    """Where a spec has the value of an arm's field: with the arm, if that sets it, or else as it is named.
+
+    Args:
+        spec: The study.
+        arm: Name of the arm.
+        field: Dotted name of a trial's field.
+    """
+    own = [name for name in spec.arms[arm].set if _within(field, name) or _within(name, field)]
+    return f"arms.{arm}.set.{own[0]}" if own and field else field
 
 
-def _used(field: str, method: type[Method]) -> bool:
+def _methods_of(spec: StudySpec, arm: str) -> dict[str, type[Method]]:
+    """The method of an arm, or the methods that it searches, by name."""
+    searched = spec.parameters_of(arm).get(METHOD)
+    if searched is None:
+        name = str(get_dotted(base_values(spec, arm), METHOD))
+        return {name: METHODS.find(name, field_of(spec, arm, METHOD))}
+    where = f"arms.{arm}.parameters.{METHOD}" if METHOD in spec.arms[arm].parameters else f"search.parameters.{METHOD}"
+    return {str(name): METHODS.find(str(name), where) for name in searched.extremes()}
+
+
+def _used(field: str, methods: Mapping[str, type[Method]]) -> bool:
     if not any(_within(field, section) for section in _OPTIONAL):
         return True
-    return any(_within(field, used) for used in method.uses)
+    return any(_within(field, used) for method in methods.values() for used in method.uses)
 
 
 def _within(field: str, section: str) -> bool:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import sections
-from olfl_ray.spec.sections import BUILDER, METRIC, PRINTABLE
+from olfl_ray.spec.sections import BUILDER, METRIC, PART, PRINTABLE
 from olfl_ray.spec.study import NAME, Parameter, StudySpec, TrialConfig, same
 from olfl_ray.spec.suggest import did_you_mean
 
@@ -183,6 +183,7 @@ FORMS = {
     NAME: "a name of 1 to 64 letters, digits, `_`, `.` and `-`, of which the first is a letter or a digit",
     PRINTABLE: "a string of at least one character without control characters",
     BUILDER: "a built-in name, or package.module:builder",
+    PART: "a built-in name, or package.module:Class",
     METRIC: "selection/ and the name of a metric, such as selection/error: only that split decides a search",
 }
 """Descriptions of the fields' patterns."""

@@ -64,6 +64,8 @@ PRINTABLE = r"^[^\x00-\x1f]+$"
 
 BUILDER = r"^[\w.]+:\w+$"
 """A user's own builder: `package.module:builder`."""
+PART = r"^(\w+|[\w.]+:\w+)$"
+"""A built-in name, or a user's own `package.module:Class`; the part's registry knows which there are."""
 METRIC = r"^selection/\w+$"
 """A metric of the validation split."""
 
@@ -136,8 +138,9 @@ class TaskSpec(Strict):
     model: Named = NamedBuilder(name="mlp")
     """Base learner: linear | mlp | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn, or `package.module:builder`;
     options next to the name."""
-    loss: Literal["auto", "cross_entropy", "squared_error"] | Annotated[str, Field(pattern=BUILDER)] = "auto"
-    """Task loss: cross_entropy | squared_error | `package.module:function`; auto: by the data set's kind."""
+    loss: Annotated[str, Field(pattern=PART)] = "auto"
+    """Task loss: one of the task's (classification: cross_entropy; regression: squared_error), or
+    `package.module:function`; auto: the task's first."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Examples of a train batch and of a meta batch."""
     augment: Literal["none", "crop_flip"] = "none"
@@ -280,7 +283,7 @@ FixedLoss: TypeAlias = Annotated[
 class LearnerSpec(Strict):
     """How theta is learned."""
 
-    method: Literal["baseline", "offline", "online", "online_lr"] = "online"
+    method: Annotated[str, Field(pattern=PART)] = "online"
     """What is meta-learned, and when: a built-in method, or `package.module:Class`."""
     fixed_loss: FixedLoss = TaskLossSpec()
     """What trains theta in a baseline trial: task (the task loss) | label_smoothing | focal | poly1, which replace the

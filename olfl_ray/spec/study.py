@@ -298,9 +298,9 @@ class TrialConfig(Strict):
 
 
 def default_arm(spec: dict[str, Any]) -> str:
-    """Name of the one arm of a spec without arms, from plain values."""
+    """Name of the one arm of a spec without arms, from plain values: its method's, of a user's own the class's."""
     learner = spec.get("learner")
-    return str(learner.get("method", "online") if isinstance(learner, dict) else "online")
+    return str(learner.get("method", "online") if isinstance(learner, dict) else "online").rpartition(":")[2]
 
 
 def _goal_of(metric: Any, task: Any) -> str:

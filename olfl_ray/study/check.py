@@ -10,7 +10,7 @@ from typing import Any
 from olfl_ray import data
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Examined, StudyState
-from olfl_ray.methods import check_used
+from olfl_ray.methods import check_used, field_of
 from olfl_ray.plugins import digest_of_code
 from olfl_ray.search import check_search, scattered
 from olfl_ray.spec import StudySpec, TrialConfig, resolve_search, trial_config
@@ -78,7 +78,10 @@ def check_trials(spec: StudySpec, home: Home) -> dict[str, Examined]:
     found = {}
     for arm in spec.arms:
         own = trial_config(spec, arm, {}, seeds=(spec.seed,))
-        examined = check(own, place)
+        try:
+            examined = check(own, place)
+        except SpecError as error:
+            raise SpecError(field_of(spec, arm, error.field), error.problem, error.where) from error
         found[arm] = Examined(arm=arm, **{**asdict(examined), "code": {**examined.code, **_searcher_code(spec)}})
         _check_points(spec, arm, own, place)
     return found

@@ -75,7 +75,9 @@ def builders_of(config: TrialConfig) -> dict[str, str]:
         "task.dataset": config.task.dataset.name,
         "task.model": config.task.model.name,
         "task.loss": config.task.loss,
+        "learner.method": config.learner.method,
         "loss.name": config.loss.name,
+        **{f"task.metrics.{index}": metric.name for index, metric in enumerate(config.task.metrics)},
     }
     return {field: name for field, name in named.items() if ":" in name}
 

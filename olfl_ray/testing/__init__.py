@@ -1,7 +1,16 @@
 """Contract suites: what every implementation of a part must do, as test classes that a user's own implementation inherits."""
 
+from olfl_ray.testing.learnables import LearnableContract
 from olfl_ray.testing.searchers import SearcherContract, list_space, mixed_space
 from olfl_ray.testing.studies import HandMadeStudy
 from olfl_ray.testing.trackers import Kept, TrackerContract
 
-__all__ = ["HandMadeStudy", "Kept", "SearcherContract", "TrackerContract", "list_space", "mixed_space"]
+__all__ = [
+    "HandMadeStudy",
+    "Kept",
+    "LearnableContract",
+    "SearcherContract",
+    "TrackerContract",
+    "list_space",
+    "mixed_space",
+]
