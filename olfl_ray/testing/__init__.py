@@ -1,15 +1,21 @@
 """Contract suites: what every implementation of a part must do, as test classes that a user's own implementation inherits."""
 
+from olfl_ray.testing.estimators import EstimatorContract
 from olfl_ray.testing.learnables import LearnableContract
+from olfl_ray.testing.methods import MethodContract
 from olfl_ray.testing.searchers import SearcherContract, list_space, mixed_space
 from olfl_ray.testing.studies import HandMadeStudy
+from olfl_ray.testing.tasks import TaskContract
 from olfl_ray.testing.trackers import Kept, TrackerContract
 
 __all__ = [
+    "EstimatorContract",
     "HandMadeStudy",
     "Kept",
     "LearnableContract",
+    "MethodContract",
     "SearcherContract",
+    "TaskContract",
     "TrackerContract",
     "list_space",
     "mixed_space",

@@ -30,7 +30,7 @@ from olfl_ray.tasks import Task
 __all__ = ["ESTIMATORS", "SmallProblem", "distance", "small_problem"]
 
 EXAMPLES, INPUTS = 12, 5
-H = 1e-5
+H = 1e-6
 """Length of the steps of a central difference."""
 
 ESTIMATORS: Mapping[str, tuple[Estimator, float]] = {

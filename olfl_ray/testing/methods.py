@@ -1,0 +1,137 @@
+"""What every method does: it reads the settings that it lists, and no others, and learns only what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from olfl_ray.errors import DataError, SpecError
+from olfl_ray.learnable import Learnable
+from olfl_ray.losses import LearnedLoss
+from olfl_ray.methods import METHODS, Method, Setting, check_used
+from olfl_ray.spec import StudySpec, TrialConfig, trial_config
+
+__all__ = ["MethodContract"]
+
+OPTIONAL: dict[str, Any] = {
+    "learner.fixed_loss": "focal",
+    "loss.hidden": [7],
+    "loss.bias": True,
+    "loss.init": "xavier_uniform",
+    "loss.reduction": "sum",
+    "meta.optimizer": "sgd",
+    "meta.eta_init": 0.02,
+    "meta.eta_online": 0.03,
+    "meta.init_steps": 3,
+    "meta.inner_steps": 2,
+    "meta.every": 2,
+    "meta.batch": "train",
+    "meta.clip_norm": 1.0,
+    "meta.estimator": "reverse",
+    "meta.memory": "low",
+}
+"""Settings that not every method reads, each with a value that is not its default."""
+BEFORE = ("meta.optimizer", "meta.eta_init", "meta.init_steps")
+DURING = ("meta.optimizer", "meta.eta_online", "meta.every")
+
+
+class MethodContract:
+    """Inherit it in a test module, and override `name`."""
+
+    name: str
+    """As the spec has it: a built-in name, or `package.module:Class`."""
+    dataset = "digits"
+    """A bundled data set that the method can be used on."""
+
+    def test_it_lists_settings_that_exist(self) -> None:
+        assert isinstance(self._method.uses, tuple), "`uses` is a tuple of names"
+        for used in self._method.uses:
+            assert any(_within(field, used) for field in _fields()), f"there is no field or section {used!r}"
+            assert any(_within(field, used) or _within(used, field) for field in OPTIONAL) or used.startswith(
+                ("loss.", "meta.")
+            ), f"every method uses {used}; leave it out"
+
+    def test_a_setting_that_it_does_not_use_is_refused(self) -> None:
+        for field, value in OPTIONAL.items():
+            used = any(_within(field, own) for own in self._method.uses)
+            assert self._refused({field: value}) == ("" if used else f"arms.it.set.{field}")
+
+    def test_what_it_learns_depends_on_nothing_else(self) -> None:
+        before = self._phi({})
+        for field, value in OPTIONAL.items():
+            if not any(_within(field, own) for own in self._method.uses):
+                after = self._phi({field: value})
+                same = before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
+                assert same, f"its initial phi depends on {field}, which it does not list"
+
+    def test_what_it_learns_depends_on_the_seed_alone(self) -> None:
+        one, other = self._phi({}), self._phi({})
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), "two calls with one seed give two initial phis"
+
+    def test_it_learns_when_it_says_so(self) -> None:
+        method = self._method
+        learns = bool(self._phi({}))
+        assert learns == (method.before or method.during), "phi is empty, or `before` and `during` are both False"
+        for when, needed in ((method.before, BEFORE), (method.during, DURING)):
+            for field in needed if when else ():
+                assert any(_within(field, own) for own in method.uses), f"it learns by {field}, but does not list it"
+        if not learns:
+            assert not any(own.startswith("meta") for own in method.uses), "it learns nothing, but lists meta"
+
+    def test_it_gives_a_learnable(self) -> None:
+        assert isinstance(self._learnable({}), Learnable)
+        assert issubclass(self._method, Method)
+
+    def _refused(self, own: dict[str, Any]) -> str:
+        """The field that a spec is refused for; empty where it is accepted."""
+        try:
+            check_used(self._spec(own))
+        except SpecError as error:
+            return error.field
+        return ""
+
+    @property
+    def _method(self) -> type[Method]:
+        return METHODS.find(self.name, "learner.method")
+
+    def _spec(self, own: dict[str, Any]) -> StudySpec:
+        return StudySpec.model_validate(
+            {
+                "name": "x",
+                "task": {"dataset": self.dataset, "model": "linear"},
+                "learner": {"method": self.name},
+                "search": {"parameters": {}},
+                "arms": {"it": {"trials": 1, "set": own}},
+            }
+        )
+
+    def _learnable(self, own: dict[str, Any]) -> Learnable:
+        config: TrialConfig = trial_config(self._spec(own), "it", {}, seeds=(0,))
+        module = nn.Linear(4, 3)
+        theta: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
+        setting = Setting(config=config, kind="classification", outputs=3, theta=theta, seed=1, find_loss=_none)
+        return self._method().learnable(setting)
+
+    def _phi(self, own: dict[str, Any]) -> dict[str, Tensor]:
+        return {name: value.detach() for name, value in self._learnable(own).named_parameters() if value.requires_grad}
+
+
+def _none(source: str) -> LearnedLoss:
+    raise DataError(f"there is no {source}")
+
+
+def _fields() -> list[str]:
+    """Fields of the sections that a method may list."""
+    sections = {name: TrialConfig.model_fields[name].annotation for name in ("learner", "loss", "meta")}
+    return [
+        f"{section}.{field.alias or name}"
+        for section, kind in sections.items()
+        for name, field in kind.model_fields.items()  # type: ignore[union-attr]
+    ]
+
+
+def _within(field: str, section: str) -> bool:
+    return f"{field}.".startswith(f"{section}.")

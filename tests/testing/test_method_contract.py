@@ -1,0 +1,103 @@
+"""Every built-in method keeps the contract, and the contract refuses methods that do not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from olfl_ray.learnable import Learnable
+from olfl_ray.methods import METHODS, Method, Setting
+from olfl_ray.testing import MethodContract
+
+
+class BuiltIn(MethodContract):
+    pass
+
+
+class TestBaseline(BuiltIn):
+    name = "baseline"
+
+
+class TestOffline(BuiltIn):
+    name = "offline"
+
+
+class TestOnline(BuiltIn):
+    name = "online"
+
+
+class TestOnlineLearningRate(BuiltIn):
+    name = "online_lr"
+
+
+def test_each_built_in_method_is_tested() -> None:
+    assert sorted(kind.name for kind in BuiltIn.__subclasses__()) == METHODS.names()
+
+
+class Scalar(Learnable):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(value))
+
+
+class Good(Method):
+    during = True
+    uses = ("meta.optimizer", "meta.eta_online", "meta.every", "meta.batch", "meta.clip_norm")
+
+    def learnable(self, setting: Setting) -> Learnable:
+        return Scalar(0.5)
+
+
+class Misspelt(Good):
+    uses = (*Good.uses, "meta.eta_onlin")
+
+
+class OfEveryMethod(Good):
+    uses = (*Good.uses, "learner.optimizer")
+
+
+class Reading(Good):
+    def learnable(self, setting: Setting) -> Learnable:
+        return Scalar(setting.config.meta.eta_init)
+
+
+class Unseeded(Good):
+    def learnable(self, setting: Setting) -> Learnable:
+        return Scalar(torch.rand(()).item())
+
+
+class Never(Good):
+    during = False
+
+
+class Unlisted(Good):
+    uses = ("meta.optimizer",)
+
+
+class NoLearnable(Good):
+    def learnable(self, setting: Setting) -> Learnable:
+        return nn.Linear(2, 2)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("broken", "claim"),
+    [
+        (Misspelt, "it_lists_settings_that_exist"),
+        (OfEveryMethod, "it_lists_settings_that_exist"),
+        (Reading, "what_it_learns_depends_on_nothing_else"),
+        (Unseeded, "what_it_learns_depends_on_the_seed_alone"),
+        (Never, "it_learns_when_it_says_so"),
+        (Unlisted, "it_learns_when_it_says_so"),
+        (NoLearnable, "it_gives_a_learnable"),
+    ],
+)
+def test_a_method_that_breaks_a_rule_is_seen(broken: type[Method], claim: str) -> None:
+    for kind in (Good, broken):
+        suite = MethodContract()
+        suite.name = f"{__name__}:{kind.__name__}"
+        if kind is Good:
+            getattr(suite, f"test_{claim}")()
+        else:
+            with pytest.raises(AssertionError):
+                getattr(suite, f"test_{claim}")()
