@@ -7,12 +7,13 @@ TORCH_INDEX_URL ?=
 LOCKS  := requirements.lock requirements-dev.lock requirements-torch.lock
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml $(LOCKS) | cksum | cut -d' ' -f1)
 
-.PHONY: audit bench chaos clean cluster-demo demo lint lock modules mutants paper setup test
+.PHONY: audit bench chaos clean cluster-demo demo lint lock modules mutants paper setup test test-fast
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, run sweeps/digits.yaml, print the result"
 	@echo "make test   set up, run all checks and tests"
+	@echo "make test-fast  set up, run the tests of the packages that need neither Ray nor MLflow"
 	@echo "make bench  set up, time the online step against other libraries; writes benchmarks/engine"
 	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain torch loop on random modules"
 	@echo "make mutants [PACKAGE=all COUNT=150 SEED=1]  set up, change random lines of the core, and list the changes that no test detects"
@@ -49,6 +50,11 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+
+# The packages that need neither Ray nor MLflow, without the engine's contract suite.
+FAST := analysis ledger losses methods models records search spec storage tasks vision test_public_face.py
+test-fast: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope $(addprefix tests/,$(FAST))
 
 COUNT ?= 5000
 SEED  ?= 0
