@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from olfl_ray.learnable import Learnable
 from olfl_ray.losses import LearnedLoss
-from olfl_ray.spec import TrialConfig
+from olfl_ray.spec import Strict, TrialConfig
 
 __all__ = ["Method", "Setting"]
 
@@ -44,12 +44,22 @@ class Method:
         before: Whether phi is learned before training (Algorithm 1).
         during: Whether phi is learned during training (Algorithm 2).
         uses: Settings that it reads, of those that not every method does: dotted names of fields or sections.
+
+    Args:
+        config: Its settings.
     """
 
+    class Config(Strict):
+        """Its settings, in `learner.options`. A subclass that has some replaces this class."""
+
+    config: Any
     phi: ClassVar[str] = ""
     before: ClassVar[bool] = False
     during: ClassVar[bool] = False
     uses: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
 
     def learnable(self, setting: Setting) -> Learnable:
         """What is meta-learned, at its initial phi. Default: nothing.

@@ -6,16 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from olfl_ray.errors import SpecError
+from olfl_ray.methods.chosen import METHOD, METHODS, OPTIONS
 from olfl_ray.methods.method import Method
-from olfl_ray.registry import Registry
-from olfl_ray.spec import LearnedLossSpec, LearnerSpec, MetaSpec, StudySpec, base_values, get_dotted
+from olfl_ray.spec import LearnedLossSpec, LearnerSpec, MetaSpec, StudySpec, base_values, checked_options, get_dotted
 
-__all__ = ["METHODS", "check_used", "field_of"]
+__all__ = ["check_used", "field_of"]
 
-METHODS = Registry("olfl_ray.methods", Method)
-"""Methods by name."""
-
-METHOD = "learner.method"
 _OPTIONAL = ("learner.fixed_loss", "loss", "meta")
 """Fields and sections that some methods do not read; every method reads the others."""
 
@@ -27,6 +23,10 @@ def check_used(spec: StudySpec) -> None:
         SpecError: Names the first such field, the arm and its method.
     """
     methods = {arm: _methods_of(spec, arm) for arm in spec.arms}
+    for arm, found in methods.items():
+        for method in found.values():
+            options = base_values(spec, arm)["learner"].get("options", {})
+            checked_options(method.Config, options, field_of(spec, arm, OPTIONS))
     for arm, own in spec.arms.items():
         for where, fields in (("set", own.set), ("parameters", own.parameters)):
             for field in fields:

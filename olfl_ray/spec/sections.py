@@ -285,6 +285,8 @@ class LearnerSpec(Strict):
 
     method: Annotated[str, Field(pattern=PART)] = "online"
     """What is meta-learned, and when: a built-in method, or `package.module:Class`."""
+    options: Annotated[dict[str, Any], Field(exclude_if=lambda value: not value)] = {}
+    """Settings of a method that has some of its own."""
     fixed_loss: FixedLoss = TaskLossSpec()
     """What trains theta in a baseline trial: task (the task loss) | label_smoothing | focal | poly1, which replace the
     cross-entropy. Evaluation and the meta-objective keep the task loss."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from olfl_ray.errors import DataError, SpecError
 from olfl_ray.learnable import Learnable
 from olfl_ray.losses import LearnedLoss
-from olfl_ray.methods import METHODS, Method, Setting, check_used
+from olfl_ray.methods import METHODS, Method, Setting, check_used, method_of
 from olfl_ray.spec import StudySpec, TrialConfig, trial_config
 
 __all__ = ["MethodContract"]
@@ -44,6 +46,8 @@ class MethodContract:
     """As the spec has it: a built-in name, or `package.module:Class`."""
     dataset = "digits"
     """A bundled data set that the method can be used on."""
+    options: Mapping[str, Any] = MappingProxyType({})
+    """Its settings, where it has some without a default."""
 
     def test_it_lists_settings_that_exist(self) -> None:
         assert isinstance(self._method.uses, tuple), "`uses` is a tuple of names"
@@ -102,7 +106,7 @@ class MethodContract:
             {
                 "name": "x",
                 "task": {"dataset": self.dataset, "model": "linear"},
-                "learner": {"method": self.name},
+                "learner": {"method": self.name, "options": dict(self.options)},
                 "search": {"parameters": {}},
                 "arms": {"it": {"trials": 1, "set": own}},
             }
@@ -113,7 +117,7 @@ class MethodContract:
         module = nn.Linear(4, 3)
         theta: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
         setting = Setting(config=config, kind="classification", outputs=3, theta=theta, seed=1, find_loss=_none)
-        return self._method().learnable(setting)
+        return method_of(config.learner).learnable(setting)
 
     def _phi(self, own: dict[str, Any]) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self._learnable(own).named_parameters() if value.requires_grad}

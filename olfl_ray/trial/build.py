@@ -31,7 +31,7 @@ from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.learnable import Learnable
 from olfl_ray.losses import LearnedLoss, check_standardised, fixed_loss, read_loss, task_loss
 from olfl_ray.memory import free_memory, refuse_too_large
-from olfl_ray.methods import METHODS, Method, Setting
+from olfl_ray.methods import Method, Setting, method_of
 from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
@@ -47,7 +47,6 @@ __all__ = [
     "check",
     "code_of",
     "load_data",
-    "method_of",
     "set_threads",
 ]
 
@@ -169,7 +168,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         return _batches(config, place, data.episode(dataset, seed_of(seed, "episode", index)), seed, whole=True)
 
     shapes: dict[str, Any] = {"input_shape": batches.input_shape, "outputs": dataset.outputs}
-    method = method_of(config)
+    method = method_of(config.learner)
     _refuse_too_large(config, place, dataset)
     build = partial(
         models.build,
@@ -267,7 +266,7 @@ def _batches(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int
 
 def _refuse_too_large(config: TrialConfig, place: Place, dataset: data.Dataset, free: int | None = None) -> None:
     """Refuse a base learner whose parameters a step can't hold; a trial that was accepted depends on no memory that is free."""
-    model, method = config.task.model, method_of(config)
+    model, method = config.task.model, method_of(config.learner)
     shape = tuple(dataset.x.shape[1:])
     copies = COMPARED_COPIES if method.before or method.during else STEP_COPIES
     copies = copies if place.device == "cpu" else 1
@@ -275,15 +274,10 @@ def _refuse_too_large(config: TrialConfig, place: Place, dataset: data.Dataset, 
     refuse_too_large(needed, f"a step of {model.name} with these options", "task.model", free)
 
 
-def method_of(config: TrialConfig) -> Method:
-    """What a trial meta-learns, and when."""
-    return METHODS.find(config.learner.method, "learner.method")()
-
-
 def _sequence(config: TrialConfig, place: Place) -> list[tuple[float, dict[str, Tensor]]]:
     if not config.loss.replay:
         return []
-    if config.loss.from_ is None or method_of(config).during:
+    if config.loss.from_ is None or method_of(config.learner).during:
         raise SpecError("loss.replay", "needs learner.method: offline and loss.from: STUDY/ARM/ORDINAL; set both")
     try:
         found = place.losses.sequence(config.loss.from_, (config.loss.name,))
@@ -421,7 +415,7 @@ def code_of(config: TrialConfig, kind: str) -> dict[str, str]:
     found = [task.dataset.name, kind, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
     method = config.learner.method
     found += [method] if ":" in method else []
-    if "loss" in method_of(config).uses:
+    if "loss" in method_of(config.learner).uses:
         found.append(config.loss.name)
     return dict(digest_of_code(name) for name in found if ":" in name)
 

@@ -10,8 +10,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from olfl_ray.methods import method_of
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial.build import method_of
 
 __all__ = ["initial_phi_key", "phi_from_bytes", "phi_to_bytes"]
 
@@ -28,7 +28,7 @@ def initial_phi_key(config: TrialConfig, fingerprint: str, code: Mapping[str, st
     """
     data = config.model_dump(mode="json", by_alias=True)
     del data["confirming"], data["metric"], data["goal"], data["learner"]["steps"], data["learner"]["schedule"]
-    data["learner"]["method"] = method_of(config).phi or config.learner.method
+    data["learner"]["method"] = method_of(config.learner).phi or config.learner.method
     data["eval"] = {"every": config.eval.every}
     for name in ("eta_online", "every"):
         del data["meta"][name]

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from olfl_ray.data import Dataset
 from olfl_ray.engine import LearnerState, keep_freed_memory
+from olfl_ray.methods import method_of
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial.build import Place, Replicate, arithmetic_of, build_replicate, code_of, load_data, method_of
+from olfl_ray.trial.build import Place, Replicate, arithmetic_of, build_replicate, code_of, load_data
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
 from olfl_ray.trial.measure import evaluate, evaluate_trivial, gradients, learned_now, surfaces, system
 from olfl_ray.trial.randomness import RandomState, fresh_random
@@ -101,7 +102,7 @@ def _fresh_rng(replicate: Replicate) -> Tensor:
 
 
 def _needs_initialisation(config: TrialConfig) -> bool:
-    return method_of(config).before and config.loss.from_ is None and config.meta.init_steps > 0
+    return method_of(config.learner).before and config.loss.from_ is None and config.meta.init_steps > 0
 
 
 def _initialise(

@@ -20,7 +20,9 @@ def test_there_are_the_four_sweeps() -> None:
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_each_arm_fits_its_data(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    spec = read_spec(path, ["resources.gpu=0", "task.batch_size=8"])  # of any size the parts fit, and a small one is quick
+    spec = read_spec(
+        path, ["resources.gpu=0", "task.batch_size=8"]
+    )  # of any size the parts fit, and a small one is quick
     assert spec.name == path.stem
     bundled = spec.task.dataset.name in BUNDLED
     place = Place(cache=tmp_path, data_root=None if bundled else request.getfixturevalue("olfl_data"))
