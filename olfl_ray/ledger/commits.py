@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _MANIFEST, _STATE = ".commit.json", ".state.safetensors"
+_OWN = ("records.parquet", "surfaces.parquet", "state.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,18 @@ def write_commit(storage: Storage, commit: Commit, files: dict[str, bytes]) -> C
     whole = replace(commit, files=sums)
     storage.write(whole.key, seal(json.dumps(asdict(whole)).encode()))
     return whole
+
+
+def left_by_learnable(storage: Storage, commit: Commit) -> dict[str, bytes]:
+    """The commit's files that are neither measurements nor state: what its trial's learnable left, by name.
+
+    Raises:
+        DataError: One of them is missing or corrupt.
+    """
+    base = f"{commit.key.removesuffix(_MANIFEST)}."
+    names = [key.removeprefix(base) for key in commit.files if key.startswith(base)]
+    found = {name: read_file(storage, commit, f".{name}") for name in names if name not in _OWN}
+    return {name: data for name, data in found.items() if data is not None}
 
 
 def read_commit(storage: Storage, key: str) -> Commit:

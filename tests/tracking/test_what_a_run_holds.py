@@ -24,14 +24,19 @@ def runs_of(own: Any, datasets: dict[str, Any] | None = None, git: str = "") -> 
     return Runs(client, study, own.state.identity, "olfl")
 
 
-def trained(own: Any, name: str = "online/0", end: str = "finished", damaged: int | None = None) -> None:
-    """A trial of two replicates with two commits, the second with a learned loss."""
+LOSS = {"learned_loss.safetensors": b"tensors", "learned_loss.json": b"{}"}
+
+
+def trained(
+    own: Any, name: str = "online/0", end: str = "finished", damaged: int | None = None, left: dict[str, bytes] = LOSS
+) -> None:
+    """A trial of two replicates with two commits, the second with what its learnable left."""
     own.ledger.append(Proposed(trial=name, params={"learner.optimizer.lr": 0.02}, seeds=[3, 4], time=1.0))
     own.ledger.append(Began(trial=name, attempt=1))
     for step, values in VALUES.items():
         record = Record(step=step, time_ms=1_700_000_000_000 + step, metrics={"selection/error": values, "one": (1.0,)})
         files = {"records.parquet": to_parquet(records_to_table([record]))}
-        files |= {"learned_loss.safetensors": b"tensors", "learned_loss.json": b"{}"} if step == 20 else {}
+        files |= left if step == 20 else {}
         made = Commit(trial=name, attempt=1, position=step, step=step, outcome=None, report={}, parent=None)
         made = write_commit(own.storage, made, files)
         if step == damaged:
@@ -114,6 +119,19 @@ def test_a_run_ends_as_its_trial_did_with_its_report(
     result = json.loads((folder / "result.json").read_text())
     assert (result["state"], result["replicates"]) == (end, {"selection/error": [0.2, 0.4], "empty": []})
     assert json.loads((folder / "config.json").read_text())["seeds"] == [3, 4]
+
+
+def test_a_run_has_the_files_of_any_learnable(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+    own = home()
+    trained(own, left={"learnable.safetensors": b"phi", "rates.csv": b"1,2"})
+    own.deliver(runs_of(own))
+    there = held()
+    run = there.of(own)["online/0"].info.run_id
+    folder = Path(there.client.download_artifacts(run, "learnable"))
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
+        "learnable.safetensors": b"phi",
+        "rates.csv": b"1,2",
+    }
 
 
 @pytest.mark.parametrize(("damaged", "steps"), [(10, [20]), (20, [10])])

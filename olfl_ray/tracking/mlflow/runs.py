@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from olfl_ray.errors import DataError
-from olfl_ray.ledger import TrialState, read_commit, read_file
+from olfl_ray.ledger import TrialState, left_by_learnable, read_commit
 from olfl_ray.tracking.mlflow.held import IDENTITY_TAG, PARENT, STATUS, STORAGE_TAG, STUDY_TAG, TRIAL_TAG, found, shows
 from olfl_ray.tracking.mlflow.settings import as_params, in_batches
 from olfl_ray.tracking.tracker import TrackedStudy
@@ -204,7 +204,7 @@ class Runs:
 
     def _send_end(self, run: str, trial: TrialState, summary: Mapping[str, float]) -> None:
         if trial.commits:
-            self._send_learned_loss(run, trial.commits[-1].commit)
+            self._send_learned(run, trial.commits[-1].commit)
         if trial.cause:
             self._client.log_text(run, trial.cause, "cause.txt")
         result = {"state": trial.state, "report": summary, "replicates": dict(trial.metrics)}
@@ -212,15 +212,15 @@ class Runs:
         assert trial.ended_at is not None
         self._client.set_terminated(run, STATUS[trial.state], int(trial.ended_at * 1000))
 
-    def _send_learned_loss(self, run: str, key: str) -> None:
+    def _send_learned(self, run: str, key: str) -> None:
+        """The files of what was learned: a learned loss in the folder `learned_loss`, anything else in `learnable`."""
+        try:
+            files = left_by_learnable(self._study.storage, read_commit(self._study.storage, key))
+        except DataError:
+            return
         with tempfile.TemporaryDirectory() as scratch:
-            try:
-                commit = read_commit(self._study.storage, key)
-                for suffix in ("safetensors", "json"):
-                    data = read_file(self._study.storage, commit, f".learned_loss.{suffix}")
-                    if data is None:
-                        return
-                    (Path(scratch) / f"learned_loss.{suffix}").write_bytes(data)
-            except DataError:
-                return
-            self._client.log_artifacts(run, scratch, "learned_loss")
+            for name, data in files.items():
+                (Path(scratch) / name).write_bytes(data)
+            if files:
+                loss = all(name.startswith("learned_loss.") for name in files)
+                self._client.log_artifacts(run, scratch, "learned_loss" if loss else "learnable")
