@@ -2,16 +2,16 @@
 
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.drawing import drawn
-from olfl_ray.engine.exact import exact
-from olfl_ray.engine.finite_difference import finite_difference
+from olfl_ray.engine.estimators.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.estimators.exact import exact
+from olfl_ray.engine.estimators.finite_difference import finite_difference
+from olfl_ray.engine.estimators.reverse import reverse
 from olfl_ray.engine.graphed import Graphed, clone_state, copy_state
 from olfl_ray.engine.heap import keep_freed_memory
 from olfl_ray.engine.learner import OnlineLossLearner, meta_gradient
 from olfl_ray.engine.optimizers import Adam, Optimizer, Sgd
 from olfl_ray.engine.problem import Hooks, Problem
-from olfl_ray.engine.reverse import reverse
 from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 from olfl_ray.engine.steps import Metrics, base_step, init_step, meta_optimizer, online_step, schedule_factor
 from olfl_ray.learnable import Learnable, Params

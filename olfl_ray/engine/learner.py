@@ -15,12 +15,12 @@ from olfl_ray.engine.arguments import check_batch, check_name, check_parts, chec
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.attributes import attributes_kept
 from olfl_ray.engine.batches import Batch, joined, parted
-from olfl_ray.engine.choice import EstimatorName, Memory, choose_estimator
 from olfl_ray.engine.drawing import drawn
+from olfl_ray.engine.estimators.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.estimators.probing import probe
 from olfl_ray.engine.followed import Followed
 from olfl_ray.engine.graphed import Graphed, copy_state
 from olfl_ray.engine.optimizers import Optimizer
-from olfl_ray.engine.probing import probe
 from olfl_ray.engine.problem import Problem
 from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 from olfl_ray.engine.steps import Metrics, meta_optimizer, online_step

@@ -12,7 +12,7 @@ import torch
 from support.problems import LEARNERS, LOSSES, OPTIMIZERS, case, distance
 
 from olfl_ray.engine import choose_estimator, exact, finite_difference, reverse
-from olfl_ray.engine.choice import pick_memory
+from olfl_ray.engine.estimators.choice import pick_memory
 from olfl_ray.errors import SpecError
 
 # The package's names of these are the functions that the files are named after.

@@ -12,7 +12,7 @@ import torch
 from support.learnables import LEARNABLES, PerClass
 from support.problems import OUTPUTS, Case, case, distance
 
-import olfl_ray.engine.unroll as unroll_file
+import olfl_ray.engine.estimators.unroll as unroll_file
 from olfl_ray import OnlineLossLearner
 from olfl_ray.engine import Hooks, Sgd, base_step, choose_estimator, exact, finite_difference, meta_gradient, reverse
 from olfl_ray.errors import SpecError

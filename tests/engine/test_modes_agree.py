@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olfl_ray.engine import Sgd, choose_estimator
-from olfl_ray.engine.agreement import Moment, disagreement
+from olfl_ray.engine.estimators.agreement import Moment, disagreement
 from olfl_ray.engine.problem import Problem
 from olfl_ray.errors import SpecError
 

@@ -44,7 +44,7 @@ def by_a_percent(function: Callable) -> Callable:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_error_of_one_percent_is_found_in(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = importlib.import_module("olfl_ray.engine.choice")
+    choice = importlib.import_module("olfl_ray.engine.estimators.choice")
     monkeypatch.setattr(choice, "WAYS", {name: by_a_percent(run) for name, run in choice.WAYS.items()})
     # Seed 0 has SGD: of a cold Adam's step no difference is taken.
     _, _, (found,) = check(0, odd=False, ways=[way])

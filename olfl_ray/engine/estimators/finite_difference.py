@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.estimators.unroll import GradientsAlong, OutputsAlong, Point, unroll
 from olfl_ray.engine.optimizers import global_norm
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.state import LearnerState, StepResult
-from olfl_ray.engine.unroll import GradientsAlong, OutputsAlong, Point, unroll
 from olfl_ray.learnable import Params
 
 __all__ = ["finite_difference"]

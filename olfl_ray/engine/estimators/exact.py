@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.estimators.unroll import GradientsAlong, OutputsAlong, Point, unroll
+from olfl_ray.engine.kernels.tangents import Tangents
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.state import LearnerState, StepResult
-from olfl_ray.engine.tangents import Tangents
-from olfl_ray.engine.unroll import GradientsAlong, OutputsAlong, Point, unroll
 from olfl_ray.learnable import Params
 
 __all__ = ["exact", "products"]

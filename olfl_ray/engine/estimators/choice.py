@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from olfl_ray.engine.agreement import Moment, disagreement
 from olfl_ray.engine.batches import Batch, examples, some_examples
-from olfl_ray.engine.compared import Compared, record_of
-from olfl_ray.engine.exact import exact
-from olfl_ray.engine.finite_difference import finite_difference
-from olfl_ray.engine.kernels import PlainKernels, plain_kernels
+from olfl_ray.engine.estimators.agreement import Moment, disagreement
+from olfl_ray.engine.estimators.compared import Compared, record_of
+from olfl_ray.engine.estimators.exact import exact
+from olfl_ray.engine.estimators.finite_difference import finite_difference
+from olfl_ray.engine.estimators.reverse import reverse
+from olfl_ray.engine.kernels.plain import PlainKernels, plain_kernels
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.reverse import reverse
 from olfl_ray.engine.state import Estimator, LearnerState
 from olfl_ray.errors import SpecError, UserError
 from olfl_ray.memory import host_memory

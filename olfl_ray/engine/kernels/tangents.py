@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from olfl_ray.engine.seeded import Replacing, convolution, geometry_of, in_autocast, normalised_backward
+from olfl_ray.engine.kernels.seeded import Replacing, convolution, geometry_of, in_autocast, normalised_backward
 
 __all__ = ["Tangents"]
 

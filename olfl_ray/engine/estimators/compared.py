@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from olfl_ray.engine.agreement import Moment
 from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.estimators.agreement import Moment
 from olfl_ray.engine.problem import Problem
 from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 

@@ -13,9 +13,9 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.drawing import RandomStates
+from olfl_ray.engine.kernels.seeded import Seeded
 from olfl_ray.engine.optimizers import added, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.seeded import Seeded
 from olfl_ray.engine.state import LearnerState, StepResult
 from olfl_ray.learnable import Params
 

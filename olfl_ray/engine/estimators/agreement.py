@@ -13,12 +13,12 @@ from torch import Tensor
 
 from olfl_ray.engine.arithmetic import arithmetic
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.exact import products as exact_products
-from olfl_ray.engine.finite_difference import SMALLEST
-from olfl_ray.engine.finite_difference import products as differences
+from olfl_ray.engine.estimators.exact import products as exact_products
+from olfl_ray.engine.estimators.finite_difference import SMALLEST
+from olfl_ray.engine.estimators.finite_difference import products as differences
+from olfl_ray.engine.estimators.unroll import Point, take_point, through_loss, through_penalty
 from olfl_ray.engine.optimizers import added, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.unroll import Point, take_point, through_loss, through_penalty
 from olfl_ray.learnable import Params
 
 __all__ = ["Moment", "Products", "disagreement"]
