@@ -17,7 +17,8 @@ from olfl_ray.errors import SpecError
 
 # The package's names of these are the functions that the files are named after.
 exact_file, difference_file, reverse_file, unroll_file = (
-    importlib.import_module(f"olfl_ray.engine.{name}") for name in ("exact", "finite_difference", "reverse", "unroll")
+    importlib.import_module(f"olfl_ray.engine.estimators.{name}")
+    for name in ("exact", "finite_difference", "reverse", "unroll")
 )
 ESTIMATORS = {
     "reverse": reverse,
