@@ -114,7 +114,9 @@ class MethodContract:
 
     def _learnable(self, own: dict[str, Any]) -> Learnable:
         config: TrialConfig = trial_config(self._spec(own), "it", {}, seeds=(0,))
-        module = nn.Linear(4, 3)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            module = nn.Linear(4, 3)
         theta: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
         setting = Setting(config=config, kind="classification", outputs=3, theta=theta, seed=1, find_loss=_none)
         return method_of(config.learner).learnable(setting)
