@@ -26,6 +26,14 @@ from olfl_ray.trial import Place, run
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "extending.md"
 NAME = "extended"
+ARMS: dict[str, dict[str, Any]] = {
+    "per_class": {"learner.method": "mine.per_class:PerClass", "meta.init_steps": 8},
+    "weight_decay": {"learner.method": "mine.weight_decay:WeightDecay", "meta.eta_online": 0.01},
+    "layer_rates": {"learner.method": "mine.layer_rates:PerLayer", "meta.eta_online": 0.01},
+    "from_scratch": {"learner.method": "mine.from_scratch:FromScratch", "meta.every": 2},
+    "counts": {"task.dataset": "mine.visits:visits", "task.metrics": []},
+}
+"""Examples that a sweep has as arms."""
 DRIVER = """
 import sys
 from olfl_ray.ledger import Committed, StopRequest
@@ -43,18 +51,11 @@ print(result.finished, result.undelivered, result.problem)
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _importable() -> Any:
-    sys.path.insert(0, str(HERE))
-    yield
-    sys.path.remove(str(HERE))
-
-
 def spec(folder: Path) -> dict[str, Any]:
-    """Both examples at once. An example of another part is one more arm, or one more setting."""
+    """All examples at once. An example of another part is one more arm, or one more setting."""
     return {
         "name": NAME,
-        "task": {"dataset": "digits", "model": "linear"},
+        "task": {"dataset": "digits", "model": "linear", "metrics": ["mine.metrics:top2_error"]},
         "learner": {"method": "baseline", "steps": 40},
         "eval": {"every": 10},
         "replicates": 1,
@@ -63,7 +64,7 @@ def spec(folder: Path) -> dict[str, Any]:
             "parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 1.0, "log": True}},
             "pruner": "none",
         },
-        "arms": {"baseline": {"trials": 2}},
+        "arms": {"baseline": {"trials": 2}, **{name: {"set": own, "trials": 2} for name, own in ARMS.items()}},
         "confirm": {"seeds": 0},
         "checkpoint": {"every_steps": 10},
         "concurrency": 1,
@@ -101,13 +102,18 @@ def test_a_stopped_sweep_is_resumed_and_each_record_is_in_its_table_once(sweep: 
     ledger = Ledger.load(Home(sweep / "home").storage(NAME))
     assert sum(isinstance(event, DriverStarted) for event in ledger.events) == 2
     assert {name: trial.state for name, trial in ledger.state.trials.items()} == {
-        "baseline/0": "finished",
-        "baseline/1": "finished",
+        f"{arm}/{ordinal}": "finished" for arm in ("baseline", *ARMS) for ordinal in (0, 1)
     }
-    assert set(ledger.state.facts["baseline"].code) == {"mine.searcher"}, "another searcher would be refused"
+    code = {arm: set(facts.code) - {"mine.searcher"} for arm, facts in ledger.state.facts.items()}
+    assert code == {
+        "baseline": {"mine.metrics"},
+        **{arm: {f"mine.{arm}", "mine.metrics"} for arm in ARMS},
+        "counts": {"mine.visits", "mine.counts"},
+    }, "other code would be refused"
+    assert all("mine.searcher" in facts.code for facts in ledger.state.facts.values())
     checked = parse_spec((sweep / "spec.yaml").read_bytes())
     for name, trial in ledger.state.trials.items():
-        wanted = _trained(Home(sweep / "home"), checked, trial.params, trial.seeds)
+        wanted = _trained(Home(sweep / "home"), checked, trial.id.arm, trial.params, trial.seeds)
         (file,) = (sweep / "tables").glob(f"*/{name}.csv")
         *lines, end = file.read_text().splitlines()[1:]
         rows = [line.split(",") for line in lines]
@@ -157,9 +163,9 @@ class TestTracker(TrackerContract):
         return found
 
 
-def _trained(home: Home, checked: StudySpec, params: Any, seeds: Any) -> list[tuple[int, str, float]]:
+def _trained(home: Home, checked: StudySpec, arm: str, params: Any, seeds: Any) -> list[tuple[int, str, float]]:
     """The records of a trial that runs without Ray, in one go."""
-    config = trial_config(checked, "baseline", params, seeds=tuple(seeds))
+    config = trial_config(checked, arm, params, seeds=tuple(seeds))
     threads = torch.get_num_threads()
     torch.set_num_threads(checked.resources.cpu)  # as in a worker: they decide the last bits
     records = [record for progress in run(config, Place(cache=home.cache)) for record in progress.records]
