@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from olfl_ray.errors import SpecError
 
 __all__ = ["free_memory", "host_memory", "refuse_too_large"]
@@ -30,6 +28,8 @@ def free_memory(root: Path = Path("/")) -> int:
     Args:
         root: Where `proc` and `sys` are.
     """
+    import psutil  # a machine that only runs the engine may lack it
+
     return min([int(psutil.virtual_memory().available), *(max(0, limit - used) for limit, used in _groups(root))])
 
 

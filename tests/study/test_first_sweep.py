@@ -93,7 +93,7 @@ def test_a_trial_starts_from_another_trials_learned_loss(home: Path) -> None:
 def test_a_learned_loss_that_is_not_there_is_one_message(home: Path, here: Run, source: str) -> None:
     code, _, err = here("trial", "run", SPEC, "--arm", "offline", "--home", home, "--set", f"loss.from={source}")
     assert (code, err.count("\n")) == (2, 1)
-    assert err.startswith("olfl: loss.from:")
+    assert err.startswith("olfl: --set: loss.from:")
     assert source in err
 
 
