@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from optuna import Study
 from optuna.samplers import BaseSampler, RandomSampler
@@ -22,6 +22,8 @@ class Sampled(Searcher):
     """Proposes by a sampler of Optuna. Samplers learn from pruned trials as Optuna has it."""
 
     _study: Study
+    widest: ClassVar[int | None] = None
+    """Whole numbers of a longer range than this are proposed as rounded floats; None: never."""
 
     @abstractmethod
     def sampler(self, seed: int) -> BaseSampler:
@@ -36,12 +38,12 @@ class Sampled(Searcher):
         return None
 
     def replay(self, trials: Iterable[SearchTrial], seed: int) -> None:
-        self._study, self._running = study_of(self.space, trials, self.replaying())
+        self._study, self._running = study_of(self.space, trials, self.replaying(), self.widest)
         self._study.sampler = self.sampler(seed)
         self._asked: dict[int, tuple[Trial, dict[str, Any]]] = {}
 
     def suggest(self, ordinal: int) -> Mapping[str, Any]:
-        self._asked[ordinal] = ask(self._study, self.space, self.listed(ordinal))
+        self._asked[ordinal] = ask(self._study, self.space, self.listed(ordinal), self.widest)
         return self._asked[ordinal][1]
 
     def observe(self, trial: SearchTrial) -> None:
@@ -53,7 +55,7 @@ class Sampled(Searcher):
         if asked is None or point != trial.params:
             if asked is not None:
                 tell(self._study, asked, replace(trial, state="failed"))  # which no sampler learns from
-            asked, _ = ask(self._study, self.space, trial.params)
+            asked, _ = ask(self._study, self.space, trial.params, self.widest)
         self._running[trial.ordinal] = asked
 
     def prune(self, trial: SearchTrial) -> bool:

@@ -20,7 +20,10 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of conditional fi
 
 
 def study_of(
-    space: Space, trials: Iterable[SearchTrial], sampler: optuna.samplers.BaseSampler
+    space: Space,
+    trials: Iterable[SearchTrial],
+    sampler: optuna.samplers.BaseSampler,
+    widest: int | None = None,
 ) -> tuple[optuna.Study, dict[int, Trial]]:
     """A study of known trials, in their order; and those that still run, by ordinal.
 
@@ -28,11 +31,12 @@ def study_of(
         space: What is searched.
         trials: What is known.
         sampler: Asked while they are put into the study, where each value is given.
+        widest: As of `ask`.
     """
     study = optuna.create_study(direction=space.goal, sampler=sampler, pruner=_pruner(space.pruner))
     running = {}
     for known in trials:
-        trial, _ = ask(study, space, known.params)
+        trial, _ = ask(study, space, known.params, widest)
         for step, value in known.values:
             trial.report(value, step)
             trial.should_prune()
@@ -43,12 +47,21 @@ def study_of(
     return study, running
 
 
-def ask(study: optuna.Study, space: Space, point: Mapping[str, Any] | None = None) -> tuple[Trial, dict[str, Any]]:
-    """A trial at a point, or where the study's sampler proposes; and the point."""
+def ask(
+    study: optuna.Study, space: Space, point: Mapping[str, Any] | None = None, widest: int | None = None
+) -> tuple[Trial, dict[str, Any]]:
+    """A trial at a point, or where the study's sampler proposes; and the point.
+
+    Args:
+        study: In which.
+        space: What is searched.
+        point: Where; None: where the sampler proposes.
+        widest: Whole numbers of a longer range than this are proposed as rounded floats; None: never.
+    """
     if point is not None:
         study.enqueue_trial(space.spelled(point))
     trial = study.ask()
-    return trial, space.point(lambda name, parameter: _suggested(trial, name, parameter))
+    return trial, space.point(lambda name, parameter: _suggested(trial, name, parameter, widest))
 
 
 def report(trial: Trial, step: int, value: float) -> bool:
@@ -92,12 +105,14 @@ def _pruner(pruner: PrunerSpec) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def _suggested(trial: Trial, name: str, parameter: Parameter) -> Any:
+def _suggested(trial: Trial, name: str, parameter: Parameter, widest: int | None) -> Any:
     if parameter.values is not None:
         return json.loads(trial.suggest_categorical(name, [json.dumps(value) for value in parameter.values]))
     low, high = parameter.min, parameter.max
     assert low is not None
     assert high is not None
-    if parameter.is_integer:
+    if parameter.is_integer and (widest is None or high - low <= widest):
         return trial.suggest_int(name, int(low), int(high), log=parameter.log)
+    if parameter.is_integer:
+        return round(trial.suggest_float(name, low, high, log=parameter.log))
     return trial.suggest_float(name, float(low), float(high), log=parameter.log)

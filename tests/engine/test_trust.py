@@ -17,8 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.parametrizations import orthogonal
 
 from olfl_ray import OnlineLossLearner, meta_gradient
-from olfl_ray.engine import Sgd, compared
+from olfl_ray.engine import Sgd
 from olfl_ray.engine.attributes import attributes_kept
+from olfl_ray.engine.estimators import compared
 from olfl_ray.errors import SpecError
 
 ROWS, FEATURES, OUTPUTS = 6, 8, 3
