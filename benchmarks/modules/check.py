@@ -93,6 +93,9 @@ def main() -> int:
                 print(
                     f"WRONG seed {seed} ({'odd' if odd else 'ordinary'}): {words} | {'; '.join(bad)[:400]}", flush=True
                 )
+            unclear = [f"{outcome.way}: {outcome.why}" for outcome in outcomes if outcome.verdict == "undetermined"]
+            if unclear:
+                print(f"undetermined seed {seed}: {'; '.join(unclear)[:300]}", flush=True)
             for outcome in outcomes:
                 verdicts[outcome.way.split(",")[0], odd, outcome.verdict] += 1
                 if outcome.verdict == "refused":
@@ -103,9 +106,11 @@ def main() -> int:
         f"\n{given.count} modules from seed {given.seed}, torch {torch.__version__}, Python {platform.python_version()}"
     )
     print(f"{sum(verdicts.values())} comparisons, {wrong} modules wrong, {time.monotonic() - began:.0f} s\n")
-    print("| way | ordinary: equal | refused | wrong | odd: equal | refused | wrong |\n|---|---|---|---|---|---|---|")
+    kinds = ("equal", "refused", "undetermined", "wrong")
+    heads = " | ".join(f"{which}: {' | '.join(kinds)}" for which in ("ordinary", "odd"))
+    print(f"| way | {heads} |\n|{'---|' * (1 + 2 * len(kinds))}")
     for way in (*WAYS, "learner", "reference"):
-        row = [verdicts[way, odd, verdict] for odd in (False, True) for verdict in ("equal", "refused", "wrong")]
+        row = [verdicts[way, odd, verdict] for odd in (False, True) for verdict in kinds]
         if any(row):
             print(f"| {way} | {' | '.join(map(str, row))} |")
     print("\n| refused because | times |\n|---|---|")

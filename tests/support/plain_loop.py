@@ -42,6 +42,9 @@ EXACT, ROUGH, DIFFERENCE = 1e-7, 2e-3, 5e-3
 NOISE, ULPS, NUDGES, UNCLEAR = 100.0, 4.0, 3, 1e-3
 """A larger distance, of at most `UNCLEAR`, is rounding if it is below so many times what moving all parameters by `ULPS`, in
 `NUDGES` random directions, does to the reference."""
+COLD = 1e-6
+"""With an epsilon of at most this, Adam's first step is the sign of g: where an entry of g is but rounding, its derivative is, too.
+A larger distance that rounding explains is then undetermined: the reference has no digit to compare with."""
 
 
 @dataclass
@@ -283,7 +286,7 @@ def off(found: dict[str, Tensor], wanted: dict[str, Tensor], scale: float = 0.0)
 
 @dataclass
 class Outcome:
-    """What came of one comparison: equal, refused (why), or wrong (how far)."""
+    """What came of one comparison: equal, refused (why), undetermined (no digit to compare), or wrong (how far)."""
 
     way: str
     verdict: str
@@ -372,10 +375,15 @@ def _check(seed: int, *, odd: bool, ways: Sequence[str]) -> tuple[str, set[str],
         elif way == "finite difference":
             far["phi"] = off(result.phi_grad, wanted.phi_grad, max(wanted.typical, 1e-9))
         bad = {k: v for k, v in far.items() if not v <= (allowed if k.startswith("phi") else exact)}
+        same = all(map(torch.equal, tensors(case), before))
         if bad and wanted.phi_grad is not None:
             noise = conditioning(*here, wanted, given)
-            bad = {k: v for k, v in bad.items() if not v <= min(NOISE * noise[k], UNCLEAR)}
-        same = all(map(torch.equal, tensors(case), before))
+            rounding = {k: v for k, v in bad.items() if v <= NOISE * noise[k]}
+            bad = {k: v for k, v in bad.items() if not (k in rounding and v <= UNCLEAR)}
+            if same and bad and bad.keys() <= rounding.keys() and how.options.get("eps", 1.0) <= COLD:
+                why = ", ".join(f"{k} off by {v:.1e}, the reference by {noise[k]:.1e}" for k, v in bad.items())
+                outcomes.append(Outcome(way, "undetermined", why))
+                continue
         if bad:
             outcomes.append(Outcome(way, "wrong", ", ".join(f"{k} off by {v:.1e}" for k, v in bad.items())))
         elif not same:
@@ -420,7 +428,7 @@ def conditioning(
 
 def differs_smoothly(how: Setting, made: Made) -> bool:
     """Whether a difference can stand for a derivative: g is a gradient, and Adam's first step is no sign of it."""
-    return not (how.steps > 1 and made.odd & CUTTING) and how.options.get("eps", 1.0) > 1e-6
+    return not (how.steps > 1 and made.odd & CUTTING) and how.options.get("eps", 1.0) > COLD
 
 
 def tensors(made: Made) -> list[Tensor]:
@@ -475,14 +483,18 @@ def check_learner(seed: int, *, odd: bool, way: str, steps: int = 2) -> Outcome:
             wanted = by_hand(hand, how, pairs, seed, eta)
             found, allowed = tensors(made), 1e-4 if "dtypes" in made.odd or way == "finite difference" else 1e-8
             far = farthest(found, wanted)
+            rounding = allowed
             if far > allowed:
                 cases = [nudged(make(seed, odd=odd, plain=True), index) for index in range(NUDGES)]
                 noise = max(farthest(by_hand(case, how, pairs, seed, eta), wanted) for case in cases)
-                allowed = max(allowed, min(NOISE * noise, UNCLEAR))
+                rounding = NOISE * noise
+                allowed = max(allowed, min(rounding, UNCLEAR))
         except RuntimeError:
             return Outcome(f"learner, {way}", "refused", "no reference: autograd has no second derivative here")
     if not all(v.isfinite().all() for v in wanted):
         return Outcome(f"learner, {way}", "equal", "")
+    if allowed < far <= rounding and how.options.get("eps", 1.0) <= COLD:
+        return Outcome(f"learner, {way}", "undetermined", f"off by {far:.1e}, the reference by {rounding / NOISE:.1e}")
     return Outcome(f"learner, {way}", "equal" if far <= allowed else "wrong", f"off by {far:.1e}")
 
 
