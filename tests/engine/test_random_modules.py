@@ -34,6 +34,12 @@ def test_odd_modules_are_trained_as_by_a_plain_loop_or_refused(part: int) -> Non
             assert found.verdict != "wrong", f"seed {seed}, {found.way}: {found.why} | {words}"
 
 
+def test_a_gate_that_opens_at_the_second_step_is_refused_there() -> None:
+    found = check_learner(13715, odd=True, way="auto low")
+    assert found.verdict == "refused", found.why
+    assert "no longer is" in found.why
+
+
 def by_a_percent(function: Callable) -> Callable:
     def planted(*parts, **settings):
         result = function(*parts, **settings)

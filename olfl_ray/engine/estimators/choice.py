@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from olfl_ray.engine.batches import Batch, examples, some_examples
 from olfl_ray.engine.estimators.agreement import Moment, disagreement
-from olfl_ray.engine.estimators.compared import Compared, record_of
+from olfl_ray.engine.estimators.compared import SECOND, Compared, record_of
 from olfl_ray.engine.estimators.exact import exact
 from olfl_ray.engine.estimators.finite_difference import finite_difference
 from olfl_ray.engine.estimators.reverse import reverse
@@ -111,6 +111,8 @@ def _choose(name: EstimatorName, memory: Memory, inner_steps: int, problem: Prob
             _told.add(problem.module)
             other = "reverse over reverse" if found == "reverse" else "exact with memory fast"
             _log.warning("meta.estimator: %s uses %s for this learner (%s)", name, other, reason)
+    if found == "low":  # a gate that opens after the first step may cut what forward mode does not see
+        record_of(problem.module).left = SECOND
     return Compared(
         found,
         kernels.around(WAYS[found]),

@@ -16,10 +16,12 @@ from olfl_ray.engine.estimators.agreement import Moment
 from olfl_ray.engine.problem import Problem
 from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 
-__all__ = ["EVERY", "Compared", "Record", "record_of"]
+__all__ = ["EVERY", "SECOND", "Compared", "Record", "record_of"]
 
 EVERY = 1000
 """Steps between two comparisons, on average: one takes as long as two or three steps."""
+SECOND = 2
+"""Steps left if the next step but one is to be compared."""
 
 
 @dataclass(kw_only=True)
