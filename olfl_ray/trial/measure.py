@@ -74,6 +74,10 @@ def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict
             )
             for seed in (task_df, df)
         )
+    if problem.hooks.penalty:
+        _, also = problem.penalty_gradient(learner.phi, learner.loss_buffers, theta)
+        parts = [also.get(name, torch.zeros_like(value)) for name, value in theta.items()]
+        own = own + torch.cat([part.flatten().double() for part in parts])
     norm, task_norm, product = own.norm().item(), task.norm().item(), (own @ task).item()
     return {
         names.TRAIN_GRAD_NORM: norm,

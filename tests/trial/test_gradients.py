@@ -7,12 +7,34 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from olfl_ray.learnable import Learnable, Params
+from olfl_ray.methods import Method, Setting
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.trial import Place, Progress, run
 
 RATE = 0.1
+
+
+class Decay(Learnable):
+    """A learned weight decay: a penalty on the task loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.tensor(0.5))
+
+    def penalty(self, theta: Params) -> Tensor:
+        return self.strength * torch.stack([value.square().sum() for value in theta.values()]).sum()
+
+
+class LearnedDecay(Method):
+    during = True
+    uses = ("meta",)
+
+    def learnable(self, setting: Setting) -> Learnable:
+        return Decay()
 
 
 def trial(method: str, dataset: str, place: Path) -> list[Progress]:
@@ -37,7 +59,7 @@ def value(progress: Progress, name: str) -> float:
 
 
 @pytest.mark.parametrize("dataset", ["digits", "diabetes"])
-@pytest.mark.parametrize("method", ["baseline", "offline", "online"])
+@pytest.mark.parametrize("method", ["baseline", "offline", "online", f"{__name__}:LearnedDecay"])
 def test_the_next_step_is_the_recorded_gradient_long(method: str, dataset: str, tmp_path: Path) -> None:
     found = trial(method, dataset, tmp_path)
     for now, after in itertools.pairwise(found):
