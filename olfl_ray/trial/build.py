@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from olfl_ray.engine import (
 )
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.learnable import Learnable
-from olfl_ray.losses import LearnedLoss, check_standardised, fixed_loss, read_loss, task_loss
+from olfl_ray.losses import check_standardised, fixed_loss, task_loss
 from olfl_ray.memory import free_memory, refuse_too_large
 from olfl_ray.methods import Method, Setting, method_of
 from olfl_ray.plugins import digest_of_code, nearest
@@ -37,10 +36,10 @@ from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.tasks import Goal, Metric, Task, metrics_of, task_of
 from olfl_ray.trial.chunks import examples_at_once
+from olfl_ray.trial.place import Place
 
 __all__ = [
     "Examination",
-    "Place",
     "Replicate",
     "arithmetic_of",
     "build_replicate",
@@ -54,55 +53,6 @@ __all__ = [
 STEP_COPIES, COMPARED_COPIES = 5, 10
 """How often the parameters are held at once, at least: by a step on the task loss; by the comparison that precedes the first
 step on a learned loss, which holds the gradients of both sides."""
-
-
-class Losses(Protocol):
-    """The learned losses that `loss.from` may name."""
-
-    def loss(self, source: str, allow: Iterable[str]) -> LearnedLoss:
-        """The one of a name; `allow` as for `olfl_ray.losses.loss_from_bytes`.
-
-        Raises:
-            DataError: There is none.
-        """
-
-    def sequence(self, source: str, allow: Iterable[str]) -> list[tuple[int, LearnedLoss]]:
-        """Those that a trial recorded, each after its number of base steps.
-
-        Raises:
-            DataError: There are none.
-        """
-
-
-class LossFiles:
-    """Those in files."""
-
-    def loss(self, source: str, allow: Iterable[str]) -> LearnedLoss:
-        """The one in a file or folder."""
-        return read_loss(source, allow)
-
-    def sequence(self, source: str, allow: Iterable[str]) -> list[tuple[int, LearnedLoss]]:
-        """A file has only one."""
-        raise DataError(f"{source!r} is not a trial, and a file has only one loss; name STUDY/ARM/ORDINAL")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a trial runs.
-
-    Args:
-        cache: Folder of prepared data sets.
-        data_root: Folder of given data sets (`OLFL_DATA`); None: only bundled and downloaded ones.
-        losses: The learned losses that `loss.from` may name.
-        device: cpu, cuda, or cuda:N.
-        data: Fingerprint that the data set must have; empty: any.
-    """
-
-    cache: Path
-    data_root: Path | None = None
-    losses: Losses = field(default_factory=LossFiles)
-    device: str = "cpu"
-    data: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

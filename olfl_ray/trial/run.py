@@ -16,9 +16,10 @@ from olfl_ray.engine import LearnerState, keep_freed_memory
 from olfl_ray.methods import method_of
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial.build import Place, Replicate, arithmetic_of, build_replicate, code_of, load_data
+from olfl_ray.trial.build import Replicate, arithmetic_of, build_replicate, code_of, load_data
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
 from olfl_ray.trial.measure import evaluate, evaluate_trivial, gradients, learned_now, surfaces, system
+from olfl_ray.trial.place import Place
 from olfl_ray.trial.randomness import RandomState, fresh_random
 from olfl_ray.trial.state import Best, ReplicateState, TrialState
 from olfl_ray.trial.stepping import Stepper
