@@ -26,9 +26,8 @@ class BaseOptimizer(Protocol):
 class Learnable(nn.Module):
     """Its parameters are phi. phi enters a base step at four points, the hooks; each has the default of plain training.
 
-    A subclass names only what it changes; `Learnable()` itself is plain training. The parameters that a hook reads are
-    those in the module when it is called: the engine puts phi there, and differentiates through it. Only `loss` may write to
-    buffers, and does so once a step.
+    A subclass overrides only the hooks that it changes; `Learnable()` itself is plain training. The engine places phi in the module
+    before it calls a hook, and differentiates through the call. Only `loss` may write to buffers, once per step.
     """
 
     def start(self, theta: Params) -> Params:
@@ -49,7 +48,7 @@ class Learnable(nn.Module):
             outputs: Raw outputs (B, C) of the base learner.
             targets: As the task gives them.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # the engine takes the task loss where no subclass overrides this
 
     def penalty(self, theta: Params) -> Tensor:
         """What is added to the loss that theta is trained on, a scalar. Default: nothing.
@@ -57,7 +56,7 @@ class Learnable(nn.Module):
         Args:
             theta: The trainable parameters, by name.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # the engine calls only a penalty that a subclass has
 
     def update(
         self, optimizer: BaseOptimizer, theta: Params, g: dict[str, Tensor], state: Params, lr: float | Tensor

@@ -44,7 +44,8 @@ class OnlineLossLearner:
             gradient, and the meta-gradient goes through the clipping. Or a `torch.optim.SGD`, `Adam` or `AdamW` over the module's
             trainable parameters. The latter is never stepped: its settings are read at each step, so that torch's
             schedulers work; in a graph only the learning rate may change.
-        learned_loss: M_phi, called with (outputs, targets), which gives a scalar; or any other `Learnable`.
+        learned_loss: M_phi, called with (outputs, targets), which gives a scalar; or any other `Learnable`. Its `start` takes no
+            part in a step: training has begun.
         task_loss: L_T, called with (outputs, targets); gives a scalar.
         lr: Base learning rate alpha; only with this package's own optimizers.
         eta: Meta learning rate.

@@ -1,4 +1,4 @@
-"""The learned loss of a trial's settings: built anew, or found where `loss.from` says."""
+"""The learned loss of a trial's settings: a new one, or the one that `loss.from` names."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ __all__ = ["Searcher"]
 class Searcher(ABC):
     """Searches one arm. A subclass is one file; it says at least what `suggest` gives.
 
-    It keeps no files: at each start of a study it is made again, and `replay` gives it what the ledger knows. With
-    `search.deterministic` it is made again for each proposal, with the trials that the proposal may see. The first trial of an arm
-    has the spec's own values, and a point of a small space that was tried before is replaced; `observe` gives the point
-    that a trial has in fact.
+    It keeps no files. Each start of a study creates it again, and `replay` gives it the trials of the ledger. With
+    `search.deterministic` it is created again for each proposal, with the trials that the proposal may see. The first trial
+    of an arm has the spec's own values, and in a small space a point that was tried before is replaced. `observe`
+    therefore gives the point that a trial actually has.
 
     Args:
         config: The settings next to its name in `search.sampler`.
@@ -34,7 +34,7 @@ class Searcher(ABC):
     trials: dict[int, SearchTrial]
     """What is known of each trial, by ordinal."""
     random: Random
-    """Random numbers, seeded anew at each start."""
+    """Random numbers; `replay` seeds them."""
 
     def __init__(self, config: Any, space: Space) -> None:
         self.config, self.space = config, space

@@ -95,8 +95,7 @@ def _implementations(part: Registry[Any], width: int) -> Iterator[str]:
     """Each built-in implementation's name with its settings and their defaults."""
     for name in part.names():
         found = part.find(name, name)
-        settings: type[BaseModel] | None = getattr(found, "Config", None)
-        yield from _listed_as(name, found, {} if settings is None else settings.model_fields, width)
+        yield from _listed_as(name, found, found.Config.model_fields, width)
 
 
 def _variant(model: type[BaseModel], width: int) -> Iterator[str]:

@@ -96,7 +96,7 @@ class Task(ABC):
         return targets.to(torch.float32), None
 
     def pairs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """What a learned loss sees: for each raw output (B, C) a prediction, and for each target a number beside it (B, C)."""
+        """The inputs of a learned loss, both (B, C): a prediction for each raw output, and the target of each prediction."""
         return outputs, targets
 
     def pull(self, predictions: Tensor, vector: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class HandMadeStudy:
 
     Args:
         folder: An empty folder.
-        home: The home folder that a tracker is told.
+        home: The home folder that a tracker receives.
     """
 
     def __init__(self, folder: Path, home: Path) -> None:

@@ -1,4 +1,4 @@
-"""A tracker: where a study's records go. It is told what the ledger has, and may be told the same again."""
+"""A tracker: where a study's records go. It receives what the ledger has, possibly more than once."""
 
 from __future__ import annotations
 

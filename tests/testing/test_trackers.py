@@ -118,7 +118,7 @@ class Forgets(JsonLines):
 
 
 class Doubles(JsonLines):
-    """Appends what it is told to what it has."""
+    """Appends each delivery to what it has."""
 
     def _write(self, name: str, rows: list[dict[str, Any]]) -> None:
         try:
