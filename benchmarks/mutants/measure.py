@@ -43,7 +43,7 @@ CORE = {
     "spec": ["points"],
     "data": ["batches"],
     "trial": ["run", "state"],
-    "engine": ["unroll", "optimizers", "exact"],
+    "engine": ["estimators/unroll", "optimizers", "estimators/exact"],
     "losses": ["slopes"],
     "analysis": ["statistics", "tables"],
 }
