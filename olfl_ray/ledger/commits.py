@@ -207,7 +207,7 @@ def _ancestors(commit: Commit, found: dict[str, Commit]) -> Iterator[Commit]:
 
 def _attempt(key: str) -> int:
     folder = key.rsplit("/", 2)[-2].removeprefix("attempt-")
-    return int(folder) if folder.isdecimal() and folder.isascii() else -1
+    return int(folder) if folder.isdecimal() and folder.isascii() else 0
 
 
 def _damaged(storage: Storage, key: str, why: object) -> DataError:

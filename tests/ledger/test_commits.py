@@ -166,6 +166,8 @@ def test_attempts_that_were_left_behind_are_not_resumed_from(disk: Storage, scra
 
 def test_the_latest_attempt_is_the_greatest_number_that_a_worker_claimed(disk: Storage) -> None:
     assert latest_attempt(disk, TRIAL) == 0
+    disk.write(f"{trial_folder(TRIAL)}/attempt-one/begun.json", b"")
+    assert latest_attempt(disk, TRIAL) == 0
     for attempt in (1, 10, 9):
         disk.create(f"{trial_folder(TRIAL)}/attempt-{attempt}/begun.json", b"{}")
     disk.write(f"{trial_folder(TRIAL)}/notes/of-somebody", b"")

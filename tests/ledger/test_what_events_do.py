@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from olfl_ray.ledger import (
     DriverStopped,
     Ended,
     Event,
+    Examined,
     Proposed,
     Reopened,
     Revised,
@@ -110,3 +112,24 @@ def test_a_study_follows_its_drivers_and_its_revisions() -> None:
     assert (state.epoch, state.driving, state.versions) == (2, True, {"torch": "2"})
     state = replay([first, DriverStopped(epoch=2, reason="done"), Revised(spec={"seed": 1})])
     assert (state.epoch, state.driving, state.spec, state.digest) == (2, False, {"seed": 1}, "d")
+
+
+def test_a_study_keeps_its_identity_and_an_old_one_without_has_one_that_its_first_event_makes() -> None:
+    assert apply(None, replace(CREATED, identity="of its own")).identity == "of its own"
+    derived = apply(None, CREATED).identity
+    assert len(derived) == 16
+    assert derived == apply(None, CREATED).identity
+    assert derived != apply(None, replace(CREATED, time=2.0)).identity
+
+
+def test_an_arm_is_examined_once_and_what_was_found_is_kept() -> None:
+    found = Examined(arm="a", data="d1", code={}, task="classification", primary="error", goals={}, units={})
+    state = replay([found, replace(found, arm="b", data="d2")])
+    assert {arm: facts.data for arm, facts in state.facts.items()} == {"a": "d1", "b": "d2"}
+    with pytest.raises(LedgerError, match="once"):
+        apply(state, replace(found, data="d3"))
+
+
+def test_a_commit_is_not_before_the_last_one() -> None:
+    with pytest.raises(LedgerError, match="at least 7"):
+        trial(committed(3), committed(7), committed(5))

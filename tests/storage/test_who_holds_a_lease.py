@@ -168,3 +168,17 @@ def test_a_lost_lease_is_not_written_again(place: Storage) -> None:
         before = place.read(FIRST)
         held.release()
         assert place.read(FIRST) == before
+
+
+def test_a_lease_that_was_lost_once_stays_lost(place: Storage) -> None:
+    held = silent(place, born="12345")
+    with Lease.acquire(place, "other") as other:
+        assert held.lost
+        second = Lease.key(other.epoch)
+    place.delete(second)
+    assert held.lost
+
+
+def test_a_ttl_written_as_text_counts_as_the_number(place: Storage) -> None:
+    silent(place, ttl="1000.0", beat=time.time() - 999.0)
+    assert Lease.is_held(place)
