@@ -1,12 +1,12 @@
 """The exception tree: errors that a user can fix, and bugs.
 
 OlflError
-├── UserError              a person can mend it; the command line prints one message and exits with code 2
+├── UserError              a mistake that the user can fix; the command line prints one message and exits with code 2
 │   ├── SpecError          a field of a spec breaks a rule of form or substance
 │   ├── DataError          a data set is missing, truncated, or of another shape
 │   ├── StudyError         a study's name, state or storage does not allow what was requested
 │   └── SetupError         this machine or a service lacks what was requested
-└── LedgerError            an event that breaks the ledger's rules: a bug, never a person's mistake; exit code 70
+└── LedgerError            an event that breaks the ledger's rules: a bug, never a user's mistake; exit code 70
     └── Fenced             another driver has taken the study over; this one must stop
 """
 
@@ -27,10 +27,10 @@ __all__ = [
 ]
 
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit code of a command that was stopped before its end; not an error."""
+"""Exit code of a command that was interrupted; not an error."""
 
 BUG = os.EX_SOFTWARE
-"""Exit code of a bug, 70 as in sysexits.h: 1 says that trials failed, or runs did not reach MLflow."""
+"""Exit code of a bug, 70 as in sysexits.h; 1 means that trials failed or that runs did not reach MLflow."""
 
 
 class OlflError(Exception):
@@ -38,7 +38,7 @@ class OlflError(Exception):
 
 
 class UserError(OlflError):
-    """A mistake that a person can mend: one message that names what, the value, the rule and the next move."""
+    """A mistake that the user can fix: one message that names the subject, the value, the rule and the next move."""
 
 
 class SpecError(UserError):
@@ -68,8 +68,8 @@ class SetupError(UserError):
 
 
 class LedgerError(OlflError):
-    """An event breaks the rules of the ledger: a bug of the writer, never a person's mistake."""
+    """An event breaks the rules of the ledger: a bug in the writer, never a user's mistake."""
 
 
 class Fenced(LedgerError):
-    """Another driver has written to this study since: the driver that sees this must stop at once."""
+    """Another driver has since written to this study: the driver that sees this must stop at once."""

@@ -15,19 +15,19 @@ Params = Mapping[str, Tensor]
 
 
 class BaseOptimizer(Protocol):
-    """The base learner's optimizer, as `update` of a learnable is given it."""
+    """The base learner's optimizer, as passed to `Learnable.update`."""
 
     def update(
         self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """theta' and its state after a step, differentiable; a parameter without a gradient stays as it is."""
+        """Return theta' and the optimizer's state after one differentiable step; a parameter without a gradient is unchanged."""
 
 
 class Learnable(nn.Module):
-    """Its parameters are phi. phi enters a base step at four points, the hooks; each has the default of plain training.
+    """A module whose parameters are phi. phi enters a base step through four hooks; by default each leaves training plain.
 
-    A subclass overrides only the hooks that it changes; `Learnable()` itself is plain training. The engine places phi in the module
-    before it calls a hook, and differentiates through the call. Only `loss` may write to buffers, once per step.
+    A subclass overrides only the hooks that it changes; `Learnable()` itself is plain training. The engine sets the module's
+    parameters to phi before it calls a hook, and differentiates through the call. Only `loss` may write to buffers, once a step.
     """
 
     def start(self, theta: Params) -> Params:
@@ -42,42 +42,42 @@ class Learnable(nn.Module):
         return theta
 
     def loss(self, outputs: Tensor, targets: Any) -> Tensor:
-        """What theta is trained on, a scalar. Default: the task loss.
+        """The loss that theta is trained on, a scalar. Default: the task loss.
 
         Args:
             outputs: Raw outputs (B, C) of the base learner.
-            targets: As the task gives them.
+            targets: The batch's targets, in the form of the task.
         """
-        raise NotImplementedError  # the engine takes the task loss where no subclass overrides this
+        raise NotImplementedError  # the engine uses the task loss unless a subclass overrides this
 
     def penalty(self, theta: Params) -> Tensor:
-        """What is added to the loss that theta is trained on, a scalar. Default: nothing.
+        """A scalar that is added to the loss that theta is trained on. Default: none.
 
         Args:
             theta: The trainable parameters, by name.
         """
-        raise NotImplementedError  # the engine calls only a penalty that a subclass has
+        raise NotImplementedError  # the engine calls this only if a subclass overrides it
 
     def update(
         self, optimizer: BaseOptimizer, theta: Params, g: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """theta' and the optimizer's state after a step. Default: the optimizer's own step.
+        """Return theta' and the optimizer's state after one step. Default: the optimizer's own step.
 
         Args:
             optimizer: The base optimizer; its `update` is differentiable.
             theta: The trainable parameters.
-            g: The gradients of those that have one.
+            g: The gradients of the parameters that have one.
             state: The optimizer's state.
             lr: Base learning rate alpha, with its schedule.
         """
         return optimizer.update(theta, g, state, lr)
 
     def forward(self, outputs: Tensor, targets: Any) -> Tensor:
-        """A learnable that has a loss is called as a loss is."""
+        """Call `loss`, so that a learnable can be called like a loss module."""
         return self.loss(outputs, targets)
 
     def measured(self, lr: float) -> dict[str, float]:
-        """Numbers that are recorded at each evaluation, as metrics of these names. Default: none.
+        """Return extra metrics to record at each evaluation, by name. Default: none.
 
         Args:
             lr: Base learning rate of the last step, with its schedule.
@@ -85,10 +85,10 @@ class Learnable(nn.Module):
         return {}
 
     def files(self) -> dict[str, bytes]:
-        """What is learned, as files by name, kept with each checkpoint. Default: phi and the buffers, as safetensors."""
+        """Return the files to store with each checkpoint, by name. Default: phi and the buffers, as safetensors."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         return {"learnable.safetensors": save(tensors)} if tensors else {}
 
     def surface(self) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        """What the report draws: targets, outputs, the learned loss and the task loss of each pair (P,). Default: nothing."""
+        """Return what the report plots: targets, outputs, learned loss and task loss of each pair (P,). Default: nothing."""
         return None

@@ -1,4 +1,4 @@
-"""The machine of a measurement: its processor, and the versions of the software."""
+"""The machine of a benchmark: its processor and software versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["processor", "version_of"]
 
 
 def version_of(name: str) -> str:
-    """A distribution's version, or that it is not installed."""
+    """The version of an installed distribution, or `not installed`."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -18,7 +18,7 @@ def version_of(name: str) -> str:
 
 
 def processor() -> str:
-    """The processor's name, as the system gives it."""
+    """The processor's name, as reported by the system."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""How much memory this process may take, and how much is free: the machine's, or less in a control group (a container)."""
+"""How much memory this process may use, and how much is free: the machine's, or its control group's (a container's)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["free_memory", "host_memory", "refuse_too_large"]
 
 
 def host_memory(root: Path = Path("/")) -> int:
-    """Bytes.
+    """Memory that this process may use, in bytes.
 
     Args:
         root: Where `proc` and `sys` are.
@@ -23,7 +23,7 @@ def host_memory(root: Path = Path("/")) -> int:
 
 
 def free_memory(root: Path = Path("/")) -> int:
-    """Bytes of it that nothing uses now, with those that the system would give up at once: caches of files.
+    """Memory that is free now, in bytes, including file caches that the system would release.
 
     Args:
         root: Where `proc` and `sys` are.
@@ -34,7 +34,7 @@ def free_memory(root: Path = Path("/")) -> int:
 
 
 def _groups(root: Path) -> Iterator[tuple[int, int]]:
-    """Limit and use of the process's own control groups and of all above them, of either version (cgroups(7))."""
+    """Limit and usage of the process's own control groups and of all their parents, of either version (cgroups(7))."""
     groups = root / "sys/fs/cgroup"
     for number, kinds, path in _own(root / "proc/self/cgroup"):
         if number == "0":
@@ -48,13 +48,13 @@ def _groups(root: Path) -> Iterator[tuple[int, int]]:
         for top in tops:
             for depth in range(len(parts) + 1):
                 folder = top.joinpath(*parts[:depth])
-                said = _text(folder / limit)
-                if said.isdigit():  # "max": no limit
+                text = _text(folder / limit)
+                if text.isdigit():  # "max": no limit
                     used, cached = (
                         _text(folder / use),
                         re.search(rf"^{cache} (\d+)", _text(folder / "memory.stat"), re.M),
                     )
-                    yield int(said), int(used or 0) - (int(cached[1]) if cached else 0)
+                    yield int(text), int(used or 0) - (int(cached[1]) if cached else 0)
 
 
 def _text(file: Path) -> str:
@@ -67,26 +67,26 @@ def _own(file: Path) -> Iterator[list[str]]:
 
 
 def refuse_too_large(needed: int, what: str, field: str, free: int | None = None) -> None:
-    """Refuse what this process can't hold, before it is made: the system would end the process without a message.
+    """Refuse what does not fit in memory before it is allocated: the system would kill the process without a message.
 
     Args:
         needed: Bytes.
-        what: What takes them, for the message.
-        field: Field of the spec that decides it.
-        free: Bytes that are free now (`free_memory`), where these decide; None: all that the process may have.
+        what: What needs them, for the message.
+        field: Field of the spec that determines the size.
+        free: Bytes that are free now (`free_memory`), if these are the limit; None: all that the process may use.
 
     Raises:
-        SpecError: It is more than the machine, or this process's control group, has.
+        SpecError: More is needed than the machine, or this process's control group, has.
     """
     limit = host_memory()
     if needed > limit:
         raise SpecError(
             field,
-            f"{what} takes {needed / 1e9:.1f} GB, but this machine lets a process have {limit / 1e9:.1f} GB; make it smaller",
+            f"{what} needs {needed / 1e9:.1f} GB, but a process on this machine may use {limit / 1e9:.1f} GB; make it smaller",
         )
     if free is not None and needed > free:
         raise SpecError(
             field,
-            f"{what} takes {needed / 1e9:.1f} GB, but of the {limit / 1e9:.1f} GB that this machine lets a process have only "
-            f"{free / 1e9:.1f} GB are free now; end other programs, or make it smaller",
+            f"{what} needs {needed / 1e9:.1f} GB, but of the {limit / 1e9:.1f} GB that a process on this machine may use, only "
+            f"{free / 1e9:.1f} GB are free now; stop other programs, or make it smaller",
         )

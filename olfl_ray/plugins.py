@@ -1,4 +1,4 @@
-"""A user's builder by its dotted name, `package.module:builder`: code, so it runs only where a reader allows it."""
+"""Import a user's builder by its dotted name, `package.module:builder`: this runs code, so a reader must allow it first."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ __all__ = ["allows", "digest_of_code", "load_builder", "nearest"]
 
 
 def load_builder(dotted: str, field: str, gives: tuple[type, ...] = ()) -> Callable[..., Any]:
-    """Import `package.module:builder`, and check before any call that it can give what is expected.
+    """Import `package.module:builder`, and check that it can return what is expected before it is called.
 
     Args:
         dotted: The name.
-        field: Field of the spec that has it, for messages.
-        gives: The types that the builder may give; a class must be one of them, and a function's return annotation,
-            where there is one, must fit one of them. Empty: any.
+        field: Field of the spec that holds the name, for messages.
+        gives: Types that the builder may return: a class must be a subclass of one of them, and a function's return
+            annotation, if any, must match one of them. Empty: any.
 
     Raises:
-        SpecError: It can't be imported, is neither a class nor a function, is one of Python's own, or gives another type.
+        SpecError: It can't be imported, is neither a class nor a function, is in the standard library, or returns another type.
     """
     module_name, _, attribute = dotted.partition(":")
     _refuse_standard(module_name, dotted, field)
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a script that ends by sys.exit must not end the study
+    except (Exception, SystemExit) as error:  # a script that calls sys.exit must not end the study
         raise SpecError(
             field,
-            f"{dotted!r} can't be imported ({type(error).__name__}: {error}); install it, name its folder by PYTHONPATH "
+            f"{dotted!r} can't be imported ({type(error).__name__}: {error}); install it, add its folder to PYTHONPATH "
             "(on a cluster: --py-module), or correct the name",
         ) from error
     builder = getattr(module, attribute, None)
@@ -59,7 +59,7 @@ def allows(allow: Iterable[str], dotted: str) -> bool:
 
 
 def digest_of_code(dotted: str) -> tuple[str, str]:
-    """The module that a builder comes from, and SHA-256 of its source; of a module without source, of nothing.
+    """The module that a builder comes from, and the SHA-256 of its source (of nothing, if it has no source).
 
     Args:
         dotted: `package.module:builder`.
@@ -71,16 +71,16 @@ def digest_of_code(dotted: str) -> tuple[str, str]:
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """` (did you mean ...?)`, or nothing."""
+    """` (did you mean ...?)`, or an empty string."""
     found = difflib.get_close_matches(name, names, 1)
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _refuse_standard(module: str | None, dotted: str, field: str) -> None:
-    """Python's own modules hold no builder, but functions that run commands and read files."""
+    """Refuse modules of the standard library: they have no builders, but functions that run commands and read files."""
     if (module or "").partition(".")[0] in sys.stdlib_module_names:
         raise SpecError(
-            field, f"{dotted!r} is of Python's standard library, which has no builders; name one of your own"
+            field, f"{dotted!r} is in Python's standard library, which has no builders; name one of your own"
         )
 
 
@@ -100,9 +100,9 @@ def _refuse_type(builder: Callable[..., Any], gives: tuple[type, ...], dotted: s
 
 
 def _annotated(function: Any) -> Any:
-    """What a function says that it returns, without type arguments; None where it says nothing that can be resolved."""
+    """A function's return annotation without type arguments; None if there is none or it can't be resolved."""
     try:
         hint = typing.get_type_hints(function).get("return")
-    except Exception:  # names that are only imported for type checkers, say
+    except Exception:  # names that are imported only for type checkers, for example
         return None
     return typing.get_origin(hint) or hint

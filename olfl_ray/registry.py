@@ -1,4 +1,4 @@
-"""One way from a name to an implementation: a built-in one is a file of its package, a user's is `package.module:Class`."""
+"""From a name to its implementation: a built-in one is a module of its package, a user's is `package.module:Class`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Part = TypeVar("Part")
 class Registry(Generic[Part]):
     """The implementations of one part.
 
-    The built-in implementation called NAME is the public, not abstract subclass of the part's base class in the module or
+    The built-in implementation called NAME is the public, concrete subclass of the part's base class in the module or
     package NAME of the part's package, so that a new file there is a new implementation and nothing else changes.
 
     Args:
@@ -42,7 +42,7 @@ class Registry(Generic[Part]):
             field: Field of the spec that holds the name, for messages.
 
         Raises:
-            SpecError: There is no such implementation, or it is not of this part.
+            SpecError: There is no such implementation, or it is not a subclass of the base class.
         """
         if ":" in name:
             found = load_builder(name, field)

@@ -1,4 +1,4 @@
-"""One replicate's data on its device: batches that depend only on (seed, stream, step), so that any step can be drawn again."""
+"""Batches and evaluation sets of one replicate; a batch depends only on (seed, stream, step), so any step can be drawn again."""
 
 # B batch, N examples, C outputs
 
@@ -19,7 +19,7 @@ from olfl_ray.tasks import task_of
 __all__ = ["TaskData"]
 
 BLOCK = 256
-"""Batches whose examples are drawn at once."""
+"""Number of batches whose examples are drawn together."""
 CHUNK = 1024
 PAD = 4
 PARTS = ("train", "meta", "selection", "test")
@@ -28,17 +28,17 @@ PARTS = ("train", "meta", "selection", "test")
 class TaskData:
     """Batches and evaluation sets of one replicate.
 
-    Scalers are fitted only on its train split: mean and standard deviation per feature, or per channel of images;
-    targets as their task says; ids are left as they are. A missing value (NaN) takes its feature's mean there.
+    Inputs are scaled by the mean and standard deviation of the train split, per feature or per image channel; targets as
+    the task specifies; ids are left as they are. A missing value (NaN) is replaced by its feature's mean in the train split.
 
     Args:
         dataset: All examples.
         splits: Their split.
         device: Where the tensors live.
         augment: none, or crop_flip (train batches of images only).
-        batch_size: Examples of a batch.
-        seed: Seed of the draws.
-        whole: Whether a batch is a whole split, as of an episode, which has few examples.
+        batch_size: Number of examples in a batch.
+        seed: Seed of the random draws.
+        whole: Whether a batch is a complete split, as for an episode, which has few examples.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TaskData:
         self._device = torch.device(device)
         self._whole = whole
         self.input_shape: tuple[int, ...] = tuple(dataset.x.shape[1:])
-        x = _filled(dataset.x, splits.train)
+        x = _imputed(dataset.x, splits.train)
         self.ids = x.dtype == torch.int64
         self._exact = torch.float64 if x.dtype == torch.float64 else torch.float32
         self._scales = dataset.scaled and not self.ids
@@ -78,12 +78,12 @@ class TaskData:
         self._blocks: dict[tuple[str, str], tuple[int, Tensor, Tensor]] = {}
 
     def batch(self, stream: str, part: Literal["train", "meta"], step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step: i.i.d. examples of a split, with replacement; of an episode the whole split.
+        """The batch of a step: i.i.d. examples of a split, with replacement; for an episode the complete split.
 
         Args:
-            stream: Draws of two streams are independent.
-            part: Split to draw from; train is augmented where the task says so.
-            step: Which batch, from 0.
+            stream: Name of a random stream; two streams are independent.
+            part: Split to draw from; train is augmented if the task says so.
+            step: Index of the batch, from 0.
 
         Returns:
             Inputs (B, ...) and targets, (B,) or (B, C), on the device.
@@ -98,26 +98,26 @@ class TaskData:
         return self._scaled(x), self._y.index_select(0, rows_B)
 
     def evaluation(self, part: Literal["train", "meta", "selection", "test"]) -> tuple[Tensor, Tensor]:
-        """All examples of a split in order, normalised, never augmented."""
+        """All examples of a split in order, normalized, never augmented."""
         return next(self.chunks(part, len(self._rows[part])))
 
     def chunks(self, part: Literal["train", "meta", "selection", "test"], rows: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The same, so many examples at once."""
+        """The same in chunks of `rows` examples."""
         for some in self._rows[part].split(rows):
             yield self._scaled(self._x.index_select(0, some)), self._y.index_select(0, some)
 
     def targets(self, part: Literal["train", "meta", "selection", "test"]) -> Tensor:
-        """The targets of all examples of a split, as `evaluation` gives them."""
+        """The targets of all examples of a split, in the order of `evaluation`."""
         return self._y.index_select(0, self._rows[part])
 
     def _scaled(self, x: Tensor) -> Tensor:
-        """Features at mean 0 and standard deviation 1, in the precision that they were given in, then as float32."""
+        """Features with mean 0 and standard deviation 1, computed in the input's precision, then cast to float32."""
         if self._scales:
             x = (x.to(self._exact) - self._mean) / self._sd
         return x if self.ids else x.to(torch.float32)
 
     def _draws(self, stream: str, part: str, step: int) -> tuple[Tensor, Tensor]:
-        """Indices (B,) and, for augmentation, random numbers (3, B) of a step."""
+        """Indices (B,) and, for augmentation, random numbers (3, B) of one step."""
         block, offset = divmod(step, BLOCK)
         kept = self._blocks.get((stream, part))
         if kept is None or kept[0] != block:
@@ -131,17 +131,17 @@ class TaskData:
         return kept[1][offset], kept[2][offset] if self._augment else kept[2]
 
 
-def _filled(x: Tensor, rows: Tensor) -> Tensor:
-    """Missing values replaced by their feature's mean over some examples; `x` itself where none is missing."""
+def _imputed(x: Tensor, rows: Tensor) -> Tensor:
+    """Replace missing values by their feature's mean over `rows`; return `x` itself if none is missing."""
     if not x.is_floating_point() or not (missing := x.isnan()).any():
         return x
     return torch.where(missing, x[rows].nanmean(0), x)
 
 
 def _moments(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per feature, or channel of images, over some examples; 1 where a feature is constant.
+    """Mean and standard deviation over `rows`, per feature or per image channel; 1 where a feature is constant.
 
-    Both are float64. A constant is one whose values are all the same: its deviation may be what the sum rounded.
+    Both are float64. A feature is constant if all its values are equal: its computed deviation may be a rounding error.
     """
     axes = (0, 2, 3) if x.dim() == 4 else (0,)
     count = len(rows) * (x.shape[2] * x.shape[3] if x.dim() == 4 else 1)

@@ -19,22 +19,22 @@ __all__ = ["Dataset", "Splits", "split"]
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """All examples of a data set. A builder may return any arrays; `load` makes them the tensors that are named here.
+    """All examples of a data set. A builder may return any arrays; `load` converts them to the tensors described here.
 
     Args:
         name: Its name.
-        kind: Name of its task: classification, regression, or a `package.module:Class` of your own.
+        kind: Name of its task: classification, regression, or your own `package.module:Class`.
         x: (N, ...) uint8 images in NCHW, float32 or float64 features, or int64 ids, which are never scaled.
         y: Classes (N,) int64, or targets (N, C) float32 or float64.
-        test: Examples of the original test set (indices, a range, or a mask of N booleans); None where it has none.
-        outputs: C: classes or regression targets; 0: as many as y has.
-        classes: Name of each class; empty: their numbers.
-        fingerprint: SHA-256 of the content; of a user's own data set it is computed, whatever is given.
-        source: Where it was found; empty: the builder.
-        scaled: Whether features and targets are scaled by the train split; False: they are used as they are.
-        episode: Of a family of tasks (few-shot learning) the function from a seed to the (x, y) of one task. x and y are left
-            out then. Each replicate trains on a task of its own, drawn by its seed, and each round of Algorithm 1 on another
-            one; its train split is the support, its meta split the query, and a batch is a whole split. Nothing is scaled.
+        test: Examples of the original test set (indices, a range, or a mask of N booleans); None if it has none.
+        outputs: C: number of classes or regression targets; 0: inferred from y.
+        classes: Name of each class; empty: its number.
+        fingerprint: SHA-256 of the content; for a user's own data set it is always computed.
+        source: Where it was found; empty: its builder.
+        scaled: Whether features and targets are scaled by the train split; False: they are used unchanged.
+        episode: For a family of tasks (few-shot learning), the function from a seed to the (x, y) of one task; x and y are then
+            omitted. Each replicate trains on its own task, drawn by its seed, and each round of Algorithm 1 on another one.
+            The train split is the support set, the meta split the query set; a batch is a complete split. Nothing is scaled.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Dataset:
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def x_on(self, device: torch.device) -> Tensor:
-        """The examples on a device: one copy there for all replicates; on the CPU the tensors themselves."""
+        """The inputs on a device: one copy there for all replicates; on the CPU the tensor itself."""
         if device not in self._copies:
             self._copies[device] = self.x.to(device)
         return self._copies[device]
@@ -59,7 +59,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Indices of the four splits, sorted, disjoint: train is for theta, meta for phi, selection for the search."""
+    """Indices of the four splits, sorted, disjoint: train for theta, meta for phi, selection (validation) for the search."""
 
     train: Tensor
     meta: Tensor
@@ -67,18 +67,18 @@ class Splits:
     test: Tensor
 
     def with_meta(self) -> Splits:
-        """The same, with the examples of meta among those of train."""
+        """The same splits with the meta examples added to train."""
         return replace(self, train=torch.cat([self.train, self.meta]).sort().values)
 
 
 def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: float, selection: float) -> Splits:
-    """Split the examples, stratified as their task says: by class, or (regression) at random.
+    """Split the examples as the task says: stratified by class, or (regression) at random.
 
     Args:
         dataset: The examples.
-        study_seed: Decides the test split, where the data set has none: the same for every replicate of a study, so
-            that no search trial ever sees a test row.
-        seed: Decides the other three.
+        study_seed: Determines the test split if the data set has none. It is the same for every replicate of a study, so
+            that no search trial ever sees a test example.
+        seed: Determines the other three splits.
         test: Fraction of all examples.
         meta: Fraction of the examples outside test.
         selection: Fraction of the examples outside test.

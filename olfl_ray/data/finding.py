@@ -1,4 +1,4 @@
-"""Files of a data set: found under OLFL_DATA and checked, or downloaded; what is read from them."""
+"""Files of a data set: found and checked under OLFL_DATA, or downloaded."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from olfl_ray.errors import DataError
 
 __all__ = ["Arrays", "Files", "Source", "downloading", "fetch", "find"]
 
-SILENCE_SECONDS = 10.0
-"""A download's server that says nothing for so long is given up."""
+TIMEOUT_SECONDS = 10.0
+"""A download is given up if its server sends nothing for this long."""
 
 Files = dict[str, str]
-"""Path under OLFL_DATA -> SHA-256 of the content; MD5 where the makers publish only that."""
+"""Path under OLFL_DATA -> SHA-256 of the content, or MD5 where the publisher gives only that."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
-    """A data set as arrays: `x` (N, ...), `y` (N,) integers or (N, C) floats, number of training examples, where from.
+    """A data set as arrays: `x` (N, ...), `y` (N,) integers or (N, C) floats, number of training examples, source.
 
     NaN in x is a missing value.
     """
@@ -38,7 +38,7 @@ class Arrays:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A built-in data set: its kind, size, shape, how it is read, its files, and whether it can be downloaded instead."""
+    """A built-in data set: its kind, size, shape, reader and files, and whether it can be downloaded instead."""
 
     kind: str
     rows: int
@@ -49,7 +49,7 @@ class Source:
 
 
 def find(root: Path | None, files: Files) -> list[bytes] | None:
-    """The files under OLFL_DATA, checked; None where none of them is there.
+    """The files under OLFL_DATA, checked; None if none of them is there.
 
     Raises:
         DataError: One is missing, truncated or altered.
@@ -75,13 +75,13 @@ def find(root: Path | None, files: Files) -> list[bytes] | None:
 
 @contextlib.contextmanager
 def downloading(name: str, root: Path | None, files: Files) -> Iterator[None]:
-    """Whatever goes wrong in a download, a silent server too, is a message that says both ways to the data set.
+    """Turn any failure of a download, a silent server included, into a message that names both ways to get the data set.
 
     Raises:
         DataError: The download failed.
     """
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE_SECONDS)
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
         yield
     except Exception as error:
@@ -99,7 +99,7 @@ def fetch(url: str, wanted: str) -> bytes:
     """A file from the internet, checked.
 
     Raises:
-        DataError: It is another one than `wanted` says.
+        DataError: Its checksum is not `wanted`.
         OSError: It can't be read.
     """
     with urllib.request.urlopen(url) as answer:
@@ -110,7 +110,7 @@ def fetch(url: str, wanted: str) -> bytes:
 
 
 def _difference(content: bytes, wanted: str) -> str | None:
-    """How a content's checksum differs; None where it does not."""
+    """A description of a checksum mismatch; None if the checksum matches."""
     kind = "MD5" if len(wanted) == 32 else "SHA-256"
     digest = hashlib.new(kind.replace("-", ""), content, usedforsecurity=False).hexdigest()
     if digest == wanted:

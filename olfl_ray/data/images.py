@@ -58,7 +58,7 @@ Part = tuple[np.ndarray, np.ndarray]
 
 
 def _grey(name: str, kind: str, files: Files, root: Path | None, scratch: Path) -> Arrays:
-    """Files in the makers' idx form."""
+    """MNIST-like data in the idx format."""
     found = find(root, files)
     if found is None:
         return _arrays(*_downloaded(name, kind, files, root, scratch), DOWNLOAD)
@@ -81,7 +81,7 @@ def _cifar10(root: Path | None, scratch: Path) -> Arrays:
 
 
 def _cifar100(root: Path | None, scratch: Path) -> Arrays:
-    """The fine labels; in an order of the images' own, since the files and the download have two different ones."""
+    """The fine labels, in an order given by the images: the files and the download have different orders."""
     found = find(root, CIFAR100)
     if found is not None:
         return _cifar100_of(found, root)
@@ -90,7 +90,7 @@ def _cifar100(root: Path | None, scratch: Path) -> Arrays:
 
 
 def _cifar100_400(root: Path | None, scratch: Path) -> Arrays:
-    """400 of the 500 training images of each class: those of the first four of the five files."""
+    """400 of the 500 training images of each class: those in the first four of the five files."""
     found = find(root, CIFAR100_400)
     if found is None:
         raise DataError(
@@ -107,7 +107,7 @@ def _cifar100_of(contents: list[bytes], root: Path | None) -> Arrays:
 
 
 def _ordered(part: Part) -> Part:
-    """By class, then by the images' bytes."""
+    """Sort by class, then by the images' bytes."""
     x, y = part
     keys = np.concatenate([y.astype(np.uint8)[:, None], x.reshape(len(x), -1)], 1)
     order = np.argsort(keys.view(f"V{keys.shape[1]}").ravel(), kind="stable")
@@ -146,7 +146,7 @@ def _mat(content: bytes) -> Part:
 
 
 def _downloaded(name: str, kind: str, files: Files, root: Path | None, scratch: Path) -> tuple[Part, Part]:
-    """Train and test by torchvision's reader called `kind`."""
+    """The train and test sets as read by torchvision's class `kind`."""
     with downloading(name, root, files):
         torchvision()
         from torchvision import datasets
@@ -160,7 +160,7 @@ def _downloaded(name: str, kind: str, files: Files, root: Path | None, scratch: 
 
 
 def _read(found: Any) -> Part:
-    """What a torchvision reader holds: SVHN's images are in this order of axes already, MNIST's have no channels."""
+    """The arrays of a torchvision data set: SVHN's images are already in NCHW, MNIST's have no channels."""
     x, y = np.asarray(found.data), np.asarray(found.labels if hasattr(found, "labels") else found.targets)
     if x.ndim == 3:
         return x[:, None], y

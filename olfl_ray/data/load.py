@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from olfl_ray.data.conversion import as_indices, as_inputs, as_targets
 from olfl_ray.data.dataset import Dataset
-from olfl_ray.data.given import as_inputs, as_rows, as_targets
 from olfl_ray.data.prepared import prepare, read_prepared
 from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import SpecError
@@ -22,10 +22,10 @@ from olfl_ray.tasks import task_of
 
 __all__ = ["check_repeatable", "describe", "forget", "load", "names"]
 
-KNOWN_BY = 4
-"""Episodes of a family that its fingerprint is of."""
-KEPT = 2
-"""Data sets that a process keeps loaded."""
+FINGERPRINTED = 4
+"""Number of episodes that the fingerprint of a family covers."""
+MAX_CACHED = 2
+"""Number of data sets that a process keeps loaded."""
 _loaded: dict[tuple[Hashable, ...], Dataset] = {}
 
 
@@ -53,16 +53,16 @@ def describe(root: Path | None) -> list[tuple[str, str, int, tuple[int, ...], st
 
 
 def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None) -> Dataset:
-    """Load a data set, preparing it first where that was not done yet; the same one the next time (see `forget`).
+    """Load a data set, preparing it first if necessary; later calls return the same object (see `forget`).
 
     Args:
-        name: Built-in name, or `package.module:builder`, which gives a `Dataset` or (x, y).
+        name: Built-in name, or `package.module:builder`, which returns a `Dataset` or (x, y).
         options: The builder's keyword arguments.
         cache: Folder of prepared data sets.
         root: Folder of given files (`OLFL_DATA`), or None.
 
     Raises:
-        SpecError: The name, an option or what a builder gives does not fit.
+        SpecError: The name, an option, or what a builder returns is invalid.
         DataError: It can't be found, or a file of it is truncated.
     """
     if ":" in name:
@@ -76,23 +76,23 @@ def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None) 
     path = prepare(name, cache=cache, root=root)
     found = path.stat()
     wanted = str(path), found.st_ino, found.st_mtime_ns, found.st_size
-    return _kept(wanted, lambda: read_prepared(name, path))
+    return _cached(wanted, lambda: read_prepared(name, path))
 
 
 def forget() -> None:
-    """Load data sets again from now on: a user's builder may return different data."""
+    """Clear the cache of loaded data sets: a user's builder may return different data."""
     _loaded.clear()
 
 
 def check_repeatable(name: str, options: dict[str, Any]) -> None:
-    """Refuse a user's builder that gives other data when it is called again, as each worker does; of others nothing.
+    """Refuse a user's builder that returns different data when it is called again, as each worker does.
 
     Args:
-        name: As for `load`.
+        name: As for `load`; a built-in data set is not checked.
         options: The builder's keyword arguments.
 
     Raises:
-        SpecError: It draws random numbers without a seed, say.
+        SpecError: It returns different data, as a builder that draws random numbers without a seed does.
     """
     if ":" not in name:
         return
@@ -100,15 +100,15 @@ def check_repeatable(name: str, options: dict[str, Any]) -> None:
     if _built(name, builder, options).fingerprint != _from_user(name, options).fingerprint:
         raise SpecError(
             "task.dataset",
-            f"{name!r} returned other data when it was called again, and each trial would train on others; give its random "
-            "generator a fixed seed, as in np.random.default_rng(0)",
+            f"{name!r} returned different data when it was called again, so each trial would train on different data; give its "
+            "random generator a fixed seed, as in np.random.default_rng(0)",
         )
 
 
-def _kept(wanted: tuple[Hashable, ...], make: Callable[[], Dataset]) -> Dataset:
-    """What this process has loaded before, for trials that follow each other: no second call, no second checksum."""
+def _cached(wanted: tuple[Hashable, ...], make: Callable[[], Dataset]) -> Dataset:
+    """Cache loaded data sets for the trials of this process: no second call, no second checksum."""
     if wanted not in _loaded:
-        while len(_loaded) >= KEPT:
+        while len(_loaded) >= MAX_CACHED:
             del _loaded[next(iter(_loaded))]
         _loaded[wanted] = make()
     return _loaded[wanted]
@@ -117,11 +117,11 @@ def _kept(wanted: tuple[Hashable, ...], make: Callable[[], Dataset]) -> Dataset:
 def _from_user(name: str, options: dict[str, Any]) -> Dataset:
     """A user's builder's data, built once per process."""
     builder = load_builder(name, "task.dataset", (Dataset, tuple))
-    return _kept((builder, json.dumps(options, sort_keys=True, default=repr)), lambda: _built(name, builder, options))
+    return _cached((builder, json.dumps(options, sort_keys=True, default=repr)), lambda: _built(name, builder, options))
 
 
 def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> Dataset:
-    """What a builder gives, checked; arrays become tensors of the types that training needs."""
+    """The checked result of a builder; arrays become tensors of the types that training needs."""
     try:
         given = builder(**options)
     except (Exception, SystemExit) as error:
@@ -138,10 +138,10 @@ def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> D
 
 
 def episode(dataset: Dataset, seed: int) -> Dataset:
-    """One task of a family, drawn by a seed; a data set that is no family is its own only task.
+    """One task of a family, drawn by a seed; a data set that is not a family is its own only task.
 
     Raises:
-        SpecError: What the family's builder gives does not fit.
+        SpecError: What the family's builder returns is invalid.
     """
     if dataset.episode is None:
         return dataset
@@ -158,38 +158,38 @@ def episode(dataset: Dataset, seed: int) -> Dataset:
     return _of_arrays(dataset.name, *given, replace(dataset, scaled=False, fingerprint="", test=None))
 
 
-def _family(name: str, said: Dataset) -> Dataset:
-    """A family: its first task shows what all have; its content is that of some of them.
+def _family(name: str, declared: Dataset) -> Dataset:
+    """A family: its first task defines the shapes, its first few tasks the fingerprint.
 
     Raises:
-        SpecError: A seed does not decide its task, or tasks differ in form.
+        SpecError: The tasks have different shapes.
     """
-    some = [episode(said, seed) for seed in range(KNOWN_BY)]
+    some = [episode(declared, seed) for seed in range(FINGERPRINTED)]
     first = some[0]
     for other in some[1:]:
         if (other.x.shape, other.y.shape, other.outputs) != (first.x.shape, first.y.shape, first.outputs):
             raise SpecError(
                 "task.dataset",
                 f"{name!r}: all episodes must have the same shapes and number of outputs, but those of seeds 0 and 1 to "
-                f"{KNOWN_BY - 1} differ; give outputs=..., and as many examples in each",
+                f"{FINGERPRINTED - 1} differ; give outputs=..., and as many examples in each",
             )
     digest = hashlib.sha256("".join(one.fingerprint for one in some).encode()).hexdigest()
-    return replace(first, fingerprint=digest, episode=said.episode)
+    return replace(first, fingerprint=digest, episode=declared.episode)
 
 
-def _of_arrays(name: str, given_x: Any, given_y: Any, said: Dataset | None) -> Dataset:
-    """Arrays as a data set, checked; `said`: what the builder says of it."""
+def _of_arrays(name: str, given_x: Any, given_y: Any, declared: Dataset | None) -> Dataset:
+    """Checked arrays as a data set; `declared` is the builder's own declaration."""
     x = as_inputs(name, given_x)
-    if said is None:
+    if declared is None:
         y, classes = as_targets(name, given_y)
     else:
-        y, classes = as_targets(name, given_y, task_of(said.kind), said.outputs or len(said.classes))
+        y, classes = as_targets(name, given_y, task_of(declared.kind), declared.outputs or len(declared.classes))
     if len(x) != len(y):
         raise SpecError(
             "task.dataset",
             f"{name!r} returned x of shape {tuple(x.shape)}, y of shape {tuple(y.shape)}; N, the first, must be the same",
         )
-    kind = said.kind if said is not None else "regression" if y.is_floating_point() else "classification"
+    kind = declared.kind if declared is not None else "regression" if y.is_floating_point() else "classification"
     task = task_of(kind)
     try:
         y = task.checked(y)
@@ -205,11 +205,11 @@ def _of_arrays(name: str, given_x: Any, given_y: Any, said: Dataset | None) -> D
         fingerprint=_digest(x, y),
         source=f"builder {name}",
     )
-    return found if said is None else _as_said(name, said, found)
+    return found if declared is None else _with_declared(name, declared, found)
 
 
 def _digest(x: Tensor, y: Tensor, test: Tensor | None = None) -> str:
-    """SHA-256 of the content; what a builder says of itself does not count, for a file that it reads may have changed."""
+    """SHA-256 of the content. A builder's own fingerprint does not count: a file that it reads may have changed."""
     digest = hashlib.sha256()
     for part in (x, y, torch.zeros(0) if test is None else test):
         digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
@@ -217,37 +217,37 @@ def _digest(x: Tensor, y: Tensor, test: Tensor | None = None) -> str:
     return digest.hexdigest()
 
 
-def _as_said(name: str, said: Dataset, found: Dataset) -> Dataset:
-    """A user's own `Dataset` with its content as tensors; what it leaves out is what was found.
+def _with_declared(name: str, declared: Dataset, found: Dataset) -> Dataset:
+    """A user's own `Dataset` with tensors as content; fields that it omits are inferred.
 
     Raises:
-        SpecError: What it says is not what is there.
+        SpecError: Its declaration contradicts its content.
     """
-    task = task_of(said.kind)
-    outputs = max(said.outputs, found.outputs) if task.classes else found.outputs
-    if found.y.is_floating_point() == task.classes or said.outputs not in (0, outputs):
+    task = task_of(declared.kind)
+    outputs = max(declared.outputs, found.outputs) if task.classes else found.outputs
+    if found.y.is_floating_point() == task.classes or declared.outputs not in (0, outputs):
         there = f"{found.outputs} {'columns' if found.outputs > 1 else 'column'} of numbers"
         if not found.y.is_floating_point():
             there = f"{found.outputs} classes"
         raise SpecError(
             "task.dataset",
-            f"{name!r} returned a Dataset of kind {said.kind} with outputs={said.outputs}, but its y has {there}; correct "
+            f"{name!r} returned a Dataset of kind {declared.kind} with outputs={declared.outputs}, but its y has {there}; correct "
             "them (classes are integers, targets are floats)",
         )
-    classes = tuple(map(str, said.classes)) or found.classes
+    classes = tuple(map(str, declared.classes)) or found.classes
     if classes and len(classes) != outputs:
         raise SpecError(
             "task.dataset",
             f"{name!r} returned a Dataset with {len(classes)} names of classes, but {outputs} classes; name each",
         )
-    test = None if said.test is None else as_rows(name, said.test, len(found.y))
+    test = None if declared.test is None else as_indices(name, declared.test, len(found.y))
     return replace(
         found,
-        name=said.name,
+        name=declared.name,
         outputs=outputs,
         classes=classes,
         test=test,
         fingerprint=_digest(found.x, found.y, test),
-        source=said.source or found.source,
-        scaled=said.scaled,
+        source=declared.source or found.source,
+        scaled=declared.scaled,
     )

@@ -1,4 +1,4 @@
-"""A built-in data set as one Arrow file: prepared once, memory-mapped from then on; a cluster's nodes fetch it once each."""
+"""A built-in data set as one Arrow file, prepared once and then memory-mapped; each cluster node fetches it once."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from olfl_ray.tasks import task_of
 __all__ = ["CACHE", "node_cache", "prepare", "read_prepared", "share"]
 
 CACHE = "OLFL_CACHE"
-"""Names a node's folder of prepared data sets."""
+"""Environment variable that names a node's folder of prepared data sets."""
 
 FORM = 2
-"""Of the prepared files; another form has other names."""
+"""Format version of the prepared files; it is part of their names."""
 
 
 def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
-    """The prepared file of a built-in data set, made where it is not there.
+    """The prepared file of a built-in data set, created if it does not exist.
 
     Args:
         name: Built-in name.
@@ -47,7 +47,7 @@ def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
     if not path.exists():
         try:
             make_folder(cache)
-            # Of its own, so that processes that prepare at the same time can't meet, and nothing half done stays.
+            # A folder of its own, so that concurrent processes do not collide and no partial file remains.
             with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache) as folder:
                 whole = Path(folder) / path.name
                 _write(whole, SOURCES[name].read(root, Path(folder)))
@@ -61,13 +61,13 @@ def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
 
 
 def file_name(name: str) -> str:
-    """Name of a data set's prepared file: another form or other sources give another."""
+    """Name of a data set's prepared file; another format version or other sources give another name."""
     key = hashlib.sha256(json.dumps([FORM, name, sorted(SOURCES[name].files.values())]).encode()).hexdigest()
     return f"{name}-{key[:16]}.arrow"
 
 
 def share(name: str, *, cache: Path, root: Path | None, storage: Storage) -> None:
-    """Put a prepared data set where other machines see it, if it is not there.
+    """Upload a prepared data set to where other machines can read it, unless it is there already.
 
     Args:
         name: Built-in name.
@@ -76,26 +76,26 @@ def share(name: str, *, cache: Path, root: Path | None, storage: Storage) -> Non
         storage: Storage of shared data sets.
 
     Raises:
-        UserError: It can't be prepared or put there.
+        UserError: It can't be prepared or uploaded.
     """
     path = prepare(name, cache=cache, root=root)
     if not storage.exists(path.name):
-        storage.write(path.name, path.read_bytes())  # another driver's would be the same
+        storage.write(path.name, path.read_bytes())  # another driver would write the same bytes
 
 
 def node_cache(name: str, drivers: Path, shared: Storage) -> Path:
-    """The folder of prepared data sets on this node, with a data set in it.
+    """The folder of prepared data sets on this node, with the data set `name` in it.
 
-    It is `OLFL_CACHE`; else the driver's own, where this machine has the data set there (it is the driver's machine, or
-    that folder is shared); else one of this user's. Of many processes that want the same, one fetches it.
+    It is `OLFL_CACHE` if that is set; else the driver's own folder, if the data set is there (on the driver's machine, or in
+    a shared folder); else one of this user's. If many processes want the same data set, one fetches it.
 
     Args:
-        name: Name of a data set; a user's own comes from its builder, and is not fetched.
+        name: Name of a data set; a user's own comes from its builder and is not fetched.
         drivers: The driver's folder.
         shared: Storage of shared data sets.
 
     Raises:
-        SetupError: The data set is not in that place, or the folder can't be written.
+        SetupError: The data set is not in the shared storage, or the folder can't be written.
     """
     if name not in SOURCES:
         return drivers
@@ -128,12 +128,12 @@ def _fetch(name: str, cache: Path, shared: Storage) -> None:
                 here.write(file, shared.read(file))
             except FileNotFoundError:
                 raise SetupError(
-                    f"{shared.url}/{file}: the data set is gone; start the study again, which stores it again"
+                    f"{shared.url}/{file}: the data set is missing; start the study again, which uploads it again"
                 ) from None
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    """Two columns of bytes in one Arrow file."""
+    """Write two columns of bytes as one Arrow file."""
     header = {
         "x": [arrays.x.dtype.str, arrays.x.shape],
         "y": [arrays.y.dtype.str, arrays.y.shape],
@@ -187,7 +187,7 @@ def read_prepared(name: str, path: Path) -> Dataset:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor on the same memory. It is read-only, and nothing here writes to a data set's tensors."""
+    """A tensor on the same memory. It is read-only: nothing in this project writes to a data set's tensors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

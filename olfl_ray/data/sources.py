@@ -2,7 +2,7 @@
 
 from olfl_ray.data.finding import Source
 from olfl_ray.data.images import IMAGES
-from olfl_ray.data.rows import ROWS
+from olfl_ray.data.tabular import ROWS
 
 __all__ = ["SOURCES"]
 

@@ -1,4 +1,4 @@
-"""Base learners by name; each takes the input's shape and the number of outputs, and gives raw outputs (logits)."""
+"""Base learners by name; each takes the input's shape and the number of outputs, and returns raw outputs (logits)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from olfl_ray.vision import torchvision
 __all__ = ["build", "bytes_of", "names"]
 
 OVERFLOW = (RuntimeError, OverflowError)
-"""What torch raises where a tensor has more bytes than a number holds."""
+"""What torch raises if a tensor would have more bytes than an integer holds."""
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "elu": nn.ELU}
 
 
@@ -33,7 +33,7 @@ def linear(input_shape: Shape, outputs: int) -> nn.Module:
 
 
 def mlp(input_shape: Shape, outputs: int, hidden: Sequence[int] = (128,), activation: str = "relu") -> nn.Module:
-    """Perceptron with hidden layers."""
+    """Multilayer perceptron."""
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         close = nearest(str(activation), list(ACTIVATIONS))
         raise SpecError(
@@ -138,10 +138,10 @@ def build(
         outputs: Classes or regression targets.
         seed: Seed of the initial weights.
         check: Whether to try it on a batch; once is enough.
-        ids: Whether inputs are integers that are looked up (of tokens, say).
+        ids: Whether inputs are integers that are looked up (token ids, for example).
 
     Raises:
-        SpecError: The name, an option, or the shape of what it gives does not fit.
+        SpecError: The name, an option, or the shape of the output is invalid.
     """
     builder = load_builder(name, "task.model.name", (nn.Module,)) if ":" in name else BUILDERS.get(name)
     if builder is None:
@@ -165,7 +165,7 @@ def build(
     called = {"input_shape": input_shape, "outputs": outputs, **options}
     _check_call(name, builder, called)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs
         try:
             module = builder(**called)
         except SpecError:
@@ -186,7 +186,7 @@ def build(
 
 
 def bytes_of(name: str, options: dict[str, Any], *, input_shape: Shape, outputs: int) -> int:
-    """Bytes of a built-in base learner's parameters, counted without making any; 0 for a user's own, or wrong options."""
+    """Bytes of a built-in base learner's parameters, counted without allocating them; 0 for a user's own, or invalid options."""
     builder = BUILDERS.get(name)
     if builder is None:
         return 0
@@ -196,12 +196,12 @@ def bytes_of(name: str, options: dict[str, Any], *, input_shape: Shape, outputs:
     except OVERFLOW as error:
         return sys.maxsize if "overflow" in str(error).lower() else 0
     except Exception:
-        return 0  # `build` says why
+        return 0  # `build` reports the error
     return sum(value.numel() * value.element_size() for value in module.parameters())
 
 
 def _check_call(name: str, builder: Callable[..., Any], called: dict[str, Any]) -> None:
-    """Refuse a builder that does not take what it is called with; where its parameters are not known, the call says so."""
+    """Refuse a builder that does not accept its arguments; if its signature is unknown, the call itself reports this."""
     try:
         form = inspect.signature(builder)
     except (TypeError, ValueError):
@@ -217,9 +217,9 @@ def _check_call(name: str, builder: Callable[..., Any], called: dict[str, Any]) 
 
 
 def _materialise(name: str, module: nn.Module, example: torch.Tensor) -> None:
-    """Give lazy layers (`nn.LazyLinear`) their shapes and initial weights, which a first pass decides.
+    """Give lazy layers (`nn.LazyLinear`) their shapes and initial weights in a first forward pass.
 
-    In evaluation mode, so that neither running statistics nor dropout take part.
+    In evaluation mode, so that running statistics are not updated and dropout is off.
     """
 
     def lazy() -> list[str]:

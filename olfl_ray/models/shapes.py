@@ -1,4 +1,4 @@
-"""What a base learner asks of its input's shape and of its options."""
+"""What a base learner requires of its input's shape and of its options."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def rate(value: Any, option: str) -> float:
     """A dropout rate.
 
     Raises:
-        SpecError: It is no number in [0, 1).
+        SpecError: It is not a number in [0, 1).
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise SpecError(f"task.model.{option}", f"`0 <= {option} < 1` must hold, but it is {value!r}; change it")
     return value
 
 
-def whole(value: Any, option: str) -> int:
-    """A size.
+def positive_int(value: Any, option: str) -> int:
+    """A positive integer, such as a width.
 
     Raises:
         SpecError: It is not a whole number above 0.

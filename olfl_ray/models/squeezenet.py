@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1 (Iandola et al. 2016) for 32x32 images: the stem does not stride, and the outputs have both signs."""
+"""SqueezeNet 1.1 (Iandola et al. 2016) for 32x32 images: a stem of stride 1, and outputs of both signs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["squeezenet"]
 def squeezenet(input_shape: Shape, outputs: int, dropout: float = 0.5) -> nn.Module:
     """torchvision's network with two changes: a stem of stride 1, and no ReLU after the last convolution.
 
-    After that ReLU a class whose logit is 0 everywhere would have no gradient any more.
+    With that ReLU, a class whose logit is 0 everywhere would never receive a gradient again.
     """
     channels, _, _ = image(input_shape, "squeezenet", 16)
     torchvision()

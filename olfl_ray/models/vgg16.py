@@ -1,4 +1,4 @@
-"""VGG-16 with batch norms (Simonyan & Zisserman 2015, configuration D) for 32x32 images: the convolutions, one linear layer."""
+"""VGG-16 with batch norms (Simonyan & Zisserman 2015, configuration D) for 32x32 images: convolutions and one linear layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["vgg16"]
 
 
 def vgg16(input_shape: Shape, outputs: int) -> nn.Module:
-    """torchvision's 13 convolutions; what they leave of the image, 1x1 of 32x32, is averaged into one linear layer.
+    """torchvision's 13 convolutions; their output (1x1 for 32x32 images) is averaged and fed to one linear layer.
 
     The paper's three linear layers of 4,096 units are for 224x224 images.
     """

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olfl_ray.errors import SpecError
-from olfl_ray.models.shapes import Shape, image, rate, whole
+from olfl_ray.models.shapes import Shape, image, positive_int, rate
 
 __all__ = ["wrn"]
 
@@ -41,18 +41,18 @@ def wrn(input_shape: Shape, outputs: int, depth: int = 16, width: int = 8, dropo
     """Three groups of (depth - 4) / 6 blocks with 16, 32 and 64 times `width` channels.
 
     Args:
-        input_shape: An image's.
-        outputs: Classes or targets.
-        depth: Convolutions on the longest way, 6 n + 4.
+        input_shape: Shape of an image.
+        outputs: Number of classes or targets.
+        depth: Number of convolutions on the longest path, 6 n + 4.
         width: Factor of the channels.
-        dropout: Rate inside the blocks; the paper: 0.3, or 0.4 on SVHN, or none.
+        dropout: Rate inside the blocks; the paper uses 0.3, 0.4 on SVHN, or none.
     """
     channels, _, _ = image(input_shape, "wrn", 16)
     rate(dropout, "dropout")
-    blocks, rest = divmod(whole(depth, "depth") - 4, 6)
+    blocks, rest = divmod(positive_int(depth, "depth") - 4, 6)
     if rest or blocks < 1:
         raise SpecError("task.model.depth", f"must be 6 n + 4 (10, 16, 22, 28, ...), but it is {depth}; change it")
-    sizes = [16, *(base * whole(width, "width") for base in (16, 32, 64))]
+    sizes = [16, *(base * positive_int(width, "width") for base in (16, 32, 64))]
     layers: list[nn.Module] = [nn.Conv2d(channels, 16, 3, 1, 1, bias=False)]
     for group in range(3):
         for block in range(blocks):

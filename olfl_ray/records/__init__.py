@@ -1,4 +1,4 @@
-"""Names of metrics, records, and their Arrow tables."""
+"""Metric names, records, and their Arrow tables."""
 
 from olfl_ray.records import names
 from olfl_ray.records.record import Record, Surface

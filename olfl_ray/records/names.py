@@ -1,7 +1,7 @@
 """The names of all metrics: writers and readers import them from here.
 
-What is measured on a split is the task's to say (`olfl_ray.tasks`): its metric `error` is recorded as `selection/error`, of
-confirming trials as `test/error`, too, and of the best constant prediction on the test split as `trivial/error`.
+The task defines what is measured on a split (`olfl_ray.tasks`): its metric `error` is recorded as `selection/error`, in
+confirming trials also as `test/error`, and as `trivial/error` for the best constant prediction on the test split.
 """
 
 INIT_TASK_LOSS = "init/task_loss"
@@ -47,10 +47,10 @@ def metric_of(name: str) -> str:
 
 
 def on_test(metric: str) -> str:
-    """The name under which a confirming trial records a metric: `test/error` of `selection/error`, or of `error`."""
+    """The name under which a confirming trial records a metric: `test/error` for `selection/error`, or for `error`."""
     return TEST_PREFIX + metric_of(metric)
 
 
 def of_trivial(metric: str) -> str:
-    """The name under which it records the same of the best constant prediction: `trivial/error`."""
+    """The name under which it records the same metric of the best constant prediction: `trivial/error`."""
     return TRIVIAL_PREFIX + metric_of(metric)

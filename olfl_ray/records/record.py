@@ -13,7 +13,7 @@ class Surface:
     """A learned loss on a grid of (output, target), next to the task loss on the same grid.
 
     Args:
-        step: Base steps done when it was recorded.
+        step: Number of base steps done at that moment.
         replicate: Index of the replicate.
         target: Grid coordinate, one value per point: one-hot target (classification) or scaled target (regression).
         output: Grid coordinate, one value per point: probability (classification) or scaled output (regression).
@@ -34,11 +34,11 @@ class Record:
     """One evaluation of a trial.
 
     Args:
-        step: Base steps done; for `init/...` metrics, initialisation steps done.
-        time_ms: Wall-clock time at which it was made, in milliseconds since 1970. Kept, never recreated, so that
+        step: Number of base steps done; for `init/...` metrics, of initialization steps.
+        time_ms: Wall-clock time of the evaluation, in milliseconds since 1970. It is stored and never recomputed, so that
             sending a record to MLflow twice is harmless.
         metrics: For each metric name (`names.METRICS`) one value per replicate, in the replicates' order.
-        surfaces: The learned loss on a grid, at some moments of training.
+        surfaces: The learned loss on a grid, at some steps of training.
     """
 
     step: int

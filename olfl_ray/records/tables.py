@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 MOST_ROWS, MOST_BYTES, MOST_LETTERS = 4_000_000, 2**28, 1000
-"""Of one commit's table: rows, bytes in memory before texts are written out, letters of a text."""
+"""Limits of one commit's table: rows, bytes in memory with texts decoded, letters per text."""
 
 RECORDS = pa.schema(
     [
@@ -71,7 +71,7 @@ def surfaces_to_table(surfaces: Sequence[Surface]) -> pa.Table:
 
 
 def records_from_table(table: pa.Table) -> list[Record]:
-    """The inverse of `records_to_table`, without surfaces: a record is all rows of one (step, time)."""
+    """The inverse of `records_to_table`, without surfaces: a record comprises all rows of one (step, time)."""
     records: list[tuple[int, int, dict[str, list[float]]]] = []
     for row in table.to_pylist():
         step, time_ms, metric = row["step"], row["time_ms"], row["metric"]
@@ -92,23 +92,23 @@ def to_parquet(table: pa.Table) -> bytes:
 
 
 def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
-    """The inverse of `to_parquet`, for a table that a trial left; sizes are looked at before anything is read.
+    """The inverse of `to_parquet`, for a table that a trial wrote; sizes are checked before anything is read.
 
     Args:
         data: The file's bytes.
         schema: The columns that the table must have.
 
     Raises:
-        DataError: It is no such table, or a larger one than any trial leaves.
+        DataError: It is not such a table, or is larger than any that a trial writes.
     """
     try:
-        # Texts stay what they are in the file, numbers of a dictionary: a short file may stand for gigabytes of them.
+        # Texts stay dictionary-encoded, as in the file: a short file may expand to gigabytes.
         texts = [field.name for field in schema if field.type == pa.string()]
         found = pq.read_metadata(pa.BufferReader(data))
         size = sum(found.row_group(group).total_byte_size for group in range(found.num_row_groups))
         if found.num_rows > MOST_ROWS or size > MOST_BYTES:
             raise DataError(
-                f"a table of {found.num_rows} rows and {size} bytes is larger than any that a trial leaves (at most {MOST_ROWS} "
+                f"a table of {found.num_rows} rows and {size} bytes is larger than any that a trial writes (at most {MOST_ROWS} "
                 f"rows, {MOST_BYTES} bytes)"
             )
         if (columns := found.schema.to_arrow_schema().names) != schema.names:
@@ -124,7 +124,7 @@ def from_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
 
 
 def _words(column: pa.Array) -> list[str | None]:
-    """The different texts of a column."""
+    """The distinct texts of a column."""
     words: list[str | None] = (
         column.dictionary if pa.types.is_dictionary(column.type) else column.unique()
     ).to_pylist()

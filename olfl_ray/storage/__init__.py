@@ -1,4 +1,4 @@
-"""Storage of bytes: atomic writes, create-if-absent, and a lease for a study's one driver."""
+"""Storage of bytes: atomic writes, create-if-absent, and a lease for the one driver of a study."""
 
 from olfl_ray.storage.environment import HTTP_URL
 from olfl_ray.storage.folders import fresh_folder

@@ -23,13 +23,14 @@ HTTP_URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?(
 
 
 def endpoint(scheme: str) -> str:
-    """URL of the server that a scheme's URLs are looked up at; empty for the cloud's own.
+    """URL of the server that a scheme's URLs refer to; empty for the cloud's own.
 
     Args:
         scheme: s3 or gs.
 
     Raises:
-        SetupError: A variable has a form that no request can carry, or the endpoint holds a password; no value of a
+        SetupError: A variable has a form that no request can carry, or the endpoint holds a password; the message repeats
+            no credential.
             credential is repeated.
     """
     for name in _PLAIN[scheme]:

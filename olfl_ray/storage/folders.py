@@ -18,18 +18,18 @@ __all__ = ["fresh_folder"]
 
 @contextmanager
 def fresh_folder(folder: Path) -> Iterator[LocalStorage]:
-    """A new, empty folder that replaces another once all is written; what an error leaves changes nothing.
+    """A new, empty folder that replaces an older one once it is complete; after an error nothing has changed.
 
-    So nothing is ever written through what stood there: a link in a folder that a stranger handed over, say.
+    Nothing is written through what the old folder contains: it may have links, if it came from someone else.
 
     Args:
-        folder: What it becomes; the older one of that name goes, with all that is in it.
+        folder: Its final path; an older folder of that name is deleted with its contents.
 
     Yields:
         The new folder.
 
     Raises:
-        SetupError: The folder or the one around it is a link, or can't be written.
+        SetupError: The folder or its parent is a link, or can't be written.
     """
     for part in (folder.parent, folder):
         refuse_link(part)

@@ -1,15 +1,15 @@
 """A lease: one holder at a time, one epoch per holder, and a heartbeat.
 
-Epoch n is the object `lease/n.json`. Taking the lease is `create` of the next number, so that of many takers
-one wins, and epochs never repeat. The holder writes its own object again at every beat, and once more when it
-lets go; it has lost the lease when a later epoch is there. A lease keeps two careful drivers apart; one that
-wakes up late is stopped by the ledger.
+Epoch n is the object `lease/n.json`. A driver takes the lease by `create` of the next number, so that one of many
+contenders wins, and epochs never repeat. The holder rewrites its own object at every heartbeat, and once more when it
+releases the lease; it has lost the lease when a later epoch exists. A lease keeps two well-behaved drivers apart; one that
+resumes too late is stopped by the ledger.
 
-What it takes for granted of clocks: the clocks of two machines are never compared, so they may differ by any
-amount. A taker elsewhere looks at the holder's object until it changed or the holder's ttl has passed by the taker's
-own monotonic clock; the two clocks must only run at about the same speed, and a beat (a quarter of the ttl) must
-get through within the ttl. On the holder's own machine the age of the last beat is read off the wall clock that
-wrote it: where that clock is set forward by more than the ttl, a holder that lives can lose the lease, and is fenced.
+Assumptions about clocks: the clocks of two machines are never compared, so they may differ by any amount. A contender on
+another machine polls the holder's object until it changes or the holder's ttl has passed by its own monotonic clock; the
+two clocks must only run at about the same speed, and a heartbeat (every quarter of the ttl) must get through within the
+ttl. On the holder's own machine the age of the last heartbeat is computed from the wall clock that wrote it: if that clock
+is set forward by more than the ttl, a live holder can lose the lease, and is fenced.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from olfl_ray.storage.protocol import Storage
 __all__ = ["Lease"]
 
 _BEATS_PER_TTL = 4
-_LONGEST = 3600.0  # seconds; a claim with a longer ttl is corrupt, and nobody waits for it
+_LONGEST = 3600.0  # seconds; a claim with a longer ttl is corrupt, and is not waited for
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Claim:
-    """What a holder says of itself.
+    """A holder's object.
 
     Args:
         holder: Name for people.
         host: Host name, for people.
-        pid: Process id, meaningful in `place` only.
-        place: Boot and process namespace of the holder; process ids can be compared where this is the same.
+        pid: Process id, meaningful only in `place`.
+        place: Boot and process namespace of the holder; process ids are comparable only if this is equal.
         born: When the process started, in the kernel's format; distinguishes it from a later process with the same id.
         since: When the lease was taken, in seconds since 1970.
-        beat: When the heart beat last, in seconds since 1970 by the holder's clock.
-        ttl: Seconds without a beat after which the lease may be taken.
-        released: Whether the holder let go.
+        beat: Time of the last heartbeat, in seconds since 1970 by the holder's clock.
+        ttl: Seconds without a heartbeat after which the lease may be taken.
+        released: Whether the holder released it.
     """
 
     holder: str
@@ -77,11 +77,11 @@ class _Claim:
 
 
 class Lease:
-    """The right to drive a study, kept alive by a background thread; made by `Lease.acquire` only.
+    """The right to drive a study, kept alive by a background thread; created only by `Lease.acquire`.
 
     Attributes:
-        epoch: Number of this holding; greater than that of every holding before.
-        ttl: Seconds without a beat after which another may take the lease.
+        epoch: Number of this lease; greater than that of every earlier one.
+        ttl: Seconds without a heartbeat after which another driver may take the lease.
     """
 
     epoch: int
@@ -98,21 +98,21 @@ class Lease:
 
     @classmethod
     def acquire(cls, storage: Storage, holder: str, ttl: float = 10.0, *, above: int = 0) -> Lease:
-        """Take the lease, if nobody holds it.
+        """Take the lease if nobody holds it.
 
-        A holder on this machine loses it as soon as its process has ended, or after its `ttl` without a beat.
-        The clocks of two machines are not compared: a holder elsewhere is watched, and loses the lease after
-        its `ttl` without a beat, so this call may take that long.
+        A holder on this machine loses it as soon as its process has ended, or after its `ttl` without a heartbeat.
+        The clocks of two machines are not compared: the object of a holder on another machine is watched, and the holder loses
+        the lease after its `ttl` without a heartbeat, so this call may take that long.
 
         Args:
             storage: The study's storage.
-            holder: A name for people, shown to whoever is refused.
-            ttl: Seconds without a beat after which this holding may be taken by another; at most 3600.
-            above: The new epoch is greater than this. Give the ledger's epoch: it holds even where somebody
-                deleted the lease's objects by hand.
+            holder: A name for people, shown to anyone who is refused.
+            ttl: Seconds without a heartbeat after which another driver may take the lease; at most 3600.
+            above: The new epoch is greater than this. Pass the ledger's epoch: it stays valid even if somebody deleted
+                the lease's objects by hand.
 
         Raises:
-            StudyError: Somebody else holds it; names the host, the process and since when.
+            StudyError: Somebody else holds it; the message names the host, the process and since when.
         """
         if not 0 < ttl <= _LONGEST:
             raise ValueError(f"ttl: it must be positive and at most {_LONGEST:.0f} seconds, but is {ttl}")
@@ -137,27 +137,27 @@ class Lease:
 
     @classmethod
     def is_held(cls, storage: Storage, ttl: float = 10.0) -> bool:
-        """Whether somebody holds the lease; watches a holder on another machine for its `ttl`."""
+        """Whether somebody holds the lease; a holder on another machine is watched for its `ttl`."""
         latest = _latest(storage)
         return latest > 0 and not _is_free(storage, latest, ttl)
 
     @staticmethod
     def key(epoch: int) -> str:
-        """Key of the object that an epoch's holder keeps in the storage."""
+        """Key of the object that the holder of an epoch keeps in the storage."""
         return f"lease/{epoch:09d}.json"
 
     @property
     def lost(self) -> bool:
-        """Whether another has taken the lease; asks the storage, so it is right even after a long pause."""
+        """Whether another driver has taken the lease; reads the storage, so it is right even after a long pause."""
         if not self._lost:
             self._lost = _latest(self._storage) > self.epoch
         return self._lost
 
     def renew(self) -> None:
-        """Beat now.
+        """Write a heartbeat now.
 
         Raises:
-            Fenced: Another has taken the lease.
+            Fenced: Another driver has taken the lease.
         """
         with self._turn:
             if self.lost:
@@ -166,7 +166,7 @@ class Lease:
             self._storage.write(Lease.key(self.epoch), self._claim.to_bytes())
 
     def release(self) -> None:
-        """Let go, so that another can take the lease at once; the second time nothing happens."""
+        """Release the lease, so that another driver can take it at once; a second call does nothing."""
         self._done.set()
         self._thread.join()
         with self._turn:
@@ -187,13 +187,13 @@ class Lease:
             try:
                 self.renew()
             except SetupError:
-                continue  # A full disk may get free space again; until then this lease ages, as it should.
+                continue  # A full disk may be freed again; until then the lease ages, as it should.
             except Fenced:
                 return
 
 
 def _latest(storage: Storage) -> int:
-    """Greatest epoch ever taken; 0 where there is none."""
+    """The greatest epoch so far; 0 if there is none."""
     names = (Path(key).stem for key in storage.keys("lease/"))
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
@@ -206,7 +206,7 @@ def _read(storage: Storage, epoch: int) -> bytes:
 
 
 def _is_free(storage: Storage, epoch: int, ttl: float) -> bool:
-    """Whether an epoch's holder let go, died, or shows no beat for its own ttl (`ttl` where unreadable)."""
+    """Whether the holder of an epoch released it, died, or sent no heartbeat for its own ttl (`ttl` if unreadable)."""
     data = _read(storage, epoch)
     claim = _Claim.from_bytes(data)
     if claim is not None:
@@ -239,7 +239,7 @@ def _refusal(storage: Storage, epoch: int) -> StudyError:
 
 
 def _place() -> str:
-    """Names this boot of this machine and this process namespace, if the system provides it."""
+    """Identifies this boot of this machine and this process namespace, if the system provides them."""
     parts = [socket.gethostname()]
     try:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -250,7 +250,7 @@ def _place() -> str:
 
 
 def _born(pid: int) -> str:
-    """When a process started, in clock ticks since boot; `dead` for a zombie, empty where nobody can tell."""
+    """When a process started, in clock ticks since boot; `dead` for a zombie, empty if unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

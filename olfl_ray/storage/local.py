@@ -31,9 +31,9 @@ _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 class LocalStorage:
-    """A folder of a local or network disk, made at the first write.
+    """A folder on a local or network disk, created at the first write.
 
-    A process that is killed while it writes leaves at most one temporary file, which nothing lists or reads.
+    A process that is killed while it writes leaves at most one temporary file, which is never listed or read.
 
     Args:
         root: The folder.
@@ -111,7 +111,7 @@ class LocalStorage:
         try:
             descriptor = os.open(
                 path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-            )  # a named pipe may never have a writer
+            )  # opening a named pipe without a writer would block
             file = os.fdopen(descriptor, "rb")
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 file.close()
@@ -126,7 +126,7 @@ class LocalStorage:
         return self.root / check_key(key)
 
     def _own(self, key: str) -> Path:
-        """The path to write, which no link within the folder leads elsewhere; a link of the last name is replaced."""
+        """The path to write. No link inside the folder may lead outside; a link as the last component is replaced."""
         path = self._path(key)
         for folder in path.relative_to(self.root).parents:
             if folder != Path():
@@ -135,7 +135,7 @@ class LocalStorage:
 
 
 def refuse_link(path: Path) -> None:
-    """Refuse a symbolic link where a folder of this package's own is to be written.
+    """Refuse a symbolic link in place of a folder that this package writes to.
 
     Raises:
         SetupError: It is one.
@@ -157,12 +157,12 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def writable_folder(path: str | os.PathLike[str], name: str, *, private: bool = False) -> Path:
-    """A folder as an absolute path, made where it is not there, once a file was made in it.
+    """The absolute path of a folder, created if necessary, after a test that files can be created in it.
 
     Args:
         path: The folder.
-        name: What names the folder, for the message: an option, say.
-        private: Whether the folders that are made are for this user alone (mode 700), whatever the umask says.
+        name: What the user gave it by, for the message: an option, for example.
+        private: Whether new folders are private to this user (mode 700), whatever the umask.
 
     Raises:
         SetupError: Nothing can be written there.
@@ -181,7 +181,7 @@ def writable_folder(path: str | os.PathLike[str], name: str, *, private: bool = 
 
 @contextmanager
 def _explained(path: Path, verb: str) -> Iterator[None]:
-    """Say what the system refused, and the next move, in place of a bare `OSError`."""
+    """Replace a bare `OSError` by what the system refused, and the next move."""
     try:
         yield
     except OSError as error:
@@ -196,7 +196,7 @@ def _refused(path: Path, verb: str, error: OSError) -> SetupError:
 
 @contextmanager
 def _temporary(path: Path, data: bytes) -> Iterator[Path]:
-    """The bytes on disk, under a name next to `path` that is removed afterwards."""
+    """A temporary file next to `path` with these bytes, removed afterwards."""
     make_folder(path.parent)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
     try:
@@ -210,9 +210,9 @@ def _temporary(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder and those above it, each as durable as the file that will lie in it.
+    """Create a folder and its parents, each as durable as the file that will be in it.
 
-    None is open to more users than the folder that it is in, whatever the umask says: in a private one it is private.
+    A new folder has no more permissions than its parent, whatever the umask: inside a private folder it is private.
 
     Args:
         folder: The folder.

@@ -31,7 +31,7 @@ __all__ = ["ObjectStorage"]
 
 _PLACE = re.compile(r"(s3|gs)://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", re.ASCII | re.DOTALL)
 
-# A dead endpoint costs one connection that is refused for _PATIENCE, or one answer that does not come.
+# A dead endpoint costs one refused connection (_PATIENCE) or one missing answer (_SILENCE).
 _PATIENCE = timedelta(seconds=6)
 _SILENCE = timedelta(seconds=10)
 _RETRIES: RetryConfig = {
@@ -39,24 +39,24 @@ _RETRIES: RetryConfig = {
     "retry_timeout": _PATIENCE,
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=2), "base": 2},
 }
-_PAUSE = 0.1  # seconds between two tries of a conditional put
-_PART, _AT_ONCE = 5 * 2**20, 2  # bytes a part, parts at a time: a part must arrive before _SILENCE is over
+_PAUSE = 0.1  # seconds between two attempts of a conditional put
+_PART, _AT_ONCE = 5 * 2**20, 2  # bytes per part, concurrent parts: a part must be uploaded within _SILENCE
 _WRITER = "olfl-writer"
 
 _runs_in: list[int] = []
 
 
 class ObjectStorage:
-    """A bucket, or a folder of one. Credentials and endpoint are the environment's (AWS_..., GOOGLE_...).
+    """A bucket, or a folder in one. Credentials and endpoint come from the environment (AWS_..., GOOGLE_...).
 
-    It counts on what Amazon S3 and Google Cloud Storage promise: a reader sees the last write at once, and of many
-    conditional puts one wins. An endpoint that lets `create` overwrite is refused at the first `create`. Objects of
-    more than 5 MiB go up in parts, and count from the last part on; parts of a killed writer are listed nowhere, and
-    a lifecycle rule of the bucket removes them. Safe among threads; a process that was forked from one that used it
+    It relies on what Amazon S3 and Google Cloud Storage guarantee: a write is visible to readers at once, and of several
+    concurrent conditional puts one wins. An endpoint that lets `create` overwrite is refused at the first `create`. Objects
+    of more than 5 MiB are uploaded in parts and become visible with the last part; parts of a killed writer are never
+    listed, and a lifecycle rule of the bucket can remove them. Thread-safe. A process that was forked from one that used it
     is refused, because it lacks the threads that do the work (processes that Ray starts are not forked).
 
     Args:
-        url: `s3://bucket/folder` or `gs://bucket/folder`; the folder may be left out.
+        url: `s3://bucket/folder` or `gs://bucket/folder`; the folder is optional.
 
     Raises:
         SetupError: The URL has another form, or holds a password.
@@ -98,13 +98,13 @@ class ObjectStorage:
                 else:
                     self._require_condition(key, data, mine)
                     return True
-                # The answer to a put that was done may be lost, and a store that is busy with another's put may
-                # say `exists` of what is not there: who wrote what is there now decides, and nobody is no answer.
+                # The response to a successful put may be lost, and a store busy with another writer's put may report
+                # `exists` for an object that is not there yet. So the stored object decides who won; if none is there, try again.
                 writer = self._writer(key)
                 if writer is not None:
                     return writer == mine
                 if time.monotonic() > end:
-                    raise SetupError(f"{self.url}/{key}: the store neither creates it nor holds it; start again")
+                    raise SetupError(f"{self.url}/{key}: the store neither creates it nor has it; start again")
                 time.sleep(_PAUSE)
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -160,7 +160,7 @@ class ObjectStorage:
         obstore.put(self._store, key, data, mode="create", use_multipart=False, attributes={_WRITER: writer})
 
     def _writer(self, key: str) -> str | None:
-        """Token of the `create` that wrote what is there; empty for another method's, None where nothing is."""
+        """Token of the `create` that wrote the stored object; empty if another method wrote it, None if there is none."""
         try:
             found = obstore.get(self._store, key, options={"head": True})
         except FileNotFoundError:
@@ -168,7 +168,7 @@ class ObjectStorage:
         return found.attributes.get(_WRITER, "")
 
     def _require_condition(self, key: str, data: bytes, mine: str) -> None:
-        """Have the store refuse the same object again, once: one that ignores conditions would let two drivers win."""
+        """Check once that the store refuses to create the same object again: otherwise two drivers could both win."""
         if self._condition_kept:
             return
         try:
@@ -176,7 +176,7 @@ class ObjectStorage:
         except AlreadyExistsError:
             self._condition_kept = True
         except GenericError:
-            return  # What was created holds; the next `create` asks again.
+            return  # The object was created; the next `create` checks again.
         else:
             raise SetupError(
                 f"{self.url}: this store overwrites despite `If-None-Match: *`, so two drivers could both"
@@ -184,7 +184,7 @@ class ObjectStorage:
             )
 
     def _require_bucket(self, key: str) -> None:
-        """Fail where it is the bucket that is absent, which an answer without a body does not tell."""
+        """Raise if the bucket itself is missing, which a response without a body does not reveal."""
         if not self._bucket_seen:
             for _ in obstore.list(self._store, key):
                 break
@@ -192,7 +192,7 @@ class ObjectStorage:
 
     @contextmanager
     def _explained(self, key: str, verb: str) -> Iterator[None]:
-        """Say what the store refused, and the next move."""
+        """Replace the store's error by what it refused, and the next move."""
         place = f"{self.url}/{key}".rstrip("/")
         if not _runs_in:
             _runs_in.append(os.getpid())
@@ -212,7 +212,7 @@ class ObjectStorage:
 
 
 def _parse(url: str) -> tuple[str, str, str, str | None]:
-    """Normal form of a URL, its scheme, bucket and folder."""
+    """The normal form of a URL, and its scheme, bucket and folder."""
     scheme, _, rest = url.partition("://")
     form = f"{scheme}://bucket/folder"
     if "@" in rest.partition("/")[0]:
@@ -222,7 +222,7 @@ def _parse(url: str) -> tuple[str, str, str, str | None]:
     parts = _PLACE.fullmatch(f"{scheme.lower()}://{rest}")
     if parts is None or any(mark in rest for mark in "?#"):
         raise SetupError(
-            f"storage: {url!r} must be {form}: a bucket's name in small letters, digits, `.`, `_` and `-`, then a"
+            f"storage: {url!r} must be {form}: a bucket's name in lowercase letters, digits, `.`, `_` and `-`, then a"
             " path without `?` and `#`"
         )
     folder = (parts[3] or "").rstrip("/")

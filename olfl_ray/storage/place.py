@@ -14,15 +14,15 @@ from olfl_ray.storage.protocol import Storage
 __all__ = ["HEARSAY", "POINTER", "is_hearsay", "is_relative", "open_folder", "open_storage"]
 
 POINTER = "storage.url"
-"""File in a folder that names the storage which stands for it: a URL in its first line."""
+"""File in a folder that redirects to another storage: its first line is that storage's URL."""
 HEARSAY = "found in MLflow: for reading alone"
-"""Second line of a pointer that no user gave."""
+"""Second line of a pointer that came from MLflow, not from the user."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def open_storage(url: str | os.PathLike[str]) -> Storage:
-    """The storage that a path or URL names; nothing is made or looked up before its first use.
+    """The storage that a path or URL names; nothing is created or accessed before its first use.
 
     Args:
         url: A path (`~` is the user's home), `file:///path`, `s3://bucket/folder` or `gs://bucket/folder`.
@@ -37,7 +37,7 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
     if scheme is None:
         return LocalStorage(text)
     if scheme[1].lower() in ("s3", "gs"):
-        from olfl_ray.storage.objects import ObjectStorage  # A machine that keeps to its disk needs no client.
+        from olfl_ray.storage.objects import ObjectStorage  # optional: not needed with local storage
 
         return ObjectStorage(text)
     if scheme[1].lower() != "file":
@@ -52,12 +52,12 @@ def open_storage(url: str | os.PathLike[str]) -> Storage:
 
 
 def is_relative(url: str) -> bool:
-    """Whether a text names a folder by a path that depends on the folder that it is looked up from."""
+    """Whether a location is a path relative to the current folder."""
     return bool(url.strip()) and _SCHEME.match(url) is None and not url.startswith(("/", "~"))
 
 
 def open_folder(folder: Path) -> Storage:
-    """A folder as a storage, or the one that its pointer names, by a relative path from there perhaps.
+    """A folder as a storage, or the storage that its pointer names, which may be a path relative to the folder.
 
     Raises:
         SetupError: The pointer names no storage.
@@ -74,7 +74,7 @@ def open_folder(folder: Path) -> Storage:
 
 
 def is_hearsay(folder: Path) -> bool:
-    """Whether a folder's pointer came from somebody who can write to MLflow, and from no user of this home folder."""
+    """Whether a folder's pointer came from somebody with write access to MLflow, not from the owner of this home folder."""
     try:
         return HEARSAY in _lines(folder / POINTER)[1:]
     except (OSError, ValueError):
@@ -82,6 +82,6 @@ def is_hearsay(folder: Path) -> bool:
 
 
 def _lines(pointer: Path) -> list[str]:
-    """The lines of a pointer. Raises `FileNotFoundError` where there is none, `SetupError` where it is no file."""
+    """The lines of a pointer. Raises `FileNotFoundError` if there is none, `SetupError` if it is not a file."""
     content = LocalStorage(pointer.parent).read(pointer.name).decode()
     return [line.strip() for line in content.splitlines()] or [""]

@@ -16,12 +16,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @runtime_checkable
 class Storage(Protocol):
-    """Named bytes in one place, the promise that ledger, leases and checkpoints stand on.
+    """Named bytes in one location: what the ledger, leases and checkpoints rely on.
 
     A key is a relative POSIX path such as `ledger/000000001.json`. Every method raises `ValueError` for a key
-    that breaks the rules of `check_key`, and `SetupError`, naming the object's place, where the place refuses
+    that breaks the rules of `check_key`, and `SetupError`, naming the object's location, if the storage refuses
     (no permission, no space, read-only). When `write` or `create` returns, the bytes survive a power cut; when
-    one raises `SetupError`, they may be there all the same.
+    one raises `SetupError`, the bytes may have been written nevertheless.
 
     Attributes:
         url: Where it is; `open_storage(url)` opens the same storage again.
@@ -33,19 +33,19 @@ class Storage(Protocol):
         """Bytes of one object. Raises `FileNotFoundError` when it is absent."""
 
     def write(self, key: str, data: bytes) -> None:
-        """Put an object in place of what was there; readers see the old bytes or the new, never a mixture."""
+        """Write an object, replacing an older one; readers see the old bytes or the new, never a mixture."""
 
     def write_all(self, objects: Mapping[str, bytes]) -> None:
-        """Put several objects, each as `write` does, in less time than one after another; in no order."""
+        """Write several objects, each as `write` does, but faster than one after another; in no particular order."""
 
     def create(self, key: str, data: bytes) -> bool:
-        """Put an object where there is none; of many callers at the same time exactly one gets True."""
+        """Write an object if there is none; of many concurrent callers exactly one gets True."""
 
     def keys(self, prefix: str = "") -> list[str]:
         """Sorted keys that start with `prefix` (a string, not necessarily a folder)."""
 
     def folders(self) -> list[str]:
-        """Sorted first parts of keys that have several parts; on a disk, names of empty folders too."""
+        """Sorted first components of keys that have several; on a disk, also names of empty folders."""
 
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
@@ -58,7 +58,7 @@ class Storage(Protocol):
 
 
 def check_key(key: str) -> str:
-    """The key itself, if it is a relative POSIX path that stays inside its storage.
+    """Return the key if it is a relative POSIX path that stays inside its storage.
 
     Raises:
         ValueError: It is empty or absolute, has an empty part, `.`, `..`, a control character such as NUL, or a

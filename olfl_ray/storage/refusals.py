@@ -26,7 +26,7 @@ _BY_CODE = {
     "SlowDown": "busy",
     "TokenRefreshRequired": "credentials",
 }
-_BY_WORDS = {  # of an answer without a code; the first that is found counts
+_BY_WORDS = {  # for an answer without a code; the first match counts
     "Config error": "setting",
     "service account file": "setting",
     "169.254.": "none",
@@ -55,7 +55,7 @@ def reason_and_move(answer: str, scheme: str, bucket: str, endpoint: str) -> tup
     """Why the store refused, and the next move, both brief; never a secret.
 
     Args:
-        answer: The client's text of the error, with the store's answer in it.
+        answer: The client's error text, which includes the store's response.
         scheme: s3 or gs.
         bucket: Name of the bucket.
         endpoint: URL from the environment; empty for the cloud's own.
@@ -63,28 +63,28 @@ def reason_and_move(answer: str, scheme: str, bucket: str, endpoint: str) -> tup
     code = found[1] if (found := _CODE.search(answer)) else ""
     kind = _BY_CODE.get(code) or next((kind for words, kind in _BY_WORDS.items() if words in answer), "")
     host, keys = endpoint or _HOST[scheme], _KEYS[scheme]
-    told = f": {code}" if code else ""
+    detail = f": {code}" if code else ""
     match kind:
         case "bucket":
             return f"{host} has no bucket {bucket!r}", "create it, or correct the name"
         case "credentials":
-            return f"{host} refuses the credentials{told}", f"set {keys} again"
+            return f"{host} refuses the credentials{detail}", f"set {keys} again"
         case "none":
             hint = "; `aws configure export-credentials --format env` prints a profile's" if scheme == "s3" else ""
             return "there are no credentials", f"set {keys} in the environment of every process that uses it{hint}"
         case "denied":
             return (
-                f"{host} denies permission{told}",
+                f"{host} denies permission{detail}",
                 f"let these credentials list, read, write and delete in bucket {bucket!r}, or set {keys} to others",
             )
         case "region":
-            return f"bucket {bucket!r} is in another region{told}", "set AWS_REGION to that of the bucket"
+            return f"bucket {bucket!r} is in another region{detail}", "set AWS_REGION to that of the bucket"
         case "clock":
             return f"{host} finds this machine's clock wrong", "set the clock"
         case "setting":
             return answer.splitlines()[0][:200], "correct that setting in the environment"
         case "busy":
-            return f"{host} is overloaded or unavailable{told}", "start again later: earlier data is intact"
+            return f"{host} is overloaded or unavailable{detail}", "start again later: earlier data is intact"
         case "silence":
             return (
                 f"{host} does not answer",

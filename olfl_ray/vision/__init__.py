@@ -1,4 +1,4 @@
-"""torchvision, even if its operators are missing: a CUDA build of it with a CPU-only torch."""
+"""torchvision, even if its compiled operators can't be loaded, as with its CUDA build and a CPU-only torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _kept: list[Any] = []
 
 
 def torchvision() -> ModuleType:
-    """Import torchvision; where its compiled operators can't be loaded, declare the two that its import asks for.
+    """Import torchvision; if its compiled operators can't be loaded, declare the two that its import requires.
 
     Models, transforms and data set readers then work; `ops.nms` and `io.read_image` do not.
     """

@@ -78,7 +78,7 @@ def test_message_says_both_ways_within_seconds(name: str, root: str | None, tmp_
 @pytest.mark.filterwarnings("ignore:Retry downloading")
 @pytest.mark.parametrize("name", sorted(FIRST_FILES))
 def test_silent_server_is_given_up(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finding, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(finding, "TIMEOUT_SECONDS", 0.2)
     before = socket.getdefaulttimeout()
     began = time.monotonic()
     with pytest.raises(DataError, match="timed out"):

@@ -21,7 +21,7 @@ CRIME_FILE, CRIME_SHA256 = (
 )
 CRIME_URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/communities/communities.data"
 MOSTLY_MISSING = 0.5
-"""A column with a larger share of missing values is left out."""
+"""A column with a larger share of missing values is dropped."""
 
 
 def _digits(root: Path | None, scratch: Path) -> Arrays:
@@ -40,10 +40,10 @@ def _diabetes(root: Path | None, scratch: Path) -> Arrays:
 
 
 def _housing(root: Path | None, scratch: Path) -> Arrays:
-    """Median house value, in units of 100,000 dollars, from the eight features that scikit-learn makes of the census file.
+    """Median house value, in units of 100,000 dollars, from the eight features that scikit-learn derives from the census file.
 
-    They are median income, age of the houses, rooms and bedrooms a household, population, people a household, latitude
-    and longitude: the same numbers from the file as from scikit-learn's download.
+    They are median income, house age, rooms and bedrooms per household, population, people per household, latitude and
+    longitude: the same numbers from the file as from scikit-learn's download.
     """
     found = find(root, HOUSING)
     if found is not None:
@@ -64,11 +64,11 @@ def _housing(root: Path | None, scratch: Path) -> Arrays:
 
 
 def _crime(root: Path | None, scratch: Path) -> Arrays:
-    """Violent crimes per population of 1,994 US communities, scaled to [0, 1] by the makers, from 100 features.
+    """Violent crimes per population of 1,994 US communities, scaled to [0, 1] by the publisher, from 100 features.
 
-    Of 127 columns before the target, five name the community or a fold of a cross-validation and are not predictive. 22 of
-    the other 122, about the police, are missing for 84 % of the communities and are left out, as is usual with this set.
-    One value is missing in the rest: it stays NaN, and each replicate fills it from its own train split.
+    Of the 127 columns before the target, five identify the community or a cross-validation fold and are not predictive. 22 of
+    the other 122, about the police, are missing for 84 % of the communities and are dropped, as is usual with this data set.
+    One value is missing in the rest: it stays NaN, and each replicate imputes it from its own train split.
     """
     files = {CRIME_FILE: CRIME_SHA256}
     found = find(root, files)
