@@ -1,4 +1,4 @@
-"""What every test may use: the folder of given data sets, an S3 endpoint; and in CI a skipped test is a failed one."""
+"""Shared fixtures: the folder of data sets, an S3 endpoint. In CI a skipped test counts as a failure."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ def olfl_data() -> Path:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """A server that speaks S3."""
+    """A server with the S3 protocol."""
     with s3_server(BUCKET) as url:
         yield url
 
 
 @pytest.fixture
 def s3_place(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URL of an unused folder there; the environment names the server."""
+    """URL of an unused folder there; the environment points to the server."""
     point_at(monkeypatch, s3_endpoint)
     return f"s3://{BUCKET}/a study's place/{secrets.token_hex(4)}"
 
 
 @pytest.fixture(autouse=True)
 def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test never writes to the home folder, the cache or the tracking store of whoever runs it."""
+    """A test never writes to the home folder, the cache or the tracking store of the user who runs it."""
     for name in ("OLFL_HOME", "OLFL_CACHE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
 
 
-class _Rooms(LoadScopeScheduling):  # type: ignore[misc]
-    """Shares modules out; the tests that need the cluster stay in one process, which starts it once."""
+class _Packages(LoadScopeScheduling):  # type: ignore[misc]
+    """Distribute modules; the tests that need the cluster stay in one process, which starts it once."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "tests/remote" if nodeid.startswith("tests/remote/") else str(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Rooms:
-    return _Rooms(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Packages:
+    return _Packages(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest rooms first, so that the processes of `make test`, which share modules out, end together."""
+    """Run the longest packages first, so that the processes of `make test`, which share the modules, finish together."""
     tests = Path(__file__).parent
     items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in ("cluster", "study"))
 

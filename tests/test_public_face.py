@@ -1,4 +1,4 @@
-"""What each package offers: `__all__` is sorted, complete and documented."""
+"""The public API of each package: `__all__` is sorted, complete and documented."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PACKAGES = ["olfl_ray", *(f"olfl_ray.{found.name}" for found in pkgutil.iter_mod
 
 
 def ordered(names: list[str]) -> list[str]:
-    """As ruff sorts them: constants, then classes, then the others."""
+    """In ruff's order: constants, then classes, then the others."""
     return sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_names_are_sorted_and_there(package: str) -> None:
+def test_names_are_sorted_and_exist(package: str) -> None:
     module: ModuleType = importlib.import_module(package)
     assert inspect.getdoc(module)
     names = list(module.__all__)

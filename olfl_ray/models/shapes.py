@@ -6,7 +6,7 @@ from typing import Any
 
 from olfl_ray.errors import SpecError
 
-__all__ = ["Shape", "image", "rate", "whole"]
+__all__ = ["Shape", "image", "positive_int", "rate"]
 
 Shape = tuple[int, ...]
 

@@ -11,7 +11,7 @@ from olfl_ray import data
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
-    """What another test loaded is not what this one gets."""
+    """Clear the cache, so that no test gets what another one loaded."""
     data.forget()
 
 

@@ -1,6 +1,6 @@
-"""Batches: scalers see only train examples, crops and flips change only train images, errors are in the target's units."""
+"""Batches: scalers use only train examples, crops and flips change only train images, errors are in the target's units."""
 
-# B batch, N rows
+# B batch, N examples
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def images(rows: int = 100, channels: int = 3, height: int = 12, width: int = 9)
     )
 
 
-def test_a_missing_value_takes_the_mean_of_its_features_train_rows(diabetes: data.Dataset) -> None:
-    """So it is 0 after scaling, whatever the rows outside train hold."""
+def test_missing_value_is_replaced_by_its_features_train_mean(diabetes: data.Dataset) -> None:
+    """So it is 0 after scaling, whatever the examples outside train contain."""
     splits = split(diabetes)
     x = diabetes.x.clone()
     gone = (int(splits.train[0]), int(splits.test[0]))
@@ -61,7 +61,7 @@ def test_a_missing_value_takes_the_mean_of_its_features_train_rows(diabetes: dat
 
 
 @pytest.mark.parametrize("name", ["digits", "diabetes", "images"])
-def test_rows_outside_train_do_not_move_a_train_batch(name: str, request: pytest.FixtureRequest) -> None:
+def test_examples_outside_train_do_not_affect_train_batches(name: str, request: pytest.FixtureRequest) -> None:
     dataset = images() if name == "images" else request.getfixturevalue(name)
     splits = split(dataset)
     x, y = dataset.x.clone(), dataset.y.clone()
@@ -74,17 +74,17 @@ def test_rows_outside_train_do_not_move_a_train_batch(name: str, request: pytest
     for step in STEPS:
         for own, moved in zip(one.batch("train", "train", step), other.batch("train", "train", step), strict=True):
             assert torch.equal(own, moved)
-    assert not torch.equal(one.evaluation("test")[0], other.evaluation("test")[0]), "the change itself is seen"
+    assert not torch.equal(one.evaluation("test")[0], other.evaluation("test")[0]), "the change itself is visible"
 
 
 @pytest.mark.parametrize("name", ["digits", "diabetes", "images"])
-def test_train_split_has_mean_0_and_sd_1_and_the_others_its_scale(name: str, request: pytest.FixtureRequest) -> None:
+def test_all_splits_are_scaled_by_the_train_splits_mean_and_sd(name: str, request: pytest.FixtureRequest) -> None:
     dataset = images() if name == "images" else request.getfixturevalue(name)
     splits = split(dataset)
     axes = (0, 2, 3) if name == "images" else (0,)
     raw = dataset.x[splits.train].double()
     mean, sd = raw.mean(axes, keepdim=True), raw.std(axes, keepdim=True, correction=0)
-    sd[sd == 0] = 1  # a pixel of digits that is never drawn on
+    sd[sd == 0] = 1  # a pixel of digits that is always blank
     found = batches(dataset, splits)
     for part in ("train", "meta", "selection", "test"):
         wanted = (dataset.x[getattr(splits, part)].double() - mean) / sd
@@ -92,7 +92,7 @@ def test_train_split_has_mean_0_and_sd_1_and_the_others_its_scale(name: str, req
     assert torch.allclose(found.evaluation("train")[0].mean(axes), torch.zeros(()), atol=1e-4)
 
 
-def test_meta_batches_come_from_the_part_that_is_asked(digits: data.Dataset) -> None:
+def test_meta_batches_come_from_the_requested_split(digits: data.Dataset) -> None:
     splits = split(digits)
     found = batches(digits, splits, size=64)
     rows = {part: {tuple(row.tolist()) for row in found.evaluation(part)[0]} for part in ("train", "meta")}
@@ -125,7 +125,7 @@ def slow_crop_flip(image: Tensor, black: Tensor, top: int, left: int, flip: bool
 
 
 def test_crop_flip_is_a_crop_and_a_flip_of_each_image() -> None:
-    """Each augmented image is found among the 162 that a slow loop makes of its own original."""
+    """Each augmented image is one of the 162 that a slow loop makes from its original."""
     dataset = images(height=6, width=5)
     splits = split(dataset)
     plain, augmented = batches(dataset, splits), batches(dataset, splits, "crop_flip")
@@ -151,8 +151,8 @@ def test_crop_flip_is_a_crop_and_a_flip_of_each_image() -> None:
     assert len(seen) > 20
 
 
-def test_crops_reach_every_place_equally_often() -> None:
-    """One white pixel in the middle tells where a crop was taken: 81 places, each flipped half the time."""
+def test_crops_are_uniform_over_positions() -> None:
+    """One white pixel in the middle shows where a crop was taken: 81 positions, each flipped half the time."""
     dataset = images(rows=40, channels=1, height=17, width=17)
     x = torch.zeros_like(dataset.x)
     x[:, :, 8, 8] = 255
@@ -176,7 +176,7 @@ def test_only_train_batches_are_augmented() -> None:
     assert not torch.equal(plain.batch("train", "train", 0)[0], augmented.batch("train", "train", 0)[0])
 
 
-def test_augmented_batches_depend_on_the_step_alone() -> None:
+def test_augmented_batches_depend_only_on_the_step() -> None:
     dataset = images()
     splits = split(dataset)
     one, other = (batches(dataset, splits, "crop_flip") for _ in range(2))
@@ -185,17 +185,15 @@ def test_augmented_batches_depend_on_the_step_alone() -> None:
         assert torch.equal(other.batch("train", "train", step)[0], forward[step])
 
 
-def test_augmenting_rows_is_refused(digits: data.Dataset) -> None:
+def test_augmenting_feature_vectors_is_refused(digits: data.Dataset) -> None:
     with pytest.raises(
         SpecError, match=r"task\.augment: crop_flip needs images, but digits has feature vectors; use none"
     ):
         batches(digits, split(digits), "crop_flip")
 
 
-def test_regression_error_in_original_units_is_that_of_predictions_scaled_back(
-    diabetes: data.Dataset, prepared: Path
-) -> None:
-    """By hand: the trained weights, the raw rows, scalers of the train rows, and the root of the mean squared error."""
+def test_rmse_in_original_units_equals_that_of_rescaled_predictions(diabetes: data.Dataset, prepared: Path) -> None:
+    """By hand: the trained weights, the raw examples, scalers of the train split, and the root of the mean squared error."""
     settings = {
         "task": {"dataset": "diabetes", "model": "linear", "batch_size": 32},
         "learner": {"method": "baseline", "steps": 100, "optimizer": {"name": "sgd", "lr": 0.05}},
@@ -218,12 +216,12 @@ def test_regression_error_in_original_units_is_that_of_predictions_scaled_back(
     assert last.report["test/task_loss"] == (pytest.approx((rmse / scale.item()) ** 2, rel=1e-5),)
     constant = (center - y[held]).square().mean().sqrt().item()
     assert last.report["trivial/rmse"] == (pytest.approx(constant, rel=1e-5),)
-    assert 40 < rmse < 70, "as the literature has it for a linear model"
+    assert 40 < rmse < 70, "the range that the literature reports for a linear model"
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_features_and_targets_are_scaled_in_the_precision_they_come_in(kind: str) -> None:
-    """Seconds since 1970 with noise, a spread of 1e-9, a constant, and a spread near a float's least."""
+def test_features_and_targets_are_scaled_in_their_own_precision(kind: str) -> None:
+    """Seconds since 1970 with noise, a spread of 1e-9, a constant, and a spread near the smallest float."""
     noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     constant = torch.full((200, 1), 0.1, dtype=torch.float64)
     x = torch.cat([1.7e9 + noise[:, :1], 1e-9 * noise[:, 1:2], constant, 1e12 + 1e-3 * noise[:, 2:].round()], 1)

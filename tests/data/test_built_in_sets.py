@@ -1,4 +1,4 @@
-"""The built-in data sets are those that the literature describes, and stay on disk until their examples are read."""
+"""The built-in data sets match the literature, and are memory-mapped until their examples are read."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ CIFAR10_BINARY_MD5 = (
     "53f37980c15c3d472c316c40844f3f0d",
     "803d5f7f4d78ea53de84dbe85f74fb6d",
 )
-"""The makers' five training batches and the test batch."""
+"""The publisher's five training batches and the test batch."""
 CIFAR100_CHANNEL_MEANS = (0.5071, 0.4865, 0.4409)
-"""Of all 50,000 training images, as the literature rounds them."""
+"""Over all 50,000 training images, rounded as in the literature."""
 MNIST_TRAIN_IMAGES_MD5 = "6bbc9ace898e44ae57da46a324031adb"
-"""The makers' train-images-idx3-ubyte, unpacked."""
+"""The published train-images-idx3-ubyte, unpacked."""
 
 
 def needs_files(name: str) -> bool:
@@ -57,7 +57,7 @@ def counts(y: Tensor) -> list[int]:
     return torch.bincount(y).tolist()
 
 
-def test_kind_shape_rows_and_test_set_are_as_described(named: tuple[str, data.Dataset]) -> None:
+def test_kind_shape_size_and_test_set_match_the_description(named: tuple[str, data.Dataset]) -> None:
     name, found = named
     kind, rows, shape, dtype, outputs, test = SHAPES[name]
     assert (found.name, found.kind, found.outputs) == (name, kind, outputs)
@@ -72,7 +72,7 @@ def test_kind_shape_rows_and_test_set_are_as_described(named: tuple[str, data.Da
 
 def test_second_load_is_equal_and_memory_mapped(named: tuple[str, data.Dataset], prepared: Path) -> None:
     name, first = named
-    nowhere = prepared / "nowhere"  # prepared already, so the files are not asked for
+    nowhere = prepared / "nowhere"  # prepared already, so the original files are not needed
     second = data.load(name, {}, cache=prepared, root=nowhere)
     assert np.array_equal(first.x.numpy(), second.x.numpy(), equal_nan=name == "communities-crime")
     assert torch.equal(first.y, second.y)
@@ -91,12 +91,12 @@ def file_mapped_at(address: int) -> str:
     return ""
 
 
-def test_fingerprint_is_of_the_content(named: tuple[str, data.Dataset]) -> None:
+def test_fingerprint_depends_on_the_content(named: tuple[str, data.Dataset]) -> None:
     _, found = named
     assert found.fingerprint == hashlib.sha256(found.x.numpy().tobytes() + found.y.numpy().tobytes()).hexdigest()
 
 
-def test_mnist_is_the_makers(prepared: Path, olfl_data: Path) -> None:
+def test_mnist_equals_the_published_files(prepared: Path, olfl_data: Path) -> None:
     found = data.load("mnist", {}, cache=prepared, root=olfl_data)
     header = b"".join(number.to_bytes(4, "big") for number in (0x803, 60000, 28, 28))
     assert hashlib.md5(header + found.x[:60000].numpy().tobytes()).hexdigest() == MNIST_TRAIN_IMAGES_MD5
@@ -106,15 +106,15 @@ def test_mnist_is_the_makers(prepared: Path, olfl_data: Path) -> None:
     assert found.y[60000:60005].tolist() == [7, 2, 1, 0, 4]
 
 
-def test_cifar10_is_the_makers(prepared: Path, olfl_data: Path) -> None:
-    """In their binary form an image is its label, then its red, green and blue planes."""
+def test_cifar10_equals_the_published_binary_files(prepared: Path, olfl_data: Path) -> None:
+    """In the published binary format an image is its label, then its red, green and blue planes."""
     found = data.load("cifar10", {}, cache=prepared, root=olfl_data)
     rows = torch.cat([found.y.to(torch.uint8)[:, None], found.x.reshape(60000, 3072)], 1).numpy()
     sums = tuple(hashlib.md5(part.tobytes()).hexdigest() for part in np.split(rows, 6))
     assert sums == CIFAR10_BINARY_MD5
 
 
-def test_fashion_mnist_is_the_makers(prepared: Path, olfl_data: Path) -> None:
+def test_fashion_mnist_equals_the_published_files(prepared: Path, olfl_data: Path) -> None:
     found = data.load("fashion-mnist", {}, cache=prepared, root=olfl_data)
     assert counts(found.y[:60000]) == [6000] * 10
     assert counts(found.y[60000:]) == [1000] * 10
@@ -123,9 +123,7 @@ def test_fashion_mnist_is_the_makers(prepared: Path, olfl_data: Path) -> None:
     assert (found.x[:60000].double().mean() / 255).item() == pytest.approx(0.2860, abs=1e-4)
 
 
-def test_cifar100_400_has_400_training_images_of_each_fine_class_in_an_order_of_its_own(
-    prepared: Path, olfl_data: Path
-) -> None:
+def test_cifar100_400_has_400_training_images_per_fine_class_in_a_fixed_order(prepared: Path, olfl_data: Path) -> None:
     found = data.load("cifar100-400", {}, cache=prepared, root=olfl_data)
     assert counts(found.y[:40000]) == [400] * 100
     assert counts(found.y[40000:]) == [100] * 100
@@ -136,7 +134,7 @@ def test_cifar100_400_has_400_training_images_of_each_fine_class_in_an_order_of_
 
 
 def test_svhn_is_read_from_its_matlab_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two small files of the makers' form; their own files are not at hand, and these have other checksums."""
+    """Two small files in the published format: the real ones are not available here, and these have other checksums."""
     generator = np.random.default_rng(0)
     images, labels = generator.integers(0, 256, (32, 32, 3, 7), np.uint8), np.array([1, 10, 3, 9, 10, 2, 5])
     (tmp_path / "svhn").mkdir()
@@ -154,7 +152,7 @@ def test_svhn_is_read_from_its_matlab_files(tmp_path: Path, monkeypatch: pytest.
         data.load("svhn", {}, cache=tmp_path / "anew", root=tmp_path)
 
 
-def test_communities_and_crime_keeps_what_most_communities_have(prepared: Path, olfl_data: Path) -> None:
+def test_communities_and_crime_drops_columns_that_most_communities_lack(prepared: Path, olfl_data: Path) -> None:
     """122 predictive columns, 22 of them missing for 1,675 of 1,994 communities; one value is missing elsewhere."""
     found = data.load("communities-crime", {}, cache=prepared, root=olfl_data)
     assert found.x.isnan().nonzero().tolist() == [[130, 25]]
@@ -164,10 +162,8 @@ def test_communities_and_crime_keeps_what_most_communities_have(prepared: Path, 
     assert found.y.mean().item() == pytest.approx(0.238, abs=1e-3)
 
 
-def test_california_housing_is_the_same_from_the_file_as_from_scikit_learn(
-    prepared: Path, olfl_data: Path, tmp_path: Path
-) -> None:
-    """scikit-learn keeps the census file's columns in an order of its own, and makes its features of them at each load."""
+def test_california_housing_from_the_file_equals_scikit_learns(prepared: Path, olfl_data: Path, tmp_path: Path) -> None:
+    """scikit-learn reorders the census file's columns, and derives its features from them at each load."""
     from sklearn.datasets import fetch_california_housing
 
     raw = np.loadtxt(olfl_data / "california-housing" / "cal_housing.data.gz", delimiter=",")
@@ -178,7 +174,7 @@ def test_california_housing_is_the_same_from_the_file_as_from_scikit_learn(
     assert np.array_equal(found.y.numpy()[:, 0], y.astype(np.float32))
 
 
-def test_bundled_sets_are_scikit_learns(digits: data.Dataset, diabetes: data.Dataset) -> None:
+def test_bundled_sets_equal_scikit_learns(digits: data.Dataset, diabetes: data.Dataset) -> None:
     assert counts(digits.y) == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert (digits.x.min().item(), digits.x.max().item()) == (0, 16)
     assert (diabetes.y.min().item(), diabetes.y.max().item()) == (25, 346)

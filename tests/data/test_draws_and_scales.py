@@ -1,4 +1,4 @@
-"""Which rows a step draws, and the scale they come in: against the formulas, over chunks and blocks."""
+"""Which examples a step draws, and their scale: compared with the formulas, across chunks and blocks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def dataset(x: Tensor, y: Tensor | None = None) -> Dataset:
 
 
 def in_order(rows: int, train: int) -> Splits:
-    """The first rows train; ten rows each for the others."""
+    """The first examples are train; the other splits have ten each."""
     cuts = [train, train + 10, train + 20, rows]
     parts = torch.arange(rows).tensor_split(cuts[:-1])
     return Splits(**dict(zip(("train", "meta", "selection", "test"), parts, strict=True)))
@@ -32,7 +32,7 @@ def task(x: Tensor, y: Tensor | None = None, train: int | None = None, **given: 
 
 
 @pytest.mark.parametrize("part", ["train", "meta"])
-def test_a_steps_rows_follow_from_the_seed_the_stream_the_split_and_its_block(part: str) -> None:
+def test_a_steps_examples_depend_on_seed_stream_split_and_block(part: str) -> None:
     x = torch.arange(70.0)[:, None].repeat(1, 2)
     found = task(x, seed=9)
     rows = in_order(70, 40)
@@ -45,7 +45,7 @@ def test_a_steps_rows_follow_from_the_seed_the_stream_the_split_and_its_block(pa
         assert torch.equal(y, own[drawn] % 4)
 
 
-def test_streams_that_take_turns_keep_their_blocks() -> None:
+def test_alternating_streams_keep_their_blocks() -> None:
     x = torch.randn(70, 2)
     one, other = task(x), task(x)
     for step in (0, 5, BLOCK):
@@ -57,21 +57,21 @@ def test_streams_that_take_turns_keep_their_blocks() -> None:
 
 
 @pytest.mark.parametrize("train", [CHUNK - 1, CHUNK, 2 * CHUNK + 5])
-def test_moments_are_those_of_all_train_rows_however_many_chunks_they_fill(train: int) -> None:
+def test_moments_are_independent_of_the_number_of_chunks(train: int) -> None:
     x = torch.randn(train + 30, 3) * torch.tensor([1.0, 5.0, 0.1]) + torch.tensor([0.0, 100.0, -3.0])
     own = x[:train].double()
     wanted = ((x.double() - own.mean(0)) / own.std(0, correction=0)).float()
     torch.testing.assert_close(task(x, train=train).evaluation("train")[0], wanted[:train])
 
 
-def test_images_are_scaled_a_channel() -> None:
+def test_images_are_scaled_per_channel() -> None:
     x = torch.randint(0, 256, (CHUNK + 40, 2, 3, 5), dtype=torch.uint8)
     found, own = task(x).evaluation("test")[0], x[:-30].double()
     wanted = (x[-10:].double() - own.mean((0, 2, 3), keepdim=True)) / own.std((0, 2, 3), keepdim=True, correction=0)
     torch.testing.assert_close(found, wanted.float())
 
 
-def test_a_constant_feature_becomes_zero_and_ids_stay() -> None:
+def test_constant_feature_becomes_zero_and_ids_are_unchanged() -> None:
     x = torch.randn(70, 2)
     x[:, 1] = 7.3
     assert task(x).evaluation("train")[0][:, 1].abs().max() == 0.0
@@ -83,7 +83,7 @@ def test_a_constant_feature_becomes_zero_and_ids_stay() -> None:
     assert task(x).input_shape == (2,)
 
 
-def test_missing_values_take_their_features_train_mean() -> None:
+def test_missing_values_are_replaced_by_the_train_mean() -> None:
     x = torch.arange(140.0).reshape(70, 2)
     x[3, 0] = x[65, 1] = torch.nan
     found = task(x)
@@ -92,7 +92,7 @@ def test_missing_values_take_their_features_train_mean() -> None:
     assert not found.evaluation("train")[0].isnan().any()
 
 
-def test_targets_are_scaled_by_the_train_split_and_a_constant_one_is_only_centred() -> None:
+def test_targets_are_scaled_by_the_train_split_and_constant_ones_only_centered() -> None:
     y = torch.stack([torch.arange(70.0) * 3 + 1, torch.full((70,), 4.5)], 1)
     found = task(torch.randn(70, 2), y)
     own = y[:40]
@@ -104,7 +104,7 @@ def test_targets_are_scaled_by_the_train_split_and_a_constant_one_is_only_centre
     assert task(torch.randn(70, 2)).target_scale is None
 
 
-def test_only_train_batches_of_images_are_augmented_and_each_step_anew() -> None:
+def test_only_train_batches_of_images_are_augmented_differently_at_each_step() -> None:
     x = torch.randint(0, 256, (70, 1, 9, 9), dtype=torch.uint8)
     plain, found = task(x), task(x, augment="crop_flip")
     for step in (0, 1):
@@ -116,8 +116,8 @@ def test_only_train_batches_of_images_are_augmented_and_each_step_anew() -> None
         task(torch.randn(70, 2), augment="crop_flip")
 
 
-def test_half_of_the_crops_are_flipped_and_black_comes_from_four_pixels_around() -> None:
-    """Images whose pixels number their columns: a crop's columns rise, a flipped one's fall."""
+def test_half_of_the_crops_are_flipped_and_padding_is_four_black_pixels() -> None:
+    """Images whose pixels number their columns: the columns increase in a crop and decrease in a flipped one."""
     x = torch.arange(1, 21, dtype=torch.uint8).repeat(70, 1, 20, 1)
     found = task(x, augment="crop_flip", batch_size=64)
     black = found._scaled(torch.zeros(1, 1, 1, 1)).item()

@@ -47,9 +47,7 @@ def slope(given: Any, part: str) -> float:
     return float(y[-1] / x[-1])
 
 
-def test_each_replicate_and_each_round_has_its_own_task_and_all_splits_are_of_it(
-    family: ModuleType, tmp_path: Path
-) -> None:
+def test_each_replicate_and_each_round_draws_its_own_task_for_all_splits(family: ModuleType, tmp_path: Path) -> None:
     one, other, again = replicates(tmp_path, 1, 2, 1)
     slopes = {slope(one.data, part) for part in ("train", "meta", "selection", "test")}
     assert len(slopes) == 1
@@ -59,7 +57,7 @@ def test_each_replicate_and_each_round_has_its_own_task_and_all_splits_are_of_it
     assert rounds == [slope(again.episode(index), "meta") for index in range(5)]
 
 
-def test_a_batch_is_a_whole_split_as_the_builder_gave_it(family: ModuleType, tmp_path: Path) -> None:
+def test_a_batch_is_the_complete_split_unchanged(family: ModuleType, tmp_path: Path) -> None:
     (found,) = replicates(tmp_path, 1)
     x, y = found.data.batch("train", "train", 0)
     given = line(0)[0][:, 0].tolist()
@@ -69,12 +67,12 @@ def test_a_batch_is_a_whole_split_as_the_builder_gave_it(family: ModuleType, tmp
     assert torch.equal(found.data.batch("train", "train", 7)[1], y)
 
 
-def test_an_ordinary_data_set_is_its_only_episode(tmp_path: Path) -> None:
+def test_an_ordinary_data_set_is_its_own_only_episode(tmp_path: Path) -> None:
     found = data.load("digits", {}, cache=tmp_path, root=None)
     assert data.episode(found, 3) is found
 
 
-def test_data_that_are_not_to_be_scaled_stay_as_they_are(family: ModuleType, tmp_path: Path) -> None:
+def test_unscaled_data_are_unchanged(family: ModuleType, tmp_path: Path) -> None:
     x, y = line(3)
     family.build = lambda: data.Dataset(name="line", kind="regression", x=x, y=y, scaled=False)  # type: ignore[attr-defined]
     (found,) = replicates(tmp_path, 1)
@@ -90,13 +88,13 @@ def test_data_that_are_not_to_be_scaled_stay_as_they_are(family: ModuleType, tmp
         (lambda seed: 1 / 0, "seed 0 raised ZeroDivisionError"),
     ],
 )
-def test_episodes_that_do_not_fit_are_refused(family: ModuleType, tmp_path: Path, episode: Any, says: str) -> None:
+def test_invalid_episodes_are_refused(family: ModuleType, tmp_path: Path, episode: Any, says: str) -> None:
     family.build = lambda: data.Dataset(name="lines", kind="regression", episode=episode)  # type: ignore[attr-defined]
     with pytest.raises(SpecError, match=rf"^task\.dataset: .*{says}"):
         replicates(tmp_path, 1)
 
 
-def test_episodes_that_their_seeds_do_not_decide_are_refused(family: ModuleType, tmp_path: Path) -> None:
+def test_nondeterministic_episodes_are_refused(family: ModuleType, tmp_path: Path) -> None:
     family.build = lambda: data.Dataset(  # type: ignore[attr-defined]
         name="lines", kind="regression", episode=lambda seed: (torch.rand(20, 2), torch.rand(20, 1))
     )

@@ -1,4 +1,4 @@
-"""Four splits: disjoint, stratified, seeded; the test split is the study's own and never moves."""
+"""Four splits: disjoint, stratified, seeded; the test split is the same for all replicates of a study."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def take(found: data.Dataset, study_seed: int = 0, seed: int = 0, **fractions: f
     meta=st.floats(0.05, 0.4),
     selection=st.floats(0.05, 0.4),
 )
-def test_every_row_is_in_one_split_and_every_class_in_its_share(
+def test_every_example_is_in_one_split_and_every_class_in_proportion(
     sizes: list[int], seeds: tuple[int, int], test: float, meta: float, selection: float
 ) -> None:
     y = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
@@ -55,7 +55,7 @@ def test_every_row_is_in_one_split_and_every_class_in_its_share(
 
 
 @pytest.mark.parametrize("name", ["digits", "diabetes"])
-def test_study_seed_decides_the_test_split_and_the_replicates_seed_the_others(
+def test_study_seed_determines_the_test_split_and_the_replicates_seed_the_others(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     found = request.getfixturevalue(name)
@@ -68,7 +68,7 @@ def test_study_seed_decides_the_test_split_and_the_replicates_seed_the_others(
     assert not torch.equal(one.test, study.test)
 
 
-def test_original_test_set_is_kept_whatever_the_seeds() -> None:
+def test_original_test_set_is_kept_for_all_seeds() -> None:
     y = torch.arange(100) % 5
     held = torch.tensor([90, 3, 57, 11])
     for seed in range(3):
@@ -85,15 +85,15 @@ def test_original_test_set_is_kept_whatever_the_seeds() -> None:
         (torch.tensor([0] * 99 + [1]), "classification", None),
     ],
 )
-def test_split_that_cannot_be_made_says_which(y: torch.Tensor, kind: str, says: str | None) -> None:
+def test_message_names_the_split_that_cannot_be_made(y: torch.Tensor, kind: str, says: str | None) -> None:
     if says is None:
-        assert int((y[take(dataset(y, kind)).train] == 1).sum()) == 1, "a class of one row stays in train"
+        assert int((y[take(dataset(y, kind)).train] == 1).sum()) == 1, "a class of one example stays in train"
         return
     with pytest.raises(DataError, match=says):
         take(dataset(y, kind), test=0.3)
 
 
-def test_class_that_only_other_splits_have_is_refused() -> None:
+def test_class_missing_from_the_train_split_is_refused() -> None:
     y = torch.tensor([0] * 98 + [1] * 2)
     with pytest.raises(DataError, match="train split lacks a class"):
         take(dataset(y, test=torch.tensor([98, 99])))

@@ -1,4 +1,4 @@
-"""A user's own data set: `module:function` with arrays or a `Dataset`; what does not fit is refused in one message."""
+"""A user's own data set: `module:function` with arrays or a `Dataset`; invalid results are refused in one message."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def own(**changes: Any) -> data.Dataset:
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., data.Dataset]:
-    """Load what a builder that gives `made` gives; an exception is raised by it."""
+    """Load the data set of a builder that returns `made`, or raises it if it is an exception."""
 
     def go(made: object, **options: Any) -> data.Dataset:
         (tmp_path / "users_own.py").write_text(
@@ -93,14 +93,14 @@ def test_arrays_become_a_data_set(
     assert load((changed, y)).fingerprint != found.fingerprint
 
 
-def test_data_set_of_ones_own_keeps_its_test_rows(load: Callable[..., data.Dataset]) -> None:
+def test_users_data_set_keeps_its_test_examples(load: Callable[..., data.Dataset]) -> None:
     found = load(own())
     assert found.test is not None
     assert (found.test.tolist(), found.outputs) == ([1, 3], 5)
     assert (found.x.dtype, found.y.dtype) == (torch.float64, torch.int64)
 
 
-def test_a_fingerprint_is_of_the_content_and_not_of_what_a_builder_says(load: Callable[..., data.Dataset]) -> None:
+def test_fingerprint_is_computed_from_the_content_not_declared(load: Callable[..., data.Dataset]) -> None:
     first = load(own()).fingerprint
     assert load(own(name="other", source="you", fingerprint="x")).fingerprint == first
     assert len({first, load(own(x=torch.as_tensor(X) + 1)).fingerprint, load(own(test=[1])).fingerprint}) == 3
@@ -145,7 +145,7 @@ def test_labels_become_classes_from_0_that_keep_their_names(
     ],
     ids=["numbered columns", "named columns", "pandas' own types", "arrow", "masked nowhere", "big endian", "reversed"],
 )
-def test_tables_are_arrays(load: Callable[..., data.Dataset], table: Any) -> None:
+def test_tables_become_arrays(load: Callable[..., data.Dataset], table: Any) -> None:
     found = load((table, CLASSES))
     wanted = table.to_pandas() if isinstance(table, pa.Table) else table
     assert found.x.dtype == torch.float64
@@ -164,13 +164,13 @@ def test_tables_are_arrays(load: Callable[..., data.Dataset], table: Any) -> Non
         np.isin(np.arange(40), [1, 3]),
     ],
 )
-def test_test_rows_may_be_numbers_a_range_or_a_mask(load: Callable[..., data.Dataset], test: Any) -> None:
+def test_test_examples_may_be_indices_a_range_or_a_mask(load: Callable[..., data.Dataset], test: Any) -> None:
     found = load(own(test=test)).test
     assert found is not None
     assert sorted(found.tolist()) == [1, 3]
 
 
-def test_a_data_set_may_leave_out_what_its_content_says(load: Callable[..., data.Dataset]) -> None:
+def test_fields_that_can_be_inferred_may_be_omitted(load: Callable[..., data.Dataset]) -> None:
     found = load(data.Dataset(name="mine", kind="classification", x=X, y=["no", "yes"] * 20, classes=("bad", "good")))  # type: ignore[arg-type]
     assert (found.name, found.outputs, found.classes, found.test) == ("mine", 2, ("bad", "good"), None)
     assert found.fingerprint == load((X, ["no", "yes"] * 20)).fingerprint
@@ -206,7 +206,7 @@ NAN, INFINITE, HUGE = (np.where(np.arange(40)[:, None] == 7, bad, X) for bad in 
         ((HUGE, CLASSES), r"NaN or infinity \(as float32\)"),
         ((X, np.where(TARGETS > 0.5, np.nan, TARGETS)), "NaN or infinity"),
         ((X, np.where(CLASSES > 2, np.nan, CLASSES)), "NaN or infinity .* of y, the first in row 3"),
-        ((X, CLASSES.astype(float)), r"only 4 different whole numbers .*y.astype\(int\); .*y.reshape\(-1, 1\)"),
+        ((X, CLASSES.astype(float)), r"only 4 distinct .*y.astype\(int\); .*y.reshape\(-1, 1\)"),
         ((X, np.zeros(40, int) + 3), "only one label, 3"),
         ((X, np.array(["a", None] * 20, object)), "20 missing values in y"),
         ((X, np.array(["a", 1] * 20, object)), "y holds text or objects of several types"),
@@ -252,7 +252,7 @@ NAN, INFINITE, HUGE = (np.where(np.arange(40)[:, None] == 7, bad, X) for bad in 
         ((X, np.eye(4)[CLASSES]), "several labels per example"),
     ],
 )
-def test_what_does_not_fit_is_one_message(load: Callable[..., data.Dataset], made: object, says: str) -> None:
+def test_invalid_data_are_one_message(load: Callable[..., data.Dataset], made: object, says: str) -> None:
     with pytest.raises(SpecError) as caught:
         load(made)
     message = str(caught.value)
@@ -284,7 +284,7 @@ def test_unknown_name_suggests_the_nearest(name: str, says: str, tmp_path: Path)
 @pytest.mark.parametrize(
     "source", ["raise RuntimeError('broken')", "import sys; sys.exit('used as a script')", "def build(:"]
 )
-def test_module_that_breaks_when_imported_is_one_message(
+def test_module_that_fails_at_import_is_one_message(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "users_broken.py").write_text(source)
@@ -298,7 +298,7 @@ def test_options_of_a_built_in_set_are_refused(tmp_path: Path) -> None:
         data.load("digits", {"classes": 3}, cache=tmp_path, root=None)
 
 
-def test_a_builder_that_draws_without_a_seed_is_refused(load: Callable[..., data.Dataset], tmp_path: Path) -> None:
+def test_builder_that_draws_without_a_seed_is_refused(load: Callable[..., data.Dataset], tmp_path: Path) -> None:
     def shuffled(seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         rows = np.random.default_rng(seed).permutation(len(X))
         return X[rows], CLASSES[rows]

@@ -1,4 +1,4 @@
-"""Base learners have the sizes that their papers give, and their weights depend only on the seed."""
+"""Base learners have the sizes given in their papers, and their weights depend only on the seed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def weights(module: nn.Module) -> torch.Tensor:
 
 @pytest.mark.parametrize(("name", "options", "shape", "outputs", "size"), SIZES)
 def test_size_and_outputs(name: str, options: dict[str, Any], shape: tuple[int, ...], outputs: int, size: int) -> None:
-    """As many parameters as the paper or a count by hand gives, each with a gradient; a batch gives logits of both signs."""
+    """As many parameters as in the paper or counted by hand, each with a gradient; a batch gives logits of both signs."""
     module = build(name, options, shape, outputs)
     assert len(weights(module)) == size
     value = module(torch.randn(4, *shape, generator=torch.Generator().manual_seed(1)))
@@ -61,7 +61,7 @@ def test_size_and_outputs(name: str, options: dict[str, Any], shape: tuple[int, 
 
 
 @pytest.mark.parametrize("name", models.names())
-def test_weights_depend_on_the_seed_alone(name: str) -> None:
+def test_weights_depend_only_on_the_seed(name: str) -> None:
     one = weights(build(name, {}, COLOUR32, 10, seed=1))
     torch.rand(7)
     assert torch.equal(one, weights(build(name, {}, COLOUR32, 10, seed=1)))
@@ -69,15 +69,15 @@ def test_weights_depend_on_the_seed_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in models.names()), ("allcnnc", {"dropout": 0.5})])
-def test_global_random_state_is_left_alone(name: str, options: dict[str, Any]) -> None:
-    """Dropout draws where the shape is checked; that draw is not seen outside either."""
+def test_global_random_state_is_unchanged(name: str, options: dict[str, Any]) -> None:
+    """Dropout draws while the shape is checked; that must not show outside either."""
     before = torch.get_rng_state()
     build(name, options, COLOUR32, 10)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("model", ["resnet18", "vgg16", "wrn"])
-def test_building_leaves_running_statistics_fresh(model: str) -> None:
+def test_building_leaves_running_statistics_initial(model: str) -> None:
     """The check of the shape is a forward pass in train mode."""
     for name, value in build(model, {}, COLOUR32, 10).named_buffers():
         fresh = torch.ones_like(value) if name.endswith("running_var") else torch.zeros_like(value)
@@ -85,7 +85,7 @@ def test_building_leaves_running_statistics_fresh(model: str) -> None:
 
 
 def test_resnet18_keeps_the_size_of_small_images() -> None:
-    """The stem neither strides nor pools: four stages, three halvings."""
+    """The stem neither strides nor pools: four stages, three halvings of the size."""
     sizes: list[tuple[int, ...]] = []
     module: Any = build("resnet18", {}, COLOUR32, 10)
     for stage in (module.layer1, module.layer4):
@@ -94,7 +94,7 @@ def test_resnet18_keeps_the_size_of_small_images() -> None:
     assert sizes == [(64, 32, 32), (512, 4, 4)]
 
 
-def test_resnet18s_own_stem_is_initialised_as_the_rest() -> None:
+def test_resnet18s_stem_is_initialized_like_the_other_layers() -> None:
     """Kaiming by fan-out: sd = sqrt(2 / (64 * 3 * 3))."""
     module: Any = build("resnet18", {}, COLOUR32, 10)
     assert module.conv1.weight.std().item() == pytest.approx((2 / 576) ** 0.5, rel=0.1)
@@ -111,7 +111,7 @@ def test_wide_residual_network_halves_the_image_twice_and_drops_inside_its_block
     assert [block.dropout.p for block in blocks] == [0.3] * 9
 
 
-def test_squeezenets_stem_keeps_the_size_and_its_outputs_are_not_cut_off_at_0() -> None:
+def test_squeezenets_stem_keeps_the_size_and_its_outputs_are_not_clipped_at_0() -> None:
     sizes: list[tuple[int, ...]] = []
     module: Any = build("squeezenet", {}, COLOUR32, 10)
     module[0][0].register_forward_hook(lambda _module, _inputs, value: sizes.append(tuple(value.shape[1:])))
@@ -121,8 +121,8 @@ def test_squeezenets_stem_keeps_the_size_and_its_outputs_are_not_cut_off_at_0() 
     assert not isinstance(module[3], nn.ReLU)
 
 
-def test_allcnnc_drops_by_0_4_of_the_rate_on_its_input() -> None:
-    """As in the paper, 0.2 on the input where it is 0.5 after the two strided layers."""
+def test_allcnncs_input_dropout_is_0_4_of_its_rate() -> None:
+    """As in the paper: 0.2 on the input where it is 0.5 after the two strided layers."""
     rates = [
         part.p for part in build("allcnnc", {"dropout": 0.5}, COLOUR32, 10).modules() if isinstance(part, nn.Dropout)
     ]

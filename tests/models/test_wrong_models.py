@@ -1,4 +1,4 @@
-"""A model that does not fit: one message that names the field, the value, and what is near."""
+"""An invalid model: one message that names the field and the value, and suggests a near name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def other_input(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 
 class Two(nn.Module):
-    """Gives a pair."""
+    """Returns a pair."""
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return x, x
@@ -181,7 +181,7 @@ def build(name: str, options: dict[str, Any], shape: tuple[int, ...] = IMAGE) ->
         ("wel", {}, IMAGE, "task.model.name", r"has no 'wel' \(did you mean 'well'\?\)"),
     ],
 )
-def test_one_message_names_the_field(
+def test_invalid_model_is_one_message_that_names_the_field(
     name: str, options: dict[str, Any], shape: tuple[int, ...], field: str, says: str
 ) -> None:
     own = name in globals() or name == "wel"
@@ -216,7 +216,7 @@ def test_lazy_layers_get_their_shapes_and_seeded_weights_before_the_first_step()
         assert all(torch.equal(value, other.state_dict()[key]) for key, value in state.items())
 
 
-def test_ids_reach_a_model_that_looks_them_up_and_no_other() -> None:
+def test_ids_are_only_accepted_by_models_that_look_them_up() -> None:
     models.build(f"{__name__}:looks_up", {}, input_shape=(7,), outputs=10, seed=0, ids=True)
     with pytest.raises(SpecError, match=r"mlp takes floats, .* kept as ids; give x.astype\(float\)"):
         models.build("mlp", {}, input_shape=(7,), outputs=10, seed=0, ids=True)

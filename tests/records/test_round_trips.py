@@ -1,4 +1,4 @@
-"""Records and surfaces come back from tables and Parquet as they went in, NaN and infinity included."""
+"""Records and surfaces round-trip through tables and Parquet, NaN and infinity included."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ metric_names = st.one_of(st.sampled_from(sorted(names.METRICS)), st.text(min_siz
 
 @st.composite
 def some_records(draw: st.DrawFn) -> list[Record]:
-    """Records in the order that a trial makes them; each has its own step or time."""
+    """Records in the order in which a trial makes them; each has its own step or time."""
     keys = draw(st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 2**50)), unique=True, max_size=6))
     replicates = draw(st.integers(1, 4))
     metrics = st.dictionaries(
         metric_names,
         st.one_of(
             st.tuples(*[numbers] * replicates),
-            st.tuples(numbers),  # what is measured of the machine has one value
+            st.tuples(numbers),  # machine metrics have one value
         ),
         min_size=1,
         max_size=5,
@@ -53,7 +53,7 @@ def same(one: float, other: float) -> bool:
 
 @settings(deadline=None)
 @given(some_records())
-def test_records_come_back_as_they_went_in(records: list[Record]) -> None:
+def test_records_round_trip(records: list[Record]) -> None:
     table = from_parquet(to_parquet(records_to_table(records)), RECORDS)
     assert table.schema.equals(RECORDS)
     back = records_from_table(table)
@@ -66,8 +66,8 @@ def test_records_come_back_as_they_went_in(records: list[Record]) -> None:
             assert all(map(same, values, other.metrics[metric]))
 
 
-def test_two_records_of_one_metric_at_one_step_and_time_stay_two() -> None:
-    """A clock of milliseconds does not tell two quick records apart; their replicates do."""
+def test_two_records_of_one_metric_at_the_same_step_and_time_stay_separate() -> None:
+    """A clock with millisecond resolution does not distinguish two quick records; their replicates do."""
     records = [
         Record(step=5, time_ms=9, metrics={"a": (1.0, 2.0)}),
         Record(step=5, time_ms=9, metrics={"a": (3.0, 4.0)}),
@@ -77,7 +77,7 @@ def test_two_records_of_one_metric_at_one_step_and_time_stay_two() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 99), st.lists(st.tuples(*[numbers] * 4))), max_size=4))
-def test_surfaces_are_one_row_a_point(
+def test_surfaces_have_one_row_per_point(
     given_surfaces: list[tuple[int, int, list[tuple[float, float, float, float]]]],
 ) -> None:
     surfaces = []
@@ -102,19 +102,19 @@ def test_surface_with_columns_of_unequal_length_is_refused() -> None:
         surfaces_to_table([torn])
 
 
-def test_nothing_is_a_table_of_no_rows() -> None:
+def test_no_records_are_an_empty_table() -> None:
     assert records_from_table(from_parquet(to_parquet(records_to_table([])), RECORDS)) == []
     assert surfaces_to_table([]).num_rows == 0
 
 
 @pytest.mark.parametrize("bad", [b"", b"PAR1", b"not parquet at all"])
-def test_torn_parquet_is_no_table(bad: bytes) -> None:
+def test_truncated_parquet_is_refused(bad: bytes) -> None:
     with pytest.raises(DataError, match="table of records"):
         from_parquet(bad, RECORDS)
 
 
 def rows(count: int, metric: str = "a") -> pa.Table:
-    """Many equal rows, whose file is small."""
+    """Many equal rows in a small file."""
     text = pa.DictionaryArray.from_arrays(pa.nulls(count, pa.int32()).fill_null(0), pa.array([metric]))
     numbers = {
         name: pa.nulls(count, RECORDS.field(name).type).fill_null(0)
@@ -123,8 +123,8 @@ def rows(count: int, metric: str = "a") -> pa.Table:
     return pa.table({name: text if name == "metric" else numbers[name] for name in RECORDS.names})
 
 
-def test_a_small_file_that_stands_for_gigabytes_is_refused_before_it_is_read() -> None:
-    """Rows or letters: what Arrow holds afterwards is what it held before."""
+def test_small_file_that_expands_to_gigabytes_is_refused_before_it_is_read() -> None:
+    """Rows or letters: Arrow's allocated memory does not change."""
     crafted = [to_parquet(rows(MOST_ROWS + 1)), to_parquet(rows(100_000, "m" * 50_000))]
     assert max(map(len, crafted)) < 1_000_000
     held = pa.total_allocated_bytes()
@@ -137,7 +137,7 @@ def test_a_small_file_that_stands_for_gigabytes_is_refused_before_it_is_read() -
 @pytest.mark.parametrize(
     "table", [pa.table({"step": [1]}), rows(2).drop_columns("value").append_column("value", pa.array([{"x": 1}] * 2))]
 )
-def test_a_table_of_other_columns_is_no_table_of_records(table: pa.Table) -> None:
+def test_table_with_other_columns_is_refused(table: pa.Table) -> None:
     with pytest.raises(DataError):
         from_parquet(to_parquet(table), RECORDS)
 
@@ -148,7 +148,7 @@ def test_mean_is_over_replicates() -> None:
     assert math.isnan(record.mean("c"))
 
 
-def test_each_name_is_described() -> None:
+def test_each_metric_is_described() -> None:
     constants = {
         value for key, value in vars(names).items() if key.isupper() and isinstance(value, str) and "/" in value
     }

@@ -1,4 +1,4 @@
-"""Storages under test, and real processes next to the test's own."""
+"""Storages under test, and real processes besides the test's own."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Spawn = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture(params=["path", "file-url", "s3"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """One empty storage of each kind; a new implementation joins the contract suite by a line here."""
-    root = tmp_path / "a study's place"
+    """One empty storage of each kind; a new implementation joins the contract suite here."""
+    root = tmp_path / "a study's storage"
     if request.param == "s3":
         return open_storage(request.getfixturevalue("s3_place"))
     return open_storage({"path": root, "file-url": root.as_uri()}[request.param])
@@ -27,9 +27,9 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def spawn() -> Iterator[Spawn]:
-    """Start `python -c script arguments...` with pipes; what is left of it at the end is killed by its id.
+    """Start `python -c script arguments...` with pipes; processes still running at the end are killed by their id.
 
-    What `env` sets comes on top of the environment; None takes a variable away.
+    `env` is added to the environment; None removes a variable.
     """
     children: list[subprocess.Popen[str]] = []
     package = str(Path(olfl_ray.errors.__file__).parents[1])

@@ -1,4 +1,4 @@
-"""What is particular to a disk: kills, refusals, and paths."""
+"""What is specific to a disk: killed writers, refusals, and paths."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ for call in [*calls, storage.keys]:
 """
 
 
-def test_killed_writer_leaves_whole_objects_only(spawn, tmp_path: Path) -> None:
+def test_killed_writer_leaves_only_complete_objects(spawn, tmp_path: Path) -> None:
     storage = open_storage(tmp_path)
     for delay in (0.0, 0.011, 0.023, 0.037, 0.053):
         child = spawn(WRITER, str(tmp_path))
@@ -65,7 +65,7 @@ def test_killed_writer_leaves_whole_objects_only(spawn, tmp_path: Path) -> None:
             assert (len(data), len(set(data))) == (1_000_000 if key == "object" else 100_000, 1)
 
 
-def test_nothing_temporary_is_left(tmp_path: Path) -> None:
+def test_no_temporary_files_are_left(tmp_path: Path) -> None:
     storage = open_storage(tmp_path)
     storage.write("a", b"1")
     storage.create("a", b"2")
@@ -73,14 +73,14 @@ def test_nothing_temporary_is_left(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
 
 
-def test_leftover_of_a_killed_writer_is_not_listed(tmp_path: Path) -> None:
+def test_temporary_file_of_a_killed_writer_is_not_listed(tmp_path: Path) -> None:
     storage = open_storage(tmp_path)
     storage.write("a/b", b"1")
     (tmp_path / "a" / ".tmp-123-abc").write_bytes(b"torn")
     assert storage.keys() == ["a/b"]
 
 
-def test_write_that_finds_no_room_says_so_and_keeps_the_old(spawn, tmp_path: Path) -> None:
+def test_write_without_space_is_refused_and_keeps_the_old_object(spawn, tmp_path: Path) -> None:
     lines = spawn(LIMITED, str(tmp_path)).communicate()[0].splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(f"{tmp_path}/a: cannot write it")
@@ -89,7 +89,7 @@ def test_write_that_finds_no_room_says_so_and_keeps_the_old(spawn, tmp_path: Pat
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_place_without_permission_is_named(spawn, tmp_path: Path) -> None:
+def test_location_without_permission_is_named(spawn, tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path / "closed")
     storage.write("a", b"1")
     storage.root.chmod(0)
@@ -110,30 +110,30 @@ def test_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
         open_storage(tmp_path / "home").write("a", b"1")
 
 
-def test_relative_path_and_home_are_resolved_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_path_and_home_are_resolved_at_construction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert open_storage("studies/x").url == (tmp_path / "studies/x").as_uri()
     assert open_storage("~/x").url == (tmp_path / "home/x").as_uri()
 
 
-def test_opening_makes_nothing(tmp_path: Path) -> None:
+def test_opening_creates_nothing(tmp_path: Path) -> None:
     open_storage(tmp_path / "new").keys()
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("url", ["http://x/y", "hdfs://bucket/olfl", "", "  ", "file://host/x", "file://"])
-def test_place_that_is_not_a_folder_is_refused(url: str) -> None:
+def test_url_that_is_not_a_folder_is_refused(url: str) -> None:
     with pytest.raises(SetupError, match=r"storage: .*path"):
         open_storage(url)
 
 
-def test_machine_that_keeps_to_its_disk_loads_no_client_of_an_object_store(spawn, tmp_path: Path) -> None:
+def test_local_storage_does_not_import_the_object_store_client(spawn, tmp_path: Path) -> None:
     script = "import sys; from olfl_ray.storage import open_storage; open_storage(sys.argv[1]); print('obstore' in sys.modules)"
     assert spawn(script, str(tmp_path)).communicate()[0] == "False\n"
 
 
-def test_no_folder_is_open_to_more_users_than_the_one_around_it(tmp_path: Path) -> None:
+def test_new_folder_has_no_more_permissions_than_its_parent(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         home = writable_folder(tmp_path / "made" / "home", "home", private=True)

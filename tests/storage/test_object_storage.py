@@ -1,4 +1,4 @@
-"""What is particular to an object store: lost answers, refusals, and what must never be written down."""
+"""What is specific to an object store: lost responses, refusals, and secrets that must never be printed."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ for turn in range(10**9):
 
 
 @pytest.fixture
-def place(s3_place: str) -> Storage:
+def store(s3_place: str) -> Storage:
     return open_storage(s3_place)
 
 
 @pytest.fixture
 def closed() -> Iterator[str]:
-    """URL of a port that refuses connections; it is bound, so that nobody else comes to listen there."""
+    """URL of a port that refuses connections; it is bound, so that no other process can listen there."""
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(("127.0.0.1", 0))
@@ -82,7 +82,7 @@ def closed() -> Iterator[str]:
 
 
 def lose_first_puts() -> Judge:
-    """Of each key, the first put is done and its answer lost."""
+    """For each key, the first put succeeds and its response is lost."""
     puts: Counter[str] = Counter()
 
     def judge(method: str, path: str) -> int | None:
@@ -101,7 +101,7 @@ def lose_first_puts() -> Judge:
         ("gs://some_bucket/olfl", "gs://some_bucket/olfl"),
     ],
 )
-def test_url_has_one_form(text: str, url: str) -> None:
+def test_url_is_normalized(text: str, url: str) -> None:
     assert open_storage(text).url == url
     assert open_storage(url).url == url
 
@@ -111,7 +111,7 @@ def test_url_has_one_form(text: str, url: str) -> None:
     ["s3://", "s3:///a", "s3://Bucket/a", "s3://b", "s3://bucket/../up", "s3://bucket/a//b", "s3://bucket/a?b=c",
      "s3://bucket/a#b", "gs://bucket:80/a", "s3://bucket/a\nb"],
 )  # fmt: skip
-def test_url_of_another_form_is_refused(url: str) -> None:
+def test_malformed_url_is_refused(url: str) -> None:
     with pytest.raises(SetupError, match=r"storage: .* must be (s3|gs)://bucket/folder"):
         open_storage(url)
 
@@ -136,27 +136,27 @@ def test_password_in_a_url_is_refused_and_not_repeated(monkeypatch: pytest.Monke
         ("AWS_SKIP_SIGNATURE", "maybe", r'failed to parse "maybe" as boolean\); correct that setting'),
     ],
 )
-def test_nonsense_in_the_environment_is_named(
-    place: Storage, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+def test_invalid_environment_variable_is_named(
+    store: Storage, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SetupError, match=message) as caught:
-        place.keys()
+        store.keys()
     assert "secret\n" not in str(caught.value)
 
 
-def test_key_of_a_service_account_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_service_account_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
     with pytest.raises(SetupError, match=rf"{tmp_path}/key.json.*correct that setting"):
         open_storage("gs://bucket/a").keys()
 
 
-def test_storage_that_travels_holds_no_credentials(place: Storage) -> None:
-    place.write("a", b"1")
-    packed = pickle.dumps(place)
+def test_pickled_storage_holds_no_credentials(store: Storage) -> None:
+    store.write("a", b"1")
+    packed = pickle.dumps(store)
     assert b"not-for-any-log" not in packed
     assert pickle.loads(packed).read("a") == b"1"
-    assert "not-for-any-log" not in repr(place)
+    assert "not-for-any-log" not in repr(store)
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
@@ -167,18 +167,18 @@ def test_missing_bucket_is_named(call, s3_place: str, s3_endpoint: str) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-def test_refused_credentials_are_named(call, place: Storage, s3_endpoint: str) -> None:
+def test_refused_credentials_are_named(call, store: Storage, s3_endpoint: str) -> None:
     ask(s3_endpoint, "POST", "/moto-api/reset-auth", b"0")
     try:
         with pytest.raises(SetupError, match=r"refuses the credentials|denies permission") as caught:
-            call(place)
+            call(store)
     finally:
         ask(s3_endpoint, "POST", "/moto-api/reset-auth", b"inf")
     assert re.search(r"set AWS_ACCESS_KEY_ID, .* (again|to others)$", str(caught.value))
     assert "not-for-any-log" not in str(caught.value)
 
 
-def test_store_that_does_not_answer_is_one_message_within_half_a_minute(spawn, s3_place: str, closed: str) -> None:
+def test_unresponsive_store_is_one_message_within_half_a_minute(spawn, s3_place: str, closed: str) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -188,7 +188,10 @@ def test_store_that_does_not_answer_is_one_message_within_half_a_minute(spawn, s
             ({"AWS_ENDPOINT_URL": closed}, "s3://bucket/a", f"({closed} does not answer); check the network and AWS"),
             ({"AWS_ENDPOINT_URL": silent}, "s3://bucket/a", f"({silent} does not answer); check the network and AWS"),
             (
-                {"GOOGLE_BASE_URL": closed, "GOOGLE_BEARER_TOKEN": "any"},  # without one, a put looks for a cloud's
+                {
+                    "GOOGLE_BASE_URL": closed,
+                    "GOOGLE_BEARER_TOKEN": "any",
+                },  # without a token, the client looks for the cloud's
                 "gs://bucket/a",
                 f"({closed} does not answer); check the network and GOOGLE_BASE_URL",
             ),
@@ -212,14 +215,14 @@ def test_store_that_does_not_answer_is_one_message_within_half_a_minute(spawn, s
         (403, r"denies permission\); let these credentials list, read, write and delete in bucket 'studies'"),
     ],
 )
-def test_answer_without_a_code_is_understood_by_its_status(
-    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, status: int, message: str
+def test_response_without_a_code_is_classified_by_its_status(
+    store: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, status: int, message: str
 ) -> None:
     with relay(s3_endpoint, lambda method, path: status) as url:
         point_at(monkeypatch, url)
         for call in CALLS.values():
             with pytest.raises(SetupError, match=message):
-                call(open_storage(place.url))
+                call(open_storage(store.url))
 
 
 @pytest.mark.parametrize(
@@ -231,7 +234,7 @@ def test_answer_without_a_code_is_understood_by_its_status(
         ("QuotaExceeded", "QuotaExceeded"),
     ],
 )
-def test_code_of_an_answer_is_understood(code: str, reason: str) -> None:
+def test_response_is_classified_by_its_code(code: str, reason: str) -> None:
     answer = f"Generic S3 error: status 400\n<Error><Code>{code}</Code><AWSAccessKeyId>AKIAX</AWSAccessKeyId></Error>"
     told, move = reason_and_move(answer, "s3", "studies", "")
     assert told in (f"Amazon S3 {reason}", reason)
@@ -239,13 +242,13 @@ def test_code_of_an_answer_is_understood(code: str, reason: str) -> None:
     assert "AKIAX" not in told + move
 
 
-def test_short_outage_is_waited_out(
-    place: Storage, s3_endpoint: str, closed: str, monkeypatch: pytest.MonkeyPatch
+def test_short_outage_is_retried(
+    store: Storage, s3_endpoint: str, closed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.write("a", b"1")
+    store.write("a", b"1")
     point_at(monkeypatch, closed)
     found: list[bytes] = []
-    reader = threading.Thread(target=lambda: found.append(open_storage(place.url).read("a")))
+    reader = threading.Thread(target=lambda: found.append(open_storage(store.url).read("a")))
     reader.start()
     time.sleep(1.0)
     with relay(s3_endpoint, port=int(closed.rpartition(":")[2])):
@@ -253,31 +256,31 @@ def test_short_outage_is_waited_out(
     assert found == [b"1"]
 
 
-def test_create_whose_answer_was_lost_has_not_lost_against_itself(
-    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+def test_create_whose_response_was_lost_wins_on_retry(
+    store: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with relay(s3_endpoint, lose_first_puts()) as url:
         point_at(monkeypatch, url)
-        flaky = open_storage(place.url)
+        flaky = open_storage(store.url)
         assert flaky.create("ledger/1.json", b"mine")
         assert not flaky.create("ledger/1.json", b"mine")
     point_at(monkeypatch, s3_endpoint)
-    assert place.read("ledger/1.json") == b"mine"
+    assert store.read("ledger/1.json") == b"mine"
 
 
-def test_create_that_lost_and_whose_answer_was_lost_has_lost_although_the_bytes_are_equal(
-    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+def test_losing_create_whose_response_was_lost_stays_lost_even_with_equal_bytes(
+    store: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert place.create("begun.json", b"{}")
-    place.write("written.json", b"{}")
+    assert store.create("begun.json", b"{}")
+    store.write("written.json", b"{}")
     with relay(s3_endpoint, lose_first_puts()) as url:
         point_at(monkeypatch, url)
-        assert not open_storage(place.url).create("begun.json", b"{}")
-        assert not open_storage(place.url).create("written.json", b"{}")
+        assert not open_storage(store.url).create("begun.json", b"{}")
+        assert not open_storage(store.url).create("written.json", b"{}")
 
 
-def test_conflict_with_a_put_that_did_nothing_is_no_answer(
-    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+def test_conflict_without_a_stored_object_is_retried(
+    store: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -287,37 +290,37 @@ def test_conflict_with_a_put_that_did_nothing_is_no_answer(
 
     with relay(s3_endpoint, conflict_at_first) as url:
         point_at(monkeypatch, url)
-        assert open_storage(place.url).create("a", b"1")
+        assert open_storage(store.url).create("a", b"1")
     assert asked[:3] == ["PUT", "HEAD", "PUT"]
 
 
-def test_store_that_ignores_the_condition_is_refused(
-    place: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+def test_store_that_ignores_if_none_match_is_refused(
+    store: Storage, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with relay(s3_endpoint, hide="if-none-match") as url:
         point_at(monkeypatch, url)
         with pytest.raises(SetupError, match="overwrites despite `If-None-Match"):
-            open_storage(place.url).create("a", b"1")
+            open_storage(store.url).create("a", b"1")
 
 
-def test_killed_writer_leaves_whole_objects_only(spawn, place: Storage) -> None:
+def test_killed_writer_leaves_only_complete_objects(spawn, store: Storage) -> None:
     for delay in (0.02, 0.11, 0.23):
-        child = spawn(WRITER, place.url)
+        child = spawn(WRITER, store.url)
         assert child.stdout.readline() == "ready\n"
         time.sleep(delay)
         child.kill()
         child.wait()
-        for key in sorted(place.keys()):
-            data = place.read(key)
+        for key in sorted(store.keys()):
+            data = store.read(key)
             assert (len(data), len(set(data))) == (12_000_000 if key == "object" else 100_000, 1)
 
 
-def test_forked_process_is_refused_before_it_hangs(spawn, place: Storage) -> None:
-    (line,) = spawn(FORKER, place.url).communicate(timeout=30)[0].splitlines()
-    assert re.fullmatch(rf"{place.url}/a: this process was forked .* spawn or forkserver", line)
+def test_forked_process_is_refused_before_it_hangs(spawn, store: Storage) -> None:
+    (line,) = spawn(FORKER, store.url).communicate(timeout=30)[0].splitlines()
+    assert re.fullmatch(rf"{store.url}/a: this process was forked .* spawn or forkserver", line)
 
 
-def test_folder_keeps_to_itself(s3_place: str) -> None:
+def test_folders_of_one_bucket_are_separate(s3_place: str) -> None:
     inner, outer = open_storage(f"{s3_place}/x"), open_storage(s3_place)
     open_storage(f"{s3_place}/xy").write("b", b"2")
     inner.write("a", b"1")
@@ -327,7 +330,7 @@ def test_folder_keeps_to_itself(s3_place: str) -> None:
     assert {f"{within}/x/a", f"{within}/xy/b"} <= set(open_storage(f"s3://{BUCKET}").keys())
 
 
-def test_opening_asks_nobody(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
+def test_opening_sends_no_request(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
     point_at(monkeypatch, closed)
     began = time.monotonic()
     assert open_storage("s3://bucket/a").url == "s3://bucket/a"

@@ -1,4 +1,4 @@
-"""The promises of `Storage`, which every implementation keeps."""
+"""The guarantees of `Storage`, for every implementation."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ print(*(race for race in range(20) if storage.create(f"races/{race}", b"{}")), f
 """
 
 
-def test_storage_fulfils_the_protocol(storage: Storage) -> None:
+def test_storage_implements_the_protocol(storage: Storage) -> None:
     assert isinstance(storage, Storage)
 
 
-def test_url_opens_the_same_place(storage: Storage) -> None:
+def test_url_opens_the_same_storage(storage: Storage) -> None:
     storage.write("a/b", b"1")
     assert open_storage(storage.url).read("a/b") == b"1"
 
@@ -46,7 +46,7 @@ def test_write_replaces(storage: Storage) -> None:
     assert storage.read("a") == b"second"
 
 
-def test_several_are_written_as_one_is(storage: Storage) -> None:
+def test_write_all_writes_each_object(storage: Storage) -> None:
     storage.write("a/1", b"a longer first content")
     storage.write_all({"a/1": b"second", "a/b/2": bytes(range(256)) * 5000, "3": b""})
     written = storage.keys()
@@ -77,7 +77,7 @@ def test_create_after_delete_wins(storage: Storage) -> None:
     assert storage.create("a", b"2")
 
 
-def test_of_many_creators_at_once_exactly_one_wins(storage: Storage) -> None:
+def test_exactly_one_of_many_concurrent_creators_wins(storage: Storage) -> None:
     gate, won = threading.Barrier(8), []
 
     def create(number: int) -> None:
@@ -95,7 +95,7 @@ def test_of_many_creators_at_once_exactly_one_wins(storage: Storage) -> None:
     assert all(storage.read(f"races/{race}") == f"{number}".encode() for race, number in won)
 
 
-def test_of_many_processes_with_equal_bytes_exactly_one_wins(spawn, storage: Storage) -> None:
+def test_exactly_one_of_many_processes_with_equal_bytes_wins(spawn, storage: Storage) -> None:
     racers = [spawn(RACER, storage.url) for _ in range(8)]
     assert {racer.stdout.readline() for racer in racers} == {"ready\n"}
     for racer in racers:
@@ -106,7 +106,7 @@ def test_of_many_processes_with_equal_bytes_exactly_one_wins(spawn, storage: Sto
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
-def test_odd_names_are_kept_as_they_are(storage: Storage, key: str) -> None:
+def test_unusual_names_round_trip(storage: Storage, key: str) -> None:
     assert storage.create(key, b"1")
     assert (storage.keys(), storage.read(key), storage.exists(key)) == ([key], b"1", True)
     storage.delete(key)
@@ -123,7 +123,7 @@ def test_absent_object_is_not_found(storage: Storage) -> None:
             storage.open(key)
 
 
-def test_delete_removes_and_forgives_absence(storage: Storage) -> None:
+def test_delete_removes_and_ignores_an_absent_object(storage: Storage) -> None:
     storage.write("a/b", b"1")
     storage.delete("a/b")
     storage.delete("a/b")
@@ -147,20 +147,20 @@ def test_keys_filter_by_prefix_not_by_folder(storage: Storage) -> None:
     assert storage.keys("walk/") == []
 
 
-def test_folders_are_the_first_parts_of_longer_keys(storage: Storage) -> None:
+def test_folders_are_the_first_components_of_longer_keys(storage: Storage) -> None:
     for key in ("run/1", "run/deep/er", "a b/1", "rest"):
         storage.write(key, b"")
     assert storage.folders() == ["a b", "run"]
 
 
-def test_keys_of_an_unused_place_are_none(storage: Storage) -> None:
+def test_unused_storage_has_no_keys(storage: Storage) -> None:
     assert storage.keys() == []
     assert storage.folders() == []
     assert storage.keys("ledger/") == []
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)
-def test_bad_key_is_refused_by_every_method(storage: Storage, key: str) -> None:
+def test_invalid_key_is_refused_by_every_method(storage: Storage, key: str) -> None:
     calls = [storage.read, storage.exists, storage.delete, storage.open]
     calls += [lambda k: storage.write(k, b""), lambda k: storage.create(k, b"")]
     for call in calls:
@@ -168,7 +168,7 @@ def test_bad_key_is_refused_by_every_method(storage: Storage, key: str) -> None:
             call(key)
 
 
-def test_open_serves_a_parquet_reader(storage: Storage) -> None:
+def test_open_works_with_a_parquet_reader(storage: Storage) -> None:
     table, buffer = pyarrow.table({"step": [1, 2, 3]}), io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
     storage.write("records.parquet", buffer.getvalue())

@@ -1,4 +1,4 @@
-"""A data set is made once: by one process of a machine, by one machine of a cluster, by one call in a process."""
+"""A data set is built once: by one process of a machine, by one machine of a cluster, by one call in a process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ calls = 0
 
 
 def counted(rows: int = 30) -> tuple[list[list[float]], list[int]]:
-    """A user's data set that knows how often it was asked for."""
+    """A user's data set that counts its calls."""
     global calls
     calls += 1
     return [[float(row), 1.0] for row in range(rows)], [row % 2 for row in range(rows)]
@@ -26,7 +26,7 @@ def counted(rows: int = 30) -> tuple[list[list[float]], list[int]]:
 
 @pytest.fixture
 def shared(prepared: Path, tmp_path: Path) -> LocalStorage:
-    """A place with the digits in it."""
+    """A storage with the digits data set."""
     storage = LocalStorage(tmp_path / "shared")
     data.share("digits", cache=prepared, root=None, storage=storage)
     return storage
@@ -45,21 +45,21 @@ def test_a_builder_is_called_once_for_each_choice_of_options(prepared: Path) -> 
     assert calls == 3
 
 
-def test_a_prepared_file_is_checked_once_and_again_when_it_has_changed(shared: LocalStorage) -> None:
+def test_prepared_file_is_checked_once_and_again_after_a_change(shared: LocalStorage) -> None:
     first = data.load("digits", {}, cache=shared.root, root=None)
     assert data.load("digits", {}, cache=shared.root, root=None) is first
     (shared.root / file_name("digits")).unlink()
     assert data.load("digits", {}, cache=shared.root, root=None) is not first
 
 
-def test_the_driver_puts_a_data_set_there_once(shared: LocalStorage, prepared: Path) -> None:
+def test_driver_uploads_a_data_set_once(shared: LocalStorage, prepared: Path) -> None:
     (key,) = shared.keys()
     before = (shared.root / key).stat().st_mtime_ns
     data.share("digits", cache=prepared, root=None, storage=shared)
     assert (shared.root / key).stat().st_mtime_ns == before
 
 
-def test_the_drivers_own_folder_is_used_where_it_has_the_data(
+def test_drivers_own_folder_is_used_if_it_has_the_data(
     shared: LocalStorage, prepared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
@@ -86,7 +86,7 @@ data.node_cache("digits", Path("/nowhere"), Counting(sys.argv[1]))
 """
 
 
-def test_of_many_processes_one_fetches(shared: LocalStorage, tmp_path: Path) -> None:
+def test_one_of_many_processes_fetches(shared: LocalStorage, tmp_path: Path) -> None:
     command = [sys.executable, "-c", FETCH, str(shared.root), str(tmp_path / "log")]
     own = {**os.environ, "OLFL_CACHE": str(tmp_path / "own")}
     processes = [subprocess.Popen(command, env=own) for _ in range(3)]
@@ -94,7 +94,7 @@ def test_of_many_processes_one_fetches(shared: LocalStorage, tmp_path: Path) -> 
     assert (tmp_path / "log").read_text() == "read\n"
 
 
-def test_what_is_gone_or_has_no_room_is_one_sentence(
+def test_missing_data_set_and_unwritable_cache_are_one_sentence(
     tmp_path: Path, shared: LocalStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLFL_CACHE", str(tmp_path / "own"))

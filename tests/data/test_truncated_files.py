@@ -1,4 +1,4 @@
-"""Files that are missing, truncated or altered: one message that names the file and both ways out; nothing is left half done."""
+"""Files that are missing, truncated or altered: one message that names the file and both ways out; nothing partial remains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABELS = "mnist/train-labels-idx1-ubyte.gz"
 
 @pytest.fixture
 def copied(olfl_data: Path, tmp_path: Path) -> Path:
-    """An OLFL_DATA of one's own, with mnist and california-housing."""
+    """A private OLFL_DATA folder with mnist and california-housing."""
     root = tmp_path / "given"
     for name in ("mnist", "california-housing"):
         shutil.copytree(olfl_data / name, root / name)
@@ -47,7 +47,9 @@ def folder_instead(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, alter, empty, Path.unlink, folder_instead])
-def test_damaged_file_is_named_with_both_ways_out(damage: Callable[[Path], None], copied: Path, tmp_path: Path) -> None:
+def test_corrupt_file_is_named_with_both_ways_to_fix_it(
+    damage: Callable[[Path], None], copied: Path, tmp_path: Path
+) -> None:
     damage(copied / LABELS)
     cache = tmp_path / "cache"
     with pytest.raises(DataError) as caught:
@@ -60,7 +62,7 @@ def test_damaged_file_is_named_with_both_ways_out(damage: Callable[[Path], None]
     assert list(cache.iterdir()) == []
 
 
-def test_mended_file_is_taken(copied: Path, olfl_data: Path, tmp_path: Path) -> None:
+def test_repaired_file_is_used(copied: Path, olfl_data: Path, tmp_path: Path) -> None:
     file = copied / "california-housing" / "cal_housing.data.gz"
     alter(file)
     with pytest.raises(DataError):
@@ -70,7 +72,7 @@ def test_mended_file_is_taken(copied: Path, olfl_data: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.999])
-def test_torn_prepared_file_says_to_delete_it(keep: float, tmp_path: Path) -> None:
+def test_message_for_a_truncated_prepared_file_says_to_delete_it(keep: float, tmp_path: Path) -> None:
     whole = data.load("digits", {}, cache=tmp_path, root=None)
     before = whole.x.clone()
     (file,) = tmp_path.iterdir()
@@ -85,7 +87,7 @@ def test_torn_prepared_file_says_to_delete_it(keep: float, tmp_path: Path) -> No
     assert torch.equal(data.load("digits", {}, cache=tmp_path, root=None).x, before)
 
 
-def test_cache_in_a_place_that_is_a_file_says_so(tmp_path: Path) -> None:
+def test_cache_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     place = tmp_path / "home"
     place.write_text("")
     with pytest.raises(SetupError, match="can't be written") as caught:
