@@ -1,4 +1,4 @@
-"""Tables, statistics, pictures and the report of a study; reads records only."""
+"""Tables, statistics, figures and the report of a study; reads only records."""
 
 from olfl_ray.analysis.outcome import Outcome
 from olfl_ray.analysis.report import as_markdown, write_report

@@ -1,4 +1,4 @@
-"""The style of all pictures: one ink, one grid, one colour and dash per competitor."""
+"""The style of all figures: one ink, one grid, one color and dash per competitor."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 __all__ = ["GRID", "INK", "as_svg", "colormap", "grid", "ink", "legend", "style"]
 
 INK, GRID = "#1b1c1f", "#c9ccd1"
-"""Colours of text and of grid lines; the report replaces them by those of the reader's theme."""
+"""Colors of text and of grid lines; the report replaces them with those of the reader's theme."""
 
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")  # Okabe and Ito.
 _DASHES = ("-", "--", "-.", ":")
 
 
 def grid(rows: int, columns: int, *, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
-    """A figure of so many inches, and its panels by row and column."""
+    """A figure of the given size in inches, and its panels by row and column."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -32,12 +32,12 @@ def grid(rows: int, columns: int, *, width: float, height: float, **options: Any
 
 
 def style(place: int) -> tuple[str, str]:
-    """Colour and dash of the competitor at an index of its list."""
+    """Color and dash of the competitor at an index of the list."""
     return _COLORS[place % len(_COLORS)], _DASHES[place // len(_COLORS) % len(_DASHES)]
 
 
 def colormap() -> Any:
-    """Viridis without its ends, which vanish on a dark and on a white page."""
+    """Viridis without its ends, which vanish on dark and white pages."""
     import matplotlib
     from matplotlib.colors import ListedColormap
 
@@ -46,7 +46,7 @@ def colormap() -> Any:
 
 
 def ink(axes: Any) -> None:
-    """Text and frame of a panel in the one ink."""
+    """Draw a panel's text and frame in the one ink."""
     axes.set_facecolor("none")
     axes.tick_params(colors=INK, labelsize=8)
     axes.xaxis.label.set_color(INK)
@@ -58,13 +58,13 @@ def ink(axes: Any) -> None:
 
 
 def legend(axes: Any, *, outside: bool = False) -> None:
-    """A legend where it covers least, or right of the panel."""
+    """Add a legend where it covers least, or to the right of the panel."""
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if outside else {"loc": "best"}
     axes.legend(frameon=False, labelcolor=INK, fontsize=8, **place)
 
 
 def as_svg(figure: Figure, background: str = "white") -> str:
-    """A figure as SVG text, the same at every run."""
+    """A figure as SVG text, identical at every run."""
     import matplotlib
 
     text = io.StringIO()

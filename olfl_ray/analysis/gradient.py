@@ -1,4 +1,4 @@
-"""How the gradient that trained an arm's theta relates to the task loss's: one far smaller, or against it, trains little."""
+"""How the gradient that trained theta relates to the task loss's: a far smaller or opposing gradient trains little."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from olfl_ray.records import names
 __all__ = ["Gradient", "gradient_of"]
 
 FAR = 100.0
-"""How many times smaller a gradient is worth a remark."""
+"""A gradient this many times smaller gets a remark."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient:
-    """The gradient that theta followed, next to the task loss's at the same theta on the same batch.
+    """The gradient that theta followed, compared with the task loss's at the same theta on the same batch.
 
     Args:
-        ratio: Of their norms, median over all records.
-        cosine: Of the angle between them, mean over all records.
+        ratio: Ratio of their norms, median over all records.
+        cosine: Cosine of the angle between them, mean over all records.
     """
 
     ratio: float
@@ -32,17 +32,17 @@ class Gradient:
 
     @property
     def far_smaller(self) -> bool:
-        """Whether a hundredth of the task loss's gradient, or less, reaches theta."""
+        """Whether it is a hundredth of the task loss's gradient, or less."""
         return self.ratio * FAR <= 1
 
     @property
     def against(self) -> bool:
-        """Whether a step on it raises the task loss, on average."""
+        """Whether a step along it raises the task loss, on average."""
         return self.cosine < 0
 
 
 def gradient_of(tables: Iterable[pa.Table]) -> Gradient | None:
-    """From the records of some trials; None where they hold no such measurements.
+    """Compute it from the records of some trials; None if they have no such measurements.
 
     Args:
         tables: Records (`olfl_ray.records.RECORDS`) of each trial.

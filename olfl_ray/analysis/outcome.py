@@ -19,8 +19,8 @@ class Outcome:
         metric: The metric's own name, such as `error`.
         goal: minimize or maximize.
         values: The metric by confirming seed.
-        trivial: The metric of the best constant prediction, mean over the same seeds; None where it is not known.
-        difference: Paired comparison with the baseline; None for the baseline itself and below two common seeds.
+        trivial: The metric of the best constant prediction, mean over the same seeds; None if unknown.
+        difference: Paired comparison with the baseline; None for the baseline itself and with fewer than two common seeds.
     """
 
     metric: str
@@ -36,12 +36,12 @@ class Outcome:
 
     @property
     def mean(self) -> float | None:
-        """Mean over the seeds; None where there are none."""
+        """Mean over the seeds; None if there are none."""
         return mean(list(self.values.values())) if self.values else None
 
     @property
     def sd(self) -> float | None:
-        """Standard deviation over the seeds; None below two."""
+        """Standard deviation over the seeds; None with fewer than two."""
         return sd(list(self.values.values())) if self.n > 1 else None
 
     @property
@@ -53,10 +53,10 @@ class Outcome:
 
     @property
     def sign(self) -> int:
-        """1 where a lower value is better, -1 where a higher one is."""
+        """1 if a lower value is better, -1 if a higher one is."""
         return 1 if self.goal == "minimize" else -1
 
     @property
     def gain(self) -> float:
-        """How much better than the baseline, on average; 0 where it is not compared."""
+        """How much better than the baseline it is, on average; 0 if it is not compared."""
         return 0.0 if self.difference is None else -self.sign * self.difference.mean

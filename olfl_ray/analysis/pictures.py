@@ -1,4 +1,4 @@
-"""What a study found, as pictures: one colour per arm, the same in every picture."""
+"""Figures of a study's results: one color per arm, the same in every figure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Figure | None:
-    """The search metric over steps: mean ± sd over each winner's fresh seeds, else over its replicates."""
+    """The search metric over steps: mean ± sd over each winner's fresh seeds, or else over its replicates."""
     lines = {}
     for arm in spec.arms:
         best = state.best(arm, spec.search.goal)
@@ -59,8 +59,8 @@ def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Fig
 def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str) -> Figure | None:
     """An arm's learned loss over the output, one panel per target and one line per step, next to the task loss.
 
-    Each line is shifted so that its least value is 0: a constant changes no gradient. The task loss is scaled to the
-    learned loss's height at the end, by one factor for all targets: a factor only rescales the learning rate.
+    Each line is shifted so that its minimum is 0: a constant changes no gradient. The task loss is scaled to the final
+    height of the learned loss, by one factor for all targets: a factor only rescales the learning rate.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -85,7 +85,7 @@ def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str)
         outputs, task = _curve(rows, "task", steps[-1], target)
         axes.plot(outputs, [scale * value for value in task], "--", color=INK, label=f"task loss × {scale:.3g}")
         axes.set(title=f"target {target:g}", xlabel="output")
-    panels[0].set_ylabel("loss, least value at 0")
+    panels[0].set_ylabel("loss, minimum at 0")
     legend(panels[-1])
     bar = figure.colorbar(ScalarMappable(norm, colors), ax=panels, label="base step", ticks=steps)
     ink(bar.ax)
@@ -93,7 +93,7 @@ def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str)
 
 
 def importance_bars(spec: StudySpec, importances: Mapping[str, Mapping[str, float]]) -> Figure | None:
-    """Share of each searched field in the variance of the search metric, one panel an arm."""
+    """Share of each searched field in the variance of the search metric, one panel per arm."""
     arms = [arm for arm in spec.arms if importances.get(arm)]
     if not arms:
         return None
@@ -114,7 +114,7 @@ def importance_bars(spec: StudySpec, importances: Mapping[str, Mapping[str, floa
 
 
 def search_history(spec: StudySpec, state: StudyState) -> Figure | None:
-    """Search metric of each trial in the order of proposal, and each arm's best so far."""
+    """Search metric of each trial in the order of proposal, and the best value so far of each arm."""
     better = min if spec.search.goal == "minimize" else max
     searched = {arm: [trial for trial in state.search_trials(arm) if trial.ended] for arm in spec.arms}
     if not any(searched.values()):
@@ -148,7 +148,7 @@ def search_history(spec: StudySpec, state: StudyState) -> Figure | None:
 
 
 def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure | None:
-    """An arm's search: one line per trial through its values of the searched fields, coloured by the search metric."""
+    """An arm's search: one line per trial through its values of the searched fields, colored by the search metric."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -198,7 +198,7 @@ def _surface(storage: Storage, trial: TrialState) -> list[dict[str, Any]]:
 
 
 def _curve(rows: Sequence[Mapping[str, Any]], column: str, step: int, target: float) -> tuple[list[float], list[float]]:
-    """One line of the learned loss's picture: outputs, and a column's values above their least."""
+    """One line of the figure of the learned loss: outputs, and a column's values above their minimum."""
     line = sorted((row["output"], row[column]) for row in rows if (row["step"], row["target"]) == (step, target))
     finite = [(output, value) for output, value in line if math.isfinite(value)]
     least = min((value for _, value in finite), default=0.0)
@@ -210,7 +210,7 @@ def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float
 
 
 def _scaled(parameter: Parameter, values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Position of each value on an axis from 0 to 1 (NaN where the field was not searched), and the axis' ticks."""
+    """Position of each value on an axis from 0 to 1 (NaN if the field was not searched), and the ticks of the axis."""
     if parameter.values is not None:
         texts = [str(_listed(value)) for value in parameter.values]
         texts += sorted({str(_listed(value)) for value in values if value is not None} - set(texts))

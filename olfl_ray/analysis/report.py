@@ -99,15 +99,15 @@ def write_report(
     importances: dict[str, dict[str, float]],
     data: Sequence[str] = (),
 ) -> Path:
-    """Write a study's tables, pictures and page; what is not there yet is left out.
+    """Write a study's tables, figures and page; whatever has no data yet is left out.
 
     Args:
         spec: The study.
         state: Its state.
-        storage: Its storage.
-        out: The report's folder, replaced completely.
+        storage: The study's storage.
+        out: Folder of the report, which is replaced completely.
         importances: For each arm the importance of each searched field.
-        data: A line for each data set.
+        data: One line of text per data set.
 
     Returns:
         The page, `out/index.html`.
@@ -136,7 +136,7 @@ def as_markdown(results: Sequence[ArmResult]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A cell of Markdown without HTML, links and pictures of whoever wrote the text."""
+    """A Markdown cell with HTML, links and images escaped: its text may come from anyone."""
     text = escape(printable(text), quote=False).replace("|", r"\|").replace("](", r"]\(")
     return text.replace("\n", "<br>")
 
@@ -224,7 +224,7 @@ def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _field(value: Any) -> Any:
-    """A field of CSV; no text is HTML, or a formula to a spreadsheet. The Parquet file next to it has each text unchanged."""
+    """A CSV field in which no text is HTML or a spreadsheet formula. The Parquet file next to it has every text unchanged."""
     if isinstance(value, list):
         return json.dumps(value)
     if not isinstance(value, str):
@@ -319,7 +319,7 @@ def _failures(state: StudyState) -> str:
     )
     return (
         f'<h2>Failed trials</h2>\n<div class="wide"><table><thead><tr><th>cause</th><th>trials</th></tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></div>\n<p>Try them again with: olfl sweep resume {escape(state.name)} --failed</p>\n"
+        f"<tbody>{rows}</tbody></table></div>\n<p>Retry them with: olfl sweep resume {escape(state.name)} --failed</p>\n"
     )
 
 

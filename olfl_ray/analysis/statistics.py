@@ -1,4 +1,4 @@
-"""Paired comparison over seeds: Student's t, exact tests by sign flips and by signs, Holm's correction of several."""
+"""Paired comparison over seeds: Student's t, exact sign-flip and sign tests, Holm's correction for multiple tests."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Difference", "detectable", "holm", "mean", "paired", "sd", "sign_fli
 Seed = TypeVar("Seed", int, str)
 
 EXACT = 16
-"""Up to so many differences all assignments of signs are tried; beyond, so many powers of two at random."""
+"""With at most this many differences all sign assignments are enumerated; with more, 2 ** EXACT are drawn at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How an arm's test errors differ from another's, seed by seed; below zero the arm errs less.
+    """How an arm's test errors differ from another's, seed by seed; negative if the arm's errors are lower.
 
     Args:
         baseline: The arm compared with.
@@ -26,7 +26,7 @@ class Difference:
         sd: Standard deviation of the differences.
         low: Lower end of the 95 % confidence interval of the mean (Student's t).
         high: Its upper end.
-        detectable: Smallest true difference that such a comparison finds with power 0.8 at level 0.05.
+        detectable: Smallest true difference that such a comparison detects with power 0.8 at level 0.05.
         p: Two-sided p value of the paired t-test.
     """
 
@@ -41,7 +41,7 @@ class Difference:
 
 
 def paired(baseline: str, own: Mapping[Seed, float], other: Mapping[Seed, float]) -> Difference | None:
-    """Compare two arms on the seeds that both have; None below two.
+    """Compare two arms on the seeds that both have; None with fewer than two.
 
     Args:
         baseline: Name of the other arm.
@@ -74,12 +74,12 @@ def paired(baseline: str, own: Mapping[Seed, float], other: Mapping[Seed, float]
 
 
 def detectable(spread: float, n: int, *, level: float = 0.05) -> float:
-    """Smallest true difference that a paired t-test finds with power 0.8.
+    """Smallest true difference that a paired t-test detects with power 0.8.
 
     Args:
         spread: Standard deviation of the differences.
-        n: Pairs.
-        level: Of the two-sided test.
+        n: Number of pairs.
+        level: Level of the two-sided test.
     """
     from scipy.special import stdtrit
 
@@ -87,16 +87,16 @@ def detectable(spread: float, n: int, *, level: float = 0.05) -> float:
 
 
 def sign_test(less: int, more: int) -> float:
-    """Two-sided p value of so many differences below zero and above, were both signs as likely."""
+    """Two-sided p value of these numbers of negative and positive differences if both signs are equally likely."""
     from scipy.special import bdtr
 
     return min(1.0, 2 * float(bdtr(min(less, more), less + more, 0.5))) if less + more else 1.0
 
 
 def sign_flips(differences: Sequence[float]) -> float:
-    """Two-sided p value of a mean difference where, were there none, each difference might as well have the other sign.
+    """Two-sided p value of the mean difference under random sign flips: without an effect both signs are equally likely.
 
-    It supposes no normal distribution; of n differences it can't be below 2 / 2^n.
+    It does not assume a normal distribution; with n differences it can't be below 2 / 2^n.
     """
     import numpy as np
 
@@ -105,13 +105,13 @@ def sign_flips(differences: Sequence[float]) -> float:
         bits = np.arange(2**n)[:, None] >> np.arange(n) & 1
     else:
         bits = np.random.default_rng(0).integers(0, 2, (2**EXACT, n))
-        bits[0] = 0  # what was seen is one of the assignments
+        bits[0] = 0  # the observed signs are one of the assignments
     means = np.abs((1 - 2 * bits) @ np.asarray(differences, float))
     return float(np.mean(means >= means[0] * (1 - 1e-12)))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given: their family errs at all with at most the level's probability."""
+    """Holm's adjusted p values, in the given order: they bound the probability of any false positive in the family."""
     order = sorted(range(len(ps)), key=lambda index: ps[index])
     adjusted, largest = [0.0] * len(ps), 0.0
     for rank, index in enumerate(order):
@@ -126,6 +126,6 @@ def mean(values: Sequence[float]) -> float:
 
 
 def sd(values: Sequence[float]) -> float:
-    """The standard deviation of a sample, of two values at least."""
+    """The sample standard deviation of at least two values."""
     middle = mean(values)
     return math.sqrt(math.fsum((value - middle) ** 2 for value in values) / (len(values) - 1))

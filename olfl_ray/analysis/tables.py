@@ -33,7 +33,7 @@ __all__ = [
 
 
 GRADIENTS_OF = 3
-"""Confirming trials of an arm whose gradients are read."""
+"""Number of confirming trials per arm whose gradients are read."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ class ArmResult:
         arm: The arm.
         trials: Number of search trials by state.
         confirming: Number of confirming trials by state.
-        best: Id of the winner; None where no search trial finished.
-        best_params: What the winner sets.
+        best: Id of the winner; None if no search trial finished.
+        best_params: The winner's settings.
         selection_value: The winner's search metric on the validation split.
         test: The search metric on the test split.
-        primary: The task's primary metric there; None where it is the search metric, or not known.
-        gradient: What its winner's theta followed, next to the task loss's gradient; None where it is not known.
+        primary: The task's primary metric on the test split; None if it is the search metric, or unknown.
+        gradient: The gradient that the winner's theta followed, compared with the task loss's; None if unknown.
     """
 
     arm: str
@@ -66,7 +66,7 @@ class ArmResult:
 
     @property
     def n(self) -> int:
-        """Number of confirming seeds that gave a value of the search metric."""
+        """Number of confirming seeds with a value of the search metric."""
         return self.test.n
 
     @property
@@ -76,12 +76,12 @@ class ArmResult:
 
 
 def final_table(spec: StudySpec, state: StudyState, storage: Storage | None = None) -> list[ArmResult]:
-    """One result an arm, in the spec's order, by the metric that the study searches with.
+    """One result per arm, in the spec's order, by the study's search metric.
 
     Args:
         spec: The study.
         state: Its state.
-        storage: Where it is kept, for the gradients of each arm; None: without them.
+        storage: The study's storage, to read each arm's gradients; None: without them.
     """
     metric, goal = names.metric_of(spec.search.metric), spec.search.goal
     tests = outcomes(spec, state, metric, goal)
@@ -114,7 +114,7 @@ def outcomes(spec: StudySpec, state: StudyState, metric: str, goal: str) -> dict
 
 
 def baseline_arm(spec: StudySpec) -> str | None:
-    """The arm named `baseline`, else the first one whose learner.method is baseline; None where there is none."""
+    """The arm named `baseline`, else the first one whose learner.method is baseline; None if there is none."""
     if "baseline" in spec.arms:
         return "baseline"
     methods = {name: arm.set.get("learner.method", spec.learner.method) for name, arm in spec.arms.items()}
@@ -143,7 +143,7 @@ def _rows(storage: Storage, trial: TrialState, name: str, schema: pa.Schema) -> 
             data = read_file(storage, read_commit(storage, committed.commit), name)
             if data is not None:
                 tables.append(from_parquet(data, schema))
-        except (DataError, ValueError) as error:  # a key that no storage has, say
+        except (DataError, ValueError) as error:  # ValueError: an invalid key
             _log.warning("%s: %s; %s is shown without it", committed.commit, error, trial.id)
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
@@ -155,7 +155,7 @@ def _gradient(spec: StudySpec, state: StudyState, storage: Storage, arm: str) ->
 
 
 def values_on_test(spec: StudySpec, state: StudyState, arm: str, metric: str) -> dict[int, float]:
-    """A metric of the test split by confirming seed; seeds that gave none, or none that is finite, are left out."""
+    """A metric of the test split by confirming seed; seeds without a finite value are left out."""
     values = {}
     for trial in confirmed(spec, state, arm):
         replicates = trial.metrics.get(metric, [])

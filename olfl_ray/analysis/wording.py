@@ -11,21 +11,21 @@ __all__ = ["number", "remarks", "spread_of"]
 
 
 def number(value: float | None, sign: str = "") -> str:
-    """Four decimals where they say enough, else three digits; a dash for no value."""
+    """Four decimals if they are precise enough, else three significant digits; a dash for no value."""
     if value is None:
         return "–"
     return f"{value:{sign}.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:{sign}.3g}"
 
 
 def spread_of(outcome: Outcome) -> str:
-    """Mean ± standard deviation over seeds; nothing where there is no seed."""
+    """Mean ± standard deviation over seeds; empty if there is no seed."""
     if outcome.mean is None:
         return ""
     return number(outcome.mean) + (f" ± {number(outcome.sd)}" if outcome.sd is not None else "")
 
 
 def remarks(results: Sequence[ArmResult]) -> list[str]:
-    """Sentences that belong under the table: arms no better than a constant, metrics that disagree, gradients that mislead."""
+    """Notes below the table: arms no better than a constant, metrics that disagree, gradients that mislead."""
     found = []
     trivial = next((result.test.trivial for result in results if result.test.trivial is not None), None)
     if trivial is not None:

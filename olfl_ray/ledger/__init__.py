@@ -1,4 +1,4 @@
-"""The single source of truth of a study: its events, in order, and the state that they replay to."""
+"""The single source of truth of a study: its events, in order, and the state that results from replaying them."""
 
 from olfl_ray.ledger.commits import (
     Commit,

@@ -35,10 +35,10 @@ class Commit:
 
     Args:
         trial: `arm/name`.
-        attempt: Attempt that made it.
-        position: All steps done, of initialisation and training.
-        step: Base steps done.
-        outcome: finished or diverged where the trial ended with it, else None.
+        attempt: Attempt that wrote it.
+        position: Number of steps done in initialization and training together.
+        step: Number of base steps done.
+        outcome: finished or diverged if the trial ended with it, else None.
         report: The evaluation that counts so far, one value per replicate.
         parent: Key of the commit that this one resumes from; None for the first.
         files: Key of each file that belongs to it -> SHA-256.
@@ -68,11 +68,11 @@ _FORM = TypeAdapter(Commit)
 
 @dataclass(frozen=True, kw_only=True)
 class RestorePoint:
-    """Where a trial resumes from.
+    """The point from which a trial resumes.
 
     Args:
-        chain: Its intact commits from the first to the last; empty: from the beginning.
-        state: Bytes of the last one's state; None where the chain is empty.
+        chain: Its intact commits from the first to the last; empty: start from the beginning.
+        state: Bytes of the last one's state; None if the chain is empty.
     """
 
     chain: tuple[Commit, ...] = ()
@@ -86,12 +86,12 @@ def trial_folder(trial: str) -> str:
 
 
 def state_key(commit: Commit) -> str:
-    """Key of the state that a commit was written with."""
+    """Key of the state that a commit includes."""
     return commit.key.removesuffix(_MANIFEST) + _STATE
 
 
 def write_commit(storage: Storage, commit: Commit, files: dict[str, bytes]) -> Commit:
-    """Write the files, then the manifest that makes them count.
+    """Write the files, then the manifest that makes them valid.
 
     Returns:
         The commit with the keys and checksums of its files.
@@ -106,7 +106,7 @@ def write_commit(storage: Storage, commit: Commit, files: dict[str, bytes]) -> C
 
 
 def left_by_learnable(storage: Storage, commit: Commit) -> dict[str, bytes]:
-    """The commit's files that are neither measurements nor state: what its trial's learnable left, by name.
+    """The commit's files that are neither measurements nor state: those of the trial's learnable, by name.
 
     Raises:
         DataError: One of them is missing or corrupt.
@@ -126,11 +126,11 @@ def read_commit(storage: Storage, key: str) -> Commit:
     try:
         return _FORM.validate_json(unseal(storage.read(key)), strict=True)
     except (ValueError, FileNotFoundError) as error:
-        raise _damaged(storage, key, error) from None
+        raise _corrupt(storage, key, error) from None
 
 
 def read_file(storage: Storage, commit: Commit, name: str) -> bytes | None:
-    """The commit's file whose name ends in `name`; None where it has none.
+    """The commit's file whose name ends in `name`; None if it has none.
 
     Raises:
         DataError: It is missing or corrupt.
@@ -141,21 +141,21 @@ def read_file(storage: Storage, commit: Commit, name: str) -> bytes | None:
     try:
         data = storage.read(key)
     except FileNotFoundError as error:
-        raise _damaged(storage, key, error) from None
+        raise _corrupt(storage, key, error) from None
     if hashlib.sha256(data).hexdigest() != commit.files[key]:
-        raise _damaged(storage, key, "its checksum does not match its content")
+        raise _corrupt(storage, key, "its checksum does not match its content")
     return data
 
 
 def restore_point(storage: Storage, trial: str, *, noted: Collection[str] = (), scratch: int = 0) -> RestorePoint:
-    """The latest point that a trial can resume from: by their checksums, all files up to it are intact.
+    """The latest point from which a trial can resume, with every file up to it intact by its checksum.
 
     Args:
         storage: The study's storage.
         trial: `arm/name`.
-        noted: Keys of the commits that the ledger has. A point that keeps more of them wins over one further on: the
-            work of an attempt that was given up may be there too.
-        scratch: Attempts up to this one are left behind.
+        noted: Keys of the commits in the ledger. A point that keeps more of them wins over a later one: an attempt that was
+            given up may have left commits too.
+        scratch: Attempts up to this number are discarded.
     """
     found: dict[str, Commit] = {}
     for key in storage.keys(trial_folder(trial) + "/"):
@@ -191,15 +191,15 @@ def restore_point(storage: Storage, trial: str, *, noted: Collection[str] = (), 
 
 
 def latest_attempt(storage: Storage, trial: str) -> int:
-    """Number of the latest attempt that a worker claimed; 0 where there is none."""
+    """Number of the latest attempt that a worker claimed; 0 if there is none."""
     return max((_attempt(key) for key in storage.keys(trial_folder(trial) + "/")), default=0)
 
 
 def _ancestors(commit: Commit, found: dict[str, Commit]) -> Iterator[Commit]:
-    """The commit, and those it resumes from, back to the first that exists."""
+    """The commit and its ancestors, back to the oldest that exists."""
     here: Commit | None = commit
     seen: set[str] = set()
-    while here is not None and here.key not in seen:  # a chain that somebody made may go round
+    while here is not None and here.key not in seen:  # a forged chain may be circular
         seen.add(here.key)
         yield here
         here = found.get(here.parent) if here.parent is not None else None
@@ -210,6 +210,6 @@ def _attempt(key: str) -> int:
     return int(folder) if folder.isdecimal() and folder.isascii() else 0
 
 
-def _damaged(storage: Storage, key: str, why: object) -> DataError:
+def _corrupt(storage: Storage, key: str, why: object) -> DataError:
     first = str(why).replace("\n", " ")[:300]
     return DataError(f"{storage.url}/{key}: is corrupt ({first}); restore a copy of that file, or run its trial again")

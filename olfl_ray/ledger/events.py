@@ -1,4 +1,4 @@
-"""What can happen to a study: eleven kinds of event, each immutable, with the time of its record."""
+"""What can happen to a study: eleven kinds of event, each immutable and with a timestamp."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ EndState = Literal["finished", "pruned", "diverged", "failed"]
 """How a trial ends; the table in docs/design.md says what Optuna and MLflow receive for each."""
 
 Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
-"""A number from 0 that a table's column holds."""
+"""A non-negative number that fits a table column."""
 
-_FLOAT = "$float"  # JSON has no NaN and no infinity: {"$float": "nan"} stands for one.
+_FLOAT = "$float"  # JSON has no NaN and no infinity: {"$float": "nan"} encodes one.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Event:
         """Plain JSON values: `kind`, then the fields.
 
         Raises:
-            TypeError: A field holds something that JSON has no form for.
+            TypeError: A field holds a value that can't be expressed in JSON.
         """
         return {"kind": type(self).__name__} | {f.name: _pack(getattr(self, f.name)) for f in fields(self)}
 
@@ -85,7 +85,7 @@ class Event:
 
 @cache
 def _types(kind: Any) -> TypeAdapter[Any]:
-    """Checks the values of an event's fields: a ledger may come from anybody."""
+    """Validates the types of an event's fields: a ledger may come from anyone."""
     hints = get_type_hints(kind, include_extras=True)
     form: Any = TypedDict
     return TypeAdapter(form("Form", {field.name: hints[field.name] for field in fields(kind)}))
@@ -97,10 +97,10 @@ class StudyCreated(Event):
 
     Args:
         spec: The resolved spec, as plain values.
-        digest: Digest of what in it affects results.
+        digest: Digest of the settings that affect results.
         name: The study's name.
         versions: Version of each library that results depend on.
-        identity: Random, made once: two studies with the same spec and name differ in it. Empty in older ledgers.
+        identity: Random, generated once: it differs between two studies with the same spec and name. Empty in older ledgers.
     """
 
     spec: dict[str, Any]
@@ -112,11 +112,11 @@ class StudyCreated(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Revised(Event):
-    """What may change about a study has changed: arms added, trials per arm, resources, budget, tracking.
+    """A study's mutable settings have changed: arms added, trials per arm, resources, budget, tracking.
 
     Args:
-        spec: The resolved spec from now on.
-        digest: Its digest; another one than before where an arm was added. Empty in older ledgers: as before.
+        spec: The new resolved spec.
+        digest: Its digest; it differs from the old one if an arm was added. Empty in older ledgers: unchanged.
     """
 
     spec: dict[str, Any]
@@ -125,7 +125,7 @@ class Revised(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Examined(Event):
-    """An arm's data, task and code were looked at before its first trial; later starts must find the same.
+    """An arm's data, task and code were inspected before its first trial; later starts must find the same.
 
     Args:
         arm: The arm.
@@ -133,8 +133,8 @@ class Examined(Event):
         code: Digest of each module that one of the arm's builders comes from.
         task: Name of the task.
         primary: Name of the task's primary metric.
-        goals: For each metric of a split minimize or maximize.
-        units: For each metric its unit.
+        goals: minimize or maximize for each metric of a split.
+        units: Unit of each metric.
     """
 
     arm: str
@@ -148,10 +148,10 @@ class Examined(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class DriverStarted(Event):
-    """A driver took the study over; whoever drove it before is fenced off by this event's number.
+    """A driver took over the study; this event's number fences off the previous driver.
 
     Args:
-        epoch: The driver's lease; greater than that of any driver before.
+        epoch: Epoch of the driver's lease; greater than that of any earlier driver.
         host: Host name.
         pid: Process id on that host.
     """
@@ -163,10 +163,10 @@ class DriverStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class DriverStopped(Event):
-    """A driver left of its own accord.
+    """A driver stopped in an orderly way.
 
     Args:
-        epoch: The driver's lease.
+        epoch: Epoch of the driver's lease.
         reason: One line for people.
     """
 
@@ -176,11 +176,11 @@ class DriverStopped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Proposed(Event):
-    """A trial came to be.
+    """A trial was proposed.
 
     Args:
         trial: Its id, such as `online/3` or `online/c3`.
-        params: What it sets: dotted field of the spec -> value.
+        params: Its settings: dotted field of the spec -> value.
         seeds: Seed of each replicate.
     """
 
@@ -191,12 +191,12 @@ class Proposed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Began(Event):
-    """A worker was given the trial.
+    """A worker started the trial.
 
     Args:
         trial: Its id.
-        attempt: Number of the attempt, from 1, greater than any before; the worker writes under `attempt-N/`.
-        dropped: Keys of manifests whose files were found corrupt; those commits no longer count, and are recomputed.
+        attempt: Number of the attempt, from 1, greater than any earlier one; the worker writes under `attempt-N/`.
+        dropped: Keys of manifests whose files were found corrupt; those commits no longer count and are recomputed.
     """
 
     trial: str
@@ -206,14 +206,14 @@ class Began(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Committed(Event):
-    """A checkpoint and the records before it count from now on.
+    """A checkpoint and the records before it are now final.
 
     Args:
         trial: Its id.
-        attempt: The attempt that made it; only the present one may commit.
+        attempt: The attempt that wrote it; only the current one may commit.
         commit: Key of the worker's manifest; each is recorded once.
-        step: Base steps done; not less than at any commit before (0 all through Algorithm 1).
-        value: Search metric at that step, mean over replicates; None where it was not measured.
+        step: Number of base steps done; it never decreases (0 during Algorithm 1).
+        value: Search metric at that step, mean over replicates; None if it was not measured.
         values: Every metric at that step, mean over replicates.
     """
 
@@ -227,15 +227,15 @@ class Committed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended(Event):
-    """A trial is over, once and for all.
+    """A trial has ended for good.
 
     Args:
         trial: Its id.
         state: How it ended.
-        step: Base steps of the result.
-        value: Search metric of the result, mean over replicates; None where there is none.
-        metrics: For each metric one value per replicate.
-        cause: Why a trial failed or was cut short, in one line; None where there is nothing to say.
+        step: Number of base steps of the result.
+        value: Search metric of the result, mean over replicates; None if there is none.
+        metrics: One value per replicate for each metric.
+        cause: Why the trial failed or was cut short, in one line; None if it was not.
     """
 
     trial: str
@@ -248,11 +248,11 @@ class Ended(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped(Event):
-    """A running trial was laid aside after its last commit; it can begin again.
+    """A running trial was suspended after its last commit; it can start again.
 
     Args:
         trial: Its id.
-        out_of_memory: Whether it needed more memory than its device had left; it starts again alone there.
+        out_of_memory: Whether its device ran out of memory; it then starts again alone on its device.
     """
 
     trial: str
@@ -261,7 +261,7 @@ class Stopped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Reopened(Event):
-    """A failed trial may be tried again.
+    """A failed trial may be retried.
 
     Args:
         trial: Its id.

@@ -1,9 +1,9 @@
 """The event log: event n is the object `ledger/n.json`, created by create-if-absent and never changed.
 
-That every number stays is what fences a driver that wakes up late: the number it takes for the next is there.
-So compaction deletes nothing. It writes the lines of all events so far into one object, which a start reads
-instead of thousands. If that object is corrupt, the events themselves are read; if one of them is corrupt or
-missing, its copy is used if it is intact.
+No number is ever freed: a driver that resumes too late is fenced because its next number already exists. So compaction
+deletes nothing. It writes the lines of all events so far into one object, which a later start reads instead of thousands.
+If that object is corrupt, the events themselves are read; if an event is corrupt or missing, its copy is used if that is
+intact.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from olfl_ray.errors import Fenced, LedgerError, SetupError, StudyError
-from olfl_ray.ledger.codec import Damaged, Unknown, decode, encode, seal, unseal
+from olfl_ray.ledger.codec import Corrupt, Unknown, decode, encode, seal, unseal
 from olfl_ray.ledger.events import Event, StudyCreated
 from olfl_ray.ledger.rules import advance
 from olfl_ray.ledger.state import StudyState, TrialState
@@ -29,13 +29,13 @@ __all__ = ["Ledger"]
 _FOLDER = "ledger/"
 _COMPACTED = f"{_FOLDER}compacted.jsonl"
 _COMPACT_EVERY = 500
-_AHEAD = 64  # most events that are read before it is known whether they are there
-_READERS = 16  # objects read at a time: an object store answers each after some milliseconds
+_AHEAD = 64  # number of events that are read ahead, before it is known whether they exist
+_READERS = 16  # concurrent reads: an object store takes some milliseconds for each
 _log = logging.getLogger(__name__)
 
 
 class Ledger:
-    """A study's events and the state they replay to; made by `Ledger.create` or `Ledger.load` only.
+    """A study's events and the state that results from them; created only by `Ledger.create` or `Ledger.load`.
 
     One thread of one driver appends. Any number of readers may load at any time.
     """
@@ -46,7 +46,7 @@ class Ledger:
         self._lines: list[bytes] = []
         self._events: list[Event] = []
         self._compacted_at = 0
-        self._head: StudyState | None = None  # its trials are the next line's, which grow in place
+        self._head: StudyState | None = None  # its trials are shared with later states and updated in place
         self._trials: dict[str, TrialState] = {}
         self._state: StudyState | None = None
 
@@ -54,17 +54,17 @@ class Ledger:
     def create(
         cls, storage: Storage, spec: Mapping[str, Any], digest: str, name: str, versions: Mapping[str, str]
     ) -> Ledger:
-        """Begin a study.
+        """Create a study.
 
         Args:
             storage: The study's storage.
             spec: The resolved spec, as plain values.
             digest: Digest of what in it affects results.
-            name: The study's name.
+            digest: Digest of the settings that affect results.
             versions: Version of each library that results depend on.
 
         Raises:
-            StudyError: There is a study already.
+            StudyError: There is already a study.
         """
         ledger = cls(storage)
         created = StudyCreated(
@@ -74,7 +74,7 @@ class Ledger:
             ledger.append(created)
         except Fenced as error:
             raise StudyError(
-                f"{storage.url}: there is a study already; resume it, or give the new one another name"
+                f"{storage.url}: there is already a study; resume it, or give the new one another name"
             ) from error
         return ledger
 
@@ -84,10 +84,10 @@ class Ledger:
 
         Args:
             storage: The study's storage.
-            upto: Only the first so many of them.
+            upto: Number of events to replay; None: all.
 
         Raises:
-            StudyError: There is no study, an event is missing, corrupt or against the rules, or a later version wrote it.
+            StudyError: There is no study; or an event is missing, corrupt, illegal, or from a later version.
         """
         ledger = cls(storage)
         numbers = _numbers(storage)
@@ -100,7 +100,7 @@ class Ledger:
         lines |= _read_all(storage, [number for number in range(1, last + 1) if number not in lines])
         for number in range(1, last + 1):
             try:
-                ledger._take(*_whole(storage, number, last, lines.get(number), copies.get(number)))
+                ledger._take(*_intact(storage, number, last, lines.get(number), copies.get(number)))
             except Unknown as error:
                 raise StudyError(
                     f"{storage.url}/{_key(number)}: event {number} was written by another version of olfl_ray"
@@ -108,7 +108,7 @@ class Ledger:
                 ) from error
             except LedgerError as error:
                 raise StudyError(
-                    f"{storage.url}/{_key(number)}: event {number} breaks the ledger's rules ({error}); no driver writes that: "
+                    f"{storage.url}/{_key(number)}: event {number} breaks the ledger's rules ({error}), which no driver does: "
                     "restore a copy of that file"
                 ) from error
         return ledger
@@ -127,12 +127,12 @@ class Ledger:
 
     @property
     def live(self) -> StudyState:
-        """The same as a view whose trials go along with the next events; its cost does not grow with their number."""
-        assert self._head is not None, "a ledger holds at least its study's creation"
+        """The same as a live view, whose trials follow later events; its cost does not grow with their number."""
+        assert self._head is not None, "a ledger has at least its study's creation"
         return self._head
 
     def news(self) -> Iterator[Event]:
-        """Events that another driver has recorded since, each as this ledger applies it; ends where there is none."""
+        """Apply and yield the events that another driver has recorded since the last call or load."""
         ahead = 1
         while True:
             first = len(self._events) + 1
@@ -145,15 +145,15 @@ class Ledger:
             ahead = min(2 * ahead, _AHEAD)
 
     def append(self, event: Event) -> None:
-        """Note an event: once this returns, it holds for good.
+        """Record an event durably.
 
-        After a `SetupError` (a full disk, say) only a new load shows whether it was written; the same event may be
-        given again, unchanged.
+        After a `SetupError` (for example a full disk) only a new load shows whether it was written; the same event may be
+        appended again, unchanged.
 
         Raises:
-            LedgerError: The rules do not allow it now, or it has no JSON form; nothing was written.
-            Fenced: Another driver wrote to this study since it was loaded; this ledger can write no more.
-            SetupError: The storage refused.
+            LedgerError: The rules do not allow it now, or it can't be expressed in JSON; nothing was written.
+            Fenced: Another driver wrote to this study since it was loaded; this ledger can no longer write.
+            SetupError: The storage refused the write.
         """
         number = len(self._events) + 1
         try:
@@ -170,7 +170,7 @@ class Ledger:
             try:
                 self.compact()
             except SetupError as error:
-                _log.warning("%s; the events themselves hold", error)
+                _log.warning("%s; the events themselves are intact", error)
 
     def compact(self) -> None:
         """Make the next start fast. Deletes nothing, and may be interrupted or repeated at any time."""
@@ -193,7 +193,7 @@ def _key(number: int) -> str:
 
 
 def _numbers(storage: Storage) -> list[int]:
-    """Numbers of the events that are there."""
+    """Numbers of the stored events."""
     names = (PurePosixPath(key) for key in storage.keys(_FOLDER))
     return [int(name.stem) for name in names if name.suffix == ".json" and name.stem.isdecimal()]
 
@@ -207,7 +207,7 @@ def _compacted(storage: Storage) -> tuple[dict[int, bytes], bool]:
     try:
         head, *lines = unseal(sealed).splitlines(keepends=True)
         if json.loads(head)["events"] != len(lines):
-            raise Damaged("it does not hold the number of events that it names")
+            raise Corrupt("it does not have the number of events that it declares")
     except (ValueError, LookupError, TypeError) as error:
         _log.warning("%s/%s: %s; the events themselves are read instead", storage.url, _COMPACTED, error)
         return _salvaged(sealed), False
@@ -215,7 +215,7 @@ def _compacted(storage: Storage) -> tuple[dict[int, bytes], bool]:
 
 
 def _salvaged(damaged: bytes) -> dict[int, bytes]:
-    """Number -> line of each line that is intact by its own checksum."""
+    """Number -> line for each line that is intact by its own checksum."""
     found = {}
     for line in damaged.splitlines(keepends=True):
         try:
@@ -226,7 +226,7 @@ def _salvaged(damaged: bytes) -> dict[int, bytes]:
 
 
 def _read_all(storage: Storage, numbers: list[int]) -> dict[int, bytes]:
-    """Number -> bytes of each of these events that is there."""
+    """Number -> bytes for those of these events that exist."""
 
     def read(number: int) -> bytes | None:
         try:
@@ -239,13 +239,13 @@ def _read_all(storage: Storage, numbers: list[int]) -> dict[int, bytes]:
     return {number: line for number, line in found.items() if line is not None}
 
 
-def _whole(storage: Storage, number: int, last: int, line: bytes | None, copy: bytes | None) -> tuple[bytes, Event]:
-    """An event's line and the event: its own object's, or else the copy's."""
+def _intact(storage: Storage, number: int, last: int, line: bytes | None, copy: bytes | None) -> tuple[bytes, Event]:
+    """An event with its line, from its own object or else from the copy."""
     problem = "is missing"
     if line is not None:
         try:
             return line, decode(line, number)
-        except Damaged as error:
+        except Corrupt as error:
             problem = f"is corrupt ({error})"
     if copy in (None, line):
         raise _unreadable(storage, number, last, problem)

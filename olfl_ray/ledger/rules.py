@@ -1,7 +1,7 @@
-"""The ledger's rules: state and event in, next state out, or a `LedgerError` that names the rule.
+"""The ledger's rules: from a state and an event to the next state, or a `LedgerError` that names the rule.
 
-planned -> running <-> stopped; from any of the three to one of finished, pruned, diverged, failed, once.
-Only what failed may be reopened: failed -> stopped.
+planned -> running <-> stopped; from any of the three once to one of finished, pruned, diverged, failed.
+Only a failed trial may be reopened: failed -> stopped.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def apply(state: StudyState | None, event: Event) -> StudyState:
 
 
 def advance(state: StudyState | None, event: Event) -> tuple[StudyState, TrialState | None]:
-    """What `apply` does, apart from putting the trial among the others: its cost does not grow with their number.
+    """Like `apply`, but without adding the trial to the others: its cost does not grow with their number.
 
     Returns:
-        The study, its trials as they were; and the trial that the event is about as it is now, if there is one.
+        The study with its trials unchanged, and the new state of the event's trial, if it has one.
 
     Raises:
         LedgerError: The rules do not allow that event in that state.
@@ -87,12 +87,12 @@ def advance(state: StudyState | None, event: Event) -> tuple[StudyState, TrialSt
     if isinstance(event, (Began, Committed, Ended, Stopped)):
         before = _proposed(state, event)
         _require(not before.ended, f"the trial is {before.state} already", event)
-        return state, _go_on(before, event)
+        return state, _apply_to_trial(before, event)
     raise LedgerError(f"no rule for {event!r}")
 
 
 def _derived_identity(event: StudyCreated) -> str:
-    """The identity of a study whose ledger is older than identities: its first event's time makes it the only one."""
+    """The identity of a study whose ledger has none: the time of its first event makes it unique."""
     return sha256(json.dumps(event.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -103,7 +103,7 @@ def _proposed(state: StudyState, event: Began | Committed | Ended | Stopped | Re
 
 def _reopen(trial: TrialState, event: Reopened) -> TrialState:
     _require(trial.state == "failed", f"only a failed trial is reopened, this one is {trial.state}", event)
-    _require(event.scratch >= 0, "the attempt left behind is a number from 0", event)
+    _require(event.scratch >= 0, "the discarded attempt is a number from 0", event)
     kept = trial.commits if event.scratch == 0 else ()
     return replace(
         _after(trial, kept),
@@ -134,7 +134,7 @@ def _propose(state: StudyState, event: Proposed) -> TrialState:
     return TrialState(id=trial, params=event.params, seeds=tuple(event.seeds), proposed_at=event.time)
 
 
-def _go_on(trial: TrialState, event: Began | Committed | Ended | Stopped) -> TrialState:
+def _apply_to_trial(trial: TrialState, event: Began | Committed | Ended | Stopped) -> TrialState:
     match event:
         case Began():
             _require(event.attempt > trial.attempt, f"the attempt must be greater than {trial.attempt}", event)
@@ -145,14 +145,14 @@ def _go_on(trial: TrialState, event: Began | Committed | Ended | Stopped) -> Tri
         case Committed():
             last = trial.commits[-1].step if trial.commits else 0
             _require(trial.state == "running", f"only a running trial commits, this one is {trial.state}", event)
-            _require(event.attempt == trial.attempt, f"the present attempt is {trial.attempt}", event)
+            _require(event.attempt == trial.attempt, f"the current attempt is {trial.attempt}", event)
             _require(event.step >= last, f"the step must be at least {last}", event)
             known = any(event.commit == before.commit for before in trial.commits)
             _require(not known, "that commit was recorded before", event)
             return replace(trial, commits=(*trial.commits, event), step=event.step, value=event.value)
         case Ended():
             _require(event.state in get_args(EndState), f"a trial ends as one of {get_args(EndState)}", event)
-            _require(event.state == "failed" or trial.attempt > 0, "before it began, it can only fail", event)
+            _require(event.state == "failed" or trial.attempt > 0, "before it has started, it can only fail", event)
             _require(event.state != "failed" or bool(event.cause), "a failed trial has a cause", event)
             return replace(
                 trial,

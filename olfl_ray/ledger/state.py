@@ -21,14 +21,14 @@ _NAME = re.compile(r"c?(0|[1-9][0-9]*)", re.ASCII)
 class TrialId:
     """`online/3`, search trial 3 of the arm online, or `online/c3`, its fourth confirming trial.
 
-    Confirming trials of an earlier winner keep their names, and those of a later one count on.
+    Confirming trials of an earlier winner keep their names; the numbering continues with those of a later one.
 
     Args:
         arm: The arm.
         name: Ordinal of a search trial, or `c` and the ordinal of a confirming one.
 
     Raises:
-        StudyError: One of the two breaks that form.
+        StudyError: One of the two is malformed.
     """
 
     arm: str
@@ -43,18 +43,18 @@ class TrialId:
 
     @classmethod
     def parse(cls, text: str) -> TrialId:
-        """The id that `str` wrote. Raises `StudyError` for any other text."""
+        """The inverse of `str`. Raises `StudyError` for any other text."""
         arm, _, name = text.rpartition("/")
         return cls(arm, name)
 
     @property
     def confirming(self) -> bool:
-        """Whether it confirms an arm's winner on a fresh seed, and so takes no part in the search."""
+        """Whether it confirms an arm's winner on a fresh seed, and so is not part of the search."""
         return self.name.startswith("c")
 
     @property
     def ordinal(self) -> int:
-        """Position among the arm's search trials, or among its confirming ones; from 0."""
+        """Index among the arm's search trials, or among its confirming ones; from 0."""
         return int(self.name.removeprefix("c"))
 
 
@@ -64,20 +64,20 @@ class TrialState:
 
     Args:
         id: The trial.
-        params: What it sets: dotted field of the spec -> value.
+        params: Its settings: dotted field of the spec -> value.
         seeds: Seed of each replicate.
-        state: Its stage; the last four are final.
+        state: Its stage; finished, pruned, diverged and failed are final.
         attempt: Number of the latest attempt; 0 before the first.
         commits: Its commits, in order; their steps never decrease.
-        step: Base steps of the result, or of the last commit; 0 before that.
-        value: Search metric of the result, or of the last commit; None where there is none.
-        metrics: For each metric of the result one value per replicate; empty before the end.
-        cause: Why it failed or was cut short; None where there is nothing to say.
+        step: Number of base steps of the result, or of the last commit; 0 before that.
+        value: Search metric of the result, or of the last commit; None if there is none.
+        metrics: One value per replicate for each metric of the result; empty before the end.
+        cause: Why it failed or was cut short; None if it was not.
         proposed_at: When it was proposed, in seconds since 1970.
-        began_at: When its first attempt began; None before.
+        began_at: When its first attempt started; None before.
         ended_at: When it ended; None before.
-        scratch: Attempts up to this one are discarded; 0: none.
-        alone: Whether it ran out of its device's memory, and so has the device to itself from then on.
+        scratch: Attempts up to this number are discarded; 0: none.
+        alone: Whether it ran out of device memory, and so has its device to itself from then on.
         redone: Whether commits of it were dropped as corrupt, so that delivered steps are recomputed.
         retried: Whether it failed, was reopened, and has not ended since.
     """
@@ -112,15 +112,15 @@ class StudyState:
 
     Args:
         name: The study's name.
-        digest: Digest of what affects its results.
+        digest: Digest of the settings that affect its results.
         spec: The resolved spec, as last revised.
         versions: Version of each library at its creation.
         created_at: When it was created, in seconds since 1970.
         identity: Unique to this study, even if another has the same spec and name.
         epoch: Lease of its latest driver; 0 before the first.
-        driving: Whether that driver has not said that it left; it may have been killed all the same.
+        driving: Whether its latest driver has not recorded that it stopped; it may still have been killed.
         trials: Trial by id (`str` of a `TrialId`), in the order of their proposal.
-        facts: For each arm what was found of its data, task and code before its first trial.
+        facts: What was found of each arm's data, task and code before its first trial.
     """
 
     name: str
@@ -136,7 +136,7 @@ class StudyState:
 
     @property
     def failures(self) -> dict[str, list[str]]:
-        """The failed trials by the first line of their cause; empty where none failed."""
+        """The failed trials by the first line of their cause; empty if none failed."""
         found: dict[str, list[str]] = {}
         for name, trial in self.trials.items():
             if trial.state == "failed":
@@ -160,7 +160,7 @@ class StudyState:
         return min(done, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
     def confirming_trials(self, arm: str, goal: str) -> list[TrialState]:
-        """The trials that confirm an arm's present winner, by ordinal; those of an earlier winner are left out."""
+        """The trials that confirm an arm's current winner, by ordinal; those of an earlier winner are left out."""
         best = self.best(arm, goal)
         found = [
             trial

@@ -1,4 +1,4 @@
-"""The final table against scipy and by hand, and the report of real, empty and half-failed studies."""
+"""The final table compared with scipy and by hand, and the report of real, empty and half-failed studies."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def storage(tmp_path: Path) -> Storage:
     return open_storage(tmp_path / "study")
 
 
-def test_paired_statistics_are_those_of_scipy_and_of_the_hand(storage: Storage) -> None:
+def test_paired_statistics_match_scipy_and_a_hand_calculation(storage: Storage) -> None:
     spec = make_spec()
     ledger = make_ledger(storage, spec)
     add_confirmed(ledger, storage, "baseline", BASE)
@@ -123,7 +123,7 @@ def test_paired_statistics_are_those_of_scipy_and_of_the_hand(storage: Storage) 
     assert (offline.best, offline.n, offline.test.mean, offline.test.difference) == (None, 0, None, None)
 
 
-def test_pairs_are_made_by_seed_and_other_settings_do_not_count(storage: Storage) -> None:
+def test_pairs_are_formed_by_seed_and_other_settings_do_not_matter(storage: Storage) -> None:
     spec = make_spec()
     ledger = make_ledger(storage, spec)
     add_confirmed(ledger, storage, "baseline", BASE)
@@ -140,7 +140,7 @@ def test_pairs_are_made_by_seed_and_other_settings_do_not_count(storage: Storage
     assert online.test.difference.mean == pytest.approx(((0.2 - 0.12) + (0.3 - 0.13)) / 2)
 
 
-def test_one_seed_gives_no_interval_and_no_variance_a_point(storage: Storage) -> None:
+def test_one_seed_gives_no_interval_and_zero_variance_a_point(storage: Storage) -> None:
     spec = make_spec()
     ledger = make_ledger(storage, spec)
     add_confirmed(ledger, storage, "baseline", [0.1, 0.2, 0.3])
@@ -171,7 +171,7 @@ def test_records_and_surfaces_follow_the_commits(storage: Storage) -> None:
     assert surfaces_table(storage, trial).num_rows == 3 * 40
 
 
-def test_report_is_whole_and_asks_for_nothing(storage: Storage, tmp_path: Path) -> None:
+def test_report_is_complete_and_self_contained(storage: Storage, tmp_path: Path) -> None:
     spec = make_spec()
     ledger = make_ledger(storage, spec)
     add_confirmed(ledger, storage, "baseline", BASE, curve=True)

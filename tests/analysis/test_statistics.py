@@ -11,7 +11,7 @@ from olfl_ray.analysis import holm, paired, sign_flips
 
 
 @pytest.mark.parametrize("n", [2, 5, 10])
-def test_sign_flips_are_scipys_exact_permutation_test(n: int) -> None:
+def test_sign_flips_match_scipys_exact_permutation_test(n: int) -> None:
     draw = random.Random(n)
     differences = [draw.gauss(-0.5, 1.0) for _ in range(n)]
     expected = stats.permutation_test(
@@ -24,14 +24,14 @@ def test_sign_flips_are_scipys_exact_permutation_test(n: int) -> None:
     assert sign_flips(differences) == pytest.approx(expected.pvalue)
 
 
-def test_sign_flips_of_many_differences_are_drawn_and_the_same_each_time() -> None:
+def test_sign_flips_of_many_differences_are_sampled_reproducibly() -> None:
     draw = random.Random(0)
     differences = [draw.gauss(-0.3, 1.0) for _ in range(40)]
     assert sign_flips(differences) == sign_flips(differences)
     assert sign_flips(differences) == pytest.approx(stats.ttest_1samp(differences, 0.0).pvalue, abs=0.01)
 
 
-def test_all_of_one_sign_is_the_smallest_p_that_n_seeds_can_give() -> None:
+def test_equal_signs_give_the_smallest_p_possible_with_n_seeds() -> None:
     assert sign_flips([-0.1, -0.3, -0.2]) == pytest.approx(2 / 2**3)
     assert sign_flips([0.0, 0.0]) == 1.0
 

@@ -1,4 +1,4 @@
-"""The final table at its edges: no seed, one, two; trials by state; which arm is the baseline; equal errors."""
+"""Edge cases of the final table: no seed, one, two; trials by state; which arm is the baseline; equal errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SPEC = make_spec({"plain": "baseline", "online": "online"})
 
 
 class Study:
-    """A ledger that trials are put into as they ended."""
+    """A ledger to which ended trials are added."""
 
     def __init__(self, folder: Path) -> None:
         self.storage: Storage = open_storage(folder)
@@ -104,7 +104,7 @@ def test_an_arm_no_better_than_a_constant_prediction_is_marked(study: Study) -> 
     assert "plain" not in said
 
 
-def test_of_a_metric_to_be_maximized_a_higher_value_is_better(tmp_path: Path) -> None:
+def test_higher_is_better_for_a_maximized_metric(tmp_path: Path) -> None:
     study, spec = Study(tmp_path), make_spec({"plain": "baseline", "online": "online"}, goal="maximize")
     for arm, value in (("plain", 0.4), ("online", 0.7)):
         study.add(f"{arm}/0", value=0.2)
@@ -118,7 +118,7 @@ def test_of_a_metric_to_be_maximized_a_higher_value_is_better(tmp_path: Path) ->
     assert online.test.gain == pytest.approx(0.3)
 
 
-def test_where_the_primary_metric_says_the_opposite_the_table_says_so(study: Study) -> None:
+def test_table_reports_a_contradicting_primary_metric(study: Study) -> None:
     study.ledger.append(examined("accuracy"))
     for arm, error, accuracy in (("plain", 0.2, 0.8), ("online", 0.1, 0.7)):
         study.add(f"{arm}/0")
@@ -132,12 +132,12 @@ def test_where_the_primary_metric_says_the_opposite_the_table_says_so(study: Stu
     assert line.index("error") < line.index("worse") < line.index("accuracy")
 
 
-def test_where_the_search_metric_is_the_primary_one_there_is_no_second(study: Study) -> None:
+def test_primary_metric_is_omitted_if_it_is_the_search_metric(study: Study) -> None:
     study.ledger.append(examined("error"))
     assert [result.primary for result in final_table(SPEC, study.ledger.state)] == [None, None]
 
 
-def test_trials_are_counted_by_state_apart_from_those_that_confirm(study: Study) -> None:
+def test_search_and_confirming_trials_are_counted_separately_by_state(study: Study) -> None:
     for ordinal, state in enumerate(["finished", "finished", "pruned", "failed"]):
         study.add(f"online/{ordinal}", state, 0.3 - 0.1 * ordinal)
     study.add("online/c0", "running")
@@ -152,7 +152,7 @@ def test_trials_are_counted_by_state_apart_from_those_that_confirm(study: Study)
     assert online.selection_value == pytest.approx(0.2)
 
 
-def test_a_seed_counts_with_the_mean_of_its_replicates_where_that_is_finite(study: Study) -> None:
+def test_a_seeds_value_is_the_finite_mean_of_its_replicates(study: Study) -> None:
     study.add("online/0")
     study.add("online/c0", error=[0.2, 0.4])
     study.add("online/c1", error=[0.2, math.inf])
@@ -170,13 +170,13 @@ def test_a_seed_counts_with_the_mean_of_its_replicates_where_that_is_finite(stud
         ({"online": "online"}, None),
     ],
 )
-def test_the_baseline_is_the_arm_of_that_name_or_else_the_first_of_that_method(
+def test_baseline_is_the_arm_of_that_name_or_the_first_of_that_method(
     arms: dict[str, str], baseline: str | None
 ) -> None:
     assert baseline_arm(make_spec(arms)) == baseline
 
 
-def test_an_arm_is_compared_with_the_baseline_and_the_baseline_with_nothing(study: Study) -> None:
+def test_arms_are_compared_with_the_baseline_and_the_baseline_with_none(study: Study) -> None:
     for arm, off in (("plain", 0.0), ("online", 0.1)):
         study.add(f"{arm}/0")
         for index, error in enumerate([0.2, 0.5]):
@@ -187,7 +187,7 @@ def test_an_arm_is_compared_with_the_baseline_and_the_baseline_with_nothing(stud
     assert (online.test.difference.baseline, online.test.difference.mean) == ("plain", pytest.approx(0.15))
 
 
-def test_records_that_are_damaged_are_left_out_with_a_warning(study: Study, caplog: pytest.LogCaptureFixture) -> None:
+def test_corrupt_records_are_skipped_with_a_warning(study: Study, caplog: pytest.LogCaptureFixture) -> None:
     study.ledger.append(Proposed(trial="online/0", params={}, seeds=[0]))
     study.ledger.append(Began(trial="online/0", attempt=1))
     keys = []
@@ -197,7 +197,7 @@ def test_records_that_are_damaged_are_left_out_with_a_warning(study: Study, capl
         whole = write_commit(study.storage, commit, {"records.parquet": table})
         keys.append(whole.key)
         study.ledger.append(Committed(trial="online/0", attempt=1, commit=whole.key, step=step, value=None, values={}))
-    study.storage.write(keys[1], b"damaged")
+    study.storage.write(keys[1], b"corrupt")
     trial = study.ledger.state.trials["online/0"]
     assert records_table(study.storage, trial)["step"].to_pylist() == [1, 3]
     assert surfaces_table(study.storage, trial).num_rows == 0
@@ -205,7 +205,7 @@ def test_records_that_are_damaged_are_left_out_with_a_warning(study: Study, capl
     assert keys[1] in caplog.text
 
 
-def test_equal_errors_are_no_difference_and_a_constant_one_is_certain() -> None:
+def test_equal_errors_give_no_difference_and_a_constant_difference_is_certain() -> None:
     zero = paired("task", {1: 0.0, 2: 0.0}, {1: 0.0, 2: 0.0})
     assert zero is not None
     assert (zero.n, zero.mean, zero.sd, zero.low, zero.high, zero.detectable, zero.p) == (2, 0, 0, 0, 0, 0, 1.0)
@@ -215,8 +215,8 @@ def test_equal_errors_are_no_difference_and_a_constant_one_is_certain() -> None:
 
 
 @pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
-def test_a_difference_is_judged_by_the_size_of_the_errors(size: float) -> None:
-    """Rounding of large errors is no spread; a spread of small ones is."""
+def test_rounding_is_relative_to_the_size_of_the_errors(size: float) -> None:
+    """Rounding of large errors is not a spread; a spread of small ones is."""
     rounding = paired("task", {1: size, 2: 2 * size}, {1: size * (1 + 1e-14), 2: 2 * size})
     assert rounding is not None
     assert rounding.sd == 0.0
@@ -225,7 +225,7 @@ def test_a_difference_is_judged_by_the_size_of_the_errors(size: float) -> None:
     assert real.sd > 0.0
 
 
-def test_two_seeds_are_enough_for_students_t_and_one_is_not() -> None:
+def test_students_t_needs_two_seeds() -> None:
     own, other = {1: 0.2, 2: 0.5}, {1: 0.1, 2: 0.6}
     found, wanted = paired("task", own, other), stats.ttest_rel(list(own.values()), list(other.values()))
     assert found is not None
@@ -244,21 +244,21 @@ def test_a_stricter_level_needs_a_larger_difference() -> None:
 
 
 @pytest.mark.parametrize(("less", "more"), [(0, 5), (5, 0), (1, 4), (3, 3), (0, 1)])
-def test_signs_are_counted_as_scipys_binomial_test_does(less: int, more: int) -> None:
+def test_sign_test_matches_scipys_binomial_test(less: int, more: int) -> None:
     assert sign_test(less, more) == pytest.approx(stats.binomtest(less, less + more, 0.5).pvalue)
     assert sign_test(0, 0) == 1.0
 
 
-def test_all_assignments_are_tried_up_to_sixteen_differences() -> None:
+def test_all_sign_assignments_are_enumerated_up_to_sixteen_differences() -> None:
     one_sign = [0.1 + 0.01 * index for index in range(16)]
     assert sign_flips(one_sign) == 2 / 2**16
     drawn = sign_flips([*one_sign, 0.3])
-    assert 1 / 2**16 <= drawn < 10 / 2**16, "what was seen is among those drawn"
+    assert 1 / 2**16 <= drawn < 10 / 2**16, "the observed signs are among those drawn"
 
 
-def test_mean_and_sd_are_those_of_the_sample() -> None:
+def test_mean_and_sd_are_sample_statistics() -> None:
     values = [1e16, 1.0, -1e16, 3.0]
-    assert mean(values) == 1.0, "no rounding on the way"
+    assert mean(values) == 1.0, "no intermediate rounding"
     assert sd([1.0, 2.0, 4.0]) == pytest.approx(statistics.stdev([1.0, 2.0, 4.0]))
 
 
@@ -272,7 +272,7 @@ def test_mean_and_sd_are_those_of_the_sample() -> None:
         ("online", 5.0, 0.0, (0.0, 0.0), ""),
     ],
 )
-def test_a_gradient_that_hardly_trains_is_remarked(
+def test_ineffective_gradient_is_remarked(
     study: Study, arm: str, norm: float, task_norm: float, cosines: tuple[float, float], says: str
 ) -> None:
     study.add(f"{arm}/0")

@@ -1,4 +1,4 @@
-"""A study's ledger on a real disk or a real S3 endpoint, and real processes next to the test's own."""
+"""A study's ledger on a real disk or a real S3 endpoint, and real processes besides the test's own."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Spawn = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(params=["disk", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """The study's storage, still empty."""
     return open_storage(tmp_path if request.param == "disk" else request.getfixturevalue("s3_place"))
 
 
 @pytest.fixture
-def ledger(place: Storage) -> Ledger:
+def ledger(store: Storage) -> Ledger:
     """A new study's ledger."""
-    return Ledger.create(place, {"name": "digits", "seed": 0}, "abc123", "digits", {"torch": "2.13.0"})
+    return Ledger.create(store, {"name": "digits", "seed": 0}, "abc123", "digits", {"torch": "2.13.0"})
 
 
 @pytest.fixture
 def spawn() -> Iterator[Spawn]:
-    """Start `python -c script arguments...` with pipes; what is left of it at the end is killed by its id."""
+    """Start `python -c script arguments...` with pipes; processes still running at the end are killed by their id."""
     children: list[subprocess.Popen[str]] = []
     package = str(Path(olfl_ray.errors.__file__).parents[1])
 

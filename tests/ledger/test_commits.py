@@ -1,4 +1,4 @@
-"""Commits are atomic; a trial resumes from the latest intact commit that keeps what the ledger has."""
+"""Commits are atomic; a trial resumes from the latest intact commit that keeps what the ledger has recorded."""
 
 from __future__ import annotations
 
@@ -75,15 +75,15 @@ def test_the_manifest_is_written_after_all_its_files(disk: Storage, monkeypatch:
     assert positions(disk) == []
 
 
-@pytest.mark.parametrize("damage", [None, b"", b"{}", b"not what was written"])
-def test_a_damaged_file_or_manifest_is_named(disk: Storage, damage: bytes | None) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"not what was written"])
+def test_corrupt_file_or_manifest_is_named(disk: Storage, content: bytes | None) -> None:
     made = commit(disk, 20)
     records = made.file(".records.parquet")
     assert records is not None
     for key in (made.key, records):
         disk.delete(key)
-        if damage is not None:
-            disk.write(key, damage)
+        if content is not None:
+            disk.write(key, content)
     with pytest.raises(DataError, match=made.key):
         read_commit(disk, made.key)
     with pytest.raises(DataError, match=records):
@@ -96,7 +96,7 @@ def test_a_trial_without_commits_resumes_from_the_beginning(disk: Storage) -> No
     assert positions(disk) == []
 
 
-def test_a_trial_resumes_from_its_last_commit_with_all_before_it_in_order(disk: Storage) -> None:
+def test_trial_resumes_from_its_last_commit_with_all_earlier_ones_in_order(disk: Storage) -> None:
     one = commit(disk, 20)
     two = commit(disk, 40, one)
     commit(disk, 60, two, attempt=2)
@@ -110,22 +110,22 @@ def test_states_of_earlier_commits_may_be_deleted_and_records_may_not(disk: Stor
     disk.delete(state_key(one))
     disk.delete(state_key(two))
     assert positions(disk) == [20, 40, 60]
-    disk.write(f"{trial_folder(TRIAL)}/attempt-1/000000040.records.parquet", b"damaged")
-    assert positions(disk) == [], "no whole chain has a state"
+    disk.write(f"{trial_folder(TRIAL)}/attempt-1/000000040.records.parquet", b"corrupt")
+    assert positions(disk) == [], "no complete chain has a state"
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "records.parquet", "commit.json"])
-def test_a_commit_with_a_damaged_part_is_passed_over_for_the_one_before(disk: Storage, name: str) -> None:
+def test_corrupt_commit_is_skipped_for_the_one_before(disk: Storage, name: str) -> None:
     one = commit(disk, 20)
     two = commit(disk, 40, one)
     commit(disk, 60, two)
-    disk.write(f"{trial_folder(TRIAL)}/attempt-1/000000060.{name}", b"damaged")
+    disk.write(f"{trial_folder(TRIAL)}/attempt-1/000000060.{name}", b"corrupt")
     assert positions(disk) == [20, 40]
     disk.delete(f"{trial_folder(TRIAL)}/attempt-1/000000040.{name}")
     assert positions(disk) == [20]
 
 
-def test_a_commit_whose_ancestors_are_not_all_there_is_passed_over(disk: Storage) -> None:
+def test_commit_with_missing_ancestors_is_skipped(disk: Storage) -> None:
     one = commit(disk, 20)
     two = commit(disk, 40, one)
     three = commit(disk, 60, two)
@@ -134,13 +134,13 @@ def test_a_commit_whose_ancestors_are_not_all_there_is_passed_over(disk: Storage
     assert read_commit(disk, three.key) == three
 
 
-def test_a_commit_without_a_state_is_no_point_to_resume_from(disk: Storage) -> None:
+def test_commit_without_a_state_is_not_resumed_from(disk: Storage) -> None:
     one = commit(disk, 20)
     commit(disk, 40, one, state=False)
     assert positions(disk) == [20]
 
 
-def test_what_the_ledger_has_is_kept_before_what_is_further_on(disk: Storage) -> None:
+def test_recorded_commits_win_over_later_unrecorded_ones(disk: Storage) -> None:
     one = commit(disk, 20)
     known = commit(disk, 40, one)
     commit(disk, 60, one, attempt=2)
@@ -149,7 +149,7 @@ def test_what_the_ledger_has_is_kept_before_what_is_further_on(disk: Storage) ->
     assert positions(disk, noted=[one.key, known.key]) == [20, 40]
 
 
-def test_of_equally_far_commits_the_latest_attempts_counts(disk: Storage) -> None:
+def test_the_latest_attempt_wins_among_commits_at_the_same_step(disk: Storage) -> None:
     one = commit(disk, 20)
     for attempt in (2, 10, 9):
         commit(disk, 40, one, attempt=attempt)
@@ -158,7 +158,7 @@ def test_of_equally_far_commits_the_latest_attempts_counts(disk: Storage) -> Non
 
 
 @pytest.mark.parametrize(("scratch", "found"), [(0, [20, 40]), (1, [30]), (2, [])])
-def test_attempts_that_were_left_behind_are_not_resumed_from(disk: Storage, scratch: int, found: list[int]) -> None:
+def test_discarded_attempts_are_not_resumed_from(disk: Storage, scratch: int, found: list[int]) -> None:
     commit(disk, 40, commit(disk, 20))
     commit(disk, 30, attempt=2)
     assert positions(disk, scratch=scratch) == found
@@ -176,7 +176,7 @@ def test_the_latest_attempt_is_the_greatest_number_that_a_worker_claimed(disk: S
 
 
 @pytest.mark.parametrize("changes", [{"position": "40"}, {"step": 1.0}, {"attempt": None}])
-def test_a_sealed_manifest_of_another_form_is_no_commit(disk: Storage, changes: dict[str, object]) -> None:
+def test_sealed_manifest_in_another_format_is_refused(disk: Storage, changes: dict[str, object]) -> None:
     made = commit(disk, 40)
     disk.write(made.key, seal(json.dumps(json.loads(unseal(disk.read(made.key))) | changes).encode()))
     with pytest.raises(DataError, match=made.key):

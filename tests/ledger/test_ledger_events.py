@@ -1,4 +1,4 @@
-"""Events keep every value on their way through bytes, and damage is noticed."""
+"""Events round-trip through bytes, and corruption is detected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from olfl_ray.ledger import (
     StudyCreated,
     TrialId,
 )
-from olfl_ray.ledger.codec import Damaged, Unknown, decode, encode, seal
+from olfl_ray.ledger.codec import Corrupt, Unknown, decode, encode, seal
 
 EVENTS: list[Event] = [
     StudyCreated(spec={"a": {"b": [1, None, "ü"]}}, digest="d", name="n", versions={"torch": "2.13.0"}, time=1.5),
@@ -43,18 +43,18 @@ json_values = st.recursive(
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_event_survives_its_bytes(event: Event) -> None:
+def test_event_round_trips(event: Event) -> None:
     assert decode(encode(3, "w", event), 3) == event
 
 
 @settings(max_examples=50, deadline=None)
 @given(params=st.dictionaries(st.text(max_size=5), json_values, max_size=4))
-def test_any_plain_values_survive_the_bytes(params: dict[str, Any]) -> None:
+def test_any_plain_values_round_trip(params: dict[str, Any]) -> None:
     event = Proposed(trial="a/0", params=params, seeds=[0])
     assert decode(encode(1, "w", event), 1) == event
 
 
-def test_nan_and_infinity_survive_and_the_bytes_stay_strict_json() -> None:
+def test_nan_and_infinity_round_trip_in_strict_json() -> None:
     event = Ended(
         trial="a/0",
         state="diverged",
@@ -74,27 +74,27 @@ def test_nan_and_infinity_survive_and_the_bytes_stay_strict_json() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, {3: "number as key"}, {"$float": "1"}, b"bytes"])
-def test_value_without_a_json_form_is_refused(value: object) -> None:
+def test_value_that_json_cannot_express_is_refused(value: object) -> None:
     with pytest.raises(TypeError):
         encode(1, "w", Proposed(trial="a/0", params={"x": value}, seeds=[0]))
 
 
-def test_every_flipped_bit_and_every_truncation_is_noticed() -> None:
+def test_every_flipped_bit_and_every_truncation_is_detected() -> None:
     line = encode(12, "w", EVENTS[4])
     for position in range(len(line)):
         for bit in range(8):
             flipped = bytearray(line)
             flipped[position] ^= 1 << bit
-            with pytest.raises(Damaged):
+            with pytest.raises(Corrupt):
                 decode(bytes(flipped), 12)
-        with pytest.raises(Damaged):
+        with pytest.raises(Corrupt):
             decode(line[:position], 12)
-    with pytest.raises(Damaged):
+    with pytest.raises(Corrupt):
         decode(line + b"\n", 12)
 
 
-def test_event_in_the_place_of_another_is_noticed() -> None:
-    with pytest.raises(Damaged, match="holds event 2, not event 3"):
+def test_event_in_another_ones_position_is_detected() -> None:
+    with pytest.raises(Corrupt, match="holds event 2, not event 3"):
         decode(encode(2, "w", EVENTS[1]), 3)
 
 
@@ -106,12 +106,12 @@ def test_event_in_the_place_of_another_is_noticed() -> None:
         b'{"number":1}',
     ],
 )
-def test_form_of_a_later_version_is_told_from_damage(body: bytes) -> None:
+def test_format_of_a_later_version_is_distinguished_from_corruption(body: bytes) -> None:
     with pytest.raises(Unknown, match="unknown"):
         decode(seal(body), 1)
 
 
-def test_time_is_noted_by_itself() -> None:
+def test_time_is_recorded_automatically() -> None:
     assert 1.7e9 < Began(trial="a/0", attempt=1).time < 1e10
 
 
@@ -119,7 +119,7 @@ def test_time_is_noted_by_itself() -> None:
     ("text", "arm", "ordinal", "confirming"),
     [("online/3", "online", 3, False), ("my arm/c12", "my arm", 12, True)],
 )
-def test_trial_id_is_read_as_it_is_written(text: str, arm: str, ordinal: int, confirming: bool) -> None:
+def test_trial_id_round_trips(text: str, arm: str, ordinal: int, confirming: bool) -> None:
     trial = TrialId.parse(text)
     assert (trial.arm, trial.ordinal, trial.confirming, str(trial)) == (arm, ordinal, confirming, text)
 
@@ -127,6 +127,6 @@ def test_trial_id_is_read_as_it_is_written(text: str, arm: str, ordinal: int, co
 @pytest.mark.parametrize(
     "text", ["", "online", "/3", "online/", "online/x3", "online/03", "a/b/3", "online/-1", "online/٣"]
 )
-def test_text_that_is_no_trial_id_is_refused(text: str) -> None:
+def test_malformed_trial_id_is_refused(text: str) -> None:
     with pytest.raises(StudyError, match="ARM/ORDINAL"):
         TrialId.parse(text)

@@ -1,4 +1,4 @@
-"""The log on a disk: durable, fenced, compacted, and plain about damage; with real processes."""
+"""The log on a disk: durable, fenced, compacted, and explicit about corruption; with real processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ print("loaded", flush=True)
 for number, line in enumerate(sys.stdin):
     try:
         ledger.append(Proposed(trial=f"{sys.argv[2]}/{number}", params={}, seeds=[0]))
-        print("noted", flush=True)
+        print("recorded", flush=True)
     except Fenced as error:
         print("fenced", flush=True)
 """
@@ -59,44 +59,44 @@ def fill(ledger: Ledger, trials: int = 3) -> Ledger:
     return ledger
 
 
-def test_loaded_ledger_equals_the_written_one(ledger: Ledger, place: Storage) -> None:
+def test_loaded_ledger_equals_the_written_one(ledger: Ledger, store: Storage) -> None:
     fill(ledger)
-    loaded = Ledger.load(place)
+    loaded = Ledger.load(store)
     assert loaded.events == ledger.events
     assert loaded.state == ledger.state
     assert loaded.state.name == "digits"
 
 
-def test_each_event_is_one_object_by_number(ledger: Ledger, place: Storage) -> None:
+def test_each_event_is_one_object_by_number(ledger: Ledger, store: Storage) -> None:
     fill(ledger)
-    assert place.keys() == [f"ledger/{number:09d}.json" for number in range(1, len(ledger.events) + 1)]
+    assert store.keys() == [f"ledger/{number:09d}.json" for number in range(1, len(ledger.events) + 1)]
 
 
-def test_follower_takes_each_event_once_with_the_state_after_it(ledger: Ledger, place: Storage) -> None:
-    follower = Ledger.load(place, upto=1)
+def test_follower_receives_each_event_once_with_the_state_after_it(ledger: Ledger, store: Storage) -> None:
+    follower = Ledger.load(store, upto=1)
     fill(ledger)
     for number, event in enumerate(follower.news(), start=2):
         assert event == ledger.events[number - 1]
-        assert follower.state == Ledger.load(place, upto=number).state
+        assert follower.state == Ledger.load(store, upto=number).state
     assert follower.events == ledger.events
     assert list(follower.news()) == []
     ledger.append(Proposed(trial="a/9", params={}, seeds=[0]))
     assert list(follower.news()) == [ledger.events[-1]]
 
 
-def test_second_study_in_one_place_is_refused(ledger: Ledger, place: Storage) -> None:
-    with pytest.raises(StudyError, match="a study already; resume it"):
-        Ledger.create(place, {}, "other", "other", {})
-    assert Ledger.load(place).state.digest == ledger.state.digest
+def test_second_study_in_one_storage_is_refused(ledger: Ledger, store: Storage) -> None:
+    with pytest.raises(StudyError, match="already a study"):
+        Ledger.create(store, {}, "other", "other", {})
+    assert Ledger.load(store).state.digest == ledger.state.digest
 
 
-def test_place_without_a_study_is_refused(place: Storage) -> None:
+def test_storage_without_a_study_is_refused(store: Storage) -> None:
     with pytest.raises(StudyError, match="no study here"):
-        Ledger.load(place)
+        Ledger.load(store)
 
 
-def test_illegal_event_is_refused_and_not_written(ledger: Ledger, place: Storage) -> None:
-    before, keys = ledger.state, place.keys()
+def test_illegal_event_is_refused_and_not_written(ledger: Ledger, store: Storage) -> None:
+    before, keys = ledger.state, store.keys()
     for event in (
         Began(trial="a/0", attempt=1),
         Proposed(trial="a/0", params={"x": object()}, seeds=[0]),
@@ -104,50 +104,50 @@ def test_illegal_event_is_refused_and_not_written(ledger: Ledger, place: Storage
     ):
         with pytest.raises(LedgerError):
             ledger.append(event)
-    assert (ledger.state, place.keys()) == (before, keys)
+    assert (ledger.state, store.keys()) == (before, keys)
     fill(ledger)
 
 
-def test_what_is_in_memory_is_what_a_reload_gives(ledger: Ledger, place: Storage) -> None:
+def test_state_in_memory_equals_a_reload(ledger: Ledger, store: Storage) -> None:
     fill(ledger)
     assert ledger.state.trials["a/0"].params == {"lr": [0.1, 0.2]}
 
 
-def test_earlier_driver_is_fenced_for_good(ledger: Ledger, place: Storage) -> None:
+def test_earlier_driver_is_fenced_for_good(ledger: Ledger, store: Storage) -> None:
     fill(ledger)
-    later = Ledger.load(place)
+    later = Ledger.load(store)
     later.append(DriverStarted(epoch=2, host="h", pid=2))
     for _ in range(2):
         with pytest.raises(Fenced, match="another driver wrote event 9"):
             ledger.append(DriverStopped(epoch=1, reason="done"))
-    assert Ledger.load(place).state == later.state
+    assert Ledger.load(store).state == later.state
 
 
-def test_earlier_driver_is_fenced_after_compaction_too(ledger: Ledger, place: Storage) -> None:
-    later = Ledger.load(place)
+def test_earlier_driver_is_fenced_after_compaction_too(ledger: Ledger, store: Storage) -> None:
+    later = Ledger.load(store)
     fill(later)
     later.compact()
     with pytest.raises(Fenced):
         ledger.append(DriverStarted(epoch=9, host="h", pid=2))
 
 
-def test_two_drivers_with_equal_events_do_not_take_each_others_for_their_own(ledger: Ledger, place: Storage) -> None:
-    other, event = Ledger.load(place), DriverStarted(epoch=1, host="h", pid=1)
+def test_two_drivers_do_not_confuse_equal_events(ledger: Ledger, store: Storage) -> None:
+    other, event = Ledger.load(store), DriverStarted(epoch=1, host="h", pid=1)
     ledger.append(event)
     with pytest.raises(Fenced):
         other.append(event)
 
 
-def test_event_that_was_written_although_the_storage_failed_may_be_given_again(place: Storage) -> None:
-    ledger = Ledger.create(place, {}, "d", "n", {})
+def test_event_may_be_appended_again_after_a_storage_error(store: Storage) -> None:
+    ledger = Ledger.create(store, {}, "d", "n", {})
     event = DriverStarted(epoch=1, host="h", pid=1)
-    place.write("ledger/000000002.json", encode(2, ledger._writer, event))
+    store.write("ledger/000000002.json", encode(2, ledger._writer, event))
     ledger.append(event)
-    assert Ledger.load(place).events == ledger.events
+    assert Ledger.load(store).events == ledger.events
 
 
-def test_paused_driver_process_is_fenced_when_it_goes_on(spawn, ledger: Ledger, place: Storage) -> None:
-    child = spawn(DRIVER, place.url, "child")
+def test_paused_driver_process_is_fenced_when_it_resumes(spawn, ledger: Ledger, store: Storage) -> None:
+    child = spawn(DRIVER, store.url, "child")
 
     def turn() -> str:
         child.stdin.write("\n")
@@ -155,57 +155,57 @@ def test_paused_driver_process_is_fenced_when_it_goes_on(spawn, ledger: Ledger, 
         return child.stdout.readline().strip()
 
     assert child.stdout.readline() == "loaded\n"
-    assert turn() == "noted"
-    mine = Ledger.load(place)
+    assert turn() == "recorded"
+    mine = Ledger.load(store)
     assert "child/0" in mine.state.trials
     mine.append(DriverStarted(epoch=1, host="h", pid=1))
     assert [turn(), turn()] == ["fenced", "fenced"]
     mine.append(Proposed(trial="mine/0", params={}, seeds=[0]))
-    assert list(Ledger.load(place).state.trials) == ["child/0", "mine/0"]
+    assert list(Ledger.load(store).state.trials) == ["child/0", "mine/0"]
 
 
-def test_of_many_driver_processes_at_once_one_goes_on(spawn, ledger: Ledger, place: Storage) -> None:
-    children = [spawn(DRIVER, place.url, f"d{number}") for number in range(3)]
+def test_one_of_many_concurrent_driver_processes_continues(spawn, ledger: Ledger, store: Storage) -> None:
+    children = [spawn(DRIVER, store.url, f"d{number}") for number in range(3)]
     assert [child.stdout.readline() for child in children] == ["loaded\n"] * 3
     for child in children:
         child.stdin.write("\n" * 5)
         child.stdin.flush()
     answers = sorted([child.stdout.readline().strip() for _ in range(5)] for child in children)
-    assert answers == [["fenced"] * 5, ["fenced"] * 5, ["noted"] * 5]
-    assert len(Ledger.load(place).state.trials) == 5
+    assert answers == [["fenced"] * 5, ["fenced"] * 5, ["recorded"] * 5]
+    assert len(Ledger.load(store).state.trials) == 5
 
 
-def test_killed_driver_loses_nothing_that_it_noted(spawn, ledger: Ledger, place: Storage) -> None:
+def test_killed_driver_loses_no_recorded_event(spawn, ledger: Ledger, store: Storage) -> None:
     for turn in range(4):
-        child = spawn(APPENDER, place.url, f"a/{turn}")
+        child = spawn(APPENDER, store.url, f"a/{turn}")
         child.stdout.readline()
         time.sleep(0.02 + 0.017 * turn)
         child.kill()
         noted = int(child.communicate()[0].split("\n")[-2])
-        loaded = Ledger.load(place)
+        loaded = Ledger.load(store)
         assert noted <= len(loaded.events) <= noted + 1
         loaded.compact()
 
 
-def test_compaction_changes_nothing_but_the_time_of_a_start(ledger: Ledger, place: Storage) -> None:
+def test_compaction_changes_only_the_startup_time(ledger: Ledger, store: Storage) -> None:
     fill(ledger)
-    before = place.keys()
+    before = store.keys()
     ledger.compact()
-    assert set(place.keys()) - set(before) == {"ledger/compacted.jsonl"}
-    assert Ledger.load(place).state == ledger.state
+    assert set(store.keys()) - set(before) == {"ledger/compacted.jsonl"}
+    assert Ledger.load(store).state == ledger.state
     ledger.append(DriverStopped(epoch=1, reason="done"))
-    assert Ledger.load(place).events == ledger.events
+    assert Ledger.load(store).events == ledger.events
 
 
-def test_compacted_events_are_not_read_again(ledger: Ledger, place: Storage) -> None:
+def test_compacted_events_are_not_read_again(ledger: Ledger, store: Storage) -> None:
     fill(ledger).compact()
-    place.write("ledger/000000002.json", b"damaged")
-    assert Ledger.load(place).state == ledger.state
+    store.write("ledger/000000002.json", b"corrupt")
+    assert Ledger.load(store).state == ledger.state
 
 
 def test_thousand_finished_trials_replay_in_two_seconds_after_compaction(tmp_path: Path) -> None:
-    place = open_storage(tmp_path)
-    Ledger.create(place, {}, "d", "n", {})
+    store = open_storage(tmp_path)
+    Ledger.create(store, {}, "d", "n", {})
     events: list[Event] = [DriverStarted(epoch=1, host="h", pid=1)]
     for ordinal in range(1000):
         trial = f"arm/{ordinal}"
@@ -219,70 +219,70 @@ def test_thousand_finished_trials_replay_in_two_seconds_after_compaction(tmp_pat
         events.append(Ended(trial=trial, state="finished", step=1, value=0.5, metrics={"m": [0.5] * 3}, cause=None))
     for number, event in enumerate(events, start=2):
         (tmp_path / "ledger" / f"{number:09d}.json").write_bytes(encode(number, "w", event))
-    Ledger.load(place).compact()
+    Ledger.load(store).compact()
 
     began = time.perf_counter()
-    loaded = Ledger.load(place)
+    loaded = Ledger.load(store)
     seconds = time.perf_counter() - began
     assert len(loaded.events) == 5_002
     assert seconds < 2.0
 
 
-def test_damaged_event_is_named_with_its_number_and_the_next_move(ledger: Ledger, place: Storage) -> None:
+def test_corrupt_event_is_named_with_its_number_and_the_next_move(ledger: Ledger, store: Storage) -> None:
     fill(ledger)
-    whole = place.read("ledger/000000003.json")
-    for torn in (
+    intact = store.read("ledger/000000003.json")
+    for corrupt in (
         b"",
-        whole[: len(whole) // 2],
-        whole.replace(b"a/0", b"a/7"),
+        intact[: len(intact) // 2],
+        intact.replace(b"a/0", b"a/7"),
         b"\xff\xfe",
         b"[1, 2]",
-        whole * 2,
+        intact * 2,
     ):
-        place.write("ledger/000000003.json", torn)
+        store.write("ledger/000000003.json", corrupt)
         with pytest.raises(StudyError, match=r"ledger/000000003\.json: event 3 of 8 is corrupt .*; restore") as caught:
-            Ledger.load(place)
+            Ledger.load(store)
         assert "\n" not in str(caught.value)
         assert "move it away" not in str(caught.value)
 
 
-def test_damaged_last_event_may_be_moved_away(ledger: Ledger, place: Storage) -> None:
+def test_corrupt_last_event_may_be_moved_away(ledger: Ledger, store: Storage) -> None:
     fill(ledger)
-    place.write("ledger/000000008.json", b"{")
+    store.write("ledger/000000008.json", b"{")
     with pytest.raises(StudyError, match="move it away to resume from event 7"):
-        Ledger.load(place)
-    place.delete("ledger/000000008.json")
-    assert Ledger.load(place).events == ledger.events[:-1]
+        Ledger.load(store)
+    store.delete("ledger/000000008.json")
+    assert Ledger.load(store).events == ledger.events[:-1]
 
 
-def test_missing_event_is_named(ledger: Ledger, place: Storage) -> None:
+def test_missing_event_is_named(ledger: Ledger, store: Storage) -> None:
     fill(ledger)
-    place.delete("ledger/000000004.json")
+    store.delete("ledger/000000004.json")
     with pytest.raises(StudyError, match=r"ledger/000000004\.json: event 4 of 8 is missing"):
-        Ledger.load(place)
+        Ledger.load(store)
 
 
-def test_event_of_a_later_version_is_refused_by_name(ledger: Ledger, place: Storage) -> None:
-    place.write("ledger/000000002.json", seal(b'{"number":2,"event":{"kind":"Merged"}}\n'))
+def test_event_of_a_later_version_is_refused_by_name(ledger: Ledger, store: Storage) -> None:
+    store.write("ledger/000000002.json", seal(b'{"number":2,"event":{"kind":"Merged"}}\n'))
     with pytest.raises(StudyError, match=r"event 2 .*another version .*'Merged'"):
-        Ledger.load(place)
+        Ledger.load(store)
 
 
-def test_illegal_event_on_the_disk_is_named_with_its_file(ledger: Ledger, place: Storage) -> None:
-    place.write("ledger/000000002.json", encode(2, "w", StudyCreated(spec={}, digest="", name="", versions={})))
+def test_illegal_event_on_the_disk_is_named_with_its_file(ledger: Ledger, store: Storage) -> None:
+    store.write("ledger/000000002.json", encode(2, "w", StudyCreated(spec={}, digest="", name="", versions={})))
     with pytest.raises(StudyError, match=r"000000002\.json: event 2 .*a study is created once"):
-        Ledger.load(place)
+        Ledger.load(store)
 
 
-def test_damaged_compaction_is_reported_and_the_events_are_read(
-    ledger: Ledger, place: Storage, caplog: pytest.LogCaptureFixture
+def test_corrupt_compaction_is_reported_and_the_events_are_read(
+    ledger: Ledger, store: Storage, caplog: pytest.LogCaptureFixture
 ) -> None:
     fill(ledger).compact()
-    whole = place.read("ledger/compacted.jsonl")
-    flipped = [whole[:n] + bytes([whole[n] ^ 4]) + whole[n + 1 :] for n in range(0, len(whole), 97)]
-    for torn in (b"", whole[:-1], whole[: len(whole) // 2], *flipped):
+    intact = store.read("ledger/compacted.jsonl")
+    flipped = [intact[:n] + bytes([intact[n] ^ 4]) + intact[n + 1 :] for n in range(0, len(intact), 97)]
+    for corrupt in (b"", intact[:-1], intact[: len(intact) // 2], *flipped):
         caplog.clear()
-        place.write("ledger/compacted.jsonl", torn)
+        store.write("ledger/compacted.jsonl", corrupt)
         with caplog.at_level(logging.WARNING):
-            assert Ledger.load(place).state == ledger.state
+            assert Ledger.load(store).state == ledger.state
         assert "ledger/compacted.jsonl: its checksum does not match" in caplog.text

@@ -1,4 +1,4 @@
-"""Which events the ledger's rules allow, and what they do to the state."""
+"""Which events the ledger's rules allow, and how they change the state."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ LEGAL: dict[str, tuple[Event, ...]] = {
         committed(2, attempt=2),
     ),
     "begin again after a lost worker": (*RUNNING, Began(trial="a/0", attempt=2)),
-    "several commits of the initialisation, at step 0": (
+    "several commits of the initialization, at step 0": (
         *RUNNING,
         committed(0),
         replace(committed(0), commit="next"),
@@ -71,11 +71,11 @@ ILLEGAL: dict[str, tuple[Event, ...]] = {
     "first event creates nothing": (DRIVER,),
     "created twice": (CREATED, CREATED),
     "epoch not increasing": (CREATED, DRIVER, DRIVER),
-    "driver left that never came": (CREATED, DriverStopped(epoch=0, reason="")),
-    "driver left twice": (CREATED, DRIVER, *2 * (DriverStopped(epoch=1, reason=""),)),
-    "another driver left": (CREATED, DRIVER, DriverStopped(epoch=2, reason="")),
+    "driver stopped that never started": (CREATED, DriverStopped(epoch=0, reason="")),
+    "driver stopped twice": (CREATED, DRIVER, *2 * (DriverStopped(epoch=1, reason=""),)),
+    "another driver stopped": (CREATED, DRIVER, DriverStopped(epoch=2, reason="")),
     "proposed twice": (CREATED, PROPOSED, PROPOSED),
-    "proposed under no id": (CREATED, Proposed(trial="a", params={}, seeds=[0])),
+    "proposed with a malformed id": (CREATED, Proposed(trial="a", params={}, seeds=[0])),
     "proposed without seeds": (CREATED, Proposed(trial="a/0", params={}, seeds=[])),
     "begun without proposal": (CREATED, BEGAN),
     "attempt not increasing": (*RUNNING, BEGAN),
@@ -92,13 +92,13 @@ ILLEGAL: dict[str, tuple[Event, ...]] = {
         committed(1, attempt=2),
     ),
     "commit with a negative step": (*RUNNING, committed(-1)),
-    "commit noted twice": (*RUNNING, committed(1), committed(1)),
+    "commit recorded twice": (*RUNNING, committed(1), committed(1)),
     "commit after the end": (*RUNNING, ended(), committed(99)),
     "ended twice": (*RUNNING, ended(), ended()),
-    "ended twice, otherwise": (*RUNNING, ended(), ended("failed", "why")),
+    "ended twice, differently": (*RUNNING, ended(), ended("failed", "why")),
     "finished before the beginning": (CREATED, PROPOSED, ended()),
     "failed without a cause": (*RUNNING, ended("failed")),
-    "ended in no known way": (*RUNNING, ended("lost")),
+    "ended in an unknown state": (*RUNNING, ended("lost")),
     "stopped before the beginning": (CREATED, PROPOSED, STOPPED),
     "stopped twice": (*RUNNING, STOPPED, STOPPED),
     "stopped after the end": (*RUNNING, ended(), STOPPED),
@@ -119,14 +119,14 @@ def test_rules_forbid(events: tuple[Event, ...]) -> None:
     assert type(events[-1]).__name__ in str(caught.value)
 
 
-def test_state_before_an_event_is_left_as_it_was() -> None:
+def test_state_before_an_event_is_unchanged() -> None:
     before = replay(*RUNNING)
     after = apply(before, ended())
     assert before.trials["a/0"].state == "running"
     assert after.trials["a/0"].state == "finished"
 
 
-def test_created_study_knows_where_it_comes_from() -> None:
+def test_created_study_has_its_spec_versions_and_time() -> None:
     state = replay(CREATED)
     assert (state.name, state.digest, state.spec, state.created_at) == ("n", "d", {"seed": 0}, 1.0)
     assert (state.epoch, state.driving, state.trials) == (0, False, {})

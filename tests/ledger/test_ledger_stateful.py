@@ -1,4 +1,4 @@
-"""Any order of events, crashes, truncated compactions and second drivers: the ledger agrees with a plain model."""
+"""Any order of events, crashes, truncated compactions and second drivers: the ledger agrees with a simple model."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ Fate = Literal["lives", "dies before", "dies after", "hears no answer"]
 
 
 class Killed(BaseException):
-    """The driver's process is gone."""
+    """The driver's process has died."""
 
 
 class Mortal:
-    """A real storage, whose next `create` may be the last thing that its driver does."""
+    """A real storage whose next `create` may kill its driver."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -66,7 +66,7 @@ class Mortal:
 
 @dataclass
 class Trial:
-    """What the model knows of a trial."""
+    """The model's state of a trial."""
 
     state: str = "planned"
     attempt: int = 0
@@ -84,7 +84,7 @@ small = st.sampled_from([1, 1, 1, 2, 0, -1])
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """One study, its present driver with its lease, and the drivers that it outlived."""
+    """One study, its current driver with its lease, and the drivers that lost it."""
 
     def __init__(self, places: Iterator[Storage]) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 lease.release()
 
     def note(self, event: Event, legal: bool) -> bool:
-        """Append; whether the event holds, which is exactly if the model says that it is legal and it was written."""
+        """Append; whether the event is recorded, which is so if it is legal and the driver lived."""
         fate = self.storage.fate
         if not legal:
             with pytest.raises(LedgerError) as caught:
@@ -179,7 +179,7 @@ class LedgerMachine(RuleBasedStateMachine):
         state=st.sampled_from(["running", *ENDS]),
     )
     def live(self, trial: str, dropped: int, steps: int, state: str) -> None:
-        """What most trials do: so that what is forbidden is tried in every state, not only in the first."""
+        """The usual life of a trial, so that illegal events are tried in every state, not only in the first."""
         self.propose(trial)
         self.begin(trial, 1, dropped)
         for _ in range(steps):
@@ -248,7 +248,7 @@ class LedgerMachine(RuleBasedStateMachine):
         [self.ledger, *(ledger for _, ledger in self.outlived)][anyone % (1 + len(self.outlived))].compact()
 
     @rule(cut=st.integers(0, 200))
-    def compaction_is_torn(self, cut: int) -> None:
+    def compaction_is_truncated(self, cut: int) -> None:
         if self.storage.exists("ledger/compacted.jsonl"):
             self.storage.write("ledger/compacted.jsonl", self.storage.read("ledger/compacted.jsonl")[:cut])
 
@@ -296,9 +296,9 @@ def run(places: Iterator[Storage], examples: int, steps: int) -> None:
     )
 
 
-def test_ledger_on_a_disk_keeps_its_promises_in_any_order(tmp_path: Path) -> None:
+def test_ledger_on_a_disk_agrees_with_the_model_in_any_order(tmp_path: Path) -> None:
     run((open_storage(tempfile.mkdtemp(dir=tmp_path)) for _ in itertools.count()), examples=40, steps=30)
 
 
-def test_ledger_on_an_object_store_keeps_its_promises_in_any_order(s3_place: str) -> None:
+def test_ledger_on_an_object_store_agrees_with_the_model_in_any_order(s3_place: str) -> None:
     run((open_storage(f"{s3_place}/{number}") for number in itertools.count()), examples=10, steps=20)

@@ -1,4 +1,4 @@
-"""Files next to the events, what a follower reads ahead, when a compaction is due."""
+"""Files next to the events, how far a follower reads ahead, when a compaction is due."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def proposed(ordinal: int) -> Proposed:
 
 
 @pytest.mark.parametrize("name", ["notes.json", "000000007.txt", "000000002.json.part", "7"])
-def test_a_foreign_file_beside_the_events_is_none_of_them(name: str, study: Ledger, disk: Storage) -> None:
+def test_foreign_file_next_to_the_events_is_ignored(name: str, study: Ledger, disk: Storage) -> None:
     disk.write(f"ledger/{name}", b"of somebody else")
     assert Ledger.load(disk).events == study.events
 
@@ -41,45 +41,45 @@ def test_a_missing_event_is_named_with_its_file(study: Ledger, disk: Storage) ->
     assert "resume from" not in str(caught.value), "only the last event may be moved away"
 
 
-def test_only_a_damaged_last_event_may_be_moved_away_and_the_message_says_what_is_left(
+def test_only_a_corrupt_last_event_may_be_moved_away_and_the_message_names_the_rest(
     study: Ledger, disk: Storage
 ) -> None:
     study.append(proposed(0))
-    disk.write("ledger/000000002.json", b"damaged")
+    disk.write("ledger/000000002.json", b"corrupt")
     with pytest.raises(StudyError, match="move it away to resume from event 1"):
         Ledger.load(disk)
     disk.delete("ledger/000000002.json")
-    disk.write("ledger/000000001.json", b"damaged")
+    disk.write("ledger/000000001.json", b"corrupt")
     with pytest.raises(StudyError, match="event 1 of 1 is corrupt") as caught:
         Ledger.load(disk)
     assert "move it away" not in str(caught.value)
 
 
-def test_a_replay_of_the_first_events_reads_no_others(study: Ledger, disk: Storage) -> None:
+def test_replay_of_the_first_events_reads_no_others(study: Ledger, disk: Storage) -> None:
     for ordinal in range(4):
         study.append(proposed(ordinal))
     assert Ledger.load(disk, upto=3).events == study.events[:3]
     assert Ledger.load(disk, upto=99).events == study.events
 
 
-def test_a_compaction_that_lacks_one_of_its_events_is_not_believed(
+def test_compaction_that_lacks_one_of_its_events_is_not_used(
     study: Ledger, disk: Storage, caplog: pytest.LogCaptureFixture
 ) -> None:
     study.append(proposed(0))
     study.append(proposed(1))
     study.compact()
     second = disk.read("ledger/000000002.json")
-    disk.write("ledger/000000002.json", b"damaged")
+    disk.write("ledger/000000002.json", b"corrupt")
     assert Ledger.load(disk).events == study.events
-    assert not caplog.text, "of a whole one no event is read again, so none is found damaged"
+    assert not caplog.text, "with a complete compaction no event is read again, so none is found corrupt"
     disk.write("ledger/000000002.json", second)
     first, _, third = (disk.read(f"ledger/{number:09d}.json") for number in (1, 2, 3))
     disk.write("ledger/compacted.jsonl", seal(b'{"events": 3}\n' + first + third))
     assert Ledger.load(disk).events == study.events
-    assert "compacted.jsonl: it does not hold the number of events" in caplog.text
+    assert "number of events" in caplog.text
 
 
-def test_a_follower_reads_ahead_twice_as_far_each_time_and_not_without_end(
+def test_follower_doubles_its_read_ahead_up_to_a_limit(
     study: Ledger, disk: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follower, read, read_all = Ledger.load(disk), [], log._read_all
@@ -94,10 +94,10 @@ def test_a_follower_reads_ahead_twice_as_far_each_time_and_not_without_end(
     monkeypatch.setattr(log, "_read_all", counted)
     assert list(follower.news()) == list(study.events[1:])
     assert [len(numbers) for numbers in read] == [1, 2, 4, 8, 8, 8]
-    assert [numbers[0] for numbers in read] == [2, 3, 5, 9, 17, 25], "each event is asked for once"
+    assert [numbers[0] for numbers in read] == [2, 3, 5, 9, 17, 25], "each event is read once"
 
 
-def test_a_compaction_is_due_every_so_many_events_and_after_a_tenth_more(
+def test_compaction_is_due_after_a_number_of_events_and_then_after_a_tenth_more(
     disk: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "_COMPACT_EVERY", 10)
@@ -105,10 +105,10 @@ def test_a_compaction_is_due_every_so_many_events_and_after_a_tenth_more(
     monkeypatch.setattr(Ledger, "compact", lambda self: made.append(len(self.events)))
     for ordinal in range(122):
         ledger.append(proposed(ordinal))
-    assert made == [*range(10, 101, 10), 111, 123], "from a hundred on, a tenth of what is there"
+    assert made == [*range(10, 101, 10), 111, 123], "from a hundred on, after a tenth more"
 
 
-def test_an_event_holds_where_its_compaction_is_refused(
+def test_event_is_kept_if_its_compaction_is_refused(
     disk: Storage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(self: Ledger) -> None:

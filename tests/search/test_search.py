@@ -1,4 +1,4 @@
-"""Proposals: grids are covered completely, conditions hold, a deterministic search ignores who ends first."""
+"""Proposals: grids are covered completely, conditions hold, a deterministic search is independent of the order of ends."""
 
 import json
 import tracemalloc
@@ -21,7 +21,7 @@ SAMPLERS = ["tpe", "random", "qmc", "cmaes", "gp"]
 LR = {"learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True}}
 
 
-def test_a_grid_is_walked_whole_once_and_from_the_specs_own_values(conduct: Conduct) -> None:
+def test_grid_is_covered_once_starting_from_the_specs_own_values(conduct: Conduct) -> None:
     search = {"parameters": GRID, "sampler": "grid", "pruner": "none"}
     meta = {"init_steps": 10}
     conductor = conduct(study(search=search, meta=meta, arms={"online": {"trials": 6}}, confirm={"seeds": 0}))
@@ -31,7 +31,7 @@ def test_a_grid_is_walked_whole_once_and_from_the_specs_own_values(conduct: Cond
     assert len({json.dumps(point, sort_keys=True) for point in points}) == 6
 
 
-def test_a_grid_of_a_hundred_million_points_is_never_made_whole(conduct: Conduct) -> None:
+def test_grid_of_a_hundred_million_points_is_never_built_in_full(conduct: Conduct) -> None:
     names = ["learner.optimizer.lr", "meta.eta_online", "meta.eta_init", "loss.activation.beta"]
     numbers = {name: {"values": [0.01 * n for n in range(1, 11)]} for name in names}
     whole = ["meta.init_steps", "meta.inner_steps", "meta.every", "eval.every"]
@@ -57,10 +57,10 @@ SMALL: dict[str, object] = {
 @pytest.mark.parametrize(
     ("sampler", "deterministic"), [("tpe", True), ("random", True), ("qmc", True), ("gp", True), ("tpe", False)]
 )
-def test_no_point_is_tried_twice_and_an_arm_ends_with_its_points(
+def test_no_point_is_tried_twice_and_an_arm_ends_when_its_points_run_out(
     sampler: str, deterministic: bool, conduct: Conduct
 ) -> None:
-    """Killed before each proposal or not, a deterministic search proposes the same."""
+    """A deterministic search proposes the same whether or not it is killed before each proposal."""
     search = {"parameters": SMALL, "pruner": "none", "sampler": sampler, "deterministic": deterministic}
     spec = study(search=search, arms={"online": {"trials": 12}}, confirm={"seeds": 0}, concurrency=1)
     found = {}
@@ -85,7 +85,7 @@ def test_the_widest_range_is_sampled(sampler: str, conduct: Conduct) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "qmc", "grid"])
-def test_a_value_may_be_spelled_otherwise_than_the_specs_own(sampler: str, conduct: Conduct) -> None:
+def test_a_value_may_be_spelled_differently_from_the_specs_own(sampler: str, conduct: Conduct) -> None:
     parameters = {
         "learner.optimizer.momentum": {"values": [0, 0.9]},
         "task.model.dropout": {"values": [0, 0.5]},
@@ -104,7 +104,7 @@ def test_a_value_may_be_spelled_otherwise_than_the_specs_own(sampler: str, condu
     assert points[0].get("learner.optimizer", "sgd") == "sgd"
 
 
-def test_a_range_of_a_float_field_is_of_floats_however_its_ends_are_written(conduct: Conduct) -> None:
+def test_range_of_a_float_field_gives_floats_even_with_integer_bounds(conduct: Conduct) -> None:
     search = {"parameters": {"learner.optimizer.lr": {"min": 0, "max": 1}}, "pruner": "none"}
     spec = study(search=search, arms={"online": {"trials": 8}}, confirm={"seeds": 0})
     other = {"parameters": {"learner.optimizer.lr": {"min": 0.0, "max": 1.0}}, "pruner": "none"}
@@ -147,7 +147,7 @@ def test_a_pruner_decides_at_its_steps(pruner: dict[str, object], decisions: lis
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_field_is_searched_only_where_its_condition_holds(sampler: str, conduct: Conduct) -> None:
+def test_a_field_is_searched_only_if_its_condition_holds(sampler: str, conduct: Conduct) -> None:
     parameters = {
         "learner.optimizer.lr": {"min": 0.01, "max": 0.1},
         "loss.activation.name": {"values": ["smooth_leaky_relu", "tanh"]},
@@ -163,14 +163,14 @@ def test_a_field_is_searched_only_where_its_condition_holds(sampler: str, conduc
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_deterministic_proposals_depend_neither_on_who_ends_first_nor_on_restarts(
+def test_deterministic_proposals_depend_neither_on_the_order_of_ends_nor_on_restarts(
     sampler: str, conduct: Conduct
 ) -> None:
     parameters = {**LR, "meta.init_steps": {"values": [0, 10, 20]}}
     search = {"parameters": parameters, "pruner": "none", "deterministic": True, "sampler": sampler}
     spec = study(search=search, arms={"online": {"trials": 13}}, confirm={"seeds": 0})  # ten are drawn at random
     found = {}
-    for name, reverse, restarts in (("first", False, False), ("other end first", True, False), ("killed", True, True)):
+    for name, reverse, restarts in (("first", False, False), ("reversed", True, False), ("killed", True, True)):
         conductor = conduct(spec, name)
         while (one := conductor.next()) is not None:
             pair = [one] if (two := conductor.next()) is None else [one, two]
@@ -180,12 +180,12 @@ def test_deterministic_proposals_depend_neither_on_who_ends_first_nor_on_restart
                 conductor = conduct(spec, name)
         found[name] = [trial.params for trial in conductor.ledger.state.trials.values()]
     assert len({point["learner.optimizer.lr"] for point in found["first"]}) == 13
-    assert found["other end first"] == found["first"]
+    assert found["reversed"] == found["first"]
     assert found["killed"] == found["first"]
 
 
 @pytest.mark.parametrize(("sampler", "trials"), [("tpe", 40), ("cmaes", 40), ("gp", 20)])
-def test_a_search_that_sees_its_results_gets_better(sampler: str, trials: int, conduct: Conduct) -> None:
+def test_search_improves_with_its_results(sampler: str, trials: int, conduct: Conduct) -> None:
     search = {"parameters": LR, "pruner": "none", "sampler": sampler}
     conductor = conduct(study(search=search, arms={"online": {"trials": trials}}, confirm={"seeds": 0}, concurrency=1))
     run_to_end(conductor, _error)
@@ -193,8 +193,8 @@ def test_a_search_that_sees_its_results_gets_better(sampler: str, trials: int, c
     assert median(values[trials // 2 :]) < 0.7 * median(values[1:11])  # random search: 0.94
 
 
-def test_qmc_scatters_evenly(conduct: Conduct) -> None:
-    """Of sixteen points of a Sobol' sequence one lies in each sixteenth of the range, and so in each field."""
+def test_qmc_covers_the_space_evenly(conduct: Conduct) -> None:
+    """Among sixteen points of a Sobol' sequence one lies in each sixteenth of the range, in each field."""
     parameters = {
         "learner.optimizer.lr": {"min": 0.1, "max": 10.0, "log": True},
         "meta.init_steps": {"min": 1, "max": 16},
@@ -209,7 +209,7 @@ def test_qmc_scatters_evenly(conduct: Conduct) -> None:
     assert sorted(point["loss.output"] for point in points) == ["none"] * 8 + ["softplus"] * 8
 
 
-def test_cmaes_without_a_range_to_move_is_refused() -> None:
+def test_cmaes_without_a_range_is_refused() -> None:
     when = {"loss.activation.gamma": {"min": 0.01, "max": 0.3, "when": {"loss.activation.name": "smooth_leaky_relu"}}}
     names = {"loss.activation.name": {"values": ["smooth_leaky_relu", "tanh"]}}
     search = {"parameters": {**GRID, **names, **when}, "sampler": "cmaes"}
@@ -231,9 +231,7 @@ def test_a_grid_without_lists_is_refused() -> None:
         ({"name": "support.conducting:study"}, "search.sampler", "Searcher"),
     ],
 )
-def test_a_searcher_that_is_not_there_and_its_options_are_refused(
-    sampler: dict[str, object], field: str, words: str
-) -> None:
+def test_unknown_searchers_and_options_are_refused(sampler: dict[str, object], field: str, words: str) -> None:
     with pytest.raises(SpecError) as refused:
         check_search(study(search={"parameters": LR, "sampler": sampler}, arms={"online": {"trials": 7}}))
     assert refused.value.field == field
@@ -241,12 +239,12 @@ def test_a_searcher_that_is_not_there_and_its_options_are_refused(
 
 
 def _error(trial: TrialState) -> float:
-    """Least at the learning rate 0.1."""
+    """Smallest at the learning rate 0.1."""
     return abs(float(trial.params["learner.optimizer.lr"]) - 0.1)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_search_that_goes_on_proposes_new_points(sampler: str, conduct: Conduct) -> None:
+def test_resumed_search_proposes_new_points(sampler: str, conduct: Conduct) -> None:
     search = {"parameters": LR, "pruner": "none", "sampler": sampler}
     run_to_end(conduct(study(search=search, arms={"online": {"trials": 4}}, confirm={"seeds": 0})), _error)
     further = conduct(study(search=search, arms={"online": {"trials": 8}}, confirm={"seeds": 0}))

@@ -1,4 +1,4 @@
-"""Metrics of classification and regression, against values worked out by hand."""
+"""Metrics of classification and regression, compared with values calculated by hand."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_a_class_absent_from_the_split_does_not_count_as_an_error() -> None:
     assert (found["balanced_error"], found["macro_f1"]) == (0.0, 1.0)
 
 
-def test_regression_is_measured_in_the_targets_own_units() -> None:
+def test_regression_metrics_are_in_the_targets_units() -> None:
     y, output = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[1.0], [1.0], [0.0]])
     found = measured("regression", output, y, torch.tensor([10.0]))
     assert found == pytest.approx({"rmse": 10 * math.sqrt(5 / 3), "mse": 500 / 3, "mae": 10.0, "r2": 1 - 5 / 2})
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_metrics_have_the_bits_of_scikit_learn(seed: int) -> None:
+def test_metrics_equal_scikit_learns_bit_for_bit(seed: int) -> None:
     torch.manual_seed(seed)
     count, outputs = 2 + 7 * seed, 2 + seed
     logits, y = torch.randn(count, outputs), torch.randint(outputs, (count,))
@@ -93,7 +93,7 @@ def test_unknown_task_names_the_nearest() -> None:
         TASKS.find("collections:OrderedDict", "task.kind")
 
 
-def test_users_metric_is_called_with_outputs_and_targets_and_keeps_its_goal() -> None:
+def test_users_metric_receives_outputs_and_targets_and_keeps_its_goal() -> None:
     spec = MetricSpec(name="tests_support_metrics:top", goal="maximize", unit="share")
     with pytest.raises(SpecError, match=r"task\.metrics"):
         metrics_of(TASKS.find("classification", "f")(), [spec])
@@ -103,7 +103,7 @@ def test_users_metric_is_called_with_outputs_and_targets_and_keeps_its_goal() ->
     assert found.compute(LOGITS, Y, None) == pytest.approx(torch.nn.functional.cross_entropy(LOGITS, Y).item())
 
 
-def test_two_metrics_of_one_name_are_refused() -> None:
+def test_two_metrics_with_the_same_name_are_refused() -> None:
     twice = [MetricSpec(name="torch:sum"), MetricSpec(name="math:fsum"), MetricSpec(name="statistics:fsum")]
     with pytest.raises(SpecError, match="fsum"):
         metrics_of(TASKS.find("classification", "f")(), twice)

@@ -1,4 +1,4 @@
-"""Truncated files and flipped bytes anywhere in a study: a start works, or names the file in one line."""
+"""Truncated files and flipped bytes anywhere in a study: a start succeeds, or names the file in one line."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def study(disk: Storage) -> Ledger:
     return ledger
 
 
-def damages(data: bytes, every: int) -> Iterator[bytes]:
-    """The bytes cut off, and with one of them changed, at many positions."""
+def corruptions(data: bytes, every: int) -> Iterator[bytes]:
+    """The bytes truncated, and with one byte changed, at many positions."""
     for position in range(0, len(data), every):
         yield data[:position]
         for mask in (0x01, 0x10, 0xFF):
@@ -48,44 +48,44 @@ def damages(data: bytes, every: int) -> Iterator[bytes]:
 
 
 def put(storage: Storage, key: str, data: bytes) -> None:
-    """As a broken disk would: without the care that `write` takes."""
+    """Write like a broken disk: without the care of `write`."""
     (Path(storage.root) / key).write_bytes(data)
 
 
-def test_damaged_event_is_one_message_that_names_it(study: Ledger, disk: Storage) -> None:
+def test_corrupt_event_is_one_message_that_names_it(study: Ledger, disk: Storage) -> None:
     for number in range(1, 10):
         key = f"ledger/{number:09d}.json"
-        whole = disk.read(key)
-        for damaged in damages(whole, every=17):
-            put(disk, key, damaged)
+        intact = disk.read(key)
+        for corrupt in corruptions(intact, every=17):
+            put(disk, key, corrupt)
             with pytest.raises(StudyError, match=rf"{key}: event {number} of 9 is corrupt .*; restore") as caught:
                 Ledger.load(disk)
             assert "\n" not in str(caught.value)
-        put(disk, key, whole)
+        put(disk, key, intact)
     assert Ledger.load(disk).state == study.state
 
 
-def test_damaged_event_is_harmless_once_it_is_compacted(study: Ledger, disk: Storage) -> None:
+def test_corrupt_event_is_harmless_once_compacted(study: Ledger, disk: Storage) -> None:
     study.compact()
     for number in range(1, 10):
         key = f"ledger/{number:09d}.json"
-        whole = disk.read(key)
-        for damaged in damages(whole, every=29):
-            put(disk, key, damaged)
+        intact = disk.read(key)
+        for corrupt in corruptions(intact, every=29):
+            put(disk, key, corrupt)
             assert Ledger.load(disk).state == study.state
-        put(disk, key, whole)
+        put(disk, key, intact)
 
 
-def test_damaged_compaction_is_harmless(study: Ledger, disk: Storage) -> None:
+def test_corrupt_compaction_is_harmless(study: Ledger, disk: Storage) -> None:
     study.compact()
-    whole = disk.read(COMPACTED)
-    for damaged in damages(whole, every=13):
-        put(disk, COMPACTED, damaged)
+    intact = disk.read(COMPACTED)
+    for corrupt in corruptions(intact, every=13):
+        put(disk, COMPACTED, corrupt)
         assert Ledger.load(disk).state == study.state
 
 
-@pytest.mark.parametrize("gone", [False, True], ids=["damaged", "missing"])
-def test_where_both_are_damaged_the_whole_copy_of_each_event_is_used(
+@pytest.mark.parametrize("gone", [False, True], ids=["corrupt", "missing"])
+def test_intact_copy_of_each_event_is_used_if_both_are_corrupt(
     study: Ledger, disk: Storage, gone: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     study.compact()
@@ -93,11 +93,11 @@ def test_where_both_are_damaged_the_whole_copy_of_each_event_is_used(
     lines = compacted.splitlines(keepends=True)
     for number in range(1, 10):
         key = f"ledger/{number:09d}.json"
-        whole = disk.read(key)
+        intact = disk.read(key)
         if gone:
             disk.delete(key)
         else:
-            put(disk, key, whole[:20])
+            put(disk, key, intact[:20])
         for other in range(1, 10):
             before = sum(map(len, lines[:other]))
             for position in (before + 3, before + len(lines[other]) // 2, before + len(lines[other]) - 1):
@@ -105,7 +105,7 @@ def test_where_both_are_damaged_the_whole_copy_of_each_event_is_used(
                 caplog.clear()
                 holed = {other, other + 1} if position == before + len(lines[other]) - 1 else {other}
                 if gone and number == 9 and 9 in holed:
-                    continue  # nothing is left that could tell that there was a ninth event
+                    continue  # nothing is left that shows that there was a ninth event
                 if number in holed:
                     with pytest.raises(StudyError, match=rf"{key}: event {number} "):
                         Ledger.load(disk)
@@ -115,25 +115,25 @@ def test_where_both_are_damaged_the_whole_copy_of_each_event_is_used(
                 assert f"{COMPACTED}: its checksum does not match" in caplog.text
                 assert f"{key}: event {number} is " in caplog.text
                 assert f"its copy in {COMPACTED} is used" in caplog.text
-        put(disk, key, whole)
+        put(disk, key, intact)
 
 
-def test_last_event_that_only_the_compaction_has_is_not_lost(study: Ledger, disk: Storage) -> None:
+def test_last_event_is_recovered_from_the_compaction(study: Ledger, disk: Storage) -> None:
     study.compact()
     disk.delete("ledger/000000009.json")
     put(disk, COMPACTED, disk.read(COMPACTED).replace(b'"events": 9', b'"events": 8'))
     assert Ledger.load(disk).events == study.events
 
 
-def test_damaged_lease_is_taken_or_refused_in_one_message(disk: Storage) -> None:
+def test_corrupt_lease_is_taken_or_refused_in_one_message(disk: Storage) -> None:
     key = "lease/000000001.json"
     with Lease.acquire(disk, "me", ttl=0.01):
         pass
     released = json.loads(disk.read(key))
-    for place in ("another machine", released["place"]):
-        whole = json.dumps(released | {"released": False, "place": place, "pid": os.getpid()}).encode() + b"\n"
-        for damaged in damages(whole, every=24):
-            put(disk, key, damaged)
+    for machine in ("another machine", released["place"]):
+        intact = json.dumps(released | {"released": False, "place": machine, "pid": os.getpid()}).encode() + b"\n"
+        for corrupt in corruptions(intact, every=24):
+            put(disk, key, corrupt)
             began = time.monotonic()
             with contextlib.suppress(StudyError):
                 Lease.acquire(disk, "me", ttl=0.01).release()
@@ -146,7 +146,7 @@ def test_damaged_lease_is_taken_or_refused_in_one_message(disk: Storage) -> None
 @pytest.mark.parametrize(
     "nonsense", [{"pid": 10**30}, {"pid": -1}, {"pid": 0}, {"ttl": 1e300}, {"ttl": -1}, {"ttl": float("nan")}]
 )
-def test_nonsense_in_a_lease_is_damage(disk: Storage, nonsense: dict[str, float]) -> None:
+def test_invalid_values_in_a_lease_count_as_corrupt(disk: Storage, nonsense: dict[str, float]) -> None:
     Lease.acquire(disk, "me", ttl=0.1).release()
     claim = json.loads(disk.read("lease/000000001.json"))
     disk.write("lease/000000001.json", json.dumps(claim | {"released": False} | nonsense).encode())

@@ -1,4 +1,4 @@
-"""What an event leaves behind: of a stop, a reopening, dropped commits, a revised spec; field by field."""
+"""The effects of an event, field by field: a stop, a reopening, dropped commits, a revised spec."""
 
 from __future__ import annotations
 
@@ -47,30 +47,30 @@ def trial(*events: Event) -> TrialState:
     return replay((*BEGAN, *events)).trials["a/0"]
 
 
-def test_a_trial_that_ran_out_of_memory_has_its_device_alone_from_then_on() -> None:
+def test_trial_that_ran_out_of_memory_has_its_device_to_itself_from_then_on() -> None:
     assert not trial(Stopped(trial="a/0")).alone
     short = Stopped(trial="a/0", out_of_memory=True)
     assert trial(short).alone
     assert trial(short, Began(trial="a/0", attempt=2), Stopped(trial="a/0")).alone
 
 
-def test_a_reopened_trial_is_stopped_after_its_last_commit_and_forgets_its_failure() -> None:
+def test_reopened_trial_is_stopped_after_its_last_commit_without_its_failure() -> None:
     now = trial(committed(3), committed(5), FAILED, Reopened(trial="a/0"))
     assert (now.state, now.ended, now.cause, now.metrics, now.scratch) == ("stopped", False, None, {}, 0)
     assert ([commit.step for commit in now.commits], now.step, now.value) == ([3, 5], 5, 0.5)
     assert trial(committed(3), FAILED, Reopened(trial="a/0"), Began(trial="a/0", attempt=2)).state == "running"
 
 
-def test_a_trial_reopened_from_scratch_has_no_commits_and_leaves_its_attempts_behind() -> None:
+def test_trial_reopened_from_scratch_has_no_commits_and_discards_its_attempts() -> None:
     now = trial(committed(3), FAILED, Reopened(trial="a/0", scratch=1))
     assert (now.commits, now.step, now.value, now.scratch) == ((), 0, None, 1)
     again = trial(
         FAILED, Reopened(trial="a/0", scratch=4), Began(trial="a/0", attempt=5), FAILED, Reopened(trial="a/0")
     )
-    assert again.scratch == 4, "what was left behind stays there"
+    assert again.scratch == 4, "discarded attempts stay discarded"
 
 
-def test_a_trial_is_being_retried_from_its_reopening_to_its_next_end() -> None:
+def test_trial_counts_as_retried_from_its_reopening_to_its_next_end() -> None:
     reopened = (FAILED, Reopened(trial="a/0"))
     assert not trial(FAILED).retried
     assert trial(*reopened).retried
@@ -90,18 +90,18 @@ def test_a_reopening_is_refused(before: tuple[Event, ...], event: Event) -> None
         trial(*before, event)
 
 
-def test_dropped_commits_count_no_more_and_the_trial_says_so_for_good() -> None:
-    whole = trial(committed(3), committed(5), Began(trial="a/0", attempt=2))
-    assert ([commit.step for commit in whole.commits], whole.redone) == ([3, 5], False)
-    torn = (committed(3), committed(5), Began(trial="a/0", attempt=2, dropped=["c5"]))
-    now = trial(*torn)
+def test_dropped_commits_no_longer_count_and_the_trial_is_marked_permanently() -> None:
+    intact = trial(committed(3), committed(5), Began(trial="a/0", attempt=2))
+    assert ([commit.step for commit in intact.commits], intact.redone) == ([3, 5], False)
+    corrupt = (committed(3), committed(5), Began(trial="a/0", attempt=2, dropped=["c5"]))
+    now = trial(*corrupt)
     assert ([commit.step for commit in now.commits], now.step, now.value, now.redone) == ([3], 3, 0.3, True)
-    assert trial(*torn, committed(5, attempt=2), Began(trial="a/0", attempt=3)).redone
+    assert trial(*corrupt, committed(5, attempt=2), Began(trial="a/0", attempt=3)).redone
     none_left = trial(committed(3), Began(trial="a/0", attempt=2, dropped=["c3"]))
     assert (none_left.commits, none_left.step, none_left.value) == ((), 0, None)
 
 
-def test_a_trial_that_was_stopped_may_fail_and_keeps_when_it_first_began() -> None:
+def test_stopped_trial_may_fail_and_keeps_its_first_start_time() -> None:
     now = trial(Began(trial="a/0", attempt=2, time=7.0), Stopped(trial="a/0"), FAILED)
     assert (now.state, now.began_at, now.ended_at, now.attempt) == ("failed", 3.0, 9.0, 2)
 
