@@ -114,7 +114,7 @@ def test_a_study_follows_its_drivers_and_its_revisions() -> None:
     assert (state.epoch, state.driving, state.spec, state.digest) == (2, False, {"seed": 1}, "d")
 
 
-def test_a_study_keeps_its_identity_and_an_old_one_without_has_one_that_its_first_event_makes() -> None:
+def test_study_keeps_its_identity_and_an_older_one_derives_it_from_its_first_event() -> None:
     assert apply(None, replace(CREATED, identity="of its own")).identity == "of its own"
     derived = apply(None, CREATED).identity
     assert len(derived) == 16
@@ -122,7 +122,7 @@ def test_a_study_keeps_its_identity_and_an_old_one_without_has_one_that_its_firs
     assert derived != apply(None, replace(CREATED, time=2.0)).identity
 
 
-def test_an_arm_is_examined_once_and_what_was_found_is_kept() -> None:
+def test_arm_is_examined_once_and_the_result_is_kept() -> None:
     found = Examined(arm="a", data="d1", code={}, task="classification", primary="error", goals={}, units={})
     state = replay([found, replace(found, arm="b", data="d2")])
     assert {arm: facts.data for arm, facts in state.facts.items()} == {"a": "d1", "b": "d2"}
@@ -130,6 +130,6 @@ def test_an_arm_is_examined_once_and_what_was_found_is_kept() -> None:
         apply(state, replace(found, data="d3"))
 
 
-def test_a_commit_is_not_before_the_last_one() -> None:
+def test_step_of_a_commit_never_decreases() -> None:
     with pytest.raises(LedgerError, match="at least 7"):
         trial(committed(3), committed(7), committed(5))
