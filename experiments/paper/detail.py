@@ -128,7 +128,7 @@ def _settings(result: Result) -> Iterator[str]:
     yield "<details><summary>Settings</summary>\n"
     yield f"- all methods: {_listed(common)}"
     for method in methods:
-        learns = method.settings.get("learner.method") != "baseline"
+        learns = method.phi != "nothing"
         own = {
             field: value
             for field, value in method.settings.items()

@@ -20,6 +20,7 @@ from olfl_ray import data, study
 from olfl_ray.analysis import confirmed, values_on_test
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import StudyState
+from olfl_ray.methods import METHODS, method_of
 from olfl_ray.records import names
 from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, planned, trial_config
 from olfl_ray.storage import LocalStorage, Storage
@@ -63,6 +64,11 @@ class Method(Strict):
     """Implicit label smoothing of the loss that each fresh seed ended with; empty where nothing is learned."""
     rate: tuple[float, float] | None
     """Effective learning rate at the first and the last record, median over fresh seeds; null with Adam, too."""
+
+    @property
+    def phi(self) -> str:
+        """What is learned besides theta."""
+        return METHODS.find(self.settings["learner.method"], "learner.method").phi
 
     @property
     def unrunnable(self) -> bool:
@@ -144,7 +150,7 @@ def collect(row: str, card: Card, settings: Settings, scale: Scale, name: str, h
 
 def learns(spec: StudySpec, arm: str) -> bool:
     """Whether an arm trains theta on a learned loss."""
-    return spec.arms[arm].set.get("learner.method", spec.learner.method) in ("offline", "online")
+    return method_of(trial_config(spec, arm, {}, seeds=(0,)).learner).phi == "loss"
 
 
 def dataset_of(spec: StudySpec, home: study.Home) -> data.Dataset:

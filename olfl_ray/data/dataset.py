@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,9 +66,9 @@ class Splits:
     selection: Tensor
     test: Tensor
 
-    def with_meta(self) -> Splits:
-        """The same splits with the meta examples added to train."""
-        return replace(self, train=torch.cat([self.train, self.meta]).sort().values)
+    def trained_on(self, parts: Sequence[str]) -> Splits:
+        """The same splits, with the examples of these in train."""
+        return replace(self, train=torch.cat([getattr(self, part) for part in parts]).sort().values)
 
 
 def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: float, selection: float) -> Splits:

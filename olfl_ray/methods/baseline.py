@@ -1,4 +1,4 @@
-"""Ordinary training on the task loss, or on a fixed loss instead."""
+"""Ordinary training on the task loss."""
 
 from olfl_ray.methods.method import Method
 
@@ -6,7 +6,6 @@ __all__ = ["Baseline"]
 
 
 class Baseline(Method):
-    """Nothing is learned besides theta, which is trained on the task loss or on a fixed loss."""
+    """Nothing is learned besides theta, which is trained on the task loss."""
 
     phi = "nothing"
-    uses = ("learner.fixed_loss",)

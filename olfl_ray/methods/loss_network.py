@@ -19,7 +19,7 @@ def loss_network(setting: Setting) -> LearnedLoss:
     if loss.from_ is None:
         return build_loss(loss, setting.kind, seed=setting.seed)
     try:
-        found = setting.find_loss(loss.from_)
+        found = setting.losses.loss(loss.from_, (loss.name, setting.kind))
     except DataError as error:
         raise SpecError("loss.from", str(error)) from None
     if found.kind != setting.kind:

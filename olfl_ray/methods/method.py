@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from olfl_ray.learnable import Learnable
-from olfl_ray.losses import LearnedLoss
+from olfl_ray.learnable import Learnable, Params
+from olfl_ray.losses import Losses, TaskLoss
 from olfl_ray.spec import Strict, TrialConfig
 
 __all__ = ["Method", "Setting"]
@@ -17,7 +17,7 @@ __all__ = ["Method", "Setting"]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a learnable is made for.
+    """What a method is applied to.
 
     Args:
         config: The trial's settings.
@@ -25,7 +25,7 @@ class Setting:
         outputs: C, outputs of the base learner.
         theta: The base learner's trainable parameters by name, as it was built.
         seed: Of phi's initial values.
-        find_loss: From what `loss.from` names to the learned loss there.
+        losses: The learned losses that `loss.from` may name.
     """
 
     config: TrialConfig
@@ -33,7 +33,7 @@ class Setting:
     outputs: int
     theta: Mapping[str, Tensor]
     seed: int
-    find_loss: Callable[[str], LearnedLoss]
+    losses: Losses
 
 
 class Method:
@@ -43,6 +43,7 @@ class Method:
         phi: Names what is learned: methods that agree in it, and in their settings, share what Algorithm 1 finds.
         before: Whether phi is learned before training (Algorithm 1).
         during: Whether phi is learned during training (Algorithm 2).
+        trained_on: The splits whose examples train theta.
         uses: Settings that it reads, of those that not every method does: dotted names of fields or sections.
 
     Args:
@@ -56,6 +57,7 @@ class Method:
     phi: ClassVar[str] = ""
     before: ClassVar[bool] = False
     during: ClassVar[bool] = False
+    trained_on: ClassVar[tuple[Literal["train", "meta"], ...]] = ("train",)
     uses: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any) -> None:
@@ -68,3 +70,22 @@ class Method:
             setting: What it is made for.
         """
         return Learnable()
+
+    def base_loss(self, setting: Setting, task_loss: TaskLoss) -> TaskLoss:
+        """What theta is trained on where the learnable has no loss of its own. Default: the task loss.
+
+        Evaluation and the outer objective keep the task loss.
+
+        Args:
+            setting: What it is made for.
+            task_loss: The task loss.
+        """
+        return task_loss
+
+    def phis(self, setting: Setting) -> Sequence[tuple[float, Params]]:
+        """Values that phi takes during training, each with the fraction of the steps after which it does. Default: none.
+
+        Args:
+            setting: What they are made for.
+        """
+        return ()

@@ -8,12 +8,22 @@ from typing import Any
 from olfl_ray.errors import SpecError
 from olfl_ray.methods.chosen import METHOD, METHODS, OPTIONS
 from olfl_ray.methods.method import Method
-from olfl_ray.spec import LearnedLossSpec, LearnerSpec, MetaSpec, StudySpec, base_values, checked_options, get_dotted
+from olfl_ray.spec import (
+    LearnedLossSpec,
+    LearnerSpec,
+    MetaSpec,
+    StudySpec,
+    base_values,
+    checked_options,
+    get_dotted,
+    same,
+    set_dotted,
+)
 
 __all__ = ["check_used", "field_of"]
 
-_OPTIONAL = ("learner.fixed_loss", "loss", "meta")
-"""Fields and sections that some methods do not read; every method reads the others."""
+_OPTIONAL = ("loss", "meta")
+"""Sections of which some methods read nothing or not every field; every method reads the others."""
 
 
 def check_used(spec: StudySpec) -> None:
@@ -24,9 +34,8 @@ def check_used(spec: StudySpec) -> None:
     """
     methods = {arm: _methods_of(spec, arm) for arm in spec.arms}
     for arm, found in methods.items():
-        for method in found.values():
-            options = base_values(spec, arm)["learner"].get("options", {})
-            checked_options(method.Config, options, field_of(spec, arm, OPTIONS))
+        for name in found:
+            _check_options(spec, arm, name, found)
     for arm, own in spec.arms.items():
         for where, fields in (("set", own.set), ("parameters", own.parameters)):
             for field in fields:
@@ -67,8 +76,39 @@ def _methods_of(spec: StudySpec, arm: str) -> dict[str, type[Method]]:
     if searched is None:
         name = str(get_dotted(base_values(spec, arm), METHOD))
         return {name: METHODS.find(name, field_of(spec, arm, METHOD))}
-    where = f"arms.{arm}.parameters.{METHOD}" if METHOD in spec.arms[arm].parameters else f"search.parameters.{METHOD}"
-    return {str(name): METHODS.find(str(name), where) for name in searched.extremes()}
+    return {str(name): METHODS.find(str(name), _searched_at(spec, arm, METHOD)) for name in searched.extremes()}
+
+
+def _searched_at(spec: StudySpec, arm: str, field: str) -> str:
+    """Where a spec has an arm's search of a field."""
+    return f"arms.{arm}.parameters.{field}" if field in spec.arms[arm].parameters else f"search.parameters.{field}"
+
+
+def _check_options(spec: StudySpec, arm: str, name: str, methods: Mapping[str, type[Method]]) -> None:
+    """Refuse options that a method does not take: the arm's own, and the ends or values of those that it searches."""
+    form, given = methods[name].Config, base_values(spec, arm)["learner"].get("options", {})
+    checked_options(form, given, field_of(spec, arm, OPTIONS))
+    for field, parameter in spec.parameters_of(arm).items():
+        if not _within(field, OPTIONS) or not same(parameter.when.get(METHOD, name), name):
+            continue
+        where = _searched_at(spec, arm, field)
+        for value in parameter.extremes():
+            learner = {"learner": {"options": dict(given)}}
+            set_dotted(learner, field, value)
+            try:
+                found = checked_options(
+                    form, learner["learner"]["options"], where[: where.index(OPTIONS) + len(OPTIONS)]
+                )
+            except SpecError as error:
+                if len(methods) == 1:
+                    raise
+                hint = f"search it `when: {{{METHOD}: ...}}` of the methods that take it"
+                raise SpecError(error.field, f"with {METHOD} {name}: {error.problem}; {hint}") from None
+            taken = get_dotted({"learner": {"options": found.model_dump(by_alias=True)}}, field)
+            if parameter.is_integer and isinstance(taken, float):
+                raise SpecError(
+                    where, f"is a range of whole numbers, but a float is searched; write min: {parameter.min}.0"
+                )
 
 
 def _used(field: str, methods: Mapping[str, type[Method]]) -> bool:

@@ -1,21 +1,17 @@
 """A study's specification: its schema, its YAML, its digest."""
 
 from olfl_ray.spec.options import checked_options
-from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, trial_config
+from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, set_dotted, trial_config
 from olfl_ray.spec.reading import located, parse_as, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (
     PRINTABLE,
     EvalSpec,
-    FixedLoss,
-    FocalSpec,
-    LabelSmoothingSpec,
     LearnedLossSpec,
     LearnerSpec,
     MetaSpec,
     MetricSpec,
     NamedBuilder,
-    Poly1Spec,
     SplitSpec,
     Strict,
     TaskSpec,
@@ -42,16 +38,12 @@ __all__ = [
     "PRINTABLE",
     "ArmSpec",
     "EvalSpec",
-    "FixedLoss",
-    "FocalSpec",
-    "LabelSmoothingSpec",
     "LearnedLossSpec",
     "LearnerSpec",
     "MetaSpec",
     "MetricSpec",
     "NamedBuilder",
     "Parameter",
-    "Poly1Spec",
     "PrunerSpec",
     "Resources",
     "SplitSpec",
@@ -78,6 +70,7 @@ __all__ = [
     "resolve_search",
     "same",
     "seed_of",
+    "set_dotted",
     "spec_as_yaml",
     "trackers_from",
     "trial_config",

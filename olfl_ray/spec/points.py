@@ -72,7 +72,6 @@ def set_dotted(data: dict[str, Any], field: str, value: Any) -> None:
 def _fields_of(path: list[str], name: Any) -> set[str] | None:
     """Fields of the section kind called `name` at a dotted path; None where the kinds have no fixed fields."""
     union = {
-        "learner.fixed_loss": sections.FixedLoss,
         "learner.optimizer": sections.OptimizerSpec,
         "learner.schedule": sections.ScheduleSpec,
         "loss.activation": sections.Activation,

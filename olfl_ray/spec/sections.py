@@ -15,21 +15,16 @@ __all__ = [
     "AdamSpec",
     "AdamWSpec",
     "EvalSpec",
-    "FixedLoss",
-    "FocalSpec",
-    "LabelSmoothingSpec",
     "LearnedLossSpec",
     "LearnerSpec",
     "MetaSpec",
     "MetricSpec",
     "NamedBuilder",
     "OptimizerSpec",
-    "Poly1Spec",
     "ScheduleSpec",
     "SgdSpec",
     "SplitSpec",
     "Strict",
-    "TaskLossSpec",
     "TaskSpec",
     "as_named",
     "as_tuple",
@@ -106,8 +101,6 @@ class SplitSpec(Strict):
     """Fraction of the other examples that phi is learned on (meta-validation)."""
     selection: Fraction = 0.1
     """Fraction of the other examples that the search is scored on (validation)."""
-    train_with_meta: bool = False
-    """Train theta on the examples of train and of meta (a baseline that sees what learned losses see)."""
 
     @model_validator(mode="after")
     def _leave_something(self) -> SplitSpec:
@@ -241,45 +234,6 @@ ScheduleSpec: TypeAlias = Annotated[
 ]
 
 
-class TaskLossSpec(Strict):
-    """The task loss itself."""
-
-    name: Literal["task"] = "task"
-    """task"""
-
-
-class LabelSmoothingSpec(Strict):
-    """Cross-entropy against targets that spread some of their mass over all classes."""
-
-    name: Literal["label_smoothing"]
-    """label_smoothing"""
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Mass that is spread."""
-
-
-class FocalSpec(Strict):
-    """Focal loss -(1 - p)^gamma log p (Lin et al. 2017)."""
-
-    name: Literal["focal"]
-    """focal"""
-    gamma: NonNegative = 2.0
-    """How much the easy examples count less."""
-
-
-class Poly1Spec(Strict):
-    """Poly-1 loss -log p + epsilon (1 - p) (Leng et al. 2022)."""
-
-    name: Literal["poly1"]
-    """poly1"""
-    epsilon: Annotated[float, Field(ge=-1)] = 2.0
-    """Weight added to the cross-entropy's first term in 1 - p."""
-
-
-FixedLoss: TypeAlias = Annotated[
-    TaskLossSpec | LabelSmoothingSpec | FocalSpec | Poly1Spec, Field(discriminator="name"), BeforeValidator(as_named)
-]
-
-
 class LearnerSpec(Strict):
     """How theta is learned."""
 
@@ -287,9 +241,6 @@ class LearnerSpec(Strict):
     """What is meta-learned, and when: a built-in method, or `package.module:Class`."""
     options: Annotated[dict[str, Any], Field(exclude_if=lambda value: not value)] = {}
     """Settings of a method that has some of its own."""
-    fixed_loss: FixedLoss = TaskLossSpec()
-    """What trains theta in a baseline trial: task (the task loss) | label_smoothing | focal | poly1, which replace the
-    cross-entropy. Evaluation and the meta-objective keep the task loss."""
     steps: Steps = 1500
     """Base steps."""
     optimizer: OptimizerSpec = SgdSpec()
@@ -353,9 +304,6 @@ class LearnedLossSpec(Strict):
     """Over the outputs of the base learner."""
     from_: Annotated[Annotated[str, Field(pattern=PRINTABLE)] | None, Field(alias="from")] = None
     """Start from a learned loss file, or from another trial's (`STUDY/ARM/ORDINAL`), instead of Algorithm 1."""
-    replay: bool = False
-    """offline, with `from: STUDY/ARM/ORDINAL`: theta is trained on the losses that the trial's commits recorded, each at
-    its part of the training, instead of on the last."""
     options: dict[str, Any] = {}
     """Keyword arguments of a user's builder."""
 

@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from olfl_ray.errors import DataError, SpecError
+from olfl_ray.errors import SpecError
 from olfl_ray.learnable import Learnable
-from olfl_ray.losses import LearnedLoss
+from olfl_ray.losses import LossFiles, task_loss
 from olfl_ray.methods import METHODS, Method, Setting, check_used, method_of
 from olfl_ray.spec import StudySpec, TrialConfig, trial_config
 
 __all__ = ["MethodContract"]
 
 OPTIONAL: dict[str, Any] = {
-    "learner.fixed_loss": "focal",
     "loss.hidden": [7],
     "loss.bias": True,
     "loss.init": "xavier_uniform",
@@ -85,6 +84,29 @@ class MethodContract:
         if not learns:
             assert not any(own.startswith("meta") for own in method.uses), "it learns nothing, but lists meta"
 
+    def test_theta_is_trained_on_train_or_meta(self) -> None:
+        parts = self._method.trained_on
+        assert parts, "`trained_on` is empty"
+        assert set(parts) <= {"train", "meta"}, "the splits that select and test are for nothing else"
+
+    def test_its_base_loss_is_a_scalar_with_a_gradient(self) -> None:
+        setting = self._setting({})
+        loss = method_of(setting.config.learner).base_loss(setting, task_loss("auto", setting.kind))
+        outputs = torch.linspace(-1.0, 1.0, 12).reshape(4, 3).requires_grad_()
+        value = loss(outputs, torch.tensor([0, 1, 2, 0]))
+        assert value.shape == (), "the base loss is no scalar"
+        (slope,) = torch.autograd.grad(value, outputs)
+        assert torch.isfinite(slope).all(), "the base loss has no finite gradient"
+
+    def test_its_phis_are_those_of_what_it_learns_in_order(self) -> None:
+        setting = self._setting({})
+        found = method_of(setting.config.learner).phis(setting)
+        since = [start for start, _ in found]
+        assert since == sorted(since), "they are not in the order of the training"
+        assert all(0 <= start <= 1 for start in since), "each holds from a fraction of the training on"
+        for _, phi in found:
+            assert phi.keys() == self._phi({}).keys()
+
     def test_it_gives_a_learnable(self) -> None:
         assert isinstance(self._learnable({}), Learnable)
         assert issubclass(self._method, Method)
@@ -113,20 +135,19 @@ class MethodContract:
         )
 
     def _learnable(self, own: dict[str, Any]) -> Learnable:
+        setting = self._setting(own)
+        return method_of(setting.config.learner).learnable(setting)
+
+    def _setting(self, own: dict[str, Any]) -> Setting:
         config: TrialConfig = trial_config(self._spec(own), "it", {}, seeds=(0,))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             module = nn.Linear(4, 3)
         theta: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
-        setting = Setting(config=config, kind="classification", outputs=3, theta=theta, seed=1, find_loss=_none)
-        return method_of(config.learner).learnable(setting)
+        return Setting(config=config, kind="classification", outputs=3, theta=theta, seed=1, losses=LossFiles())
 
     def _phi(self, own: dict[str, Any]) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self._learnable(own).named_parameters() if value.requires_grad}
-
-
-def _none(source: str) -> LearnedLoss:
-    raise DataError(f"there is no {source}")
 
 
 def _fields() -> list[str]:

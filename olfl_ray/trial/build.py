@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from olfl_ray import data, models
 from olfl_ray.data import TaskData
@@ -27,8 +27,8 @@ from olfl_ray.engine import (
     meta_optimizer,
 )
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
-from olfl_ray.learnable import Learnable
-from olfl_ray.losses import check_standardised, fixed_loss, task_loss
+from olfl_ray.learnable import Learnable, Params
+from olfl_ray.losses import check_standardised, task_loss
 from olfl_ray.memory import free_memory, refuse_too_large
 from olfl_ray.methods import Method, Setting, method_of
 from olfl_ray.plugins import digest_of_code, nearest
@@ -73,7 +73,7 @@ class Replicate:
         meta_optimizer: Of phi.
         start: Its learner before the first step.
         chunk: Examples that are evaluated at once.
-        sequence: Recorded phis to train on, each with the part of the training from which it holds; empty: none.
+        phis: Values that phi takes during training, each with the fraction of the steps after which it does.
         episode: The data of a round of Algorithm 1: its own, or of a family another task for each round.
     """
 
@@ -91,12 +91,12 @@ class Replicate:
     start: LearnerState
     chunk: int
     episode: Callable[[int], TaskData]
-    sequence: Sequence[tuple[float, dict[str, Tensor]]] = ()
+    phis: Sequence[tuple[float, Params]] = ()
 
-    def replayed(self, learner: LearnerState, done: float) -> LearnerState:
-        """The learner with the recorded phi of this part of the training; as it is where none is replayed."""
-        phis = [phi for since, phi in self.sequence if since <= done] or [phi for _, phi in self.sequence[:1]]
-        return replace(learner, phi=phis[-1]) if phis else learner
+    def at(self, done: float, learner: LearnerState) -> LearnerState:
+        """The learner with the phi of this fraction of the steps; as it is where the method gives none."""
+        phis = [phi for since, phi in self.phis if since <= done] or [phi for _, phi in self.phis[:1]]
+        return replace(learner, phi=dict(phis[-1])) if phis else learner
 
 
 def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int) -> Replicate:
@@ -129,26 +129,23 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     )
     module = build(seed=seed_of(seed, "weights"))
     module = module.to(place.device).train()
-    learnable = method.learnable(
-        Setting(
-            config=config,
-            kind=kind,
-            outputs=dataset.outputs,
-            theta={name: value.detach() for name, value in module.named_parameters() if value.requires_grad},
-            seed=seed_of(seed, "phi"),
-            find_loss=lambda source: place.losses.loss(source, (config.loss.name, kind)),
-        )
-    ).to(place.device)
-    base_loss = task_loss(task.loss, kind)
+    setting = Setting(
+        config=config,
+        kind=kind,
+        outputs=dataset.outputs,
+        theta={name: value.detach() for name, value in module.named_parameters() if value.requires_grad},
+        seed=seed_of(seed, "phi"),
+        losses=place.losses,
+    )
+    learnable = method.learnable(setting).to(place.device)
+    loss = task_loss(task.loss, kind)
     if batches.target_scale is not None and ":" in task.loss:
-        check_standardised(base_loss, task.loss, dataset.outputs, place.device)
-    if "learner.fixed_loss" in method.uses:
-        base_loss = fixed_loss(config.learner.fixed_loss, task.loss, kind)
+        check_standardised(loss, task.loss, dataset.outputs, place.device)
     problem = Problem(
         module=module,
         learned=learnable,
-        task_loss=task_loss(task.loss, kind),
-        base_loss=base_loss,
+        task_loss=loss,
+        base_loss=method.base_loss(setting, loss),
         optimizer=base_optimizer(config),
         draws_random=False,
         precision=config.learner.precision,
@@ -187,7 +184,10 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         meta_optimizer=meta,
         start=start,
         chunk=examples_at_once(problem, batches.batch("probe", "train", 0)[0][:2], task.batch_size),
-        sequence=_sequence(config, place),
+        phis=[
+            (since, {name: value.to(place.device) for name, value in phi.items()})
+            for since, phi in method.phis(setting)
+        ],
         episode=episode,
     )
 
@@ -205,7 +205,7 @@ def _batches(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int
     )
     return TaskData(
         dataset,
-        splits.with_meta() if task.split.train_with_meta else splits,
+        splits.trained_on(method_of(config.learner).trained_on),
         device=place.device,
         augment=task.augment,
         batch_size=task.batch_size,
@@ -222,22 +222,6 @@ def _refuse_too_large(config: TrialConfig, place: Place, dataset: data.Dataset, 
     copies = copies if place.device == "cpu" else 1
     needed = copies * models.bytes_of(model.name, model.options, input_shape=shape, outputs=dataset.outputs)
     refuse_too_large(needed, f"a step of {model.name} with these options", "task.model", free)
-
-
-def _sequence(config: TrialConfig, place: Place) -> list[tuple[float, dict[str, Tensor]]]:
-    if not config.loss.replay:
-        return []
-    if config.loss.from_ is None or method_of(config.learner).during:
-        raise SpecError("loss.replay", "needs learner.method: offline and loss.from: STUDY/ARM/ORDINAL; set both")
-    try:
-        found = place.losses.sequence(config.loss.from_, (config.loss.name,))
-    except DataError as error:
-        raise SpecError("loss.from", str(error)) from None
-    device, last = place.device, found[-1][0]
-    return [
-        (step / last, {name: value.detach().to(device) for name, value in loss.named_parameters()})
-        for step, loss in found
-    ]
 
 
 def _check_metric(config: TrialConfig, metrics: Sequence[Metric], kind: str) -> None:

@@ -196,7 +196,7 @@ def _train(
         measured: list[dict[str, float]] = []
         for replicate, stepper, old in zip(replicates, steppers, state.replicates, strict=True):
             with RandomState(old.rng, _device(replicate)) as random, arithmetic_of(config):
-                learner, means = stepper.train(replicate.replayed(old.learner, start / total), start, end)
+                learner, means = stepper.train(replicate.at(start / total, old.learner), start, end)
             with RandomState(random.after, _device(replicate)), arithmetic_of(config):
                 now = evaluate(replicate, learner.theta, learner.buffers, "selection")
                 slopes = gradients(replicate, learner, replicate.data.batch("train", "train", end))

@@ -59,10 +59,11 @@ def test_the_same_seed_is_the_same_start_and_the_same_batches_in_every_method(ro
     assert torch.equal(learned[0].rebuild(5).state_dict().popitem()[1], learned[1].rebuild(5).state_dict().popitem()[1])
 
 
-def test_train_with_meta_joins_those_rows_and_touches_no_other(place: Place) -> None:
+def test_trained_on_train_and_meta_joins_those_examples_and_touches_no_other(place: Place) -> None:
     dataset = data.load("diabetes", {}, cache=place.cache, root=None)
     apart = data.split(dataset, study_seed=0, seed=1, test=0.2, meta=0.1, selection=0.1)
-    joined = apart.with_meta()
+    assert torch.equal(apart.trained_on(("train",)).train, apart.train)
+    joined = apart.trained_on(("train", "meta"))
     assert joined.train.tolist() == sorted([*apart.train.tolist(), *apart.meta.tolist()])
     assert torch.equal(joined.selection, apart.selection)
     assert torch.equal(joined.test, apart.test)

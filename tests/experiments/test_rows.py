@@ -50,8 +50,12 @@ def test_methods_of_a_row(row: str) -> None:
     assert list(arms) == [name for name in METHODS if name in arms]
     absent = {"from_mlp", "replay_mlp"} | ({"label_smoothing", "focal", "poly1"} if row in REGRESSION else set())
     assert set(METHODS) - set(arms) == absent
-    for name in ("baseline", *fixed_losses, "more_data", "same_compute"):
-        assert arms[name].set["learner.method"] == "baseline"
+    methods = {name: arm.set["learner.method"] for name, arm in arms.items()}
+    assert methods == {
+        **{name: name for name in ("baseline", "offline", "online", "online_lr", *fixed_losses)},
+        "more_data": "experiments.paper.methods:MoreData",
+        "same_compute": "baseline",
+    }
     for scale in ("full", "short"):
         spec = form(row, scale=scale)
         rounds = spec.meta.init_steps * (spec.meta.inner_steps + 1) / 2  # each takes a plain step's passes and more

@@ -192,5 +192,6 @@ def test_a_copy_within_the_package_is_one_new_file(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout.strip() == (
-        "['baseline', 'offline', 'online', 'online_lr', 'per_class'] PerClass ['classification', 'counts', 'regression'] Counts"
+        "['baseline', 'focal', 'label_smoothing', 'offline', 'online', 'online_lr', 'per_class', 'poly1'] PerClass "
+        "['classification', 'counts', 'regression'] Counts"
     ), done.stderr

@@ -83,7 +83,7 @@ def test_a_study_without_arms_has_one_named_after_the_class() -> None:
         ("onlin", "learner.steps: 5", "s.yaml:4: learner.method: ", "'online'", []),
         ("online", "learner.method: offlin", "s.yaml:11: arms.other.set.learner.method: ", "'offline'", []),
         ("online", "task.loss: crossentropy", "s.yaml:11: arms.other.set.task.loss: ", "'cross_entropy'", []),
-        ("online", "learner.fixed_loss: focal", "s.yaml:11: arms.other.set.learner.fixed_loss: ", "remove", []),
+        ("baseline", "meta.every: 2", "s.yaml:11: arms.other.set.meta.every: ", "remove", []),
         (
             "online",
             "learner.steps: 5",

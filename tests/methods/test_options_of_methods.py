@@ -10,7 +10,8 @@ from torch import nn
 from olfl_ray.errors import SpecError
 from olfl_ray.learnable import Learnable, Params
 from olfl_ray.methods import Method, Setting, check_used, method_of
-from olfl_ray.spec import Strict, StudySpec, trial_config
+from olfl_ray.search import scattered
+from olfl_ray.spec import Strict, StudySpec, resolve_search, trial_config
 
 
 class Decay(Learnable):
@@ -87,3 +88,48 @@ def test_no_options_are_no_part_of_a_studys_identity() -> None:
     assert "options" not in plain.identity()["learner"]
     assert plain.digest == given.digest
     assert plain.digest != spec(learner={"options": {"strength": 0.5}}).digest
+
+
+def searching(parameters: dict[str, Any], **own: Any) -> StudySpec:
+    own = {"learner.method": "focal", **own}
+    return resolve_search(spec(arms={"a": {"trials": 2, "set": own, "parameters": parameters}}))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({"learner.options.gama": {"min": 0.5, "max": 2.0}}, r"\.gama: .*did you mean .*learner\.options\.gamma"),
+        ({"learner.options.gamma": {"min": -0.5, "max": 2.0}}, r"\.gamma: .*greater than or equal to 0.*-0\.5"),
+        ({"learner.options.gamma": {"values": [1.0, "high"]}}, r"\.gamma: .*number.*high"),
+        ({"learner.options.gamma": {"min": 0, "max": 5}}, r"\.gamma: .*whole numbers.*min: 0\.0"),
+        ({"learner.options": {"values": [{"gamma": 1.0}, {"gama": 2.0}]}}, r"\.gama: .*did you mean"),
+    ],
+)
+def test_a_searched_option_is_checked_at_its_extremes(parameters: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError, match=rf"^arms\.a\.parameters\.learner\.options{says}"):
+        check_used(searching(parameters))
+
+
+def test_a_range_is_of_floats_where_the_spec_gives_a_float() -> None:
+    found = searching({"learner.options.gamma": {"min": 0, "max": 5}}, **{"learner.options": {"gamma": 2.0}})
+    check_used(found)
+    assert isinstance(found.arms["a"].parameters["learner.options.gamma"].min, float)
+
+
+def test_where_the_method_is_searched_too_each_option_is_searched_of_its_own() -> None:
+    methods = {"learner.method": {"values": ["baseline", "focal", "poly1"]}}
+    gamma = {"min": 0.5, "max": 5.0}
+    with pytest.raises(SpecError, match=r"^arms\.a\.parameters\.learner\.options\.gamma: with .* baseline.*when"):
+        check_used(searching({**methods, "learner.options.gamma": gamma}))
+    gamma["when"] = {"learner.method": "focal"}  # type: ignore[assignment]
+    epsilon = {"min": -1.0, "max": 6.0, "when": {"learner.method": "poly1"}}
+    found = searching({**methods, "learner.options.gamma": gamma, "learner.options.epsilon": epsilon})
+    check_used(found)
+    points = scattered(found, "a", 30)
+    assert {tuple(sorted(point)) for point in points} == {
+        ("learner.method",),
+        ("learner.method", "learner.options.gamma"),
+        ("learner.method", "learner.options.epsilon"),
+    }
+    for point in points:
+        method_of(trial_config(found, "a", point, seeds=(0,)).learner)

@@ -40,8 +40,7 @@ def arm(method: str, parameters: dict[str, Any] | None = None, **own: Any) -> di
         ("baseline", "meta__eta_online"),
         ("offline", "meta__every"),
         ("offline", "meta__eta_online"),
-        ("offline", "learner__fixed_loss"),
-        ("online", "learner__fixed_loss"),
+        ("focal", "meta__batch"),
         ("online_lr", "loss__hidden"),
         ("online_lr", "meta__estimator"),
     ],
@@ -67,8 +66,6 @@ def test_the_studys_own_settings_must_serve_one_arm_at_least() -> None:
     with pytest.raises(SpecError, match=r"meta\.every.*offline"):
         check_used(spec({"a": arm("offline")}, meta={"every": 3}))
     check_used(spec({"a": arm("offline"), "b": arm("online")}, meta={"every": 3}))
-    with pytest.raises(SpecError, match=r"learner\.fixed_loss"):
-        check_used(spec({"a": arm("online")}, learner={"fixed_loss": "focal"}))
     with pytest.raises(SpecError, match=r"loss\.from"):
         check_used(spec({"a": arm("baseline")}, loss={"from": "x"}))
 
@@ -85,7 +82,10 @@ def test_each_method_says_what_it_learns_and_when() -> None:
     }
     assert learned == {
         "baseline": ("nothing", False, False),
+        "focal": ("nothing", False, False),
+        "label_smoothing": ("nothing", False, False),
         "offline": ("loss", True, False),
         "online": ("loss", True, True),
         "online_lr": ("learning_rate", True, True),
+        "poly1": ("nothing", False, False),
     }

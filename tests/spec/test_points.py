@@ -69,7 +69,6 @@ def test_a_set_value_is_a_copy() -> None:
         ("learner.optimizer", {"name": "adam", "lr": 0.1, "beta1": 0.8}, "adamw", {"lr": 0.1, "beta1": 0.8}),
         ("learner.schedule", {"name": "cosine", "final": 0.1}, "constant", {}),
         ("loss.activation", {"name": "smooth_leaky_relu", "gamma": 0.1}, "tanh", {}),
-        ("learner.fixed_loss", {"name": "focal", "gamma": 1.0}, "label_smoothing", {}),
         ("task.model", {"name": "mlp", "hidden": [4]}, "lenet5", {"hidden": [4]}),
     ],
 )

@@ -62,15 +62,15 @@ def test_a_point_inside_a_section_that_an_arm_sets_does_not_leak_into_the_next_t
         search: {parameters: {}}
         arms:
           only:
-            set: {learner.method: baseline, learner.fixed_loss: {name: focal, gamma: 2.0}}
+            set: {learner.method: focal, learner.options: {gamma: 2.0}}
             trials: 2
-            parameters: {learner.fixed_loss.gamma: {min: 0.5, max: 5.0}}
+            parameters: {learner.options.gamma: {min: 0.5, max: 5.0}}
         """,
         source="here",
     )
-    searched = trial_config(spec, "only", {"learner.fixed_loss.gamma": 4.0}, seeds=(0,))
+    searched = trial_config(spec, "only", {"learner.options.gamma": 4.0}, seeds=(0,))
     own = trial_config(spec, "only", {}, seeds=(0,))
-    assert [searched.learner.fixed_loss.gamma, own.learner.fixed_loss.gamma] == [4.0, 2.0]
+    assert [searched.learner.options, own.learner.options] == [{"gamma": 4.0}, {"gamma": 2.0}]
 
 
 def test_what_an_arm_sets_does_not_depend_on_the_order_of_writing() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from olfl_ray.learnable import Learnable
+from olfl_ray.learnable import Learnable, Params
+from olfl_ray.losses import TaskLoss
 from olfl_ray.methods import METHODS, Method, Setting
 from olfl_ray.testing import MethodContract
 
@@ -29,6 +33,18 @@ class TestOnline(BuiltIn):
 
 class TestOnlineLearningRate(BuiltIn):
     name = "online_lr"
+
+
+class TestLabelSmoothing(BuiltIn):
+    name = "label_smoothing"
+
+
+class TestFocal(BuiltIn):
+    name = "focal"
+
+
+class TestPoly1(BuiltIn):
+    name = "poly1"
 
 
 def test_each_built_in_method_is_tested() -> None:
@@ -80,6 +96,20 @@ class NoLearnable(Good):
         return nn.Linear(2, 2)  # type: ignore[return-value]
 
 
+class OnTheTest(Good):
+    trained_on = ("train", "test")  # type: ignore[assignment]
+
+
+class PerExample(Good):
+    def base_loss(self, setting: Setting, task_loss: TaskLoss) -> TaskLoss:
+        return lambda outputs, targets: F.cross_entropy(outputs, targets, reduction="none")
+
+
+class Backwards(Good):
+    def phis(self, setting: Setting) -> Sequence[tuple[float, Params]]:
+        return [(0.5, {"alpha": torch.zeros(())}), (0.0, {"alpha": torch.zeros(())})]
+
+
 @pytest.mark.parametrize(
     ("broken", "claim"),
     [
@@ -90,6 +120,9 @@ class NoLearnable(Good):
         (Never, "it_learns_when_it_says_so"),
         (Unlisted, "it_learns_when_it_says_so"),
         (NoLearnable, "it_gives_a_learnable"),
+        (OnTheTest, "theta_is_trained_on_train_or_meta"),
+        (PerExample, "its_base_loss_is_a_scalar_with_a_gradient"),
+        (Backwards, "its_phis_are_those_of_what_it_learns_in_order"),
     ],
 )
 def test_a_method_that_breaks_a_rule_is_seen(broken: type[Method], claim: str) -> None:

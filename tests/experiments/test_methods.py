@@ -1,4 +1,4 @@
-"""A learned loss that another trial recorded over time trains a new base learner, each phi at its part of the training."""
+"""The benchmarks' own methods: another trial's losses in turn, and the examples of two splits."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from olfl_ray.errors import SpecError
 from olfl_ray.ledger import Commit, Ledger, write_commit
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import open_storage
+from olfl_ray.testing import MethodContract
 from olfl_ray.trial import Place, Progress, check, run
+from olfl_ray.trial.build import build_replicate, load_data
 from olfl_ray.worker import KeptLosses
 
 SOURCE = "source/online/0"
+REPLAY, MORE_DATA = "experiments.paper.methods:Replay", "experiments.paper.methods:MoreData"
+
+
+class TestMoreData(MethodContract):
+    name = MORE_DATA
 
 
 def config(method: str, steps: int, **loss: object) -> TrialConfig:
@@ -60,7 +67,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[int,
 
 def test_each_phi_holds_at_its_part_of_the_training(recorded: tuple[Place, dict[int, torch.Tensor]]) -> None:
     place, kept = recorded
-    replayed = list(run(config("offline", 24, **{"from": SOURCE, "replay": True}), place))
+    replayed = list(run(config(REPLAY, 24, **{"from": SOURCE}), place))
     for progress in replayed:
         began = progress.state.step - 2
         assert torch.equal(phi(progress), kept[4 if began < 16 else 8]), (
@@ -71,18 +78,15 @@ def test_each_phi_holds_at_its_part_of_the_training(recorded: tuple[Place, dict[
 
 
 @pytest.mark.parametrize(
-    ("method", "loss", "says"),
-    [
-        ("online", {"from": SOURCE, "replay": True}, r"^loss\.replay: needs learner\.method: offline"),
-        ("offline", {"replay": True}, r"^loss\.replay: needs .* loss\.from"),
-        ("offline", {"from": "source/online/3", "replay": True}, r"^loss\.from: .*no trial 'online/3'"),
-    ],
+    ("loss", "says"),
+    [({}, "STUDY/ARM/ORDINAL"), ({"from": "source/online/3"}, "no trial 'online/3'")],
 )
 def test_replay_without_a_recording_is_refused(
-    method: str, loss: dict[str, object], says: str, recorded: tuple[Place, dict[int, torch.Tensor]]
+    loss: dict[str, object], says: str, recorded: tuple[Place, dict[int, torch.Tensor]]
 ) -> None:
-    with pytest.raises(SpecError, match=says):
-        check(config(method, 8, **loss), recorded[0])
+    with pytest.raises(SpecError, match=says) as caught:
+        check(config(REPLAY, 8, **loss), recorded[0])
+    assert caught.value.field == "loss.from"
 
 
 def test_replay_of_a_file_is_refused(recorded: tuple[Place, dict[int, torch.Tensor]], tmp_path: Path) -> None:
@@ -90,4 +94,15 @@ def test_replay_of_a_file_is_refused(recorded: tuple[Place, dict[int, torch.Tens
     for name, content in list(run(config("online", 12), place))[-1].files.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(SpecError, match=r"^loss\.from: .*a file has only one loss"):
-        check(config("offline", 8, **{"from": str(tmp_path), "replay": True}), place)
+        check(config(REPLAY, 8, **{"from": str(tmp_path)}), place)
+
+
+def test_more_data_trains_on_what_phi_would_be_learned_on(recorded: tuple[Place, dict[int, torch.Tensor]]) -> None:
+    place, _ = recorded
+    plain, more = (check(config(method, 8), place) for method in ("baseline", MORE_DATA))
+    assert list(plain.code) == []
+    assert list(more.code) == ["experiments.paper.methods"], "a change of its code is noticed"
+    dataset = load_data(config("baseline", 8), place)
+    own, joined = (build_replicate(config(method, 8), place, dataset, 1).data for method in ("baseline", MORE_DATA))
+    count = [len(part.targets("train")) for part in (own, joined)]
+    assert count[1] == count[0] + len(own.targets("meta"))
