@@ -6,13 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from olfl_ray.engine import OnlineLossLearner, keep_freed_memory, meta_gradient
+    from olfl_ray.engine import Initialised, OnlineLossLearner, initialise, keep_freed_memory, meta_gradient
     from olfl_ray.study import load_loss
 
-__all__ = ["OnlineLossLearner", "keep_freed_memory", "load_loss", "meta_gradient"]
+__all__ = ["Initialised", "OnlineLossLearner", "initialise", "keep_freed_memory", "load_loss", "meta_gradient"]
 
 _ROOMS = {
+    "Initialised": "engine",
     "OnlineLossLearner": "engine",
+    "initialise": "engine",
     "keep_freed_memory": "engine",
     "load_loss": "study",
     "meta_gradient": "engine",

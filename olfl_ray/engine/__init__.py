@@ -1,5 +1,6 @@
 """Base step, meta-gradient estimators, Algorithms 1 and 2; needs only torch."""
 
+from olfl_ray.engine.algorithm1 import Algorithm1
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.drawing import drawn
@@ -9,7 +10,9 @@ from olfl_ray.engine.estimators.finite_difference import finite_difference
 from olfl_ray.engine.estimators.reverse import reverse
 from olfl_ray.engine.graphed import Graphed, clone_state, copy_state
 from olfl_ray.engine.heap import keep_freed_memory
-from olfl_ray.engine.learner import OnlineLossLearner, meta_gradient
+from olfl_ray.engine.initialised import Initialised, initialise
+from olfl_ray.engine.learner import OnlineLossLearner
+from olfl_ray.engine.metagradient import meta_gradient
 from olfl_ray.engine.optimizers import Adam, Optimizer, Sgd
 from olfl_ray.engine.problem import Hooks, Problem
 from olfl_ray.engine.state import Estimator, LearnerState, StepResult
@@ -18,11 +21,13 @@ from olfl_ray.learnable import Learnable, Params
 
 __all__ = [
     "Adam",
+    "Algorithm1",
     "Batch",
     "Estimator",
     "EstimatorName",
     "Graphed",
     "Hooks",
+    "Initialised",
     "Learnable",
     "LearnerState",
     "Memory",
@@ -43,6 +48,7 @@ __all__ = [
     "exact",
     "finite_difference",
     "init_step",
+    "initialise",
     "keep_freed_memory",
     "meta_gradient",
     "meta_optimizer",

@@ -13,7 +13,16 @@ from torch.nn.parameter import is_lazy
 from olfl_ray.engine.batches import Batch, examples, tensors
 from olfl_ray.errors import SpecError
 
-__all__ = ["check_batch", "check_name", "check_parts", "check_rate", "check_state", "each_batch"]
+__all__ = [
+    "check_batch",
+    "check_batches",
+    "check_count",
+    "check_name",
+    "check_parts",
+    "check_rate",
+    "check_state",
+    "each_batch",
+]
 
 
 def check_name(field: str, value: str, allowed: Sequence[str]) -> None:
@@ -26,6 +35,12 @@ def check_rate(field: str, value: Any, *, positive: bool = False) -> None:
     """A finite number, at least 0 or above it."""
     if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0 or (positive and value == 0):
         raise SpecError(field, f"is {value!r}, but must be a finite number {'above' if positive else 'of at least'} 0")
+
+
+def check_count(field: str, value: Any) -> None:
+    """A whole number of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise SpecError(field, f"is {value!r}, but must be a whole number of at least 1")
 
 
 def check_parts(module: Any, learned: Any, task_loss: Any) -> None:
@@ -73,6 +88,14 @@ def check_batch(field: str, batch: Any, module: nn.Module) -> None:
         )
 
 
+def check_batches(field: str, batches: Any, module: nn.Module) -> None:
+    """A list of batches."""
+    if not isinstance(batches, (list, tuple)) or not batches:
+        raise SpecError(field, f"is {_kind(batches)}, but must be a list of batches (inputs, targets), one or more")
+    for batch in batches:
+        check_batch(field, batch, module)
+
+
 def each_batch(train: Any) -> list[Batch]:
     """The batches of `train`: a tuple is one batch, a list holds one batch a base step.
 
@@ -93,7 +116,7 @@ def each_batch(train: Any) -> list[Batch]:
     raise SpecError("train", f"is {_kind(train)}, but must be a tuple (inputs, targets) or a list of such{also}")
 
 
-def check_state(field: str, given: Any, own: Mapping[str, Tensor]) -> None:
+def check_state(field: str, given: Any, own: Mapping[str, Any]) -> None:
     """A state of the same names, shapes and types."""
     if not isinstance(given, Mapping):
         raise SpecError(field, f"is {_kind(given)}, but must be a dict of tensors")
@@ -105,6 +128,8 @@ def check_state(field: str, given: Any, own: Mapping[str, Tensor]) -> None:
         )
     for name, value in own.items():
         other = given[name]
+        if not isinstance(value, Tensor):  # a module's extra state
+            continue
         if not isinstance(other, Tensor):
             raise SpecError(field, f"has {_kind(other)} as {name}, but must hold tensors")
         if other.shape != value.shape or other.dtype != value.dtype:

@@ -51,12 +51,6 @@ class Stateless:
                 return tensor.device
         return torch.device("cpu")
 
-    def __call__(self, tensors: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
-        """The module's output with `tensors`, by name, instead of its own."""
-        with self.placed(tensors):
-            output: Tensor = self.module(*inputs)
-        return output
-
     def moved_from(self, tensors: Mapping[str, Tensor]) -> list[str]:
         """Names of the tensors whose memory is not that of the module's own now."""
         return [name for name, tensor in tensors.items() if not _stands(self._slots[name][0], tensor)]

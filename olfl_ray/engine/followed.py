@@ -74,6 +74,14 @@ class Followed(Optimizer):
             self._pure, self._options = self._counterpart(group), options
         return self._pure
 
+    def settings(self) -> dict[str, Any]:
+        """The torch optimizer's settings now, without its parameters."""
+        return {name: value for name, value in self._given.param_groups[0].items() if name != "params"}
+
+    def set(self, settings: Mapping[str, Any]) -> None:
+        """Give the torch optimizer other settings."""
+        self._given.param_groups[0].update(settings)
+
     def lr(self) -> float:
         """Its learning rate now.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,6 +65,8 @@ class Problem:
         draws_python: Whether among them are some of Python's own generator (layers dropped by `random.random()`).
         precision: Of the base learner's passes. bf16 casts their outputs to the inputs' own type, or to theta's where the
             inputs are integers; otherwise outputs keep the type that the module gives.
+        select: From what the module returns to the outputs, one tensor; None: it returns them.
+        unpack: Whether the inputs are the module's arguments: of a dict by keyword, of a tuple or list by position.
     """
 
     module: nn.Module
@@ -75,6 +77,8 @@ class Problem:
     draws_random: bool
     draws_python: bool = False
     precision: Precision = "float32"
+    select: Callable[[Any], Any] | None = None
+    unpack: bool = False
 
     @cached_property
     def _f(self) -> Stateless:
@@ -222,12 +226,12 @@ class Problem:
         Args:
             theta: Parameters.
             buffers: Buffers before the pass.
-            x: Inputs, one tensor or a tree of them, which is the module's one argument.
+            x: Inputs, one tensor or a tree of them, which is the module's one argument, or all of them (`unpack`).
             kernels: Is entered only around the forward pass.
         """
         with self._f.placed({**theta, **_copies(buffers)}):
             with kernels or contextlib.nullcontext(), autocast(self.precision, self.device):
-                outputs = self.module(x)
+                outputs = self._outputs(x)
             live = self._f.buffers()
             with self._f.placed(_copies(buffers)):
                 yield self._typed(outputs, theta, x), live
@@ -276,16 +280,36 @@ class Problem:
         self.module.eval()
         try:
             with autocast(self.precision, x.device):
-                parts = [self._typed(self._f(tensors, part), theta, part) for part in x.split(chunk)]
+                parts = [self._typed(self._predicted(tensors, part), theta, part) for part in x.split(chunk)]
         finally:
             self.module.train()
         return torch.cat(parts)
+
+    def _predicted(self, tensors: Params, x: Tensor) -> Any:
+        with self._f.placed(tensors):
+            return self._outputs(x)
+
+    def _outputs(self, x: Any) -> Any:
+        """What the module returns for x, and of that what is selected."""
+        if not self.unpack:
+            found = self.module(x)
+        elif isinstance(x, Mapping):
+            found = self.module(**x)
+        elif isinstance(x, (tuple, list)):
+            found = self.module(*x)
+        else:
+            raise SpecError(
+                "unpack", f"is True, but the inputs are a {type(x).__name__}, not a dict, tuple or list; leave it out"
+            )
+        return found if self.select is None else self.select(found)
 
     def _typed(self, outputs: Tensor, theta: Params, x: Any) -> Tensor:
         """Outputs as the module gives them; those of autocast in the inputs' type (integers have none: in theta's)."""
         if not isinstance(outputs, Tensor):
             raise SpecError(
-                "module", f"returns a {type(outputs).__name__}, but must return one tensor; return only the outputs"
+                "module" if self.select is None else "select",
+                f"returns a {type(outputs).__name__}, but must return one tensor, the outputs; "
+                "select=... takes it from what a module returns, such as lambda returned: returned.logits",
             )
         if self.precision != "bf16":
             return outputs

@@ -12,10 +12,10 @@ from torch import Tensor
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.optimizers import Adam, Optimizer, Sgd, added, clip_scale, global_norm, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.state import Estimator, LearnerState
+from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 from olfl_ray.learnable import Params
 
-__all__ = ["Metrics", "base_step", "init_step", "meta_optimizer", "online_step", "schedule_factor"]
+__all__ = ["Metrics", "accumulated_step", "base_step", "init_step", "meta_optimizer", "online_step", "schedule_factor"]
 
 Metrics = dict[str, Tensor]
 """Scalars of one step, on the device: base_loss, task_loss, and after a meta-update meta_loss, grad_norm."""
@@ -60,7 +60,29 @@ def online_step(
     clip_norm: float | None,
 ) -> tuple[LearnerState, Metrics]:
     """One step of Algorithm 2: a base step, then phi' = phi - eta grad_phi L_T(theta')."""
-    result = estimator(problem, state, lr, [train], meta)
+    return _adapted(state, estimator(problem, state, lr, [train], meta), eta, meta_optimizer, clip_norm)
+
+
+def accumulated_step(
+    problem: Problem,
+    state: LearnerState,
+    train: Sequence[Batch],
+    meta: Sequence[Batch],
+    *,
+    lr: float | Tensor,
+    eta: float | Tensor,
+    estimator: Estimator,
+    meta_optimizer: Optimizer,
+    clip_norm: float | None,
+) -> tuple[LearnerState, Metrics]:
+    """The same with the mean gradient of several micro-batches, by an estimator that accumulates."""
+    result = estimator(problem, state, lr, train, meta)  # type: ignore[arg-type]
+    return _adapted(state, result, eta, meta_optimizer, clip_norm)
+
+
+def _adapted(
+    state: LearnerState, result: StepResult, eta: float | Tensor, meta_optimizer: Optimizer, clip_norm: float | None
+) -> tuple[LearnerState, Metrics]:
     phi, meta_state, norm = _meta_update(state.phi, result.phi_grad, state.meta_state, eta, meta_optimizer, clip_norm)
     new = LearnerState(
         theta=result.theta,

@@ -1,7 +1,8 @@
 """A study's specification: its schema, its YAML, its digest."""
 
+from olfl_ray.seeds import seed_of
 from olfl_ray.spec.options import checked_options
-from olfl_ray.spec.points import active, base_values, get_dotted, seed_of, set_dotted, trial_config
+from olfl_ray.spec.points import active, base_values, get_dotted, set_dotted, trial_config
 from olfl_ray.spec.reading import located, parse_as, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (

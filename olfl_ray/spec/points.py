@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -22,18 +21,12 @@ __all__ = [
     "get_dotted",
     "plain",
     "require_trial_field",
-    "seed_of",
     "set_dotted",
     "trial_config",
     "validated",
 ]
 
 TRIAL_SECTIONS = ("task", "learner", "loss", "meta", "eval")
-
-
-def seed_of(*parts: object) -> int:
-    """A seed below 2^31 from anything with a stable text: the same parts give the same seed on every machine."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
 
 
 def get_dotted(data: Mapping[str, Any], field: str) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olfl_ray.engine import Estimator, reverse
+from olfl_ray.engine.batches import tensors
 from olfl_ray.learnable import BaseOptimizer, Learnable, Params
 from olfl_ray.tasks import task_of
 from olfl_ray.testing.problems import OPTIMIZERS, SmallProblem, distance, small_problem
@@ -67,7 +69,7 @@ class EstimatorContract:
             found.step(self.make(), fresh=True)
             assert _same(before[0], found.state), f"{name}: the state has changed"
             for old, new in zip((*before[1], before[2]), (*found.train, found.meta), strict=True):
-                assert all(map(torch.equal, old, new)), f"{name}: a batch has changed"
+                assert all(map(torch.equal, tensors(old), tensors(new))), f"{name}: a batch has changed"
             for old_state, part in zip(modules, (found.problem.module, found.problem.learned), strict=True):
                 assert _equal(old_state, part.state_dict()), f"{name}: a module has changed"
 
@@ -104,7 +106,8 @@ class _Everywhere(Learnable):
     def start(self, theta: Params) -> Params:
         return {name: self.factor * value for name, value in theta.items()}
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Tensor, targets: Any) -> Tensor:
+        targets = targets["y"] if isinstance(targets, dict) else targets
         return (self.weights.exp()[targets] * F.cross_entropy(outputs, targets, reduction="none")).mean()
 
     def penalty(self, theta: Params) -> Tensor:
@@ -117,17 +120,18 @@ class _Everywhere(Learnable):
 
 
 def _problems() -> Iterator[tuple[str, SmallProblem]]:
-    """Each optimizer, with and without dropout, over one base step and over three."""
+    """Each optimizer: one base step; three, with dropout; one on batches that are trees of tensors."""
     for name, optimizer in OPTIMIZERS.items():
-        for steps, dropout in ((1, False), (3, True)):
+        for steps, dropout, trees in ((1, False, False), (3, True, False), (1, False, True)):
             found = small_problem(
                 task_of("classification"),
                 lambda theta, outputs: _Everywhere(theta, outputs),
                 steps=steps,
                 optimizer=optimizer,
                 dropout=dropout,
+                trees=trees,
             )
-            yield f"{name}, {steps} steps", found
+            yield f"{name}, {steps} steps{', trees' if trees else ''}", found
 
 
 def _same(one: object, other: object) -> bool:

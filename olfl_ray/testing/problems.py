@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,6 +99,7 @@ def small_problem(
     steps: int = 1,
     optimizer: Optimizer | None = None,
     dropout: bool = False,
+    trees: bool = False,
 ) -> SmallProblem:
     """A perceptron with batch norm, on random inputs, with the task's targets.
 
@@ -108,22 +110,40 @@ def small_problem(
         steps: S_inner.
         optimizer: Base optimizer; None: SGD with momentum and weight decay.
         dropout: Whether the base learner draws random numbers.
+        trees: Whether a batch is a dict of inputs, which are the base learner's arguments, and a dict of targets, and its outputs
+            are selected from a dict.
     """
     torch.manual_seed(5)
     layers: list[nn.Module] = [nn.Linear(INPUTS, 6), nn.BatchNorm1d(6), nn.Tanh()]
     layers += [nn.Dropout(0.3)] if dropout else []
-    module = nn.Sequential(*layers, nn.Linear(6, outputs)).double().train()
+    module: nn.Module = nn.Sequential(*layers, nn.Linear(6, outputs)).double().train()
+    if trees:
+        module = _Named(module).train()
     theta = {name: value.detach().clone() for name, value in module.named_parameters()}
     learnable = make(theta, outputs).double()
-    loss = next(iter(task.losses.values()))
+    plain = next(iter(task.losses.values()))
+
+    def loss(outputs: Tensor, targets: Any) -> Tensor:
+        return plain(outputs, targets["y"] if trees else targets)
+
     chosen = optimizer if optimizer is not None else Sgd(momentum=0.9, weight_decay=0.01)
     problem = Problem(
-        module=module, learned=learnable, task_loss=loss, base_loss=loss, optimizer=chosen, draws_random=dropout
+        module=module,
+        learned=learnable,
+        task_loss=loss,
+        base_loss=loss,
+        optimizer=chosen,
+        draws_random=dropout,
+        select=(lambda returned: returned["outputs"]) if trees else None,
+        unpack=trees,
     )
 
     def batch() -> Batch:
         y = task.examples(EXAMPLES, outputs)[torch.randperm(EXAMPLES)]
-        return torch.randn(EXAMPLES, INPUTS).double(), y.double() if y.is_floating_point() else y
+        x, y = torch.randn(EXAMPLES, INPUTS).double(), y.double() if y.is_floating_point() else y
+        if trees:
+            return {"x": x, "mask": torch.rand(EXAMPLES, INPUTS) > 0.2}, {"y": y, "name": "a batch"}
+        return x, y
 
     state = LearnerState(
         theta={name: value + 0.1 * torch.randn_like(value) for name, value in theta.items()},
@@ -134,6 +154,18 @@ def small_problem(
         loss_buffers=problem.loss_buffers(),
     )
     return SmallProblem(problem=problem, state=state, train=tuple(batch() for _ in range(steps)), meta=batch())
+
+
+class _Named(nn.Module):
+    """Inputs by keyword, masked, and outputs by name."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *, x: Tensor, mask: Tensor) -> dict[str, Any]:
+        outputs: Tensor = self.inner(x.masked_fill(~mask, 0))
+        return {"outputs": outputs, "masked": mask.sum()}
 
 
 OPTIMIZERS: Mapping[str, Optimizer] = {"sgd": Sgd(momentum=0.9, weight_decay=0.01), "adam": Adam(eps=1e-3)}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from olfl_ray.data import Dataset
 from olfl_ray.engine import LearnerState, keep_freed_memory
+from olfl_ray.engine.randomness import RandomState, fresh_random
 from olfl_ray.methods import method_of
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
@@ -20,7 +21,6 @@ from olfl_ray.trial.build import Replicate, arithmetic_of, build_replicate, code
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
 from olfl_ray.trial.measure import evaluate, evaluate_trivial, gradients, learned_now, surfaces, system
 from olfl_ray.trial.place import Place
-from olfl_ray.trial.randomness import RandomState, fresh_random
 from olfl_ray.trial.state import Best, ReplicateState, TrialState
 from olfl_ray.trial.stepping import Stepper
 

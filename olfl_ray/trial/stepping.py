@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from olfl_ray.engine import (
+    Algorithm1,
+    Batch,
     Graphed,
     LearnerState,
     Metrics,
     base_step,
     clone_state,
     copy_state,
-    init_step,
     online_step,
     schedule_factor,
 )
@@ -41,6 +42,16 @@ class Stepper:
         self._config, self._replicate, self._in_place = config, replicate, in_place
         self._graphs: dict[str, Graphed] = {}
         self._state = clone_state(replicate.start) if in_place else replicate.start
+        self._algorithm1 = Algorithm1(
+            replicate.problem,
+            fresh=lambda index: replicate.rebuild(seed_of(replicate.seed, "reset", index)),
+            batches=self._episode,
+            lr=config.learner.optimizer.lr,
+            eta=config.meta.eta_init,
+            estimator=replicate.estimator,
+            meta_optimizer=replicate.meta_optimizer,
+            clip_norm=config.meta.clip_norm,
+        )
 
     def initialise(self, learner: LearnerState, start: int, end: int) -> tuple[LearnerState, float]:
         """Rounds `start` to `end` of Algorithm 1.
@@ -48,20 +59,10 @@ class Stepper:
         Returns:
             The learner with its new phi, and the mean of L_T after the unrolled steps.
         """
-        replicate, meta = self._replicate, self._config.meta
         if start == 0:
-            learner = replace(learner, meta_state=replicate.meta_optimizer.init(learner.phi))
+            learner = self._algorithm1.begun(learner)
         self._begin(learner)
-        losses: list[Tensor] = []
-        for index in range(start, end):
-            fresh = replicate.rebuild(seed_of(replicate.seed, "reset", index))
-            inputs: list[Tensor] = [p.detach() for p in fresh.parameters() if p.requires_grad]
-            inputs += fresh.buffers()
-            episode = replicate.episode(index)
-            for inner in range(meta.inner_steps):
-                inputs += episode.batch("init_train", "train", index * meta.inner_steps + inner)
-            inputs += episode.batch("init_meta", meta.batch, index)
-            losses.append(self._advance("init", inputs)["meta_loss"])
+        losses = self._algorithm1.rounds(start, end, partial(self._advance, "init"))
         return self._end(), torch.stack(losses).double().mean().item()
 
     def train(self, learner: LearnerState, start: int, end: int) -> tuple[LearnerState, dict[str, float]]:
@@ -107,7 +108,7 @@ class Stepper:
             self._state = learner
 
     def _advance(self, kind: str, inputs: Sequence[Tensor | float]) -> Metrics:
-        step = {"init": self._init, "base": self._base, "online": self._online}[kind]
+        step = {"init": self._algorithm1.step, "base": self._base, "online": self._online}[kind]
         if not self._in_place:
             self._state, measured = step(self._state, inputs)
             return measured
@@ -119,26 +120,11 @@ class Stepper:
     def _end(self) -> LearnerState:
         return clone_state(self._state) if self._in_place else self._state
 
-    def _init(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
-        config, replicate = self._config, self._replicate
-        given = iter(inputs)
-        theta = {name: next(given) for name in replicate.start.theta}
-        buffers = {name: next(given) for name in replicate.start.buffers}
-        *train, last = zip(given, given, strict=True)
-        new, loss = init_step(
-            replicate.problem,
-            state,
-            theta,
-            buffers,
-            train,
-            last,
-            lr=config.learner.optimizer.lr,
-            eta=config.meta.eta_init,
-            estimator=replicate.estimator,
-            meta_optimizer=replicate.meta_optimizer,
-            clip_norm=config.meta.clip_norm,
-        )
-        return new, {"meta_loss": loss}
+    def _episode(self, index: int) -> tuple[list[Batch], Batch]:
+        episode, inner_steps = self._replicate.episode(index), self._config.meta.inner_steps
+        numbers = range(index * inner_steps, (index + 1) * inner_steps)
+        train: list[Batch] = [episode.batch("init_train", "train", number) for number in numbers]
+        return train, episode.batch("init_meta", self._config.meta.batch, index)
 
     def _base(self, state: LearnerState, inputs: Sequence[Any]) -> tuple[LearnerState, Metrics]:
         x, y, factor = inputs

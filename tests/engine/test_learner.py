@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from olfl_ray import OnlineLossLearner, meta_gradient
 from olfl_ray.engine import Adam, Optimizer, Sgd
-from olfl_ray.engine.learner import check_in_place
+from olfl_ray.engine.given import check_in_place
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import LearnedLoss, LossNetwork, SmoothLeakyReLU
 

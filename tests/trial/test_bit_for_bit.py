@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from olfl_ray import data
+from olfl_ray.engine.randomness import RandomState, fresh_random
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.trial import Place, Progress, run, state_from_bytes, state_to_bytes
 from olfl_ray.trial.build import build_replicate
-from olfl_ray.trial.randomness import RandomState, fresh_random
 from olfl_ray.trial.stepping import Stepper
 
 SGD = {"name": "sgd", "lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from olfl_ray.engine.batches import Batch, examples, some_examples
+from olfl_ray.engine.estimators.accumulated import accumulated
 from olfl_ray.engine.estimators.agreement import Moment, disagreement
 from olfl_ray.engine.estimators.compared import SECOND, Compared, record_of
-from olfl_ray.engine.estimators.exact import exact
+from olfl_ray.engine.estimators.exact import exact, products
 from olfl_ray.engine.estimators.finite_difference import finite_difference
 from olfl_ray.engine.estimators.reverse import reverse
 from olfl_ray.engine.kernels.plain import PlainKernels, plain_kernels
@@ -39,6 +40,11 @@ WAYS: Mapping[Way, Estimator] = {
     "reverse": reverse,
     "finite_difference": finite_difference,
 }
+ACCUMULATED: Mapping[Way, Estimator] = {
+    way: partial(accumulated, gradients_along=products("low" if way == "low" else "fast")[1])
+    for way in ("low", "fast", "reverse")
+}
+"""The same of a base step on several micro-batches; there, reverse and fast do the same."""
 EXACT: tuple[Way, ...] = ("low", "fast", "reverse")
 """Those without error, from the leanest to the one that asks least of a module's operators."""
 
@@ -52,7 +58,13 @@ _log = logging.getLogger(__name__)
 
 
 def choose_estimator(
-    name: EstimatorName, memory: Memory, inner_steps: int, problem: Problem, batch: Batch
+    name: EstimatorName,
+    memory: Memory,
+    inner_steps: int,
+    problem: Problem,
+    batch: Batch,
+    *,
+    accumulates: bool = False,
 ) -> Estimator:
     """The estimator called `name`, tried on two examples of `batch`, then compared with a plain loop on all of them.
 
@@ -66,6 +78,7 @@ def choose_estimator(
         inner_steps: S_inner, the largest number of base steps to be unrolled.
         problem: Base learner, learnable, losses and optimizer.
         batch: A train batch.
+        accumulates: Whether what is given takes one base step on several micro-batches, `train`, and has several in `meta`.
 
     Raises:
         SpecError: What was requested by name is not available for this learner; or nothing is, as the module, the losses
@@ -73,12 +86,19 @@ def choose_estimator(
     """
     if not (problem.hooks.gradient or problem.hooks.start):
         _check_hooks(problem)
+        if accumulates:
+            return ACCUMULATED["reverse"]
         # One step whose gradient does not depend on phi needs no second derivative of the module.
         return plain_kernels(problem, problem.few(batch)).around(reverse) if inner_steps > 1 else reverse
     if name == "finite_difference" and problem.precision == "bf16":
         raise SpecError(
             "meta.estimator",
             "finite_difference is lost in the rounding error of learner.precision=bf16; use auto, or float32",
+        )
+    if accumulates and name == "finite_difference":
+        raise SpecError(
+            "estimator",
+            "is 'finite_difference', which has no step on several micro-batches; use auto, exact or reverse",
         )
     moment = Moment(
         theta=problem.theta(),
@@ -87,10 +107,12 @@ def choose_estimator(
         loss_buffers=problem.loss_buffers(),
         batch=batch,
     )
-    return _choose(name, memory, inner_steps, problem, moment)
+    return _choose(name, memory, 2 if accumulates else inner_steps, accumulates, problem, moment)
 
 
-def _choose(name: EstimatorName, memory: Memory, inner_steps: int, problem: Problem, moment: Moment) -> Compared:
+def _choose(
+    name: EstimatorName, memory: Memory, inner_steps: int, accumulates: bool, problem: Problem, moment: Moment
+) -> Compared:
     _check_hooks(problem)
     with problem.unchanged():
         few = replace(moment, batch=problem.few(moment.batch))
@@ -113,12 +135,26 @@ def _choose(name: EstimatorName, memory: Memory, inner_steps: int, problem: Prob
             _log.warning("meta.estimator: %s uses %s for this learner (%s)", name, other, reason)
     if found == "low":  # a gate that opens after the first step may cut what forward mode does not see
         record_of(problem.module).left = SECOND
+    return _compared(found, kernels, name, memory, inner_steps, accumulates, problem)
+
+
+def _compared(
+    way: Way,
+    kernels: PlainKernels,
+    name: EstimatorName,
+    memory: Memory,
+    inner_steps: int,
+    accumulates: bool,
+    problem: Problem,
+) -> Compared:
+    """A way that has been compared; it holds none of the problem's modules but in their signature."""
     return Compared(
-        found,
-        kernels.around(WAYS[found]),
+        way,
+        kernels.around((ACCUMULATED if accumulates else WAYS)[way]),
         problem,
-        partial(_compare_again, found, kernels, inner_steps),
-        partial(_choose, name, memory, inner_steps),
+        partial(_compare_again, way, kernels, inner_steps),
+        partial(_choose, name, memory, inner_steps, accumulates),
+        partial(_compared, way, kernels, name, memory, inner_steps, accumulates),
     )
 
 

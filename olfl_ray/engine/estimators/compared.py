@@ -90,6 +90,7 @@ class Compared:
         estimator: What takes the step.
         compare: Raises where the way is not a plain loop's at a moment.
         choose: The estimator for modules that have changed.
+        again: The same estimator for another `Problem` of the same modules, without a comparison; holds no module.
     """
 
     def __init__(
@@ -99,7 +100,9 @@ class Compared:
         problem: Problem,
         compare: Callable[[Problem, Moment], None],
         choose: Callable[[Problem, Moment], Compared],
+        again: Callable[[Problem], Compared],
     ) -> None:
+        self.again = again
         self.way, self._estimator, self._compare, self._choose = way, estimator, compare, choose
         self._signature, self._record = Signature(problem.module, problem.learned), record_of(problem.module)
 

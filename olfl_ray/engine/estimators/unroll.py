@@ -19,7 +19,17 @@ from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.state import LearnerState, StepResult
 from olfl_ray.learnable import Params
 
-__all__ = ["GradientsAlong", "OutputsAlong", "Point", "take_point", "through_loss", "through_penalty", "unroll"]
+__all__ = [
+    "Back",
+    "GradientsAlong",
+    "OutputsAlong",
+    "Point",
+    "take_point",
+    "through_loss",
+    "through_penalty",
+    "through_update",
+    "unroll",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +129,7 @@ def unroll(
     phi_grad: dict[str, Tensor] = {}
     sigma: Params = {}
     for point in reversed(points if starts else points[1:]):
-        back = _through_update(problem, phi, point, lr, adjoint, sigma)
+        back = through_update(problem, phi, point, lr, adjoint, sigma)
         curved, along_phi = gradients_along(problem, phi, point, back.w)
         adjoint, sigma = {name: value + curved[name] for name, value in back.theta.items()}, back.state
         phi_grad = added(added(phi_grad, along_phi), back.phi)
@@ -129,7 +139,7 @@ def unroll(
         first = points[0]
         w: Params = {name: adjoint[name] for name in first.reached}
         if scale is None:
-            back = _through_update(problem, phi, first, lr, adjoint, sigma, first=True)
+            back = through_update(problem, phi, first, lr, adjoint, sigma, first=True)
             w, phi_grad = back.w, added(phi_grad, back.phi)
         if hooks.loss:
             u_BC = outputs_along(problem, first, w)
@@ -233,7 +243,7 @@ def _gradients(of: Sequence[Tensor], leaf: Params, seeds: Sequence[Tensor]) -> d
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Back:
+class Back:
     """(lambda, sigma) taken back through one update: along g (w), along theta, the optimizer's state, and phi."""
 
     w: dict[str, Tensor]
@@ -242,7 +252,7 @@ class _Back:
     phi: dict[str, Tensor]
 
 
-def _through_update(
+def through_update(
     problem: Problem,
     phi: Params,
     point: Point,
@@ -251,8 +261,18 @@ def _through_update(
     sigma: Params,
     *,
     first: bool = False,
-) -> _Back:
-    """Autograd only through the arithmetic of the update; at the first step, along g and phi alone."""
+) -> Back:
+    """Autograd only through the arithmetic of the update; at the first step, along g and phi alone.
+
+    Args:
+        problem: Base learner, learnable, losses and optimizer.
+        phi: Parameters of the learnable.
+        point: Where the step was taken, with g.
+        lr: Base learning rate.
+        adjoint: lambda, of theta after the step.
+        sigma: Of the optimizer's state after it.
+        first: Whether no step comes before it.
+    """
     g, at = leaves(point.g), leaves(phi) if problem.hooks.update else {}
     theta, state = (point.theta, point.opt_state) if first else (leaves(point.theta), leaves(point.opt_state))
     placed: Params = at or phi
@@ -266,4 +286,4 @@ def _through_update(
     with problem.loss_placed(placed, point.loss_buffers):
         found = iter(torch.autograd.grad(outputs, inputs, seeds, materialize_grads=True))
     of_g, of_theta, of_state, of_phi = ({name: next(found) for name in group} for group in groups)
-    return _Back(w=of_g, theta=of_theta, state=of_state, phi=of_phi)
+    return Back(w=of_g, theta=of_theta, state=of_state, phi=of_phi)
