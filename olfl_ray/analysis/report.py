@@ -279,7 +279,7 @@ def _page(
     shown = "".join(
         f"<figure>{_themed(svg)}<figcaption>{escape(caption)}</figcaption></figure>\n" for svg, caption in figures
     )
-    baseline = baseline_arm(spec)
+    baseline = baseline_arm(spec, state)
     side = "below" if spec.search.goal == "minimize" else "above"
     against = f"Differences are paired by seed with {baseline}, {side} zero the arm is better; " if baseline else ""
     ended = sum(trial.ended for trial in state.trials.values())

@@ -97,7 +97,7 @@ def final_table(spec: StudySpec, state: StudyState, storage: Storage | None = No
 
 def outcomes(spec: StudySpec, state: StudyState, metric: str, goal: str) -> dict[str, Outcome]:
     """Each arm's winner by a metric of the test split, compared with the baseline seed by seed."""
-    baseline = baseline_arm(spec)
+    baseline = baseline_arm(spec, state)
     values = {arm: values_on_test(spec, state, arm, names.on_test(metric)) for arm in spec.arms}
     found = {}
     for arm, own in values.items():
@@ -113,12 +113,11 @@ def outcomes(spec: StudySpec, state: StudyState, metric: str, goal: str) -> dict
     return found
 
 
-def baseline_arm(spec: StudySpec) -> str | None:
-    """The arm named `baseline`, else the first one whose learner.method is baseline; None if there is none."""
+def baseline_arm(spec: StudySpec, state: StudyState) -> str | None:
+    """The arm named `baseline`, else the first one that learns nothing besides theta; None if there is none."""
     if "baseline" in spec.arms:
         return "baseline"
-    methods = {name: arm.set.get("learner.method", spec.learner.method) for name, arm in spec.arms.items()}
-    return next((name for name, method in methods.items() if method == "baseline"), None)
+    return next((arm for arm in spec.arms if (facts := state.facts.get(arm)) is not None and not facts.learns), None)
 
 
 def confirmed(spec: StudySpec, state: StudyState, arm: str) -> list[TrialState]:

@@ -135,6 +135,7 @@ class Examined(Event):
         primary: Name of the task's primary metric.
         goals: minimize or maximize for each metric of a split.
         units: Unit of each metric.
+        learns: Whether anything is learned besides theta.
     """
 
     arm: str
@@ -144,6 +145,7 @@ class Examined(Event):
     primary: str
     goals: dict[str, str]
     units: dict[str, str]
+    learns: bool
 
 
 @dataclass(frozen=True, kw_only=True)

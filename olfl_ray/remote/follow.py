@@ -212,7 +212,7 @@ def _counted(state: StudyState | None) -> dict[str, Any]:
         return {"ended": None, "trials": 0}
     return {
         "ended": sum(trial.ended for trial in state.trials.values()),
-        "trials": trials_of(state, spec_in(state.spec, f"study {state.name}")),
+        "trials": trials_of(state, spec_in(state.spec, state.name)),
     }
 
 

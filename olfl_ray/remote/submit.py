@@ -212,7 +212,7 @@ def extend_on(
     words = ["extend", name, "--trials", str(trials), *(() if arm is None else ("--arm", arm))]
 
     def check(state: StudyState) -> None:
-        extended(spec_in(state.spec, f"study {name}"), trials, arm)
+        extended(spec_in(state.spec, name), trials, arm)
 
     return _go_on(words, check, cluster=cluster, home=home, storage=storage, code=code)
 
@@ -242,7 +242,7 @@ def _go_on(
         home.refuse_hearsay(name)
         state = load(name, home)[1].state
         check(state)
-        digest, shared = state.digest, spec_in(state.spec, f"study {name}").storage.shared
+        digest, shared = state.digest, spec_in(state.spec, name).storage.shared
     except (Unseen, SetupError):
         last = cluster.server.newest(name)
         if last is None:

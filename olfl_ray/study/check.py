@@ -13,9 +13,9 @@ from olfl_ray.ledger import Examined, StudyState
 from olfl_ray.methods import check_used, field_of
 from olfl_ray.plugins import digest_of_code
 from olfl_ray.search import check_search, scattered
-from olfl_ray.spec import StudySpec, TrialConfig, resolve_search, trial_config
+from olfl_ray.spec import StudySpec, TrialConfig, parse_spec, resolve_search, trial_config
 from olfl_ray.study.home import Home, data_root
-from olfl_ray.study.look import spec_in, storage_of
+from olfl_ray.study.look import another_version, spec_in, storage_of
 from olfl_ray.study.places import check_place, resolved
 from olfl_ray.study.reach import check_reach
 from olfl_ray.tracking import TrackedStudy, explained, trackers_of
@@ -138,16 +138,9 @@ def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
     """
     if digest == spec.digest:
         return
-    another_version = StudyError(
-        f"name: the study {spec.name!r} was begun by another version of olfl_ray, whose specs have other fields; resume it "
-        "with that version, or choose another name with --name"
-    )
-    try:
-        begun = spec_in(before, "the study's spec")
-    except SpecError:
-        raise another_version from None
+    begun = spec_in(before, spec.name)
     if begun.digest != digest:
-        raise another_version
+        raise another_version(spec.name, "")
     old, new = begun.identity(), spec.identity()
     if dropped := [arm for arm in old["arms"] if arm not in new["arms"]]:
         raise StudyError(
@@ -227,7 +220,8 @@ def extended(spec: StudySpec, trials: int, arm: str | None) -> StudySpec:
         name: own.model_copy(update={"trials": own.trials + trials}) if arm in (None, name) else own
         for name, own in spec.arms.items()
     }
-    return spec_in(spec.model_copy(update={"arms": arms}).model_dump(mode="json", by_alias=True), f"study {spec.name}")
+    more = spec.model_copy(update={"arms": arms}).model_dump(mode="json", by_alias=True)
+    return parse_spec(json.dumps(more).encode(), source=f"study {spec.name}")
 
 
 def first_difference(old: object, new: object, path: str = "") -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from olfl_ray.analysis import write_report
-from olfl_ray.errors import StudyError
+from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Ledger, StopRequest, StudyState
 from olfl_ray.search import ArmSearch
 from olfl_ray.spec import StudySpec, parse_spec, planned
@@ -19,6 +19,7 @@ from olfl_ray.study.home import Home
 
 __all__ = [
     "STARTED",
+    "another_version",
     "data_of",
     "is_driven",
     "load",
@@ -51,9 +52,30 @@ def storage_of(spec: StudySpec, home: Home) -> Storage:
     return open_storage(f"{url.rstrip('/')}/{spec.name}")
 
 
-def spec_in(resolved: Mapping[str, Any], source: str) -> StudySpec:
-    """A spec from the plain values that a ledger keeps."""
-    return parse_spec(json.dumps(dict(resolved)).encode(), source=source)
+def spec_in(resolved: Mapping[str, Any], name: str) -> StudySpec:
+    """The spec of a study from the plain values that its ledger keeps.
+
+    Raises:
+        StudyError: Another version, whose specs have other fields, wrote them.
+    """
+    try:
+        return parse_spec(json.dumps(dict(resolved)).encode(), source=name)
+    except SpecError as error:
+        raise another_version(name, error.field) from None
+
+
+def another_version(name: str, field: str) -> StudyError:
+    """The refusal of a study that this version can't read or resume.
+
+    Args:
+        name: The study.
+        field: A field that one of the versions does not have; empty: unknown.
+    """
+    fields = f"other fields ({field})" if field else "other fields"
+    return StudyError(
+        f"study {name!r} was begun by another version of olfl_ray, whose specs have {fields}; use that version, or begin it "
+        "again with --name"
+    )
 
 
 def sample(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
@@ -76,7 +98,7 @@ def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:
     ledger = Ledger.load(storage)
     if ledger.state.name != name:
         raise StudyError(f"study: the folder {name!r} holds the study {ledger.state.name!r}; rename the folder to that")
-    return spec_in(ledger.state.spec, f"study {name}"), ledger, storage
+    return spec_in(ledger.state.spec, name), ledger, storage
 
 
 def spec_of(name: str, *, home: Home) -> StudySpec:

@@ -291,6 +291,7 @@ class Examination:
         primary: Name of the task's primary metric.
         goals: For each metric of a split minimize or maximize.
         units: For each metric its unit.
+        learns: Whether anything is learned besides theta.
     """
 
     data: str
@@ -299,6 +300,7 @@ class Examination:
     primary: str
     goals: dict[str, str]
     units: dict[str, str]
+    learns: bool
 
 
 def load_data(config: TrialConfig, place: Place) -> data.Dataset:
@@ -340,6 +342,7 @@ def check(config: TrialConfig, place: Place) -> Examination:
         primary=replicate.task.primary,
         goals={names.TASK_LOSS: "minimize", **{metric.name: metric.goal for metric in replicate.metrics}},
         units={metric.name: metric.unit for metric in replicate.metrics},
+        learns=bool(replicate.start.phi),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from olfl_ray.analysis import as_markdown, final_table, records_table, surfaces_table, write_report
-from olfl_ray.ledger import Began, Commit, Committed, Ended, Ledger, Proposed, write_commit
+from olfl_ray.ledger import Began, Commit, Committed, Ended, Examined, Ledger, Proposed, write_commit
 from olfl_ray.records import Record, Surface, records_to_table, surfaces_to_table, to_parquet
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage, open_storage
@@ -153,9 +153,11 @@ def test_one_seed_gives_no_interval_and_zero_variance_a_point(storage: Storage) 
     assert (online.test.difference.detectable, online.test.difference.p) == (0.0, 0.0)
 
 
-def test_baseline_is_found_by_its_method_and_may_be_absent(storage: Storage) -> None:
+def test_baseline_is_the_arm_that_learns_nothing_and_may_be_absent(storage: Storage) -> None:
     spec = make_spec({"learned": "online", "plain": "baseline"})
     ledger = make_ledger(storage, spec)
+    for arm, learns in (("learned", True), ("plain", False)):
+        ledger.append(Examined(arm=arm, data="", code={}, task="", primary="error", goals={}, units={}, learns=learns))
     add_confirmed(ledger, storage, "plain", BASE)
     add_confirmed(ledger, storage, "learned", ONLINE)
     assert [result.test.difference is None for result in final_table(spec, ledger.state)] == [False, True]

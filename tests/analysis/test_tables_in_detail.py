@@ -45,12 +45,21 @@ def make_spec(arms: dict[str, str], goal: str = "minimize") -> StudySpec:
 SPEC = make_spec({"plain": "baseline", "online": "online"})
 
 
+def examined(arm: str, primary: str = "error", *, learns: bool) -> Examined:
+    goals = {"task_loss": "minimize", "error": "minimize", "accuracy": "maximize"}
+    return Examined(
+        arm=arm, data="d", code={}, task="classification", primary=primary, goals=goals, units={}, learns=learns
+    )
+
+
 class Study:
     """A ledger to which ended trials are added."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, primary: str = "error") -> None:
         self.storage: Storage = open_storage(folder)
         self.ledger = Ledger.create(self.storage, SPEC.model_dump(mode="json", by_alias=True), SPEC.digest, "demo", {})
+        for arm in SPEC.arms:
+            self.ledger.append(examined(arm, primary, learns=arm == "online"))
 
     def add(self, trial: str, state: str = "finished", value: float | None = 0.1, **metrics: list[float]) -> None:
         seed = 100 + int(trial.rpartition("/c")[2]) if "/c" in trial else 0
@@ -86,11 +95,6 @@ def test_means_need_one_seed_and_spreads_two(study: Study, seeds: int) -> None:
     assert spread_of(found.test).count("±") == (1 if seeds > 1 else 0)
 
 
-def examined(primary: str) -> Examined:
-    goals = {"task_loss": "minimize", "error": "minimize", "accuracy": "maximize"}
-    return Examined(arm="online", data="d", code={}, task="classification", primary=primary, goals=goals, units={})
-
-
 def test_an_arm_no_better_than_a_constant_prediction_is_marked(study: Study) -> None:
     for arm, error in (("plain", 0.1), ("online", 0.2)):
         study.add(f"{arm}/0")
@@ -118,8 +122,8 @@ def test_higher_is_better_for_a_maximized_metric(tmp_path: Path) -> None:
     assert online.test.gain == pytest.approx(0.3)
 
 
-def test_table_reports_a_contradicting_primary_metric(study: Study) -> None:
-    study.ledger.append(examined("accuracy"))
+def test_table_reports_a_contradicting_primary_metric(tmp_path: Path) -> None:
+    study = Study(tmp_path, primary="accuracy")
     for arm, error, accuracy in (("plain", 0.2, 0.8), ("online", 0.1, 0.7)):
         study.add(f"{arm}/0")
         for index in range(2):
@@ -133,7 +137,6 @@ def test_table_reports_a_contradicting_primary_metric(study: Study) -> None:
 
 
 def test_primary_metric_is_omitted_if_it_is_the_search_metric(study: Study) -> None:
-    study.ledger.append(examined("error"))
     assert [result.primary for result in final_table(SPEC, study.ledger.state)] == [None, None]
 
 
@@ -164,16 +167,25 @@ def test_a_seeds_value_is_the_finite_mean_of_its_replicates(study: Study) -> Non
 @pytest.mark.parametrize(
     ("arms", "baseline"),
     [
-        ({"plain": "baseline", "baseline": "baseline"}, "baseline"),
-        ({"baseline": "online", "plain": "baseline"}, "baseline"),
-        ({"online": "online", "plain": "baseline", "other": "baseline"}, "plain"),
-        ({"online": "online"}, None),
+        ({"plain": False, "baseline": False}, "baseline"),
+        ({"baseline": True, "plain": False}, "baseline"),
+        ({"online": True, "plain": False, "other": False}, "plain"),
+        ({"online": True}, None),
     ],
 )
-def test_baseline_is_the_arm_of_that_name_or_the_first_of_that_method(
-    arms: dict[str, str], baseline: str | None
+def test_baseline_is_the_arm_of_that_name_or_the_first_that_learns_nothing(
+    arms: dict[str, bool], baseline: str | None, tmp_path: Path
 ) -> None:
-    assert baseline_arm(make_spec(arms)) == baseline
+    spec = make_spec(dict.fromkeys(arms, "online"))
+    ledger = Ledger.create(open_storage(tmp_path), {}, spec.digest, "demo", {})
+    for arm, learns in arms.items():
+        ledger.append(examined(arm, learns=learns))
+    assert baseline_arm(spec, ledger.state) == baseline
+
+
+def test_an_arm_that_was_never_examined_is_no_baseline(tmp_path: Path) -> None:
+    ledger = Ledger.create(open_storage(tmp_path), {}, "digest", "demo", {})
+    assert baseline_arm(make_spec({"plain": "baseline"}), ledger.state) is None
 
 
 def test_arms_are_compared_with_the_baseline_and_the_baseline_with_none(study: Study) -> None:

@@ -204,6 +204,22 @@ def test_a_study_of_a_version_with_other_fields_is_not_mixed_with_this_ones(olfl
     assert "begun by another version of olfl_ray" in err
 
 
+@pytest.mark.parametrize("command", [("run", SPEC), ("resume", "digits"), ("status", "digits"), ("report", "digits")])
+def test_a_study_with_fields_that_are_gone_is_refused_and_left_alone(
+    olfl, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    home, spec = Home(tmp_path / "home"), read_spec(SPEC)
+    before = spec.model_dump(mode="json", by_alias=True)
+    before["loss"]["replay"] = False
+    Ledger.create(home.storage("digits"), before, "of other fields", "digits", {})
+    files = {path: path.read_bytes() for path in home.studies.rglob("*") if path.is_file()}
+    code, _, err = olfl("sweep", *command, "--home", home.path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "begun by another version of olfl_ray" in err
+    assert "loss.replay" in err
+    assert {path: path.read_bytes() for path in home.studies.rglob("*") if path.is_file()} == files
+
+
 def test_a_job_servers_address_is_for_submit(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
     code, _, err = olfl("sweep", "run", SPEC)

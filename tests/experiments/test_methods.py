@@ -101,6 +101,8 @@ def test_more_data_trains_on_what_phi_would_be_learned_on(recorded: tuple[Place,
     place, _ = recorded
     plain, more = (check(config(method, 8), place) for method in ("baseline", MORE_DATA))
     assert list(plain.code) == []
+    assert (plain.learns, more.learns) == (False, False)
+    assert check(config(REPLAY, 8, **{"from": SOURCE}), place).learns
     assert list(more.code) == ["experiments.paper.methods"], "a change of its code is noticed"
     dataset = load_data(config("baseline", 8), place)
     own, joined = (build_replicate(config(method, 8), place, dataset, 1).data for method in ("baseline", MORE_DATA))

@@ -123,7 +123,9 @@ def test_study_keeps_its_identity_and_an_older_one_derives_it_from_its_first_eve
 
 
 def test_arm_is_examined_once_and_the_result_is_kept() -> None:
-    found = Examined(arm="a", data="d1", code={}, task="classification", primary="error", goals={}, units={})
+    found = Examined(
+        arm="a", data="d1", code={}, task="classification", primary="error", goals={}, units={}, learns=True
+    )
     state = replay([found, replace(found, arm="b", data="d2")])
     assert {arm: facts.data for arm, facts in state.facts.items()} == {"a": "d1", "b": "d2"}
     with pytest.raises(LedgerError, match="once"):

@@ -35,7 +35,7 @@ def same(new: StudySpec) -> None:
 
 def facts(**changes: Any) -> Examined:
     values: dict[str, Any] = {"data": "d" * 64, "code": {"mine": "c" * 64}, "task": "classification"}
-    return Examined(arm="online", primary="error", goals={}, units={}, **(values | changes))
+    return Examined(arm="online", primary="error", goals={}, units={}, learns=True, **(values | changes))
 
 
 def begun_with(found: Examined) -> StudyState:
