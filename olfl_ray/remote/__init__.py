@@ -1,4 +1,4 @@
-"""Studies on a cluster: submit, follow, resume, extend, retry, stop, list; what `olfl_ray.study` does here, done there."""
+"""Studies on a cluster: submit, follow, resume, extend, retry, stop, list; the remote counterpart of `olfl_ray.study`."""
 
 from olfl_ray.remote.clusters import RayCluster, Unseen, locate
 from olfl_ray.remote.follow import Standing, came_to_its_end, follow, list_on, logs, outcome, stop_on

@@ -1,4 +1,4 @@
-"""Studies on a cluster, from anywhere: its job server, and where a study of it is kept."""
+"""Studies on a cluster, from any machine: its job server, and where its studies are stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RayCluster:
 
     Args:
         name: Its URL, or the name of its target: what `--address` takes.
-        target: What is known of it beforehand.
+        target: Its settings.
         server: Its job server.
     """
 
@@ -40,7 +40,7 @@ class RayCluster:
         """Connect to a cluster.
 
         Args:
-            address: URL of Ray's job server, or the name of a target in the settings file; None: `RAY_ADDRESS` where it is
+            address: URL of Ray's job server, or the name of a target in the settings file; None: `RAY_ADDRESS` if it is
                 such a URL, else the settings' default.
 
         Raises:
@@ -58,7 +58,7 @@ class RayCluster:
         """A study's newest attempt.
 
         Raises:
-            StudyError: The cluster knows none.
+            StudyError: The cluster has no such study.
         """
         attempt = self.server.newest(name)
         if attempt is None:
@@ -67,8 +67,8 @@ class RayCluster:
         return attempt
 
     def sees(self, attempt: Attempt) -> bool:
-        """Whether this machine sees the storage that an attempt names: a folder is the same on the cluster's own machines,
-        and where it is shared.
+        """Whether this machine can access an attempt's storage: a folder is the same on the cluster's own machines, and where it
+        is shared.
         """
         if not attempt.storage:
             return False
@@ -77,22 +77,22 @@ class RayCluster:
 
 
 def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage: str | None = None) -> Storage:
-    """Find a study that was begun elsewhere, and note in the home folder where it is kept.
+    """Find a study that was started elsewhere, and record its storage in the home folder.
 
-    Looks where `storage` says; else where the cluster's newest attempt keeps it, then at the target's storage, then in
-    MLflow. Whoever can write to MLflow chooses what that says: such a study is read, and `Home.refuse_hearsay` keeps it
-    from being run.
+    It is searched for in `storage` if given; else where the cluster's newest attempt keeps it, then in the target's storage,
+    then in MLflow. Anyone with write access to MLflow controls what it says, so a study found only there can be read, but
+    `Home.refuse_hearsay` prevents running it.
 
     Args:
         name: The study.
         home: The home folder.
-        cluster: The cluster that runs it, or ran it.
+        cluster: The cluster that runs or ran it.
         storage: The storage that holds its folder, such as s3://bucket/studies.
 
     Raises:
         StudyError: It is not found.
-        Unseen: This machine can't see where it is kept, or the home folder holds another of that name.
-        SetupError: The cluster or the store can't be reached.
+        Unseen: This machine can't access its storage, or the home folder has another study of that name.
+        SetupError: The cluster or the storage can't be reached.
     """
     own = LocalStorage(home.study_folder(name))
     looked = [f"the cluster {cluster.name}"] if cluster is not None and storage is None else []
@@ -113,7 +113,7 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
 
 
 def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterator[tuple[str, bool]]:
-    """Storages that may hold a study, the likeliest first; each with whether only MLflow says so."""
+    """Storages that may hold a study, the most likely first; each with whether only MLflow names it."""
     if storage is not None:
         yield storage, False
         return
@@ -134,4 +134,4 @@ def _roots(name: str, cluster: RayCluster | None, storage: str | None) -> Iterat
 
 
 class Unseen(StudyError):
-    """A study is kept where this machine, or this home folder, does not look."""
+    """A study is stored where this machine, or this home folder, has no access."""

@@ -33,12 +33,12 @@ class Standing:
 
     Args:
         name: The study.
-        attempts: Drivers that were submitted.
-        state: running, finished, stopped or failed: that of the newest driver; idle: the cluster knows no driver of it (any
-            more), and none runs.
-        ended: Trials that have ended; None where this machine does not see them.
-        trials: All that it has once nothing is left to do.
-        problem: The last message of a driver that failed.
+        attempts: Number of drivers that were submitted.
+        state: running, finished, stopped or failed, as its newest driver; idle: no driver runs, and the cluster knows none
+            (any more).
+        ended: Number of trials that have ended; None if this machine can't access them.
+        trials: Number of trials that it will have once it is complete.
+        problem: The last message of a failed driver.
     """
 
     name: str
@@ -54,7 +54,7 @@ def follow(attempt: Attempt, *, cluster: RayCluster, home: Home) -> Iterator[tup
 
     Args:
         attempt: The driver's job.
-        cluster: Where.
+        cluster: The cluster.
         home: The home folder; `locate` the study first.
     """
     _, ledger, storage = load(attempt.study, home)
@@ -74,7 +74,7 @@ def outcome(attempt: Attempt, *, cluster: RayCluster, home: Home) -> StudyResult
     """A study's result after an attempt that has ended, with its report written again.
 
     Args:
-        attempt: The driver's job.
+        cluster: The cluster.
         cluster: Where.
         home: The home folder; `locate` the study first.
     """
@@ -92,7 +92,7 @@ def outcome(attempt: Attempt, *, cluster: RayCluster, home: Home) -> StudyResult
 
 
 def came_to_its_end(attempt: Attempt, *, home: Home) -> bool:
-    """Whether a driver that ended with code 1 did all that it had to: trials failed, or runs are not in MLflow.
+    """Whether a driver that exited with code 1 completed its work: trials failed, or runs are missing in MLflow.
 
     Args:
         attempt: The driver's job, which has ended.
@@ -106,9 +106,9 @@ def logs(name: str, *, cluster: RayCluster, attempt: int | None = None, follow: 
 
     Args:
         name: The study.
-        cluster: Where.
+        cluster: The cluster.
         attempt: Number of the attempt; None: the newest.
-        follow: Follow until the driver ends.
+        follow: Continue until the driver exits.
 
     Raises:
         StudyError: There is no such attempt.
@@ -125,13 +125,12 @@ def logs(name: str, *, cluster: RayCluster, attempt: int | None = None, follow: 
 
 
 def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None = None, patience: float = 600.0) -> None:
-    """Ask a study's driver on a cluster to commit and stop, and wait until it has: through the study's storage where this
-    machine sees it and a driver holds it, else by the job server's SIGTERM.
-
+    """Request a study's driver on a cluster to commit and stop, and wait until it has: through the study's storage if this
+    machine can access it and a driver holds it, else by the job server's SIGTERM.
     Args:
         name: The study.
-        cluster: Where.
-        home: The home folder, which may know nothing of the study.
+        cluster: The cluster.
+        home: The home folder, which need not know the study.
         storage: As for `locate`.
         patience: Seconds to wait.
 
@@ -139,7 +138,7 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
         StudyError: No driver runs it, or it did not stop in time.
     """
     attempt = cluster.server.newest(name)
-    if attempt is None:  # a driver that was started otherwise
+    if attempt is None:  # a driver that was not started as a job of this cluster
         locate(name, home=home, cluster=cluster, storage=storage)
         stop(name, home=home, patience=patience)
         return
@@ -156,27 +155,28 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
         if not cluster.server.look(attempt).live:
             return
         for event in ledger.news() if ledger is not None else ():
-            if isinstance(event, DriverStarted):  # took over since, and knows nothing of the request
+            if isinstance(event, DriverStarted):  # a new driver, to which the request does not apply
                 StopRequest(home.storage(name), event.epoch).make()
         time.sleep(POLL_SECONDS)
     raise StudyError(
-        f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; keep waiting, or stop job {attempt.id}"
+        f"study {name!r} was requested to stop, but its driver still runs after {patience:g} s; keep waiting, "
+        f"or stop job {attempt.id}"
     )
 
 
 def list_on(cluster: RayCluster | None, storage: str | None = None) -> Iterator[Standing]:
-    """The state of each study of a cluster: those that its jobs know, then others in its storage.
+    """The state of each study of a cluster: those of its jobs, then others in its storage.
 
     Args:
         cluster: The cluster; None: only the storage is read.
-        storage: The place, such as s3://bucket/studies; None: the target's.
+        storage: The storage, such as s3://bucket/studies; None: the target's.
 
     Raises:
         UserError: The storage is not a folder, or can't be read.
     """
     given = None if storage is None else open_storage(storage)
     if isinstance(given, LocalStorage) and not given.root.is_dir():
-        raise StudyError(f"--storage: {given.root} is not a folder; name the one that studies are kept in")
+        raise StudyError(f"--storage: {given.root} is not a folder; name the folder that holds the studies")
     attempts = [] if cluster is None else cluster.server.attempts()
     known = list(dict.fromkeys(attempt.study for attempt in attempts))
     for name in known:
@@ -192,7 +192,7 @@ def list_on(cluster: RayCluster | None, storage: str | None = None) -> Iterator[
 
 
 def _standing(attempts: Sequence[Attempt], cluster: RayCluster) -> Standing:
-    """The state of a study of which the cluster has attempts."""
+    """The state of a study from its attempts on the cluster."""
     newest = attempts[-1]
     state = None
     if cluster.sees(newest):
@@ -207,7 +207,7 @@ def _standing(attempts: Sequence[Attempt], cluster: RayCluster) -> Standing:
 
 
 def _counted(state: StudyState | None) -> dict[str, Any]:
-    """Of a `Standing`, what trials there are."""
+    """The fields of a `Standing` that count trials."""
     if state is None:
         return {"ended": None, "trials": 0}
     return {
@@ -217,7 +217,7 @@ def _counted(state: StudyState | None) -> dict[str, Any]:
 
 
 def _state(place: Storage) -> StudyState | None:
-    """The state of the study in a storage; None if there is none, or none that can be read."""
+    """The state of the study in a storage; None if there is none that can be read."""
     try:
         return Ledger.load(place).state if place.keys("ledger/") else None
     except UserError:
@@ -225,8 +225,8 @@ def _state(place: Storage) -> StudyState | None:
 
 
 def _ask_to_stop(name: str, cluster: RayCluster, home: Home, storage: str | None) -> Ledger | None:
-    """Ask through the storage; the study's ledger, or None if nobody would answer: it has not begun, its driver has ended, or
-    this machine can't see it.
+    """Request a stop through the storage; returns the study's ledger, or None if nobody would react: the study has not started,
+    its driver has ended, or this machine can't access it.
     """
     try:
         place = locate(name, home=home, cluster=cluster, storage=storage)

@@ -24,12 +24,12 @@ __all__ = ["Attempt", "JobServer"]
 
 State = Literal["running", "finished", "stopped", "failed"]
 STUDY, DIGEST, STORAGE, SHARED, SPEC = "olfl.study", "olfl.digest", "olfl.storage", "olfl.shared", "OLFL_SPEC"
-"""Names under which a job carries what it is about: its metadata, and in its environment the spec."""
+"""Names of a job's metadata, and of the environment variable with the spec."""
 VERSION = "/api/version"
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 120.0
-"""How long a server may take to accept a connection and to tell its version, and for any other answer."""
+"""Seconds for connecting to a server and reading its version, and for any other response."""
 STOP_SECONDS = 600
-"""A driver that is asked to stop by the job server has so long to commit, before it is killed."""
+"""Seconds that a driver has to commit after the job server's SIGTERM, before it is killed."""
 NOT_FOUND = 127
 for talker in (
     "ray.dashboard.modules.dashboard_sdk",
@@ -45,15 +45,15 @@ class Attempt:
 
     Args:
         study: The study.
-        number: Of the attempt, from 1.
+        number: Number of the attempt, from 1.
         state: Whether it runs (or is about to), or how it ended.
-        exit_code: That of the driver; None while it runs, or where it was killed.
-        message: What the job server says of it.
+        exit_code: The driver's exit code; None while it runs, or if it was killed.
+        message: The job server's message about it.
         began: When it was submitted, in seconds since 1970.
         digest: The study's digest.
-        storage: Under which its folder is; empty: the home folder of the driver's node.
-        shared: Whether every machine sees that folder under the same path.
-        spec: The spec that it was submitted with, as JSON; empty where it was submitted by the study's name.
+        storage: The folder or bucket that holds the study's folder; empty: the home folder of the driver's node.
+        shared: Whether every machine can access that folder under the same path.
+        spec: The spec with which it was submitted, as JSON; empty if it was submitted by the study's name.
     """
 
     study: str
@@ -79,15 +79,15 @@ class Attempt:
 
 
 class _Client(JobSubmissionClient):  # type: ignore[misc]
-    """Ray's client, for the address and token that it is given: Ray's own gives way to RAY_ADDRESS, and waits for ever."""
+    """Ray's client with an explicit address and token: Ray's own prefers RAY_ADDRESS, and has no timeout."""
 
     _ssl_context: Any
 
     def __init__(self, address: str, token: str, verify: str | bool) -> None:
         SubmissionClient.__init__(self, address, headers={"Authorization": f"Bearer {token}"}, verify=verify)
         if not token:
-            self._headers.clear()  # without that header, Ray would have looked for a token itself
-        self._ssl_context = self._ssl_context or True  # aiohttp wants no None
+            self._headers.clear()  # without that header, Ray would look for a token itself
+        self._ssl_context = self._ssl_context or True  # aiohttp does not accept None
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         patience = CONNECT_SECONDS if endpoint == VERSION else ANSWER_SECONDS
@@ -95,23 +95,23 @@ class _Client(JobSubmissionClient):  # type: ignore[misc]
 
 
 class JobServer:
-    """Connected to the job server of a cluster.
+    """A connection to the job server of a cluster.
 
     Args:
         address: Its URL.
         token: Ray's token; empty: none.
-        token_source: Where the token is from, for messages.
-        ca_file: Certificates of the authority that vouches for an https:// address.
+        token_source: Where the token was found, for messages.
+        ca_file: CA certificates for an https:// address.
 
     Raises:
-        SetupError: There is no such server, it speaks another language, or refuses the token.
+        SetupError: There is no such server, it runs another version of Ray, or refuses the token.
     """
 
     def __init__(self, address: str, *, token: str = "", token_source: str = "", ca_file: Path | None = None) -> None:
         self.address = address
         self._token_source = token_source
         if ca_file is not None and not ca_file.is_file():
-            raise SetupError(f"ca_file: {ca_file} is not there; name the file with the authority's certificates")
+            raise SetupError(f"ca_file: {ca_file} does not exist; name the file with the CA certificates")
         try:
             self._client = _Client(address, token, str(ca_file) if ca_file is not None else True)
             self._check_version()
@@ -121,7 +121,7 @@ class JobServer:
             raise self._explained(error) from None
 
     def attempts(self, study: str | None = None) -> list[Attempt]:
-        """The attempts that it knows, of a study or of all, by study and number."""
+        """The attempts that it knows, of one study or of all, sorted by study and number."""
         jobs = self._ask("list_jobs")
         found = [attempt for job in jobs if (attempt := _attempt(job)) is not None]
         return sorted((a for a in found if study in (None, a.study)), key=lambda a: (a.study, a.number))
@@ -131,7 +131,7 @@ class JobServer:
         return next(reversed(self.attempts(study)), None)
 
     def look(self, attempt: Attempt) -> Attempt:
-        """The same attempt as it is now."""
+        """The current state of an attempt."""
         found = _attempt(self._ask("get_job_info", attempt.id))
         if found is None:
             raise StudyError(f"job {attempt.id} at {self.address} is not a study's; ids olfl-... are reserved for olfl")
@@ -150,21 +150,21 @@ class JobServer:
         working_dir: Path | None = None,
         py_modules: Sequence[Path] = (),
     ) -> Attempt | None:
-        """Submit an attempt; None where somebody else has just submitted the one of that number.
+        """Submit an attempt; None if somebody else has just submitted the attempt of that number.
 
         Args:
             study: The study.
-            number: The attempt's.
+            number: Number of the attempt.
             entrypoint: The driver's command, for the shell of the cluster's node.
-            digest: The study's.
-            storage: Under which its folder is; empty: the home folder of the driver's node.
-            shared: Whether every machine sees that folder under the same path.
-            spec: The spec as JSON, which the command finds in `OLFL_SPEC`; or empty.
-            working_dir: Folder that the driver and the trials start in.
+            digest: The study's digest.
+            storage: The folder or bucket that holds the study's folder; empty: the home folder of the driver's node.
+            shared: Whether every machine can access that folder under the same path.
+            spec: The spec as JSON, which the command reads from `OLFL_SPEC`; or empty.
+            working_dir: Working folder of the driver and the trials.
             py_modules: Packages that they can import.
 
         Raises:
-            SetupError: A folder is not there or too large, or the server refuses.
+            SetupError: A folder does not exist or is too large, or the server refuses.
         """
         environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
         runtime: dict[str, Any] = {"env_vars": environment | ({SPEC: spec} if spec else {})}
@@ -190,7 +190,7 @@ class JobServer:
         return found
 
     def stop(self, attempt: Attempt) -> None:
-        """Have the server send SIGTERM to an attempt's driver; returns at once."""
+        """Request the server to send SIGTERM to an attempt's driver; returns at once."""
         self._ask("stop_job", attempt.id)
 
     def logs(self, attempt: Attempt) -> str:
@@ -198,7 +198,7 @@ class JobServer:
         return str(self._ask("get_job_logs", attempt.id))
 
     def tail(self, attempt: Attempt) -> Iterator[str]:
-        """What an attempt's driver has printed and prints, piece by piece, until it ends."""
+        """The output of an attempt's driver as it is printed, until the driver exits."""
         loop = asyncio.new_event_loop()
         pieces = self._client.tail_job_logs(attempt.id)
         try:
@@ -211,7 +211,7 @@ class JobServer:
                 except Exception as error:
                     raise self._explained(error) from None
                 finally:
-                    piece.cancel()  # where Ctrl-C came while it was waited for
+                    piece.cancel()  # if Ctrl-C came while waiting for it
         finally:
             loop.run_until_complete(asyncio.gather(piece, return_exceptions=True))
             loop.run_until_complete(pieces.aclose())
@@ -228,7 +228,7 @@ class JobServer:
             theirs = str(answer.json()["ray_version"])
         except (requests.exceptions.JSONDecodeError, KeyError, TypeError):
             raise SetupError(
-                f"--address: {self.address} answers, but is not a Ray job server; give the address of the cluster's dashboard"
+                f"--address: {self.address} responds, but is not a Ray job server; give the address of the cluster's dashboard"
                 " (8265 is its usual port)"
             ) from None
         if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
@@ -244,9 +244,9 @@ class JobServer:
             raise self._explained(error, method) from None
 
     def _explained(self, error: Exception, asked: str = "") -> SetupError:
-        """What went wrong with the server, and the next move; never the token."""
+        """A message for a failed request, with the next move; never the token."""
         where = f"--address: {self.address}"
-        if isinstance(error, requests.exceptions.InvalidHeader):  # its own words quote the token
+        if isinstance(error, requests.exceptions.InvalidHeader):  # its own message quotes the token
             return SetupError(
                 f"{where}: the token of {self._token_source} is not one ASCII string without spaces; put Ray's token there"
             )
@@ -258,18 +258,18 @@ class JobServer:
         if isinstance(error, AuthenticationError):
             if not self._token_source:
                 return SetupError(
-                    f"{where} asks for a token, and none was found; set RAY_AUTH_TOKEN_PATH to Ray's token file, or "
+                    f"{where} requires a token, and none was found; set RAY_AUTH_TOKEN_PATH to Ray's token file, or "
                     "token_file in the target"
                 )
             return SetupError(
                 f"{where} refuses the token of {self._token_source}; put the cluster's own there (`ray get-auth-token`"
-                " on its head shows it)"
+                " on its head node prints it)"
             )
         if isinstance(error, requests.exceptions.SSLError):
             if "WRONG_VERSION_NUMBER" in str(error) or "RECORD_LAYER" in str(error):
                 return SetupError(f"{where} does not use TLS; use http:// instead of https://")
             return SetupError(
-                f"{where}: its certificate is not trusted ({reason}); name its authority's in the target's ca_file, or "
+                f"{where}: its certificate is not trusted ({reason}); name its CA's certificates in the target's ca_file, or "
                 "correct the host"
             )
         if isinstance(error, requests.exceptions.RequestException | OSError) and not isinstance(error, ValueError):
@@ -281,7 +281,7 @@ class JobServer:
 
 
 class _Refused(SetupError):
-    """The server answered that it would not."""
+    """The server refused the request."""
 
 
 def _attempt(job: JobDetails) -> Attempt | None:
@@ -313,6 +313,6 @@ def _reason(error: Exception) -> str:
     if found := re.search(r"certificate verify failed: ([^(]+)", text):
         return found[1].strip()
     if isinstance(error, requests.exceptions.Timeout):
-        return "no answer in time"
+        return "no response in time"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]

@@ -1,4 +1,4 @@
-"""Submit a study to a cluster: a new attempt, or the running one."""
+"""Submit a study to a cluster: start a new attempt, or attach to the running one."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["Code", "Submission", "accepted", "extend_on", "resume_on", "retry_on", "spec_on", "submit"]
 
 LONGEST_SPEC = 100_000
-"""Characters; a variable of the environment holds 131,072 bytes."""
+"""Maximum length in characters; an environment variable holds 131,072 bytes."""
 POLL_SECONDS = 0.5
 SIGNALLED = 128
-"""A shell adds the signal's number to it."""
-# The job's own folder goes with the job; what a home folder holds must not.
+"""Exit codes above this are this plus a signal's number."""
+# The job's own folder is deleted with the job, so the home folder must be elsewhere.
 _AT_HOME = 'export OLFL_HOME="${OLFL_HOME:-$HOME/.olfl}"; '
 _RUN = _AT_HOME + 'printf %s "$OLFL_SPEC" | olfl sweep run -'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """A user's own code, which goes with a job.
+    """A user's own code, uploaded with a job.
 
     Args:
         working_dir: Working folder of the driver and the trials.
@@ -54,12 +54,12 @@ NO_CODE = Code()
 
 @dataclass(frozen=True)
 class Submission:
-    """What a submission came to.
+    """The result of a submission.
 
     Args:
         attempt: The driver's job.
-        attached: Whether it was there already.
-        note: How the running one's spec differs, where it does.
+        attached: Whether it was running already.
+        note: How the running spec differs, if it does.
     """
 
     attempt: Attempt
@@ -68,10 +68,10 @@ class Submission:
 
 
 def spec_on(spec: StudySpec, cluster: RayCluster) -> StudySpec:
-    """The spec with the target's storage and tracking where it names none.
+    """The spec with the target's storage and tracking if it names none.
 
     Raises:
-        SpecError: It names a folder or file by a path that depends on where the driver happens to start.
+        SpecError: It names a folder or file relative to the driver's working folder.
     """
     spec = resolve_search(spec)
     if ":" not in spec.search.sampler.name:
@@ -97,8 +97,8 @@ def submit(spec: StudySpec, *, cluster: RayCluster, code: Code = NO_CODE) -> Sub
 
     Args:
         spec: The study; only its form is checked here, the rest by the driver.
-        cluster: Where.
-        code: What holds builders of the user's own.
+        cluster: The cluster.
+        code: Code with the user's own builders.
 
     Raises:
         UserError: The cluster refuses it, or another study of that name is running.
@@ -106,7 +106,7 @@ def submit(spec: StudySpec, *, cluster: RayCluster, code: Code = NO_CODE) -> Sub
     spec = spec_on(spec, cluster)
     text = spec.model_dump_json(by_alias=True)
     if len(text.encode()) > LONGEST_SPEC:
-        raise SpecError("", f"is {len(text.encode())} bytes long resolved; at most {LONGEST_SPEC} travel to a cluster")
+        raise SpecError("", f"is {len(text.encode())} bytes long resolved; a cluster accepts at most {LONGEST_SPEC}")
 
     def attach(running: Attempt) -> str:
         if not running.spec:
@@ -137,22 +137,22 @@ def resume_on(
     storage: str | None = None,
     code: Code = NO_CODE,
 ) -> Submission:
-    """Go on with a study on a cluster by its name, with the spec that its ledger holds; a running attempt does already.
+    """Resume a study on a cluster by its name, with the spec in its ledger; a running attempt is attached to.
 
     Args:
         name: The study.
-        cluster: Where.
-        home: The home folder, which may know nothing of it.
-        failed: Run the failed trials again, each from its last commit, and no others.
-        from_scratch: Try them from the beginning.
+        cluster: The cluster.
+        home: The home folder, which need not know the study.
+        failed: Retry only the failed trials, each from its last commit.
+        from_scratch: Retry them from the beginning.
         storage: As for `locate`.
         code: As for `submit`.
 
     Raises:
-        UserError: There is no such study, it is running and would have to do something else, or the cluster refuses it.
+        UserError: There is no such study, it is running with another task, or the cluster refuses it.
     """
     words = ["resume", name, *(["--failed"] if failed else []), *(["--from-scratch"] if from_scratch else [])]
-    return _go_on(words, lambda state: None, cluster=cluster, home=home, storage=storage, code=code)
+    return _start_command(words, lambda state: None, cluster=cluster, home=home, storage=storage, code=code)
 
 
 def retry_on(
@@ -170,17 +170,17 @@ def retry_on(
     Args:
         name: The study.
         trials: `ARM/ORDINAL` of each.
-        cluster: Where.
+        cluster: The cluster.
         home: As for `resume_on`.
-        from_scratch: From the beginning, not from their last commits.
+        from_scratch: Retry them from the beginning, not from their last commits.
         storage: As for `locate`.
         code: As for `submit`.
 
     Raises:
-        UserError: One of them is not there or did not fail; or as for `resume_on`.
+        UserError: One of them does not exist or did not fail; or as for `resume_on`.
     """
     words = ["retry", name, *trials, *(["--from-scratch"] if from_scratch else [])]
-    return _go_on(
+    return _start_command(
         words, lambda state: check_failed(trials, state), cluster=cluster, home=home, storage=storage, code=code
     )
 
@@ -199,12 +199,12 @@ def extend_on(
 
     Args:
         name: The study.
-        trials: More search trials for each arm.
-        cluster: Where.
+        trials: Number of additional search trials for each arm.
+        cluster: The cluster.
         home: As for `resume_on`.
         storage: As for `locate`.
         code: As for `submit`.
-        arm: The arm that gets them; None: all.
+        arm: The only arm to extend; None: all.
 
     Raises:
         UserError: As for `resume_on`.
@@ -214,10 +214,10 @@ def extend_on(
     def check(state: StudyState) -> None:
         extended(spec_in(state.spec, name), trials, arm)
 
-    return _go_on(words, check, cluster=cluster, home=home, storage=storage, code=code)
+    return _start_command(words, check, cluster=cluster, home=home, storage=storage, code=code)
 
 
-def _go_on(
+def _start_command(
     words: list[str],
     check: Callable[[StudyState], None],
     *,
@@ -226,12 +226,12 @@ def _go_on(
     storage: str | None,
     code: Code,
 ) -> Submission:
-    """Have a driver do something with a study that was begun.
+    """Start a driver with a command on an existing study.
 
     Args:
-        words: What, as `olfl sweep` takes it: a verb, the study's name, and the rest.
-        check: Refuses it, where the study is seen from here.
-        cluster: Where.
+        words: The command as given to `olfl sweep`: a verb, the study's name, and the rest.
+        check: Refuses the command, if this machine can access the study.
+        cluster: The cluster.
         home: The home folder.
         storage: As for `locate`.
         code: As for `submit`.
@@ -264,12 +264,12 @@ def _go_on(
 
 
 def accepted(attempt: Attempt, *, cluster: RayCluster, patience: float = 90.0) -> Attempt:
-    """Wait until a driver has taken its study over, or found nothing to do; the attempt as it is then.
+    """Wait until a driver has taken over its study, or found nothing to do; returns the attempt's state then.
 
     Args:
         attempt: The attempt.
-        cluster: Where.
-        patience: Seconds after which this stops waiting: it may still wait for resources of the cluster.
+        cluster: The cluster.
+        patience: Seconds after which this stops waiting; the driver may still wait for resources of the cluster.
 
     Raises:
         StudyError: It refused; with its own message.
@@ -286,7 +286,7 @@ def accepted(attempt: Attempt, *, cluster: RayCluster, patience: float = 90.0) -
 
 
 def last_words(attempt: Attempt, cluster: RayCluster) -> str:
-    """Why an attempt failed: its driver's last line, or what the job server says of it."""
+    """Why an attempt failed: its driver's last line, or the job server's message."""
     from olfl_ray.remote.jobs import NOT_FOUND
 
     if attempt.exit_code == NOT_FOUND:
@@ -294,23 +294,23 @@ def last_words(attempt: Attempt, cluster: RayCluster) -> str:
     if attempt.exit_code is not None and not 0 <= attempt.exit_code <= SIGNALLED:
         return f"its driver was killed (exit code {attempt.exit_code})"
     lines = [line for line in cluster.server.logs(attempt).splitlines() if line.strip()]
-    said = [line.removeprefix("olfl: ") for line in lines if line.startswith("olfl: ")]
-    if said:
-        return said[-1]
-    told = [line.strip() for line in attempt.message.splitlines() if line.strip()]
-    return f"job {attempt.id} failed: {(told or lines or ['unknown cause'])[-1][:300]}"
+    printed = [line.removeprefix("olfl: ") for line in lines if line.startswith("olfl: ")]
+    if printed:
+        return printed[-1]
+    reported = [line.strip() for line in attempt.message.splitlines() if line.strip()]
+    return f"job {attempt.id} failed: {(reported or lines or ['unknown cause'])[-1][:300]}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Driver:
-    """A driver to be started.
+    """A driver to start.
 
     Args:
         study: The study.
         entrypoint: The driver's command.
-        digest: The study's.
-        storage: Where it is kept.
-        spec: The spec as JSON, which the command finds in its environment; or empty.
+        digest: The study's digest.
+        storage: Its storage.
+        spec: The spec as JSON, which the command reads from its environment; or empty.
     """
 
     study: str
@@ -321,7 +321,7 @@ class _Driver:
 
 
 def _submit(driver: _Driver, attach: Callable[[Attempt], str], cluster: RayCluster, code: Code) -> Submission:
-    """Start the attempt after the newest, unless one is running; of two that do so at once one starts, the other attaches."""
+    """Start the attempt after the newest, unless one is running; of two concurrent calls one starts it, the other attaches."""
     for folder in (*([code.working_dir] if code.working_dir is not None else []), *code.py_modules):
         if not folder.is_dir():
             raise SetupError(f"{folder}: is not a folder; --working-dir and --py-module name folders of code")
@@ -345,4 +345,4 @@ def _submit(driver: _Driver, attach: Callable[[Attempt], str], cluster: RayClust
 
 
 def _relative(value: str, move: str) -> str:
-    return f"{value!r} is relative to the driver's working folder, which ends with its job; give {move}"
+    return f"{value!r} is relative to the driver's working folder, which is deleted with its job; give {move}"

@@ -18,7 +18,7 @@ __all__ = ["Settings", "Target", "Token", "find_target", "read_settings", "setti
 
 SETTINGS, ADDRESS = "OLFL_CONFIG", "RAY_ADDRESS"
 TOKEN, TOKEN_FILE, AUTH_MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"
-"""Ray's own names."""
+"""Environment variables of Ray."""
 
 
 class Target(Strict):
@@ -27,19 +27,19 @@ class Target(Strict):
     address: str
     """URL of Ray's job server, such as http://head:8265."""
     storage: StoragePlace = StorageSpec()
-    """Where its studies are kept, for specs that name no storage; it finds them after the cluster has ended, too."""
+    """Where its studies are stored, for specs that name no storage; they can be found there after the cluster has ended."""
     tracking: str | None = None
     """MLflow tracking URI, for specs that name none."""
     token_file: str | None = None
     """File of mode 600 with Ray's token; null: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token."""
     ca_file: str | None = None
-    """Certificates of the authority that vouches for an https:// address; null: those that requests trusts."""
+    """CA certificates for an https:// address; null: those that the requests package trusts."""
 
     @model_validator(mode="before")
     @classmethod
     def _no_secrets(cls, value: Any) -> Any:
         if isinstance(value, dict) and {"token", "password"} & value.keys():
-            raise ValueError("a token is never written here; name its file by token_file, or set RAY_AUTH_TOKEN")
+            raise ValueError("a token must not be in this file; name its file with token_file, or set RAY_AUTH_TOKEN")
         return value
 
     @field_validator("address", "storage", "tracking")
@@ -59,10 +59,10 @@ class Target(Strict):
 
 
 class Settings(Strict):
-    """The user's file of settings."""
+    """The user's settings file."""
 
     default: str | None = None
-    """The target of submit and logs without --address, where RAY_ADDRESS names no job server."""
+    """The target of submit and logs without --address, if RAY_ADDRESS names no job server."""
     targets: dict[Annotated[str, Field(pattern=NAME)], Target] = Field(default_factory=dict)
     """Clusters by name."""
 
@@ -75,11 +75,11 @@ class Settings(Strict):
 
 @dataclass(frozen=True)
 class Token:
-    """Ray's token, which no message shows.
+    """Ray's token, which is never printed.
 
     Args:
         value: The token; empty: none was found.
-        source: Where it is from, for messages.
+        source: Where it was found, for messages.
     """
 
     value: str = field(repr=False)
@@ -92,13 +92,13 @@ def settings_file() -> Path:
 
 
 def read_settings() -> Settings:
-    """The user's settings; empty where there is no file.
+    """The user's settings; empty if there is no file.
 
     Raises:
         UserError: The file can't be read or breaks a rule.
     """
     path = settings_file()
-    if path.exists() and not path.is_file():  # a pipe may have no writer
+    if path.exists() and not path.is_file():  # opening a pipe could block
         raise SetupError(f"{path}: is not a regular file; make it a file that you own")
     try:
         data = path.read_bytes()
@@ -112,10 +112,10 @@ def read_settings() -> Settings:
 
 
 def find_target(address: str | None = None) -> tuple[str, Target]:
-    """The cluster that a command speaks to, and what leads to it: its URL, or its name.
+    """The name and settings of the cluster that a command uses; a cluster without a target is named by its URL.
 
     Args:
-        address: URL of Ray's job server, or the name of a target; None: `RAY_ADDRESS` where it is such a URL, else the
+        address: URL of Ray's job server, or the name of a target; None: `RAY_ADDRESS` if it is such a URL, else the
             settings' default.
 
     Raises:
@@ -129,7 +129,7 @@ def find_target(address: str | None = None) -> tuple[str, Target]:
     name = settings.default if address is None else address
     if name is None:
         raise SetupError(
-            f"--address: none was given, {ADDRESS} is no http:// URL and {settings_file()} has no default; name the URL of"
+            f"--address: none was given, {ADDRESS} is not an http:// URL and {settings_file()} has no default; name the URL of"
             " Ray's job server, such as http://head:8265, or a target of that file"
         )
     if name not in settings.targets:
@@ -144,7 +144,7 @@ def token_of(target: Target) -> Token:
     """Ray's token for a cluster: the target's file, else `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, ~/.ray/auth_token.
 
     Raises:
-        SetupError: The file can't be read or can be read by other users, or what is found is not one ASCII string without spaces.
+        SetupError: The file can't be read or can be read by other users, or the token is not one ASCII string without spaces.
     """
     if target.token_file is not None:
         return _token_in(expanded(target.token_file))

@@ -1,4 +1,4 @@
-"""One arm's search, whoever proposes: what a proposal may see, no point twice; rebuilt from the ledger, never stored."""
+"""One arm's search with any searcher: what a proposal may see, no point twice; rebuilt from the ledger, never stored."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SEARCHERS = Registry("olfl_ray.search", Searcher)  # type: ignore[type-abstract]
 """Searchers by name; a user's own is `package.module:Class`."""
 
 Decided = Mapping[str, list[tuple[int, float]]]
-"""Values of each trial at decision steps."""
+"""Metric values of each trial at the pruner's decision steps."""
 
 
 def check_search(spec: StudySpec) -> None:
-    """Refuse a searcher that is not there, options that it does not take, and spaces that it can't search.
+    """Refuse an unknown searcher, unknown options, and spaces that the searcher can't search.
 
     Raises:
         SpecError: Names the field, the rule and the next move.
@@ -35,9 +35,9 @@ def check_search(spec: StudySpec) -> None:
 
 
 def scattered(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
-    """Points all over an arm's search space: every value of each list is among them, if they are enough.
+    """Points spread over an arm's search space; if they are enough, they include every value of each list.
 
-    The first is the one that the search begins with.
+    The first is the point with which the search starts.
     """
     import optuna
 
@@ -59,7 +59,7 @@ class ArmSearch:
     Args:
         spec: The study.
         arm: Name of the arm.
-        concurrency: Trials at a time; what a deterministic search may see depends on it.
+        concurrency: Number of concurrent trials; it determines what a deterministic search may see.
     """
 
     def __init__(self, spec: StudySpec, arm: str, concurrency: int) -> None:
@@ -72,13 +72,13 @@ class ArmSearch:
     def replay(self, trials: Iterable[ledger.TrialState], decided: Decided) -> None:
         """Rebuild the search from the ledger; `decided` has each trial's values at decision steps."""
         known = [trial_of(trial, decided) for trial in trials]
-        # Seeded again by the progress of the search: the same seed would propose the same points again.
+        # Reseeded by the progress of the search: with the same seed it would propose the same points again.
         self._live.replay(known, seed_of(self._spec.seed, self._arm, "sampler", len(known)))
         self._running = {trial.ordinal: trial for trial in known if trial.state == "running"}
         self._proposed = {self._key(trial.params) for trial in known}
 
     def propose(self, ordinal: int, trials: Sequence[ledger.TrialState], decided: Decided) -> dict[str, Any]:
-        """The point of search trial `ordinal`: field -> value. Trial 0 has the spec's own values, where they are in range."""
+        """The point of search trial `ordinal`: field -> value. Trial 0 has the spec's own values if they are in range."""
         searcher = self._live
         if self._spec.search.deterministic:
             searcher = self._seeing(
@@ -99,7 +99,7 @@ class ArmSearch:
     def should_prune(
         self, ordinal: int, step: int, value: float, trials: Sequence[ledger.TrialState], decided: Decided
     ) -> bool:
-        """Take a value at a decision step; whether the trial ends here."""
+        """Record a value at a decision step; whether the trial ends here."""
         if not math.isfinite(value):
             return False
         if self._spec.search.deterministic:
@@ -113,25 +113,25 @@ class ArmSearch:
         return searcher.prune(now)
 
     def end(self, ordinal: int, state: str, value: float | None) -> None:
-        """Tell the end of a trial, once."""
+        """Record the end of a trial, once."""
         running = self._running.pop(ordinal, None)
         if running is not None and not self._spec.search.deterministic:
             self._live.observe(replace(running, state=state, value=value))  # type: ignore[arg-type]
 
     def may_propose(self, ordinal: int, trials: Sequence[ledger.TrialState]) -> bool:
-        """A deterministic search waits for the trials that proposal `ordinal` may see."""
+        """Whether a deterministic search has all trials that proposal `ordinal` may see."""
         if not self._spec.search.deterministic:
             return True
         return all(trial.ended for trial in trials if trial.id.ordinal <= ordinal - self._concurrency)
 
     def importances(self, trials: Iterable[ledger.TrialState]) -> dict[str, float]:
-        """Importance of each searched field, a share of 1; empty if it can't be computed."""
+        """Importance of each searched field as a fraction of 1; empty if it can't be computed."""
         from olfl_ray.search.studies import importances
 
         return importances(self._space, [trial_of(trial, {}) for trial in trials])
 
     def _seeing(self, trials: Iterable[ledger.TrialState], decided: Decided, seed: int) -> Searcher:
-        """A searcher that knows these trials and no others."""
+        """A searcher that knows only these trials."""
         searcher = _searcher(self._spec, self._arm)
         searcher.replay([trial_of(trial, decided) for trial in trials], seed)
         return searcher
@@ -146,7 +146,7 @@ class ArmSearch:
         return json.dumps(self._space.spelled(point), sort_keys=True)
 
     def _repeats(self, point: Mapping[str, Any]) -> bool:
-        """Whether a point was proposed before. Of a range of floats, a repeated value is as good as another."""
+        """Whether a point was proposed before. In a range of floats, repeated values are allowed."""
         discrete = all(values_of(self._space.parameters[name]) is not None for name in point)
         return discrete and self._key(point) in self._proposed
 

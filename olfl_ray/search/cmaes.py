@@ -26,7 +26,7 @@ class CmaEs(Sampled):
             for field, parameter in parameters.items()
             if parameter.values is None and not any(other in parameters for other in parameter.when)
         ]
-        if parameters and not moved:  # it would leave all fields to chance, which is not what was requested
+        if parameters and not moved:  # all fields would be drawn at random, which was not requested
             raise SpecError(
                 "search.sampler",
                 f"cmaes needs a range that is searched in every trial, and arm {self.space.arm!r} has none; use tpe, or "

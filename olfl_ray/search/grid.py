@@ -16,7 +16,7 @@ __all__ = ["Grid"]
 
 
 class Grid(Sampled):
-    """Begins with the spec's own point where that is one of the grid's, then walks through the others in order."""
+    """Starts with the spec's own point if it is in the grid, then covers the others in order."""
 
     def sampler(self, seed: int) -> BaseSampler:
         return RandomSampler(seed=seed)
@@ -30,7 +30,7 @@ class Grid(Sampled):
                 )
 
     def listed(self, ordinal: int) -> Mapping[str, Any]:
-        """The digits of a point's number are the positions in the lists, the last the lowest."""
+        """The digits of a point's number are the positions in the lists; the last list varies fastest."""
         columns = {field: parameter.values or () for field, parameter in self.space.parameters.items()}
         if (own := self.space.own) is not None:
             first = 0

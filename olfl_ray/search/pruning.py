@@ -1,4 +1,4 @@
-"""The rules of `search.pruner`, for searchers that have none of their own: Optuna's pruners on what is known."""
+"""The rules of `search.pruner`, for searchers without rules of their own: Optuna's pruners on the known trials."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def prunes(space: Space, known: Iterable[SearchTrial], trial: SearchTrial) -> bo
     """Whether a trial ends at its newest value.
 
     Args:
-        space: What is searched, with the pruner's settings.
-        known: All trials, this one without its newest value.
-        trial: The trial with it.
+        space: The search space, with the pruner's settings.
+        known: All trials; this one without its newest value.
+        trial: This trial with its newest value.
     """
     _, running = study_of(space, sorted(known, key=lambda one: one.ordinal), RandomSampler(seed=0))
     return report(running[trial.ordinal], *trial.values[-1])

@@ -1,4 +1,4 @@
-"""Quasi-random search: a scrambled Sobol' sequence, whose n-th point needs no other's result."""
+"""Quasi-random search: a scrambled Sobol' sequence, whose n-th point depends on no result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["QuasiRandom"]
 
 
 class QuasiRandom(Sampled):
-    """Scatters the points evenly. A value of a field whose condition does not hold is not used."""
+    """Covers the space evenly. The value of a field whose condition does not hold is ignored."""
 
     def sampler(self, seed: int) -> BaseSampler:
         return RandomSampler(seed=seed)
@@ -36,7 +36,7 @@ class QuasiRandom(Sampled):
 
 
 def _at(parameter: Parameter, share: float) -> Any:
-    """The value that lies at a share of the way, in [0, 1), through a range or a list."""
+    """The value at a fraction in [0, 1) of a range or a list."""
     if parameter.values is not None:
         return parameter.values[int(share * len(parameter.values))]
     low, high = parameter.min, parameter.max

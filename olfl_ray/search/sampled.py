@@ -1,4 +1,4 @@
-"""Searchers by Optuna's samplers: one study in memory, told of every trial."""
+"""Searchers based on Optuna's samplers: one in-memory study that receives every trial."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ __all__ = ["Sampled"]
 
 
 class Sampled(Searcher):
-    """Proposes by a sampler of Optuna. Samplers learn from pruned trials as Optuna has it."""
+    """Proposes with an Optuna sampler. Samplers learn from pruned trials as they do in Optuna."""
 
     _study: Study
     widest: ClassVar[int | None] = None
-    """Whole numbers of a longer range than this are proposed as rounded floats; None: never."""
+    """Integer ranges wider than this are proposed as rounded floats; None: never."""
 
     @abstractmethod
     def sampler(self, seed: int) -> BaseSampler:
         """The sampler."""
 
     def replaying(self) -> BaseSampler:
-        """What is asked while known trials are put into the study: the cheapest that will do, as their values are given."""
+        """The sampler for adding known trials to the study: the cheapest one possible, as their values are given."""
         return RandomSampler(seed=0)
 
     def listed(self, ordinal: int) -> Mapping[str, Any] | None:
-        """The point of a trial where it depends on no result; None where the sampler gives it."""
+        """The point of a trial if it depends on no result; None if the sampler proposes it."""
         return None
 
     def replay(self, trials: Iterable[SearchTrial], seed: int) -> None:
@@ -54,7 +54,7 @@ class Sampled(Searcher):
         asked, point = self._asked.pop(trial.ordinal, (None, None))
         if asked is None or point != trial.params:
             if asked is not None:
-                tell(self._study, asked, replace(trial, state="failed"))  # which no sampler learns from
+                tell(self._study, asked, replace(trial, state="failed"))  # samplers do not learn from failed trials
             asked, _ = ask(self._study, self.space, trial.params, self.widest)
         self._running[trial.ordinal] = asked
 

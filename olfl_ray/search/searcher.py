@@ -15,26 +15,26 @@ __all__ = ["Searcher"]
 
 
 class Searcher(ABC):
-    """Searches one arm. A subclass is one file; it says at least what `suggest` gives.
+    """Searches one arm. A subclass is one file; it must implement at least `suggest`.
 
-    It keeps no files. Each start of a study creates it again, and `replay` gives it the trials of the ledger. With
+    It stores nothing. Each start of a study creates it again, and `replay` passes it the trials of the ledger. With
     `search.deterministic` it is created again for each proposal, with the trials that the proposal may see. The first trial
-    of an arm has the spec's own values, and in a small space a point that was tried before is replaced. `observe`
-    therefore gives the point that a trial actually has.
+    of an arm has the spec's own values, and in a small space a point that was tried before is replaced. Therefore `observe`
+    passes the point that a trial actually has.
 
     Args:
         config: The settings next to its name in `search.sampler`.
-        space: What it searches.
+        space: The search space.
     """
 
     class Config(Strict):
-        """Its settings. A subclass that has some replaces this class."""
+        """Its settings; a subclass with settings overrides this class."""
 
     config: Any
     trials: dict[int, SearchTrial]
-    """What is known of each trial, by ordinal."""
+    """The known trials by ordinal."""
     random: Random
-    """Random numbers; `replay` seeds them."""
+    """Random number generator, seeded by `replay`."""
 
     def __init__(self, config: Any, space: Space) -> None:
         self.config, self.space = config, space
@@ -48,11 +48,11 @@ class Searcher(ABC):
         """
 
     def replay(self, trials: Iterable[SearchTrial], seed: int) -> None:
-        """Begin with what is known; called once, before anything else but `check`.
+        """Start from the known trials; called once, before any other method but `check`.
 
         Args:
-            trials: Ended trials and those that still run, in the order of their proposals.
-            seed: Of what is proposed from here on: the same trials and the same seed give the same proposals.
+            trials: Ended and running trials, in the order of their proposals.
+            seed: Seed of later proposals: the same trials and the same seed give the same proposals.
         """
         self.trials, self.random = {trial.ordinal: trial for trial in trials}, Random(seed)
 
@@ -78,11 +78,11 @@ class Searcher(ABC):
         """
 
     def observe(self, trial: SearchTrial) -> None:
-        """Take a trial that begins, with the point that it has, or that has ended."""
+        """Record a trial that starts, with its actual point, or that has ended."""
         self.trials[trial.ordinal] = trial
 
     def prune(self, trial: SearchTrial) -> bool:
-        """Whether a running trial ends early. Asked at the steps at which `search.pruner` decides.
+        """Whether a running trial ends early; called at the steps at which `search.pruner` decides.
 
         Args:
             trial: The trial; the last of its values is the new one.

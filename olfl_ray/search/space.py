@@ -1,4 +1,4 @@
-"""What a searcher knows: the space that it searches, and the trials so far."""
+"""What a searcher knows: its search space, and the trials so far."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class SearchTrial:
     Args:
         ordinal: Its number within the arm, from 0.
         params: The values of the searched fields, by dotted name.
-        values: The searched metric at the steps where the pruner decides: (step, value).
+        values: The searched metric at the pruner's decision steps: (step, value).
         state: running; or how it ended: finished, pruned, diverged or failed.
-        value: The searched metric once it has finished.
+        value: The searched metric of a finished trial.
     """
 
     ordinal: int
@@ -35,17 +35,17 @@ class SearchTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """What one arm searches.
+    """The search space of one arm.
 
     Args:
         arm: Name of the arm.
         parameters: Searched fields by dotted name.
         base: The arm's settings before the search, as plain data; conditions may name them.
-        own: The point that is the spec's own values; None where one of them lies outside of its list or range.
+        own: The point with the spec's own values; None if one of them is outside its list or range.
         goal: Which value of the metric is better.
-        pruner: What `search.pruner` says.
+        pruner: The settings of `search.pruner`.
         seed: The same at every start of the study.
-        where: For each searched field the place in the spec that says so, for messages.
+        where: Location of each searched field in the spec, for messages.
     """
 
     arm: str
@@ -58,10 +58,10 @@ class Space:
     where: Mapping[str, str]
 
     def point(self, choose: Callable[[str, Parameter], Any]) -> dict[str, Any]:
-        """A point: each field whose conditions hold, in an order in which these are known before it.
+        """A point: each field whose conditions hold, chosen after the fields that its conditions depend on.
 
         Args:
-            choose: Called with a field and its parameter; gives its value.
+            choose: Returns the value of a field, given its name and parameter.
         """
         params: dict[str, Any] = {}
         waiting = list(self.parameters)
@@ -79,7 +79,7 @@ class Space:
                 waiting.remove(name)
 
     def spelled(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The text of a value of a list, however that value is written (0, 0.0); any other value itself."""
+        """Values of lists as the list's own text, however they are written (0, 0.0); other values unchanged."""
 
         def spelled(parameter: Parameter, value: Any) -> Any:
             if parameter.values is None:
@@ -89,10 +89,10 @@ class Space:
         return {name: spelled(self.parameters[name], value) for name, value in params.items()}
 
     def taken(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A proposed point with each value as its field has it.
+        """A proposed point with each value in the form of its field.
 
         Raises:
-            SpecError: It lacks a field, has one too many, or a value outside of its list or range.
+            SpecError: It lacks a field, has an extra one, or a value outside its list or range.
         """
 
         def taken(name: str, parameter: Parameter) -> Any:
@@ -121,7 +121,7 @@ class Space:
 
 
 def space_of(spec: StudySpec, arm: str) -> Space:
-    """What an arm of a study searches."""
+    """The search space of an arm of a study."""
     own = spec.arms[arm].parameters
     parameters = spec.parameters_of(arm)
     return Space(
@@ -142,8 +142,8 @@ def trial_of(state: TrialState, decided: Mapping[str, list[tuple[int, float]]]) 
     """A trial of the ledger as a searcher sees it.
 
     Args:
-        state: Of the ledger.
-        decided: For each trial its values at decision steps.
+        state: The trial's state in the ledger.
+        decided: Values of each trial at decision steps.
     """
     return SearchTrial(
         ordinal=state.id.ordinal,

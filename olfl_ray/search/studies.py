@@ -1,4 +1,4 @@
-"""Optuna's studies in memory: made of what is known of an arm's trials; a point as Optuna's distributions."""
+"""In-memory Optuna studies, created from an arm's known trials; points as Optuna distributions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from olfl_ray.spec import Parameter, PrunerSpec
 
 __all__ = ["ask", "importances", "report", "study_of", "tell"]
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of conditional fields, which the spec explains
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns about conditional fields, which are intended
 
 
 def study_of(
@@ -25,13 +25,13 @@ def study_of(
     sampler: optuna.samplers.BaseSampler,
     widest: int | None = None,
 ) -> tuple[optuna.Study, dict[int, Trial]]:
-    """A study of known trials, in their order; and those that still run, by ordinal.
+    """A study of known trials, in their order; and the trials that are still running, by ordinal.
 
     Args:
-        space: What is searched.
-        trials: What is known.
-        sampler: Asked while they are put into the study, where each value is given.
-        widest: As of `ask`.
+        space: The search space.
+        trials: The known trials.
+        sampler: Sampler while they are added to the study, with each value given.
+        widest: As for `ask`.
     """
     study = optuna.create_study(direction=space.goal, sampler=sampler, pruner=_pruner(space.pruner))
     running = {}
@@ -50,13 +50,13 @@ def study_of(
 def ask(
     study: optuna.Study, space: Space, point: Mapping[str, Any] | None = None, widest: int | None = None
 ) -> tuple[Trial, dict[str, Any]]:
-    """A trial at a point, or where the study's sampler proposes; and the point.
+    """A trial at a given point, or where the study's sampler proposes; and the point.
 
     Args:
-        study: In which.
-        space: What is searched.
-        point: Where; None: where the sampler proposes.
-        widest: Whole numbers of a longer range than this are proposed as rounded floats; None: never.
+        study: The study.
+        space: The search space.
+        point: The point; None: the sampler proposes one.
+        widest: Integer ranges wider than this are proposed as rounded floats; None: never.
     """
     if point is not None:
         study.enqueue_trial(space.spelled(point))
@@ -67,13 +67,13 @@ def ask(
 def report(trial: Trial, step: int, value: float) -> bool:
     """Report a value; whether the study's pruner ends the trial."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a value that a restored worker reports again changes nothing
+        warnings.simplefilter("ignore")  # a restored worker reports a value again, which changes nothing
         trial.report(value, step)
     return trial.should_prune()
 
 
 def tell(study: optuna.Study, trial: Trial, ended: SearchTrial) -> None:
-    """The table of docs/design.md: finished is COMPLETE, pruned and diverged are PRUNED, failed is FAIL."""
+    """Report the end of a trial by the table of docs/design.md: finished is COMPLETE, pruned and diverged PRUNED, failed FAIL."""
     if ended.state == "finished" and ended.value is not None and math.isfinite(ended.value):
         study.tell(trial, ended.value)
     elif ended.state == "failed":
@@ -83,7 +83,7 @@ def tell(study: optuna.Study, trial: Trial, ended: SearchTrial) -> None:
 
 
 def importances(space: Space, trials: Iterable[SearchTrial]) -> dict[str, float]:
-    """Importance of each searched field (fANOVA), a share of 1; empty if it can't be computed."""
+    """Importance of each searched field (fANOVA) as a fraction of 1; empty if it can't be computed."""
     study, _ = study_of(space, trials, optuna.samplers.RandomSampler(seed=0))
     done = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
     if len(done) < 4 or len({trial.value for trial in done}) < 2:

@@ -10,7 +10,7 @@ __all__ = ["Tpe"]
 
 
 class Tpe(Sampled):
-    """Proposes where good trials were dense and bad ones were not."""
+    """Proposes points where good trials are dense and bad ones sparse."""
 
     def sampler(self, seed: int) -> BaseSampler:
         return TPESampler(seed=seed)

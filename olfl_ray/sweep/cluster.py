@@ -1,4 +1,4 @@
-"""The Ray that trials run on: embedded here, or a cluster that was started before; what it has, and what it can hold."""
+"""The Ray that trials run on: embedded in this process, or an existing cluster; its nodes, and what they can run."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ __all__ = ["Cluster", "Node", "amounts", "check_resources", "connected", "on_clu
 
 ADDRESS = "RAY_ADDRESS"
 PROBE_SECONDS = 60.0
-"""A node that has not answered a probe by then can't be used."""
+"""A node that has not answered a probe within this time can't be used."""
 REACH_SECONDS = 10.0
-"""A cluster that does not answer by then is not there."""
+"""A cluster that does not respond within this time is unreachable."""
 PLAIN = ("CPU", "GPU", "memory")
 GIB = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """A living node of a cluster.
+    """A live node of a cluster.
 
     Args:
-        id: Ray's name of it.
-        address: Its network address: nodes of one machine share it.
-        resources: What it offers, by Ray's names.
+        id: Ray's node id.
+        address: Its network address, which nodes of one machine share.
+        resources: Its resources, by Ray's names.
     """
 
     id: str
@@ -61,10 +61,10 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """A cluster that was started before.
+    """An existing cluster.
 
     Args:
-        nodes: Its living nodes.
+        nodes: Its live nodes.
         driver: Address of the machine that this process runs on.
     """
 
@@ -79,15 +79,15 @@ class Cluster:
 
     @property
     def machines(self) -> list[str]:
-        """Addresses of the machines that must see a study: those that may run its trials, and this one."""
+        """Addresses of the machines that must access a study: those that may run its trials, and this one."""
         return sorted({self.driver, *(node.address for node in self.workers)})
 
     def unable_to_read(self, path: Path, content: bytes) -> dict[str, str]:
-        """Machines that do not see a file as it is here, each with the reason.
+        """Machines that can't read a file with the given content, each with the reason.
 
         Args:
             path: The file.
-            content: What is in it.
+            content: Its content.
         """
         probe = ray.remote(_read)
         asked = {
@@ -100,7 +100,7 @@ class Cluster:
         unable = {}
         for address, answer in asked.items():
             if answer not in ready:
-                unable[address] = f"no answer for {PROBE_SECONDS:g} s"
+                unable[address] = f"no response for {PROBE_SECONDS:g} s"
                 continue
             try:
                 found = ray.get(answer)
@@ -108,12 +108,12 @@ class Cluster:
                 unable[address] = (str(error).strip() or type(error).__name__).splitlines()[-1]
                 continue
             if found != content:
-                unable[address] = "it is not there" if found is None else "another file is there"
+                unable[address] = "it is not there" if found is None else "its content differs"
         return unable
 
 
 def _read(path: str) -> bytes | None:
-    """What a file holds on the node where this runs; None where it is not there."""
+    """The content of a file on the node where this runs; None if it does not exist."""
     try:
         return Path(path).read_bytes()
     except OSError:
@@ -121,7 +121,7 @@ def _read(path: str) -> bytes | None:
 
 
 def on_cluster() -> bool:
-    """Whether trials run on a cluster that was started before."""
+    """Whether trials run on an existing cluster."""
     return os.environ.get(ADDRESS, "local") not in ("", "local") or bool(ray.is_initialized())
 
 
@@ -151,7 +151,7 @@ def _cluster() -> Cluster:
 
 
 def amounts(resources: Resources) -> dict[str, float]:
-    """What one trial takes, by Ray's names."""
+    """What one trial needs, by Ray's names."""
     wanted = {
         "CPU": float(resources.cpu),
         "GPU": resources.gpu,
@@ -162,18 +162,18 @@ def amounts(resources: Resources) -> dict[str, float]:
 
 
 def check_resources(resources: Resources, cluster: Cluster | None) -> None:
-    """Refuse trials that can never be placed.
+    """Refuse trials that can never be scheduled.
 
     Args:
-        resources: What one trial takes.
-        cluster: Where trials run; None: on this machine.
+        resources: What one trial needs.
+        cluster: The cluster; None: this machine.
 
     Raises:
-        SetupError: No node can ever satisfy it, and none that can is said to join.
+        SetupError: No node can ever satisfy it, and no such node is declared to join.
     """
     if cluster is not None and resources.may_join:
         return
-    # GPUs of this machine are for torch to count, as `trial.check` does.
+    # GPUs of this machine are counted by torch, in `trial.check`.
     here = {"CPU": float(os.cpu_count() or 1), "memory": float(psutil.virtual_memory().total)}
     nodes = cluster.nodes if cluster is not None else (Node(id="", address="", resources=here),)
     wanted = amounts(resources)
@@ -192,7 +192,7 @@ def check_resources(resources: Resources, cluster: Cluster | None) -> None:
     shown = "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(8))
     place, move = "this machine has", "lower it"
     if cluster is not None:
-        place, move = "the cluster has", "lower it, or set resources.may_join: true where nodes that have it join later"
+        place, move = "the cluster has", "lower it, or set resources.may_join: true if nodes that have it join later"
     raise SetupError(f"{field}: {problem}; {place} {shown or 'no nodes'}; {move}")
 
 
@@ -204,7 +204,7 @@ def _in_words(wanted: Mapping[str, float]) -> str:
 
 
 def _is_custom(name: str) -> bool:
-    """Whether a node was given this resource by a person."""
+    """Whether a resource was assigned to a node by a user."""
     return name not in (*PLAIN, "object_store_memory") and not name.startswith(("node:", "accelerator_type:"))
 
 
@@ -212,23 +212,23 @@ def _is_custom(name: str) -> bool:
 def running_ray() -> Iterator[Path | None]:
     """The Ray of this process: the one it is connected to, the cluster that `RAY_ADDRESS` names, or an embedded one.
 
-    Gives the private folder of an embedded one; None on a cluster.
+    Yields the private folder of an embedded one; None on a cluster.
 
     Raises:
         SetupError: The cluster can't be reached, or this machine lacks what an embedded Ray needs.
     """
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer one prints a banner even when set to be silent
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the newer output prints a banner even when set to be silent
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # of Tune's state, which is never restored: the ledger is
-    # Ray logs an actor's environment: nodes have their own credentials, and workers of an embedded Ray this process's.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")  # Tune's state is never restored: the ledger is
+    # Ray logs an actor's environment, so it must hold no credentials: nodes have their own, embedded workers this process's.
     ENV_VARS_TO_PROPAGATE.difference_update([name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")])
     if ray.is_initialized():
         yield None
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    # The study's own view says what becomes of a trial; Ray's and Tune's words on lost workers would tear it.
+    # The study's own view reports lost workers; messages of Ray and Tune would break its layout.
     global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -245,7 +245,7 @@ def running_ray() -> Iterator[Path | None]:
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         said = f"{error} {error.__cause__}"
         denied = isinstance(error, AuthenticationError) or "authentic" in said.lower()
-        reason = "it asks for another token" if denied else (str(error) or type(error).__name__).splitlines()[0]
+        reason = "it requires another token" if denied else (str(error) or type(error).__name__).splitlines()[0]
         move = f"set {TOKEN_FILE} to the cluster's token" if denied else "start the cluster, or unset it"
         raise SetupError(f"{ADDRESS}: {address!r} can't be used ({reason}); {move}") from None
     try:
@@ -255,10 +255,10 @@ def running_ray() -> Iterator[Path | None]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse at once what no Ray answers at: Ray itself would try for a quarter of an hour, and log."""
+    """Refuse an address without a Ray at once: Ray itself would retry, and log, for a quarter of an hour."""
     if address.startswith(("http://", "https://")):
         raise SetupError(
-            f"{ADDRESS}: {address!r} is a job server's; send the study there with `olfl sweep submit`, or unset it to run "
+            f"{ADDRESS}: {address!r} is a job server; submit the study there with `olfl sweep submit`, or unset it to run "
             "here"
         )
     if address == "auto":
@@ -282,14 +282,14 @@ def _check_address(address: str) -> None:
             channel.close()
     except (OSError, grpc.FutureTimeoutError) as error:
         silent = isinstance(error, grpc.FutureTimeoutError)
-        reason = "what listens there is no Ray head" if silent else getattr(error, "strerror", None) or str(error)
+        reason = "no Ray head listens there" if silent else getattr(error, "strerror", None) or str(error)
         raise SetupError(
             f"{ADDRESS}: {address!r} can't be reached ({reason}); start the cluster, or unset it to run here"
         ) from None
 
 
 def _check_token() -> None:
-    """Refuse a token file of this user that others can read: whoever has the token runs code on the cluster."""
+    """Refuse a token file that other users can read: anyone with the token can run code on the cluster."""
     mode = os.environ.get(MODE, "").lower()
     if mode == "disabled" or os.environ.get(TOKEN):
         return
@@ -298,7 +298,7 @@ def _check_token() -> None:
     try:
         found = path.stat()
     except OSError:
-        return  # Ray says what it lacks
+        return  # Ray reports what is missing
     if (
         found.st_uid == os.getuid()
         and found.st_mode & 0o077

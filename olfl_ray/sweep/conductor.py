@@ -1,4 +1,4 @@
-"""The conductor of a study: which trial comes next, what a worker's message means, when a trial ends; all through the ledger."""
+"""The conductor of a study: which trial is next, how a worker's message is handled, when a trial ends; all through the ledger."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ __all__ = ["Conductor"]
 
 Observer = Callable[[Event], None]
 Decided = dict[str, list[tuple[int, float]]]
-"""Values of each trial at decision steps."""
+"""Metric values of each trial at the pruner's decision steps."""
 
 
 class Conductor:
-    """Decides; it neither trains nor talks to Ray.
+    """Makes a study's decisions; it neither trains nor uses Ray.
 
     Args:
         spec: The study.
         ledger: Its ledger, already held by this driver.
-        stop: Whether this driver was asked to stop.
+        stop: The request to stop this driver.
         observers: Called with each event after it is durable.
-        only: Trials to run and no others; None: all that the study lacks.
+        only: The only trials to run; None: all that the study lacks.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class Conductor:
         self._steps: dict[str, int] = {arm: base_values(spec, arm)["learner"]["steps"] for arm in spec.arms}
         self._planned = {arm: planned(spec, arm) for arm in spec.arms}
         self._searches: dict[str, ArmSearch] = {}
-        # Kept next to the ledger's state, so that a message's cost does not grow with the number of trials.
+        # Indexed separately, so that the cost of a message does not grow with the number of trials.
         self._searched: dict[str, dict[str, TrialState]] = {arm: {} for arm in spec.arms}
         self._open: dict[str, None] = {}
         for trial in self._trials():
             self._keep(trial)
-            # The worker of a resumed trial reports its last commit again: the decision there may not be recorded.
+            # The worker of a resumed trial reports its last commit again: that decision may not be recorded yet.
             commits = trial.commits if trial.ended else trial.commits[:-1]
             step = 0
             for commit in commits:
-                self._note_decision(trial, step, commit.step, commit.value)
+                self._add_decision(trial, step, commit.step, commit.value)
                 step = commit.step
 
     @property
@@ -94,7 +94,7 @@ class Conductor:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether there is nothing left to do."""
         if self._live or any(self._wants(name) for name in self._open):
             return False
         if self._only is not None:
@@ -103,7 +103,7 @@ class Conductor:
         return self._out_of_time() or not (missing or any(self._unconfirmed(arm) for arm in self.spec.arms))
 
     def next(self) -> TrialState | None:
-        """The next trial to give to a worker; None where there is none now."""
+        """The next trial for a worker; None if there is none now."""
         if self.stop.made():
             return None
         name = self._waiting() or self._propose()
@@ -112,7 +112,7 @@ class Conductor:
         self._live.add(name)
         trial = self.state.trials[name]
         if not trial.id.confirming:
-            self.search(trial.id.arm)  # rebuilt before anything new is recorded: a pruner takes each value once
+            self.search(trial.id.arm)  # rebuilt before anything new is recorded: a pruner must see each value once
         return trial
 
     def hear(self, message: Message) -> bool:
@@ -122,13 +122,13 @@ class Conductor:
             Whether its trial continues.
 
         Raises:
-            SetupError: The storage refused the worker (a full disk, say): the study can't continue now.
+            SetupError: The storage refused the worker (for example a full disk): the study can't continue now.
         """
         trial = self.state.trials[message.trial]
-        if message.kind == "refused" and message.trial in self._live:  # perhaps before its attempt had a number
+        if message.kind == "refused" and message.trial in self._live:  # possibly before its attempt had a number
             raise SetupError(message.cause)
         if trial.ended or message.attempt < trial.attempt or message.trial not in self._live:
-            return False  # Tune repeats the last message of a trial that was stopped
+            return False  # Tune repeats the last message of a stopped trial
         if message.kind == "begun":
             if message.attempt > trial.attempt:
                 self._begin(trial, message)
@@ -138,25 +138,25 @@ class Conductor:
         elif message.kind == "failed":
             self._fail(trial, message.cause)
         elif message.kind == "stopped":
-            self.stop.make()  # the worker may see a request before its driver does
-            self._lay_aside(trial)
+            self.stop.make()  # the worker may notice a request before its driver does
+            self._suspend(trial)
         elif not trial.alone:
-            self._lay_aside(trial, out_of_memory=True)
+            self._suspend(trial, out_of_memory=True)
         else:
             self._fail(trial, f"out of device memory, though alone on the device: {message.cause}")
         return message.trial in self._live and not self.stop.made()
 
     def lost(self, name: str, cause: str) -> None:
-        """A trial's worker died more often than it may: the trial failed."""
+        """Fail a trial whose worker was lost too often."""
         trial = self.state.trials[name]
         if not trial.ended:
             self._fail(trial, cause)
 
     def close(self) -> None:
-        """Mark what did not end as stopped: it resumes at the next start."""
+        """Mark running trials as stopped: they resume at the next start."""
         for trial in self._trials():
             if trial.state == "running":
-                self._lay_aside(trial)
+                self._suspend(trial)
 
     def _append(self, event: Proposed | Began | Committed | Ended | Stopped) -> None:
         self.ledger.append(event)
@@ -168,7 +168,7 @@ class Conductor:
         return list(self.state.trials.values())
 
     def _keep(self, trial: TrialState) -> None:
-        """Index a trial's current state: those of an arm by ordinal, the open ones by their proposal."""
+        """Index a trial's current state: by ordinal within its arm, and among the open trials in the order of proposal."""
         name = str(trial.id)
         if not trial.id.confirming:
             self._searched[trial.id.arm][name] = trial
@@ -191,11 +191,11 @@ class Conductor:
         return limit is not None and time.monotonic() - self._started > limit
 
     def _waiting(self) -> str | None:
-        """A trial that was proposed before and has no worker."""
+        """A trial without a worker that was proposed before."""
         return next((name for name in self._open if self._wants(name) and name not in self._live), None)
 
     def _propose(self) -> str | None:
-        """A new trial: of the search, arms by turns; then of each arm's confirmation."""
+        """A new trial: a search trial, arm by arm in turn; then confirming trials of each arm."""
         if self._only is not None or self._out_of_time():
             return None
         for arm in sorted(self.spec.arms, key=lambda name: len(self._searched[name])):
@@ -203,22 +203,22 @@ class Conductor:
             if self._missing(arm) > 0 and self.search(arm).may_propose(len(trials), trials):
                 params = self.search(arm).propose(len(trials), trials, self._decided)
                 seeds = [seed_of(self.spec.seed, "search", replicate) for replicate in range(self.spec.replicates)]
-                return self._note(f"{arm}/{len(trials)}", params, seeds)
+                return self._record_proposal(f"{arm}/{len(trials)}", params, seeds)
         for arm in self.spec.arms:
             if self._missing(arm) > 0:
                 continue
             seeds = self._unconfirmed(arm)
             best = self.state.best(arm, self.spec.search.goal)
             if seeds and best is not None:
-                return self._note(f"{arm}/c{self._confirmations(arm)}", best.params, seeds[:1])
+                return self._record_proposal(f"{arm}/c{self._confirmations(arm)}", best.params, seeds[:1])
         return None
 
-    def _note(self, name: str, params: Mapping[str, Any], seeds: list[int]) -> str:
+    def _record_proposal(self, name: str, params: Mapping[str, Any], seeds: list[int]) -> str:
         self._append(Proposed(trial=name, params=dict(params), seeds=seeds))
         return name
 
     def _unconfirmed(self, arm: str) -> list[int]:
-        """Seeds on which the winner of an arm whose search is over has not begun."""
+        """Seeds on which the winner of an arm whose search is complete has not started."""
         if any(name in self._searched[arm] for name in self._open):
             return []
         if self.state.best(arm, self.spec.search.goal) is None:
@@ -239,12 +239,12 @@ class Conductor:
 
     def _commit(self, commit: Commit) -> None:
         trial = self.state.trials[commit.trial]
-        noted = [item.commit for item in trial.commits]
-        if commit.key in noted[:-1]:
+        recorded = [item.commit for item in trial.commits]
+        if commit.key in recorded[:-1]:
             return
         value, steps = self._value(commit), [0, *(item.step for item in trial.commits)]
         before = steps[-1]
-        if commit.key in noted:
+        if commit.key in recorded:
             before = steps[-2]
         else:
             values = {name: sum(found) / len(found) for name, found in commit.report.items()}
@@ -260,15 +260,15 @@ class Conductor:
             )
         if commit.outcome is not None:
             self._end(trial, commit.outcome, commit.step, value, commit.report)
-        elif self._note_decision(trial, before, commit.step, value) and self._prunes(trial, commit.step, value):
+        elif self._add_decision(trial, before, commit.step, value) and self._prunes(trial, commit.step, value):
             self._end(trial, "pruned", commit.step, value, commit.report)
 
     def _value(self, commit: Commit) -> float | None:
         found = commit.report.get(self.spec.search.metric)
         return sum(found) / len(found) if found else None
 
-    def _note_decision(self, trial: TrialState, before: int, step: int, value: float | None) -> bool:
-        """Keep a value at a decision step; whether there is something to decide."""
+    def _add_decision(self, trial: TrialState, before: int, step: int, value: float | None) -> bool:
+        """Add a value at a decision step; whether there is something to decide."""
         if trial.id.confirming or value is None or not math.isfinite(value):
             return False
         steps = int(trial.params.get("learner.steps", self._steps[trial.id.arm]))
@@ -285,7 +285,7 @@ class Conductor:
         before = {**self._decided, name: self._decided[name][:-1]}
         return self.search(arm).should_prune(trial.id.ordinal, step, value, self._search_trials(arm), before)
 
-    def _lay_aside(self, trial: TrialState, *, out_of_memory: bool = False) -> None:
+    def _suspend(self, trial: TrialState, *, out_of_memory: bool = False) -> None:
         self._live.discard(str(trial.id))
         self._append(Stopped(trial=str(trial.id), out_of_memory=out_of_memory))
 

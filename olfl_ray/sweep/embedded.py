@@ -23,27 +23,27 @@ from olfl_ray.errors import SetupError
 __all__ = ["LOOPBACK", "PREFIX", "embedded_ray", "private_folder"]
 
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-"""Ray takes 127.0.0.1 for the machine's own address, and would speak over the network."""
+"""Ray takes 127.0.0.1 for the machine's own address, and would use the network."""
 PREFIX = "olfl-ray-"
 LONGEST = 107 if sys.platform == "linux" else 103
-"""Bytes of a socket's path (AF_UNIX)."""
+"""Maximum length of a socket's path (AF_UNIX) in bytes."""
 BELOW = len(f"/{PREFIX}12345678/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 ROOM = 64 * 2**20
-"""Bytes that logs and Ray's own files may take."""
+"""Bytes needed for logs and Ray's own files."""
 STORE = 128 * 2**20
-"""Bytes of Ray's object store: trials exchange short messages only."""
+"""Bytes of Ray's object store: trials exchange only short messages."""
 FILES = 1024
-"""Open files that Ray's processes need."""
+"""Number of open files that Ray's processes need."""
 MODE, TOKEN, TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def embedded_ray(**options: Any) -> Iterator[Path]:
-    """Run a Ray on loopback; gives its private folder, which is removed afterwards.
+    """Run Ray on loopback; yields its private folder, which is removed afterwards.
 
     Args:
-        options: Further ones of `ray.init`.
+        options: Further options of `ray.init`.
 
     Raises:
         SetupError: This machine lacks what Ray needs, or Ray does not start; the folder then stays, with Ray's logs.
@@ -81,10 +81,10 @@ def embedded_ray(**options: Any) -> Iterator[Path]:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder of mode 700 in the first temporary folder that serves Ray; removes those of killed processes, too.
+    """A folder of mode 700 in the first usable temporary folder; also removes those of killed processes.
 
     Raises:
-        SetupError: No temporary folder serves Ray; with the reason for each.
+        SetupError: No temporary folder is usable; with the reason for each.
     """
     refused = []
     for base in _bases():
@@ -116,7 +116,7 @@ def _bases() -> list[Path]:
 
 
 def _unfit(base: Path) -> str:
-    """Why Ray can't use a temporary folder; empty where it can."""
+    """Why Ray can't use a temporary folder; empty if it can."""
     if len(os.fsencode(base)) + BELOW > LONGEST:
         return f"is too long for a socket's path ({len(os.fsencode(base))} bytes, {LONGEST - BELOW} at most)"
     if not base.is_dir():
@@ -128,24 +128,24 @@ def _unfit(base: Path) -> str:
 
 
 def _claimed(base: Path) -> tuple[Path, int]:
-    """A new folder, locked for as long as this process lives."""
+    """A new folder, locked for the lifetime of this process."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(held, fcntl.LOCK_EX)
-        except OSError:  # of a network disk
+        except OSError:  # a network disk may not support locks
             os.close(held)
             folder.rmdir()
             raise
-        with suppress(FileNotFoundError):  # another start has taken it for a killed process's
+        with suppress(FileNotFoundError):  # another start has taken it for a dead process's folder
             if os.path.samestat(folder.stat(), os.fstat(held)):
                 return folder, held
         os.close(held)
 
 
 def _remove_stale(base: Path) -> None:
-    """Remove this user's folders that no living process holds."""
+    """Remove this user's folders that no live process has locked."""
     for folder in base.glob(f"{PREFIX}*"):
         with suppress(OSError):
             held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -159,7 +159,7 @@ def _remove_stale(base: Path) -> None:
 
 @contextmanager
 def _own_token(folder: Path) -> Iterator[None]:
-    """A token for this Ray alone, in place of one in the environment or in the user's home, which Ray would share."""
+    """A token for this Ray only, instead of one in the environment or the user's home, which Ray would share."""
     before = {name: os.environ.get(name) for name in (MODE, TOKEN, TOKEN_FILE)}
     if (before[MODE] or "").lower() == "disabled":
         _log.warning(
@@ -186,13 +186,13 @@ def _own_token(folder: Path) -> Iterator[None]:
 
 
 def _read_again() -> None:
-    """Have Ray, which keeps them, read its settings and its token again."""
+    """Reload Ray's cached settings and token."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _shared_memory(folder: Path, usual: Path = Path("/dev/shm")) -> str | None:
-    """Where Ray's object store lies: in shared memory (None), or in the private folder where that is missing or small."""
+    """The location of Ray's object store: shared memory (None), or the private folder if that is missing or small."""
     try:
         enough = shutil.disk_usage(usual).free >= 2 * STORE and os.access(usual, os.W_OK | os.X_OK)
     except OSError:

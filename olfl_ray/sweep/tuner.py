@@ -30,28 +30,28 @@ MAX_LOSSES = 3
 """Consecutive losses of a trial's worker, without a new commit between them, that fail the trial."""
 
 
-class _Ear:
-    """Receives a worker's results for the conductor; what stops the driver is kept, for Tune wraps what is raised.
+class _Receiver:
+    """Passes a worker's results to the conductor, and keeps an error that stops the driver: Tune would wrap it.
 
     Args:
-        conductor: Decides.
+        conductor: Makes the decisions.
     """
 
     def __init__(self, conductor: Conductor) -> None:
         self.conductor = conductor
         self.fatal: OlflError | None = None
 
-    def hear(self, trial: Any, result: dict[str, Any]) -> bool:
+    def receive(self, trial: Any, result: dict[str, Any]) -> bool:
         """Whether the trial continues."""
         message = Message.from_result(result)
         if message.kind == "commit":
-            trial.run_metadata.num_failures = 0  # Tune's count of losses is to be of those in a row
+            trial.run_metadata.num_failures = 0  # so that Tune counts only consecutive losses
         with self.keeping():
             return self.conductor.hear(message)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep what stops the driver."""
+        """Keep an error that stops the driver."""
         try:
             yield
         except OlflError as error:
@@ -60,16 +60,16 @@ class _Ear:
 
 
 class _Searcher(Searcher):  # type: ignore[misc]
-    """Gives Tune the conductor's next trial."""
+    """Passes the conductor's next trial to Tune."""
 
-    def __init__(self, ear: _Ear, assign: Assign) -> None:
+    def __init__(self, receiver: _Receiver, assign: Assign) -> None:
         super().__init__(metric="position", mode="max")
-        self._ear, self._assign = ear, assign
+        self._receiver, self._assign = receiver, assign
         self._names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        conductor = self._ear.conductor
-        with self._ear.keeping():
+        conductor = self._receiver.conductor
+        with self._receiver.keeping():
             if conductor.stop.made() or conductor.finished:
                 return str(Searcher.FINISHED)
             trial = conductor.next()
@@ -80,59 +80,61 @@ class _Searcher(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:
-            with self._ear.keeping():
-                self._ear.conductor.lost(self._names[trial_id], f"worker lost {MAX_LOSSES} times without a new commit")
+            with self._receiver.keeping():
+                self._receiver.conductor.lost(
+                    self._names[trial_id], f"worker lost {MAX_LOSSES} times without a new commit"
+                )
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles it for a restore that is never requested: the ledger is the only state."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the only state."""
+        """Do nothing: the ledger is the only state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the only state."""
+        """Do nothing: the ledger is the only state."""
 
 
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
-    """Passes each message to the conductor, which says whether the trial continues."""
+    """Passes each message to the conductor, which decides whether the trial continues."""
 
-    def __init__(self, ear: _Ear) -> None:
+    def __init__(self, receiver: _Receiver) -> None:
         super().__init__()
-        self._ear = ear
+        self._receiver = receiver
 
     def __getstate__(self) -> dict[str, Any]:
         """As for the searcher."""
         return {}
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """A pending trial. (Tune's own choice looks at all trials that ever were, at each of its steps.)
+        """A pending trial. (Tune's own choice iterates over all trials so far, at each of its steps.)
 
         Raises:
-            OlflError: An error that stops the driver arrived with a trial's last message, where Tune takes it for the trial's.
+            OlflError: A fatal error arrived with a trial's last message, where Tune would attribute it to the trial.
         """
-        if self._ear.fatal is not None:
-            raise self._ear.fatal
+        if self._receiver.fatal is not None:
+            raise self._receiver.fatal
         return next((trial for trial in tune_controller.get_live_trials() if trial.status == "PENDING"), None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        return str(TrialScheduler.CONTINUE if self._ear.hear(trial, result) else TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE if self._receiver.receive(trial, result) else TrialScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if "message" in result:
-            self._ear.hear(trial, result)
+            self._receiver.receive(trial, result)
 
 
 def run_trials(conductor: Conductor, assign: Assign) -> None:
-    """Run the study's trials on Ray until nothing is left or it is asked to stop, by SIGINT and SIGTERM too.
+    """Run the study's trials on Ray until nothing is left or it is requested to stop, also by SIGINT and SIGTERM.
 
     Args:
-        conductor: Decides.
-        assign: A trial's assignment for its worker.
+        conductor: Makes the decisions.
+        assign: Returns a trial's assignment for its worker.
 
     Raises:
         Fenced: Another driver has taken the study over.
-        SetupError: The storage refuses to be written (a full disk, say).
+        SetupError: The storage refused a write (for example a full disk).
     """
     wanted = amounts(conductor.spec.resources)
 
@@ -140,17 +142,17 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
         alone = {"GPU": math.ceil(wanted["GPU"])} if config["alone"] and "GPU" in wanted else {}
         return tune.PlacementGroupFactory([{**wanted, **alone}])
 
-    ear = _Ear(conductor)
+    receiver = _Receiver(conductor)
     with ExitStack() as stack:
-        hangup = stack.enter_context(_deaf_to_hangups())
+        hangup = stack.enter_context(_ignoring_hangups())
         private = stack.enter_context(running_ray())
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="olfl-tune-", dir=private))
         with _stopping_on_signals(conductor.stop, hangup=hangup):
             tuner = tune.Tuner(
                 tune.with_resources(LossLearning, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=_Searcher(ear, assign),
-                    scheduler=_Scheduler(ear),
+                    search_alg=_Searcher(receiver, assign),
+                    scheduler=_Scheduler(receiver),
                     num_samples=-1,
                     max_concurrent_trials=conductor.spec.concurrency,
                     reuse_actors=True,
@@ -166,14 +168,14 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
             try:
                 tuner.fit()
             except Exception as error:
-                if ear.fatal is None:
+                if receiver.fatal is None:
                     raise _explained(error) from error
-        if ear.fatal is not None:
-            raise ear.fatal
+        if receiver.fatal is not None:
+            raise receiver.fatal
 
 
 def _explained(error: Exception) -> Exception:
-    """Ray's errors that a person can fix (a lost cluster or embedded Ray) as such; else the error itself."""
+    """Ray's errors that a user can fix (a lost cluster or embedded Ray) as such; else the error itself."""
     chain: list[BaseException] = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
@@ -182,17 +184,17 @@ def _explained(error: Exception) -> Exception:
         return error
     reason = (str(lost).strip() or type(lost).__name__).splitlines()[0][:200]
     return SetupError(
-        f"Ray is lost ({type(lost).__name__}: {reason}); committed work is kept: check that the cluster, or this machine, "
+        f"Ray was lost ({type(lost).__name__}: {reason}); committed work is kept: check that the cluster, or this machine, "
         "has memory, disk and processes to spare, and resume the study"
     )
 
 
 @contextmanager
-def _deaf_to_hangups() -> Iterator[bool]:
-    """Ray's processes, which inherit it, outlive the terminal: trials must commit after it is closed.
+def _ignoring_hangups() -> Iterator[bool]:
+    """Ignore SIGHUP, also in Ray's processes, which inherit this: trials must commit after the terminal is closed.
 
-    Gives whether a hangup is to stop the study: not where this process was started to ignore it (by nohup, say), nor
-    outside of the main thread.
+    Yields whether a hangup stops the study: not if this process was started to ignore it (by nohup, for example), nor
+    outside the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield False
@@ -206,16 +208,16 @@ def _deaf_to_hangups() -> Iterator[bool]:
 
 @contextmanager
 def _stopping_on_signals(stop: StopRequest, *, hangup: bool) -> Iterator[None]:
-    """The first SIGINT, SIGTERM or SIGHUP asks the study to stop; the next SIGINT or SIGTERM ends the driver at once.
+    """The first SIGINT, SIGTERM or SIGHUP requests the study to stop; the next SIGINT or SIGTERM ends the driver at once.
 
-    One that this process was started to ignore stays ignored. (Main thread only.)
+    A signal that this process was started to ignore stays ignored. (Main thread only.)
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ask(number: int, frame: FrameType | None) -> None:
-        for name in before:  # a terminal that closes may hang up twice
+        for name in before:  # a closing terminal may send SIGHUP twice
             signal.signal(name, signal.SIG_IGN if name == signal.SIGHUP else end)
         stop.make()
 

@@ -11,11 +11,11 @@ TASKS = Registry("olfl_ray.tasks", Task)  # type: ignore[type-abstract]
 
 
 def task_of(kind: str, field: str = "task.dataset") -> Task:
-    """The task that a data set, or a learned loss, is of.
+    """The task of a data set or of a learned loss.
 
     Args:
         kind: Its name.
-        field: Field of the spec that it came from, for messages.
+        field: Field of the spec that names it, for messages.
 
     Raises:
         SpecError: There is none.

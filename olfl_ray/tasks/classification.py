@@ -19,18 +19,18 @@ __all__ = ["Classification"]
 Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 BINS = 15
-"""Bins of confidence of the calibration error, as in Guo et al. 2017."""
+"""Number of confidence bins of the calibration error, as in Guo et al. 2017."""
 
 
 class Classification(Task):
-    """One class an example. A learned loss sees softmax probabilities and one-hot targets."""
+    """One class per example. A learned loss receives softmax probabilities and one-hot targets."""
 
     primary = "error"
     losses: ClassVar[Mapping[str, TaskLoss]] = {"cross_entropy": F.cross_entropy}
     classes = True
 
     def trivial(self, train_targets: Tensor, count: int, outputs: int) -> Tensor:
-        """Log shares of the classes: the class predicted is the largest one, with its share as confidence."""
+        """Log frequencies of the classes: the largest class is predicted, with its frequency as confidence."""
         shares_C = train_targets.bincount(minlength=outputs).double() / len(train_targets)
         return shares_C.clamp_min(torch.finfo(torch.float32).tiny).log().float().expand(count, -1)
 
@@ -47,7 +47,7 @@ class Classification(Task):
         return targets, None
 
     def pairs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Softmax probabilities, one-hot targets; more dimensions before the last count as batch."""
+        """Softmax probabilities and one-hot targets; all dimensions but the last are batch dimensions."""
         return torch.softmax(outputs, dim=-1), F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
 
     def pull(self, predictions: Tensor, vector: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Classification(Task):
         return weighted.addcmul_(predictions, weighted.sum(-1, keepdim=True), value=-1)
 
     def examples(self, count: int, outputs: int) -> Tensor:
-        """Classes by turns."""
+        """Classes in turn."""
         return torch.arange(count) % outputs
 
     def grid(self, points: int) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ class Classification(Task):
         return torch.tensor([0.0, 1.0]), torch.linspace(0.01, 0.99, points)
 
     def drawn(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        """-y log p, one output's part of the cross-entropy."""
+        """-y log p, the contribution of one output to the cross-entropy."""
         return -targets * predictions.log()
 
 
@@ -79,14 +79,14 @@ def accuracy(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> fl
 
 
 def balanced_error(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> float:
-    """Error of each class that the split holds, averaged over these classes with equal weights."""
+    """Error of each class in the split, averaged over these classes with equal weights."""
     right_C, true_C, _ = _counts(logits_NC, y_N)
     held = true_C > 0
     return 1.0 - float((right_C[held] / true_C[held]).mean())
 
 
 def macro_f1(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> float:
-    """F1 score of each class that the split or the predictions hold, averaged with equal weights."""
+    """F1 score of each class in the split or the predictions, averaged with equal weights."""
     right_C, true_C, predicted_C = _counts(logits_NC, y_N)
     both_C = true_C + predicted_C
     held = both_C > 0
@@ -99,7 +99,7 @@ def nll(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> float:
 
 
 def ece(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> float:
-    """Expected calibration error: the gap between confidence and accuracy, averaged over bins of confidence by size."""
+    """Expected calibration error: |confidence - accuracy| per confidence bin, averaged weighted by bin size."""
     confidence_N, predicted_N = logits_NC.double().softmax(-1).max(-1)
     gap_N = (predicted_N == y_N).double() - confidence_N
     bin_N = (confidence_N * BINS).ceil().long().clamp(1, BINS) - 1
@@ -108,9 +108,9 @@ def ece(logits_NC: Tensor, y_N: Tensor, _scale: Tensor | None = None) -> float:
 
 
 def _counts(logits_NC: Tensor, y_N: Tensor) -> tuple[Counts, Counts, Counts]:
-    """Examples of each class that are predicted right, that there are, and that are predicted.
+    """Number of examples of each class that are predicted correctly, that exist, and that are predicted.
 
-    scikit-learn has the same metrics, with the same bits, but takes a second and 100 MB in each worker to import.
+    scikit-learn has the same metrics, bit for bit, but its import takes a second and 100 MB in each worker.
     """
     y_N, predicted_N = y_N.cpu(), logits_NC.argmax(-1).cpu()
     right_N = y_N[y_N == predicted_N]

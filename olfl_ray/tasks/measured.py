@@ -1,4 +1,4 @@
-"""Metrics on a split: the task's, then the user's."""
+"""The metrics of a split: the task's, then the user's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["metrics_of"]
 
 
 def metrics_of(task: Task, own: Sequence[MetricSpec]) -> list[Metric]:
-    """The metrics of a task, and those that a spec names.
+    """The metrics of a task, and those that a spec adds.
 
     Raises:
         SpecError: A function can't be imported, or two metrics have one name.

@@ -1,4 +1,4 @@
-"""Regression: each example has C real targets, standardised by the train split; outputs are predictions on that scale."""
+"""Regression: each example has C real targets, standardized by the train split; outputs are predictions on that scale."""
 
 # N examples, C targets
 
@@ -18,7 +18,7 @@ __all__ = ["Regression"]
 
 
 class Regression(Task):
-    """C real numbers an example. The metrics are in the targets' original units."""
+    """C real numbers per example. The metrics are in the targets' original units."""
 
     primary = "rmse"
     losses: ClassVar[Mapping[str, TaskLoss]] = {"squared_error": F.mse_loss}
@@ -51,12 +51,12 @@ def mae(output_NC: Tensor, y_NC: Tensor, scale_C: Tensor | None) -> float:
 
 
 def r2(output_NC: Tensor, y_NC: Tensor, _scale_C: Tensor | None) -> float:
-    """Share of the split's variance that the predictions explain, averaged over the targets; below 0: worse than its mean."""
+    """Coefficient of determination, averaged over the targets; below 0: worse than predicting the mean."""
     if len(y_NC) < 2:
         return float("nan")
-    y, output = y_NC.double().cpu().numpy(), output_NC.double().cpu().numpy()  # the bits of scikit-learn's r2_score
+    y, output = y_NC.double().cpu().numpy(), output_NC.double().cpu().numpy()  # bit for bit scikit-learn's r2_score
     left_C, all_C = ((y - output) ** 2).sum(0), ((y - y.mean(0)) ** 2).sum(0)
-    varied = all_C != 0  # a target that is constant has 1 if it is met, else 0
+    varied = all_C != 0  # a constant target has 1 if it is predicted exactly, else 0
     return float(np.where(varied, 1.0 - left_C / np.where(varied, all_C, 1.0), left_C == 0).mean())
 
 

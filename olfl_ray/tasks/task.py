@@ -1,4 +1,4 @@
-"""A task: what the targets are, how predictions are judged, and what a learned loss sees of both."""
+"""A task: what the targets are, how predictions are measured, and what a learned loss receives of both."""
 
 # B batch, N examples, C outputs, P pairs
 
@@ -22,15 +22,15 @@ TaskLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number that says how good predictions are.
+    """A measure of the quality of predictions.
 
     Args:
         name: Its name, without the split: `error` is recorded as `selection/error` and `test/error`.
         goal: minimize or maximize.
-        unit: Unit of its values; empty where it has none.
-        meaning: One line for the reference.
-        compute: Called with the outputs (N, C), the targets as the task scaled them, and their scale (C,) or None where
-            nothing was scaled; returns the value on the full split.
+        unit: Unit of its values; empty if it has none.
+        meaning: One line for the reference page.
+        compute: Called with the outputs (N, C), the targets as scaled by the task, and their scale (C,) or None if they are
+            not scaled; returns the value on the full split.
     """
 
     name: str
@@ -41,13 +41,13 @@ class Metric:
 
 
 class Task(ABC):
-    """What is predicted. A subclass is one file, and no other file changes for it.
+    """What is predicted. A subclass is one file, and needs no change in any other file.
 
-    A data set names its task by `kind`. The defaults are those of C real numbers an example on which nothing is scaled.
+    A data set names its task by `kind`. The defaults are for C real numbers per example without scaling.
 
     Attributes:
-        metrics: What is measured on a split besides the task loss.
-        primary: Name of the metric that the field reports for this task.
+        metrics: Metrics of a split besides the task loss.
+        primary: Name of the metric that is usually reported for this task.
         losses: The task losses that `task.loss` may name; `auto` is the first.
         classes: Whether targets are classes (N,), integers from 0, rather than numbers (N, C).
     """
@@ -59,22 +59,22 @@ class Task(ABC):
 
     @abstractmethod
     def trivial(self, train_targets: Tensor, count: int, outputs: int) -> Tensor:
-        """Outputs (count, C) of the best constant prediction: what a predictor that ignores its inputs would say.
+        """Outputs (count, C) of the best constant prediction, that is without looking at the inputs.
 
         Args:
-            train_targets: Targets of the train split, as the task scaled them.
+            train_targets: Targets of the train split, as scaled by the task.
             count: Number of examples to predict.
             outputs: C.
         """
 
     def checked(self, targets: Tensor) -> Tensor:
-        """The targets as they are kept.
+        """The targets in the form in which they are stored.
 
         Args:
-            targets: Of all examples, classes (N,) int64 or numbers (N, C) float32 or float64.
+            targets: Targets of all examples, classes (N,) int64 or numbers (N, C) float32 or float64.
 
         Raises:
-            ValueError: The task can't have such; says what is wrong, and what to do.
+            ValueError: They are invalid for the task; the message names the problem and the next move.
         """
         return targets
 
@@ -83,15 +83,15 @@ class Task(ABC):
         return targets.shape[1]
 
     def strata(self, targets: Tensor) -> Tensor:
-        """An integer (N,) for each example; each split gets its fraction of every one."""
+        """A stratum (N,) for each example, an integer; each split gets the same fraction of every stratum."""
         return torch.zeros(len(targets))
 
     def scaled(self, targets: Tensor, train: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The targets as training sees them, and the scale (C,) that they were divided by; None: by none.
+        """The targets as used in training, and the scale (C,) by which they were divided; None: not scaled.
 
         Args:
-            targets: Of all examples.
-            train: Indices of the train split, the only one that may be looked at.
+            targets: Targets of all examples.
+            train: Indices of the train split, the only one that may be used.
         """
         return targets.to(torch.float32), None
 
@@ -104,13 +104,13 @@ class Task(ABC):
         return vector
 
     def examples(self, count: int, outputs: int) -> Tensor:
-        """Targets of so many examples, such as training sees."""
+        """Targets of `count` examples, such as those in training."""
         return torch.linspace(-1, 1, count)[:, None].expand(count, outputs).contiguous()
 
     def grid(self, points: int) -> tuple[Tensor, Tensor]:
-        """Where a learned loss is drawn: levels of the target, and a line of predictions (points,)."""
+        """The grid on which a learned loss is plotted: levels of the target, and a line of predictions (points,)."""
         return torch.tensor([-1.0, 0.0, 1.0]), torch.linspace(-3, 3, points)
 
     def drawn(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        """The task loss of single pairs (P,), drawn beside a learned loss."""
+        """The task loss of single pairs (P,), plotted next to a learned loss."""
         return (targets - predictions) ** 2

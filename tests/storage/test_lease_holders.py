@@ -86,7 +86,7 @@ def at_the_third_look(patch: pytest.MonkeyPatch, storage: Storage, written: byte
 
 
 def test_remote_holder_that_releases_while_watched_loses_then(store: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = silent(store, store="another machine", ttl=8.0)
+    held = silent(store, place="another machine", ttl=8.0)
     released = json.dumps(json.loads(store.read(FIRST)) | {"released": True}).encode()
     at_the_third_look(monkeypatch, store, released)
     assert seconds_to_take(store) < 6.0
@@ -119,7 +119,7 @@ def test_invalid_claim_is_corrupt_and_waited_for_only_the_acquirers_ttl(
 
 @pytest.mark.parametrize("sound", [{"pid": 1}, {"pid": 2**31 - 1}, {"ttl": 3600.0}])
 def test_claim_at_the_limits_is_accepted(store: Storage, sound: dict[str, float]) -> None:
-    silent(store, store="another machine", **sound)
+    silent(store, place="another machine", **sound)
     claim = json.loads(store.read(FIRST))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("olfl_ray.storage.lease._is_free", lambda *_: False)
