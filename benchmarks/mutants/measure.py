@@ -53,10 +53,10 @@ FAST = {
     "search": ["test_search.py"],
     "spec": ["test_points.py", "test_bad_specs.py"],
     "data": ["test_draws_and_scales.py", "test_batches.py"],
-    "trial": ["test_what_a_trial_records.py", "test_trial_run.py", "test_gradients.py"],
+    "trial": ["test_trial_records.py", "test_trial_run.py", "test_gradients.py"],
     "engine": ["test_optimizers.py", "test_optimizers_in_detail.py", "test_modes_agree.py", "test_estimators.py"],
     "losses": ["test_closed_form.py", "test_activation.py"],
-    "tracking": ["test_what_a_run_holds.py", "test_identity.py"],
+    "tracking": ["test_run_content.py", "test_identity.py"],
 }
 """Package -> those files of its tests that take seconds and are about its core; all of them where it is not named."""
 SLOW = "s3 or gp or cmaes or three_dimensions or residual or lenet or frozen or shared or lstm"

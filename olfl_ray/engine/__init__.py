@@ -1,4 +1,4 @@
-"""Base step, meta-gradient estimators, Algorithms 1 and 2; needs only torch."""
+"""Base step, meta-gradient estimators, Algorithms 1 and 2; requires only torch."""
 
 from olfl_ray.engine.algorithm1 import Algorithm1
 from olfl_ray.engine.arithmetic import Precision, arithmetic

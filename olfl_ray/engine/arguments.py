@@ -1,4 +1,4 @@
-"""What a training loop may pass to the engine, checked before anything changes: one message per argument."""
+"""Validation of what a training loop passes to the engine, before anything changes: one message per argument."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ __all__ = [
 
 
 def check_name(field: str, value: str, allowed: Sequence[str]) -> None:
-    """One of some names."""
+    """Check that a name is one of those allowed."""
     if value not in allowed:
         raise SpecError(field, f"is {value!r}, but must be one of {', '.join(allowed)}")
 
 
 def check_rate(field: str, value: Any, *, positive: bool = False) -> None:
-    """A finite number, at least 0 or above it."""
+    """Check for a finite number, at least 0 or above it."""
     if not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0 or (positive and value == 0):
         raise SpecError(field, f"is {value!r}, but must be a finite number {'above' if positive else 'of at least'} 0")
 
 
 def check_count(field: str, value: Any) -> None:
-    """A whole number of at least 1."""
+    """Check for an integer of at least 1."""
     if not isinstance(value, int) or value < 1:
         raise SpecError(field, f"is {value!r}, but must be a whole number of at least 1")
 
 
 def check_parts(module: Any, learned: Any, task_loss: Any) -> None:
-    """Base learner, learned loss and task loss: something to train in each of the first two, each by itself."""
+    """Check base learner, learned loss and task loss: the first two need trainable parameters, separate from each other."""
     for field, part in (("module", module), ("learned_loss", learned)):
         if not isinstance(part, nn.Module):
             raise SpecError(
@@ -73,7 +73,7 @@ def check_parts(module: Any, learned: Any, task_loss: Any) -> None:
 
 
 def check_batch(field: str, batch: Any, module: nn.Module) -> None:
-    """Inputs and targets, with examples, on the module's device."""
+    """Check inputs and targets: not empty, and on the module's device."""
     if not _is_pair(batch):
         raise SpecError(
             field, f"is {_kind(batch)}, but must be a pair (inputs, targets), each a tensor or a tree of tensors"
@@ -89,7 +89,7 @@ def check_batch(field: str, batch: Any, module: nn.Module) -> None:
 
 
 def check_batches(field: str, batches: Any, module: nn.Module) -> None:
-    """A list of batches."""
+    """Check a list of batches."""
     if not isinstance(batches, (list, tuple)) or not batches:
         raise SpecError(field, f"is {_kind(batches)}, but must be a list of batches (inputs, targets), one or more")
     for batch in batches:
@@ -97,9 +97,9 @@ def check_batches(field: str, batches: Any, module: nn.Module) -> None:
 
 
 def each_batch(train: Any) -> list[Batch]:
-    """The batches of `train`: a tuple is one batch, a list holds one batch a base step.
+    """The batches of `train`: a tuple is one batch, a list has one batch per base step.
 
-    A list of two that are not both pairs themselves, as a data loader gives it, is one batch as well.
+    A list of two that are not both pairs themselves, as data loaders return, is one batch as well.
     """
     if isinstance(train, tuple):
         return [train]
@@ -117,7 +117,7 @@ def each_batch(train: Any) -> list[Batch]:
 
 
 def check_state(field: str, given: Any, own: Mapping[str, Any]) -> None:
-    """A state of the same names, shapes and types."""
+    """Check that a state has the same names, shapes and dtypes."""
     if not isinstance(given, Mapping):
         raise SpecError(field, f"is {_kind(given)}, but must be a dict of tensors")
     if given.keys() != own.keys():
@@ -153,6 +153,6 @@ def _names(devices: set[torch.device]) -> str:
 
 
 def _kind(value: Any) -> str:
-    """Such as `a tuple of 3`."""
+    """A description such as `a tuple of 3`."""
     name = type(value).__name__
     return f"a {name} of {len(value)}" if isinstance(value, (tuple, list)) else f"a {name}"

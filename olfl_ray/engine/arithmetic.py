@@ -1,4 +1,4 @@
-"""How products are rounded, and whether a GPU's sums have one order: float32, TF32 or bfloat16; deterministic or not."""
+"""Numerics: how products are rounded (float32, TF32 or bfloat16), and whether a GPU's operators are deterministic."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import torch
 
 __all__ = ["Precision", "arithmetic", "autocast"]
 
-# cuBLAS has no other setting for this, and whether its products are deterministic torch asks once, at the first of them.
+# cuBLAS has no other setting for this, and torch checks only once, at its first product, whether it is deterministic.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 Precision = Literal["float32", "tf32", "bf16"]
-"""float32; tf32: matrix products and convolutions of a GPU in TF32; bf16: the base learner's passes in autocast."""
+"""float32; tf32: matrix products and convolutions on a GPU in TF32; bf16: the base learner's passes in autocast."""
 
 
 @contextlib.contextmanager
 def arithmetic(precision: Precision, *, deterministic: bool = False) -> Iterator[None]:
-    """A GPU's products in TF32 or not, and its operators deterministic or not; all is put back after.
+    """Set TF32 and deterministic operators of a GPU inside; the previous settings are restored afterwards.
 
-    On a CPU neither changes anything: float32 is float32 there, and equal bits need no setting.
+    On a CPU neither has an effect: float32 is always float32, and results are deterministic without a setting.
 
     Args:
-        precision: tf32 allows TF32, which torch would use in convolutions and recurrent networks anyway; the others forbid it.
+        precision: tf32 allows TF32, which torch would use in convolutions and recurrent networks by default; others forbid it.
         deterministic: Whether operators without a deterministic kernel are refused.
     """
     cudnn: Any = torch.backends.cudnn
     debugging: Any = torch.utils.deterministic
     places: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
     before = [place.fp32_precision for place in places]
-    # As a debug mode: `use_deterministic_algorithms` would import torch's compiler, for a second in each process.
+    # Set as a debug mode: `use_deterministic_algorithms` would import torch's compiler, which takes a second per process.
     refused, filled = torch.get_deterministic_debug_mode(), debugging.fill_uninitialized_memory
     measured = cudnn.benchmark
     for place in places:
@@ -52,7 +52,7 @@ def arithmetic(precision: Precision, *, deterministic: bool = False) -> Iterator
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Inside, a bf16 learner's products are taken in bfloat16; casts are not kept, as a captured graph must not keep them."""
+    """For bf16, autocast to bfloat16; its cache of casts is off, as it must not be captured in a graph."""
     if precision != "bf16":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)

@@ -1,4 +1,4 @@
-"""What a forward pass may change of a module besides its tensors: attributes are read and restored."""
+"""What a forward pass may change in a module besides its tensors: attributes are saved and restored."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["attributes_kept"]
 
 @contextlib.contextmanager
 def attributes_kept(*modules: object) -> Iterator[None]:
-    """What passes inside leave in attributes is undone: names, tensors, arrays, containers, and generators of their own.
+    """Undo what passes inside change in attributes: names, tensors, arrays, containers, and generators.
 
     Args:
-        modules: Those that are an `nn.Module`, with their submodules; others are ignored.
+        modules: `nn.Module` objects, with their submodules; other objects are ignored.
     """
     seen: set[int] = set()
     back = [
@@ -39,7 +39,7 @@ def attributes_kept(*modules: object) -> Iterator[None]:
 
 
 def _restoring(value: Any, seen: set[int]) -> Callable[[], object] | None:
-    """The function that gives `value` the content that it has now; None where it has none that can change in place."""
+    """A function that restores the current content of `value`; None if nothing in it can change in place."""
     if isinstance(value, str | bytes | int | float | complex | type | nn.Module | nn.Parameter | None):
         return None
     if id(value) in seen:

@@ -11,29 +11,29 @@ from torch.utils import _pytree
 __all__ = ["Batch", "examples", "first_examples", "joined", "parted", "some_examples", "tensors"]
 
 Batch = tuple[Any, Any]
-"""Inputs and targets of one batch. What is no tensor and no known container reaches the module or the loss as it is."""
+"""Inputs and targets of one batch. An object that is neither a tensor nor a known container is passed on unchanged."""
 
 
 def tensors(tree: Any) -> list[Tensor]:
-    """The tensors of a tree, in its order."""
+    """The tensors of a tree, in order."""
     if isinstance(tree, Tensor):
         return [tree]
     return [leaf for leaf in _pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def examples(tree: Any) -> int | None:
-    """How many examples a tree holds: the first dimension that all its tensors share; None where they share none."""
+    """The number of examples in a tree: the first dimension shared by all its tensors; None if there is none."""
     counts = {value.shape[0] if value.dim() else None for value in tensors(tree)}
     return counts.pop() if len(counts) == 1 else None
 
 
 def first_examples(batch: Batch, count: int) -> Batch:
-    """The first examples of a batch; the batch itself where its tensors do not share a first dimension."""
+    """The first examples of a batch; the batch itself if its tensors do not share a first dimension."""
     return some_examples(batch, 0, count)
 
 
 def some_examples(batch: Batch, start: int, end: int) -> Batch:
-    """Those from `start` to `end`, in the same way."""
+    """The examples from `start` to `end`, with the same exception."""
     if examples(tuple(batch)) is None:
         return batch
     x, y = batch
@@ -42,7 +42,7 @@ def some_examples(batch: Batch, start: int, end: int) -> Batch:
 
 
 def parted(batches: Sequence[Batch]) -> tuple[list[Tensor], Any]:
-    """The tensors of some batches, and their form, which is all but the tensors."""
+    """The tensors of some batches, and the rest of their structure."""
     if all(isinstance(value, Tensor) for batch in batches for value in batch):
         return [value for batch in batches for value in batch], len(batches)
     leaves, structure = _pytree.tree_flatten([tuple(batch) for batch in batches])
@@ -51,7 +51,7 @@ def parted(batches: Sequence[Batch]) -> tuple[list[Tensor], Any]:
 
 
 def joined(values: Sequence[Tensor], form: Any) -> list[Batch]:
-    """What `parted` took apart."""
+    """The inverse of `parted`."""
     if isinstance(form, int):
         return [(values[2 * index], values[2 * index + 1]) for index in range(form)]
     structure, others = form

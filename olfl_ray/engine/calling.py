@@ -1,4 +1,4 @@
-"""A module called with other tensors instead of its parameters and buffers."""
+"""Call a module with other tensors in place of its parameters and buffers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Slot = tuple[dict[str, Tensor | None], str]
 class Stateless:
     """`module` as a pure function of its tensors.
 
-    As `torch.func.functional_call`, with all tensors' modules looked up once: on small networks, looking them
-    up at every call takes longer than the network does. A tensor that is used in several modules (shared weights) has
-    one name, that of its first place.
+    Like `torch.func.functional_call`, but with the location of each tensor looked up once: on small networks the lookup at
+    every call takes longer than the network does. A tensor that is used in several modules (shared weights) has one name,
+    that of its first use.
 
     Args:
-        module: Its own tensors are put back after every call, and where `placed` ends.
+        module: Its own tensors are restored after every call, and when `placed` ends.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -43,7 +43,7 @@ class Stateless:
 
     @property
     def device(self) -> torch.device:
-        """Where the module's first tensor is; the CPU where it has none."""
+        """The device of the module's first tensor; the CPU if it has none."""
         for slots in self._slots.values():
             held, key = slots[0]
             tensor = held[key]
@@ -52,11 +52,11 @@ class Stateless:
         return torch.device("cpu")
 
     def moved_from(self, tensors: Mapping[str, Tensor]) -> list[str]:
-        """Names of the tensors whose memory is not that of the module's own now."""
+        """Names of the tensors whose memory is no longer that of the module's own."""
         return [name for name, tensor in tensors.items() if not _stands(self._slots[name][0], tensor)]
 
     def buffers(self) -> dict[str, Tensor]:
-        """The buffers that are in the module now."""
+        """The buffers that are currently in the module."""
         found = {}
         for name in self._buffers:
             held, key = self._slots[name][0]
@@ -65,7 +65,7 @@ class Stateless:
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """Batch norms use the batch's statistics and do not change their running ones."""
+        """Inside, batch norms use the batch's statistics and do not update their running ones."""
         for norm in self._norms:
             norm.track_running_stats = False
         try:

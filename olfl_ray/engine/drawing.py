@@ -1,4 +1,4 @@
-"""Generators that a forward pass may draw from: their states are read and restored; torch's on either device, and Python's."""
+"""Random generators that a forward pass may use: their states are saved and restored; torch's on each device, and Python's."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch import Tensor
 __all__ = ["RandomStates", "drawn", "random_kept", "random_states", "set_random_states"]
 
 RandomStates = tuple[Tensor, Tensor | None, Any]
-"""Of torch's generator on the CPU, of that on the GPU, of Python's own; None: not read."""
+"""States of torch's generator on the CPU, of that on the GPU, and of Python's own; None: not saved."""
 
 
 def random_states(device: torch.device, *, python: bool = True) -> RandomStates:
-    """The states now.
+    """The current states.
 
     Args:
-        device: Where the pass is; a pass on a GPU may draw on the CPU as well, which layers to drop, say.
-        python: Whether Python's own generator is read, which takes ten times as long as the others.
+        device: Device of the pass; a pass on a GPU may draw on the CPU as well, for example which layers to drop.
+        python: Whether to save Python's own generator, which takes ten times as long as the others.
     """
     gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return torch.get_rng_state(), gpu, random.getstate() if python else None
 
 
 def set_random_states(states: RandomStates, device: torch.device) -> None:
-    """Put back what was read."""
+    """Restore saved states."""
     cpu, gpu, python = states
     torch.set_rng_state(cpu)
     if gpu is not None:
@@ -39,7 +39,7 @@ def set_random_states(states: RandomStates, device: torch.device) -> None:
 
 @contextlib.contextmanager
 def random_kept(device: torch.device) -> Iterator[None]:
-    """What is drawn inside leaves the generators as they were."""
+    """Draws inside do not change the generators."""
     states = random_states(device)
     try:
         yield
@@ -48,7 +48,7 @@ def random_kept(device: torch.device) -> Iterator[None]:
 
 
 def drawn(run: Callable[[], object], device: torch.device) -> tuple[bool, bool]:
-    """Whether `run` draws random numbers at all, and whether from Python's own generator; their states are put back."""
+    """Whether `run` draws random numbers at all, and whether from Python's own generator; their states are restored."""
     with random_kept(device):
         before = random_states(device)
         run()

@@ -20,15 +20,15 @@ PLAIN: Mapping[type[torch.optim.Optimizer], Mapping[str, Any]] = {
     torch.optim.Adam: {"amsgrad": False, "maximize": False},
     torch.optim.AdamW: {"amsgrad": False, "maximize": False},
 }
-"""torch's optimizers that have a counterpart here -> the options that it lacks, at the values that mean their absence."""
+"""torch's optimizers with a counterpart here -> the options that it lacks, with the values that disable them."""
 
 
 class Followed(Optimizer):
-    """The counterpart of a torch optimizer, which itself never steps.
+    """The counterpart of a torch optimizer, which itself is never stepped.
 
     Args:
         given: `torch.optim.SGD`, `Adam` or `AdamW`.
-        module: All of its trainable parameters, and no others, are the optimizer's.
+        module: The optimizer's parameters must be exactly its trainable ones.
 
     Raises:
         SpecError: It has no counterpart here, or other parameters.
@@ -56,10 +56,10 @@ class Followed(Optimizer):
         self.now()
 
     def now(self) -> Optimizer:
-        """The counterpart with the settings of now.
+        """The counterpart with the current settings.
 
         Raises:
-            SpecError: An option without a counterpart; momentum where there was none; a state or step hooks of its own.
+            SpecError: An option without a counterpart; momentum that was zero before; optimizer state or step hooks.
         """
         if self._given.state:
             raise SpecError("optimizer", "has already taken steps, which a learner would lose; give a new one")
@@ -83,7 +83,7 @@ class Followed(Optimizer):
         self._given.param_groups[0].update(settings)
 
     def lr(self) -> float:
-        """Its learning rate now.
+        """Its current learning rate.
 
         Raises:
             SpecError: A scheduler has made it negative or NaN.
@@ -93,7 +93,7 @@ class Followed(Optimizer):
         return lr
 
     def stepped(self) -> None:
-        """Tell its schedulers that a step was taken: they warn of a scheduler that goes first."""
+        """Inform its schedulers that a step was taken: they warn if a scheduler is stepped first."""
         self._given._opt_called = True  # type: ignore[attr-defined]
 
     def init(self, params: Params) -> dict[str, Tensor]:
@@ -121,5 +121,5 @@ class Followed(Optimizer):
             beta1, beta2 = map(float, group["betas"])
             decoupled = kind is torch.optim.AdamW or bool(group.get("decoupled_weight_decay", False))
             return Adam(beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay, decoupled=decoupled)
-        except SpecError as error:  # a scheduler moves momentum and betas
+        except SpecError as error:  # a scheduler changes momentum and betas
             raise SpecError(f"optimizer.{error.field}", error.problem) from None

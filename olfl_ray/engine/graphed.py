@@ -1,4 +1,4 @@
-"""A step over tensors that never move; on a GPU it is captured once and replayed as a CUDA graph."""
+"""A step over tensors at fixed addresses; on a GPU it is captured once and replayed as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from olfl_ray.engine.steps import Metrics
 __all__ = ["Graphed", "Step", "clone_state", "copy_state"]
 
 Step = Callable[[LearnerState, Sequence[Any]], tuple[LearnerState, Metrics]]
-"""From a state and its inputs (tensors, and numbers that may be scalar tensors as well) to the next state; pure, and
-without a host's look at a value."""
+"""From a state and its inputs (tensors, and numbers, which may be scalar tensors) to the next state; pure, and without
+reading a value on the host."""
 
 WARM_UP = 3
-"""Steps before a capture, in which libraries make their handles and choose their kernels."""
+"""Number of steps before a capture, in which libraries create their handles and choose their kernels."""
 
 _told: set[str] = set()
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @functools.cache
 def _aside(device: torch.device) -> tuple[torch.cuda.Stream, Any, torch.cuda.CUDAGraph]:
-    """The stream and the memory pool of all captures on a device: one set of libraries' workspaces and of free blocks.
+    """The stream and the memory pool of all captures on a device, which share libraries' workspaces and free blocks.
 
     The third is an empty graph: a pool without graphs is freed, and its handle can't be used again.
     """
@@ -47,14 +47,14 @@ def _aside(device: torch.device) -> tuple[torch.cuda.Stream, Any, torch.cuda.CUD
 class Graphed:
     """`step` with its state in place.
 
-    A captured step takes its inputs and leaves its metrics in tensors that do not move either, so that a call is a few
-    copies and one launch. Where capture is refused (an operator of a user's module that looks at a value, say), a warning
-    says why, once per reason, and the same code runs operator by operator; so does a batch of another shape. During the
-    first call no other thread may copy to or from the GPU, or wait for it. All graphs of a process share their working
-    memory, so no two may run at once, on streams of their own.
+    A captured step has its inputs and metrics at fixed addresses too, so that a call is a few copies and one launch. If the
+    capture fails (for example because a user's module reads a value on the host), a warning gives the reason, once per
+    reason, and the same code runs operator by operator; so does a batch of another shape. During the first call no other
+    thread may copy to or from the GPU, or wait for it. All graphs of a process share their working memory, so no two may
+    run at the same time on different streams.
 
     Args:
-        step: What is repeated.
+        step: The step to repeat.
         state: Updated in place by each call; several `Graphed` may share one.
         capture: Whether to capture at the first call; needs a GPU.
     """
@@ -77,7 +77,7 @@ class Graphed:
         """One step.
 
         Args:
-            inputs: Of the step, of the same shapes each time; a number is a scalar on the state's device when captured.
+            inputs: The step's inputs, with the same shapes each time; a captured number is a scalar on the state's device.
 
         Returns:
             Scalars on the device, which later steps do not change.
@@ -97,13 +97,13 @@ class Graphed:
         return dict(zip(self._names, self._measured.clone().unbind(), strict=True))
 
     def uncaptured(self, inputs: Sequence[Any]) -> Metrics:
-        """One step operator by operator, whether a graph is there or not."""
+        """One step operator by operator, even if there is a graph."""
         new, metrics = self._step(self.state, inputs)
         copy_state(new, self.state)
         return metrics
 
     def _capture(self, inputs: Sequence[Tensor | float]) -> None:
-        """Warm-up steps move nothing: the state and the random state are put back; a capture runs nothing."""
+        """Capture the step after warm-up steps. The state and the random state are restored; a capture runs nothing."""
         before = clone_state(self.state)
         dtype = torch.promote_types(self._dtype, torch.float32)
         self._inputs = [
@@ -129,12 +129,12 @@ class Graphed:
                         metrics = self.uncaptured(self._inputs)
                         self._names, self._measured = list(metrics), torch.stack(list(metrics.values()))
             except RuntimeError as error:
-                torch.cuda.set_stream(here)  # a capture that fails at its end leaves the thread on its own
+                torch.cuda.set_stream(here)  # a capture that fails at its end does not restore the thread's stream
                 torch.cuda.synchronize()
                 try:
                     with random_kept(self._device):
                         torch.rand((), device=self._device)
-                except RuntimeError:  # the generator stays in the failed capture: no step could draw, nor be put back
+                except RuntimeError:  # the generator stays in the failed capture: no step could draw, nor restore it
                     raise error from None
                 copy_state(before, self.state)
                 reason = str(error).splitlines()[0]
@@ -147,7 +147,7 @@ class Graphed:
 
 @contextlib.contextmanager
 def _waits_refused() -> Iterator[None]:
-    """An operator that waits for the GPU raises here, where a capture, which it would spoil, has not begun yet."""
+    """Operators that wait for the GPU raise here, before a capture, which they would invalidate."""
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
@@ -159,13 +159,13 @@ def _waits_refused() -> Iterator[None]:
 
 
 def clone_state(state: LearnerState) -> LearnerState:
-    """The same values in tensors of their own."""
+    """The same values in new tensors."""
     return LearnerState(**{part: {name: value.clone() for name, value in own.items()} for part, own in _parts(state)})
 
 
 @torch.no_grad()
 def copy_state(source: LearnerState, target: LearnerState) -> None:
-    """Write one state's values into another's tensors, by name."""
+    """Copy one state's values into another's tensors, by name."""
     pairs = [
         (own, given[name])
         for (_, mine), (_, given) in zip(_parts(target), _parts(source), strict=True)

@@ -1,7 +1,7 @@
-"""Memory that a step frees stays with the process for the next one.
+"""Keep the memory that a step frees in the process for the next one.
 
-The C library gives each block of more than 32 MB back to the system as it is freed, and the system clears the pages of the
-next one, page by page: time that an online step on a CPU loses, once activations are as large.
+The C library returns each freed block of more than 32 MB to the system, which clears the pages of the next one, page by
+page: this slows down online steps on a CPU whose activations are that large.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sys
 __all__ = ["keep_freed_memory"]
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""glibc's names of the two settings (mallopt(3))."""
+"""glibc's numbers of the two settings (mallopt(3))."""
 NEVER = -1
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, to the end; where the C library is not glibc, nothing changes.
+    """Let this process keep the memory that it frees until it ends; no effect if the C library is not glibc.
 
-    Its resident size then stays near its peak. For processes whose work is to train; call it before the first step.
+    Its resident size then stays near its peak. For processes that only train; call it before the first step.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -31,12 +31,12 @@ def global_norm(tensors: Params) -> Tensor:
 
 
 def clip_scale(norm: Tensor, limit: float) -> Tensor:
-    """The factor that makes a gradient of that norm at most `limit` long."""
+    """The factor that clips a gradient of that norm to `limit`."""
     return (limit / (norm + 1e-6)).clamp(max=1.0)
 
 
 def with_gradient(names: Iterable[str], grads: Iterable[Tensor | None]) -> dict[str, Tensor]:
-    """Gradients by name, of the parameters that have one: `Optimizer.update` does not change the others."""
+    """Gradients by name, for the parameters that have one: `Optimizer.update` does not change the others."""
     return {name: grad for name, grad in zip(names, grads, strict=True) if grad is not None}
 
 
@@ -54,10 +54,10 @@ def _scale(grads: Params, limit: float | None) -> Tensor | None:
 
 
 def _taken(grads: dict[str, Tensor], name: str, scale: Tensor | None) -> Tensor:
-    """One gradient out of `grads`, clipped, so that its memory is free once it is used.
+    """Remove one gradient from `grads` and clip it, so that its memory is free once it is used.
 
-    What it gives is contiguous: strides would outlive the step in the optimizer's state, and a restored state, which
-    is contiguous, would then round differently.
+    The result is contiguous: strides would persist in the optimizer's state, and a restored state, which is contiguous,
+    would then round differently.
     """
     grad = grads.pop(name).contiguous()
     return grad if scale is None else grad * scale
@@ -90,9 +90,9 @@ class Optimizer(ABC):
 
         Args:
             params: theta.
-            grads: g, by the names of those parameters that have one. It is emptied on the way: what the caller does not
-                hold is freed.
-            state: From `init` or the step before.
+            grads: g, by the names of the parameters that have one. It is emptied in the process, so that each gradient is
+                freed unless the caller holds it.
+            state: From `init` or the previous step.
             lr: alpha, a number or a scalar tensor.
 
         Returns:
@@ -100,13 +100,13 @@ class Optimizer(ABC):
         """
 
     def gradient_factor(self, lr: float | Tensor) -> float | Tensor | None:
-        """c where dtheta'/dg is c times the identity; None where autograd must be asked."""
+        """c if dtheta'/dg is c times the identity; None if autograd is needed."""
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sgd(Optimizer):
-    """As `torch.optim.SGD`: momentum, Nesterov, L2 weight decay."""
+    """Like `torch.optim.SGD`: momentum, Nesterov, L2 weight decay."""
 
     momentum: float = 0.0
     nesterov: bool = False
@@ -154,7 +154,7 @@ class Sgd(Optimizer):
 
 @dataclass(frozen=True, kw_only=True)
 class Adam(Optimizer):
-    """As `torch.optim.Adam`, or `AdamW` with `decoupled` weight decay; the derivative of its root of v at v = 0 is defined as 0."""
+    """Like `torch.optim.Adam`, or `AdamW` with `decoupled` weight decay; the derivative of its root of v at v = 0 is set to 0."""
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -181,7 +181,7 @@ class Adam(Optimizer):
         self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         scale = _scale(grads, self.clip_norm)
-        t = state["t"]  # steps of each parameter; a state of earlier versions has one number for all
+        t = state["t"]  # number of steps per parameter; states of earlier versions have one number for all
         if t.dim() == 0:
             t = t.expand(len(params))
         if len(grads) == len(params):

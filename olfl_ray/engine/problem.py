@@ -1,4 +1,4 @@
-"""What is learned, as pure functions: the base learner f_theta, the learnable's hooks at phi, the task loss L_T."""
+"""The learning problem as pure functions: the base learner f_theta, the learnable's hooks at phi, the task loss L_T."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Hooks", "Problem", "leaves"]
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """Where phi enters a base step: what a learnable changes of plain training."""
+    """Where phi enters a base step: which defaults of plain training a learnable overrides."""
 
     start: bool = False
     loss: bool = False
@@ -39,7 +39,7 @@ class Hooks:
 
 
 def _hooks(learned: nn.Module) -> Hooks:
-    """Those of a learnable; any other module is a learned loss."""
+    """The hooks of a learnable; any other module is a learned loss."""
     if not isinstance(learned, Learnable):
         return Hooks(loss=True)
 
@@ -56,17 +56,17 @@ class Problem:
 
     Args:
         module: Base learner; its own parameters are never changed. In train mode.
-        learned: A `Learnable`, which changes nothing where it has no hooks; or a learned loss M_phi, called with (outputs,
+        learned: A `Learnable`, which changes nothing if it has no hooks; or a learned loss M_phi, called with (outputs,
             targets).
         task_loss: L_T, the meta-objective.
-        base_loss: What theta is trained on where no loss is learned (the task loss, perhaps smoothed).
+        base_loss: The loss that theta is trained on if no loss is learned (the task loss, possibly smoothed).
         optimizer: Base optimizer.
         draws_random: Whether a forward pass draws random numbers (dropout).
-        draws_python: Whether among them are some of Python's own generator (layers dropped by `random.random()`).
-        precision: Of the base learner's passes. bf16 casts their outputs to the inputs' own type, or to theta's where the
-            inputs are integers; otherwise outputs keep the type that the module gives.
-        select: From what the module returns to the outputs, one tensor; None: it returns them.
-        unpack: Whether the inputs are the module's arguments: of a dict by keyword, of a tuple or list by position.
+        draws_python: Whether some of them come from Python's own generator (layers dropped by `random.random()`).
+        precision: Precision of the base learner's passes. bf16 casts their outputs to the inputs' dtype, or to theta's if the
+            inputs are integers; otherwise outputs keep the dtype that the module returns.
+        select: Extracts the outputs, one tensor, from what the module returns; None: it returns them directly.
+        unpack: Whether the inputs are the module's arguments: a dict by keyword, a tuple or list by position.
     """
 
     module: nn.Module
@@ -94,12 +94,12 @@ class Problem:
         return _hooks(self.learned)
 
     def moved_from(self, theta: Params, buffers: Params, phi: Params) -> dict[str, list[str]]:
-        """By module, the tensors whose memory is not that of the module's own now."""
+        """By module, the tensors whose memory is no longer that of the module's own."""
         return {"module": self._f.moved_from({**theta, **buffers}), "learned_loss": self._m.moved_from(phi)}
 
     @property
     def device(self) -> torch.device:
-        """Where the module is, and so where its passes draw random numbers; batches may hold no tensor of their own."""
+        """Device of the module, and so of its random draws; batches may contain no tensor."""
         return self._f.device
 
     def theta(self) -> dict[str, Tensor]:
@@ -124,7 +124,7 @@ class Problem:
     ) -> tuple[Tensor, Tensor, Callable[[Tensor], dict[str, Tensor]], Params]:
         """M_phi, df = dM_phi/df, the function from u to d <df, u> / d phi, and M's buffers after it; all detached.
 
-        A learned loss may bring the first three in closed form, as a method of this name that gives the same, or None.
+        A learned loss may implement the first three in closed form, as a method of this name that returns the same, or None.
         """
         closed = getattr(self.learned, "outputs_gradient", None)
         found = closed(phi, outputs.detach(), targets) if closed is not None else None
@@ -135,7 +135,7 @@ class Problem:
             (df,) = torch.autograd.grad(loss, f, create_graph=True, materialize_grads=True)
 
         def along(u: Tensor) -> dict[str, Tensor]:
-            # Not all of phi need take part: a bias of the last layer does not move the gradient of M_phi.
+            # Not all of phi need be used: a bias of the last layer does not change the gradient of M_phi.
             with self.loss_placed(phi, loss_buffers):
                 return _grads(df, phi, u)
 
@@ -145,28 +145,28 @@ class Problem:
     def placed(self, theta: Params, buffers: Params) -> Iterator[None]:
         """Theta and copies of buffers replace the module's own.
 
-        A module may recompute activations in its backward pass (`torch.utils.checkpoint`), from the tensors that
-        stand in it then: wherever the graph of a pass is walked, what the pass had stands there.
+        A module may recompute activations in its backward pass (`torch.utils.checkpoint`), from the tensors that are in it
+        then: wherever the graph of a pass is traversed, the tensors of that pass must be in the module.
         """
         with self._f.placed({**theta, **_copies(buffers)}):
             yield
 
     def loss_placed(self, phi: Params, loss_buffers: Params) -> contextlib.AbstractContextManager[None]:
-        """The same in the learnable."""
+        """The same for the learnable."""
         return self._m.placed({**phi, **_copies(loss_buffers)})
 
     @contextlib.contextmanager
     def learned_pass(
         self, phi: Params, loss_buffers: Params, outputs: Tensor, targets: Any, theta: Params | None = None
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """The loss that theta moves on, and the learnable's buffers after it; gradients of it are taken inside.
+        """The loss that theta is trained on, and the learnable's buffers after it; compute its gradients inside.
 
         Args:
             phi: Parameters of the learnable.
             loss_buffers: Its buffers.
-            outputs: Of the base learner.
-            targets: Of the batch.
-            theta: What the learnable's penalty is of; None: without it.
+            outputs: Outputs of the base learner.
+            targets: Targets of the batch.
+            theta: Parameters for the learnable's penalty; None: without it.
         """
         with self.loss_placed(phi, loss_buffers):
             loss: Tensor = self._m.module(outputs, targets) if self.hooks.loss else self.base_loss(outputs, targets)
@@ -183,14 +183,14 @@ class Problem:
     def penalty_gradient(
         self, phi: Params, loss_buffers: Params, theta: Params, *, create_graph: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """R_phi(theta), detached, and its gradient in the parameters that it reads; the leaves given are those to differentiate."""
+        """R_phi(theta), detached, and its gradient in the parameters that it reads; `theta` must be leaves."""
         with self.loss_placed(phi, loss_buffers):
             value = self._penalty(theta)
             found = torch.autograd.grad(value, list(theta.values()), create_graph=create_graph, allow_unused=True)
         return value.detach(), with_gradient(theta, found)
 
     def starting(self, phi: Params, loss_buffers: Params, theta: Params) -> dict[str, Tensor]:
-        """theta_0 from a base learner's initial weights, as the learnable has it."""
+        """theta_0 by the learnable's `start`, from a base learner's initial weights."""
         if not self.hooks.start:
             return dict(theta)
         with self.loss_placed(phi, loss_buffers):
@@ -204,7 +204,7 @@ class Problem:
     def update(
         self, phi: Params, loss_buffers: Params, theta: Params, g: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """theta' and the optimizer's state after a step: the optimizer's, or what the learnable makes of it."""
+        """theta' and the optimizer's state after a step: by the optimizer, or by the learnable's `update`."""
         if not self.hooks.update:
             return self.optimizer.update(theta, g, state, lr)
         with self.loss_placed(phi, loss_buffers):
@@ -221,13 +221,13 @@ class Problem:
         x: Any,
         kernels: contextlib.AbstractContextManager[object] | None = None,
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """f_theta(x) in train mode, and the buffers after it; gradients of it are taken inside, as `placed` says.
+        """f_theta(x) in train mode, and the buffers after it; compute its gradients inside, as explained in `placed`.
 
         Args:
             theta: Parameters.
             buffers: Buffers before the pass.
-            x: Inputs, one tensor or a tree of them, which is the module's one argument, or all of them (`unpack`).
-            kernels: Is entered only around the forward pass.
+            x: Inputs, one tensor or a tree of tensors, which is the module's only argument, or all its arguments (`unpack`).
+            kernels: Context that is entered only around the forward pass.
         """
         with self._f.placed({**theta, **_copies(buffers)}):
             with kernels or contextlib.nullcontext(), autocast(self.precision, self.device):
@@ -238,7 +238,7 @@ class Problem:
 
     @contextlib.contextmanager
     def quiet_pass(self, theta: Params, buffers: Params, x: Any) -> Iterator[Tensor]:
-        """As `train_pass`, with batch statistics of its own; buffers stay as they are."""
+        """Like `train_pass`, with the batch's own statistics; buffers do not change."""
         with self._f.quiet(), self.train_pass(theta, buffers, x) as (outputs, _):
             yield outputs
 
@@ -246,7 +246,7 @@ class Problem:
     def loss_pass(
         self, theta: Params, buffers: Params, phi: Params, loss_buffers: Params, batch: Batch
     ) -> Iterator[Tensor]:
-        """The loss that theta moves on after a quiet pass; gradients of it are taken inside."""
+        """The loss that theta is trained on after a quiet pass; compute its gradients inside."""
         x, y = batch
         with (
             self.quiet_pass(theta, buffers, x) as outputs,
@@ -255,7 +255,7 @@ class Problem:
             yield loss
 
     def base_loss_of(self, batch: Batch) -> Tensor:
-        """What a base step at the module's own theta computes; nothing is moved."""
+        """What a base step at the module's own theta computes; nothing is updated."""
         theta = self.theta()
         with (
             self.train_pass(theta, self.buffers(), batch[0]) as (outputs, _),
@@ -264,12 +264,12 @@ class Problem:
             return loss
 
     def train_forward(self, theta: Params, buffers: Params, x: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """A `train_pass` that no gradient is taken of."""
+        """A `train_pass` without gradients."""
         with self.train_pass(theta, buffers, x) as found:
             return found
 
     def quiet_forward(self, theta: Params, buffers: Params, x: Any) -> Tensor:
-        """A `quiet_pass` that no gradient in backward mode is taken of."""
+        """A `quiet_pass` without gradients in backward mode."""
         with self.quiet_pass(theta, buffers, x) as outputs:
             return outputs
 
@@ -290,7 +290,7 @@ class Problem:
             return self._outputs(x)
 
     def _outputs(self, x: Any) -> Any:
-        """What the module returns for x, and of that what is selected."""
+        """The selected part of what the module returns for x."""
         if not self.unpack:
             found = self.module(x)
         elif isinstance(x, Mapping):
@@ -304,7 +304,7 @@ class Problem:
         return found if self.select is None else self.select(found)
 
     def _typed(self, outputs: Tensor, theta: Params, x: Any) -> Tensor:
-        """Outputs as the module gives them; those of autocast in the inputs' type (integers have none: in theta's)."""
+        """Outputs as the module returns them; with autocast in the inputs' dtype (for integers: in theta's)."""
         if not isinstance(outputs, Tensor):
             raise SpecError(
                 "module" if self.select is None else "select",
@@ -318,12 +318,12 @@ class Problem:
 
     @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
-        """Passes inside leave random states and the modules' attributes as they were."""
+        """Passes inside do not change random states and the modules' attributes."""
         with random_kept(self.device), attributes_kept(self.module, self.learned, self.task_loss, self.base_loss):
             yield
 
     def look_again(self) -> None:
-        """Find the modules' tensors again, after submodules changed."""
+        """Look up the modules' tensors again, after submodules changed."""
         for cached in ("_f", "_m", "hooks"):
             vars(self).pop(cached, None)
 
@@ -336,17 +336,17 @@ class Problem:
                 self.task_loss(outputs, few[1])
                 with self.learned_pass({}, self.loss_buffers(), outputs, few[1]):
                     pass
-        except Exception:  # a user's module may raise anything; the full batch shows what
+        except Exception:  # a user's module may raise anything; the full batch shows why
             return batch
         return few
 
     def random_state(self) -> RandomStates | None:
-        """The states that a forward pass draws from; None where a pass draws nothing."""
+        """The random states before a forward pass; None if a pass draws nothing."""
         return random_states(self.device, python=self.draws_python) if self.draws_random else None
 
     @contextlib.contextmanager
     def replay(self, states: RandomStates | None) -> Iterator[None]:
-        """Passes inside draw what was drawn after `states`; the random states are put back afterwards."""
+        """Passes inside repeat the draws that followed `states`; the random states are restored afterwards."""
         now = self.random_state() if states is not None else None
         try:
             if states is not None:

@@ -9,15 +9,15 @@ __all__ = ["RandomState", "fresh_random"]
 
 
 def fresh_random(seed: int, device: torch.device) -> Tensor:
-    """The state before a replicate's first draw, as bytes: the CPU's generator, behind it the GPU's."""
+    """The state before a replicate's first draw, as bytes: the CPU's generator, followed by the GPU's."""
     generators = [torch.Generator(), *([torch.Generator(device)] if device.type == "cuda" else [])]
     return torch.cat([generator.manual_seed(seed).get_state() for generator in generators])
 
 
 class RandomState:
-    """The global random state set to a replicate's own, and put back after.
+    """Sets the global random state to a replicate's own, and restores it afterwards.
 
-    A state that was made without a GPU says nothing of one: there a GPU draws from where it stands.
+    A state that was created without a GPU has no part for one: the GPU's generator is then left unchanged.
 
     Args:
         state: Bytes of `fresh_random` or of `after`.

@@ -1,4 +1,4 @@
-"""What a step starts from and what it gives: the learner's state, the result with its meta-gradient, and who computes it."""
+"""The state of a learner, the result of a step with its meta-gradient, and the protocol of estimators."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LearnerState:
         theta: Parameters of the base learner.
         buffers: Its buffers.
         opt_state: State of the base optimizer.
-        phi: Parameters of the learnable; empty where nothing is learned.
+        phi: Parameters of the learnable; empty if nothing is learned.
         meta_state: State of the meta-optimizer.
         loss_buffers: Buffers of the learnable, which change once per base step.
     """
@@ -63,7 +63,7 @@ class StepResult:
 
 
 class Estimator(Protocol):
-    """The meta-gradient of one or several base steps."""
+    """Computes the meta-gradient of one or several base steps."""
 
     def __call__(
         self,
@@ -75,13 +75,13 @@ class Estimator(Protocol):
         *,
         fresh: bool = False,
     ) -> StepResult:
-        """Take one base step a train batch, and the gradient of L_T after them in phi; nothing given is changed.
+        """Take one base step per train batch, and compute the gradient of L_T after them in phi; no argument is changed.
 
         Args:
             problem: Base learner, learnable, task loss and base optimizer.
             state: The learner before the steps; its meta-optimizer's part is not read.
             lr: Base learning rate alpha.
-            train: One batch a base step (S_inner of them).
+            train: One batch per base step (S_inner of them).
             meta: The batch of the outer objective.
             fresh: Whether theta is a base learner's initial one, so that the learnable's `start` comes first.
 

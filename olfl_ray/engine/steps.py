@@ -114,19 +114,19 @@ def init_step(
     meta_optimizer: Optimizer,
     clip_norm: float | None,
 ) -> tuple[LearnerState, Tensor]:
-    """One round of Algorithm 1 from a base learner that is new: phi' = phi - eta grad_phi L_T after S_inner base steps.
+    """One round of Algorithm 1 from a new base learner: phi' = phi - eta grad_phi L_T after S_inner base steps.
 
     Args:
         problem: Base learner, learnable, losses, optimizer.
-        state: The learner; only its phi, its learnable's buffers and its meta-optimizer's state are read and moved.
+        state: The learner; only its phi, its learnable's buffers and its meta-optimizer's state are read and updated.
         theta: The new base learner's parameters.
         buffers: Its buffers.
-        train: S_inner batches, one a base step.
+        train: S_inner batches, one per base step.
         meta: The batch of the outer objective.
         lr: Base learning rate.
         eta: Meta learning rate.
-        estimator: Of the meta-gradient.
-        meta_optimizer: Of phi.
+        estimator: Estimator of the meta-gradient.
+        meta_optimizer: Optimizer of phi.
         clip_norm: Largest norm of the meta-gradient.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Contract suites: what every implementation of a part must do, as test classes that a user's own implementation inherits."""
+"""Contract suites: the guarantees of each part as test classes, which tests of a user's own implementation inherit."""
 
 from olfl_ray.testing.estimators import EstimatorContract
 from olfl_ray.testing.learnables import LearnableContract

@@ -1,4 +1,4 @@
-"""What every estimator of the meta-gradient does: the step of reverse over reverse, its gradient, and nothing else."""
+"""Contract of meta-gradient estimators: the same step and gradient as reverse over reverse, without side effects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EstimatorContract:
         for name, found in _problems():
             wanted, given = (found.step(way, fresh=True) for way in (reverse, self.make()))
             off = distance(given.phi_grad, wanted.phi_grad)
-            assert off <= self.allowed, f"{name}: its meta-gradient is {off:.1e} from reverse over reverse"
+            assert off <= self.allowed, f"{name}: its meta-gradient differs from reverse over reverse by {off:.1e}"
 
     def test_its_gradient_is_that_of_central_differences(self) -> None:
         for name, found in _problems():
@@ -81,10 +81,12 @@ class EstimatorContract:
                 value = getattr(result, part.name)
                 for tensor in value.values() if isinstance(value, Mapping) else (value,):
                     assert not tensor.requires_grad, f"{name}: {part.name} has a graph"
-                    assert part.name != "phi_grad" or tensor.data_ptr() not in own, f"{name}: phi_grad is the state's"
+                    assert part.name != "phi_grad" or tensor.data_ptr() not in own, (
+                        f"{name}: phi_grad shares memory with the state"
+                    )
 
     def test_it_draws_the_random_numbers_of_its_passes(self) -> None:
-        """Dropout at the next step is that of reverse over reverse, too."""
+        """Dropout at the next step also equals that of reverse over reverse."""
         found = small_problem(
             task_of("classification"), lambda theta, outputs: _Everywhere(theta, outputs), dropout=True
         )
@@ -92,7 +94,7 @@ class EstimatorContract:
         for way in (reverse, self.make()):
             found.step(way)
             after.append(torch.get_rng_state())
-        assert torch.equal(*after), "the random state after it is not that of reverse over reverse"
+        assert torch.equal(*after), "the random state afterwards differs from reverse over reverse"
 
 
 class _Everywhere(Learnable):

@@ -1,4 +1,4 @@
-"""What every learnable does: its hooks keep shapes, its meta-gradient is right by every estimator, and its phi can be kept."""
+"""Contract of learnables: hooks keep shapes, the meta-gradient is right with every estimator, and phi can be stored."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CLOSE = 1e-4
 
 
 class LearnableContract:
-    """Inherit it in a test module, and override `make`; and `task` or `outputs`, if it does not learn on every task."""
+    """Inherit it in a test module, and override `make`; also `task` or `outputs`, if it does not support every task."""
 
     task = "classification"
-    """Name of the task that it learns on."""
+    """Name of the task on which it is tested."""
     outputs = 3
-    """C, outputs of the base learner."""
+    """C, number of outputs of the base learner."""
 
     def make(self, theta: Mapping[str, Tensor], outputs: int) -> Learnable:
-        """The learnable at a phi where each of its parts matters, such as a random one.
+        """The learnable at a phi where each of its parts matters, for example a random one.
 
         Args:
             theta: The base learner's trainable parameters, by name.
@@ -65,7 +65,7 @@ class LearnableContract:
                 for name, (estimator, allowed) in ESTIMATORS.items():
                     given = found.step(estimator, fresh=True)
                     off = distance(given.phi_grad, wanted.phi_grad)
-                    assert off <= allowed, f"{name} is {off:.1e} from reverse over reverse after {steps} steps"
+                    assert off <= allowed, f"{name} differs from reverse over reverse by {off:.1e} after {steps} steps"
                     torch.testing.assert_close(given.theta, wanted.theta, rtol=1e-8, atol=1e-10)
 
     def test_its_meta_gradient_equals_central_differences(self) -> None:
@@ -79,7 +79,7 @@ class LearnableContract:
                     )
 
     def test_an_error_of_one_percent_would_be_seen(self) -> None:
-        """phi takes part: its gradient is far above what the comparisons allow."""
+        """phi matters: its gradient is far above the tolerance of the comparisons."""
         for found in self._problems(steps=2):
             gradient = found.step(reverse, fresh=True).phi_grad
             seen = [
@@ -93,7 +93,7 @@ class LearnableContract:
             problem = found.problem
             one, other = (self._own_loop(found, name) for name in ("auto", "reverse"))
             off = distance(one.phi_grad, other.phi_grad)
-            assert off <= 1e-9, f"auto is {off:.1e} from reverse"
+            assert off <= 1e-9, f"auto differs from reverse by {off:.1e}"
             assert set(one.phi_grad) == {
                 name for name, value in problem.learned.named_parameters() if value.requires_grad
             }
@@ -110,7 +110,7 @@ class LearnableContract:
             kept = [tensors for name, content in files.items() for tensors in _tensors(name, content)]
             for name, value in learnable.named_parameters():
                 assert any(_same(value, other) for tensors in kept for other in tensors.values()), (
-                    f"no file holds its parameter {name}"
+                    f"no file contains its parameter {name}"
                 )
             copy = self.make(found.state.theta, self.outputs).double()
             copy.load_state_dict(learnable.state_dict())
@@ -130,7 +130,9 @@ class LearnableContract:
             for name, value in learnable.measured(0.1).items():
                 assert math.isfinite(value), f"{name} is {value}"
             drawn = learnable.surface()
-            assert drawn is None or len({column.shape for column in drawn}) == 1, "the columns of a surface differ"
+            assert drawn is None or len({column.shape for column in drawn}) == 1, (
+                "the columns of a surface differ in shape"
+            )
 
     def _problems(self, steps: int) -> Iterator[SmallProblem]:
         task: Task = task_of(self.task)
@@ -152,7 +154,7 @@ class LearnableContract:
         )
 
     def _scale(self, found: SmallProblem, direction: Mapping[str, Tensor]) -> float:
-        """What a derivative's error is measured by: its size, or what a difference of the objective resolves."""
+        """The scale of a derivative's error: its size, or the resolution of a difference of the objective."""
         return max(abs(found.along(direction, fresh=True)), 1e-5)
 
 

@@ -1,4 +1,4 @@
-"""What every method does: it reads the settings that it lists, and no others, and learns only what it says."""
+"""Contract of methods: a method reads exactly the settings that it lists, and learns exactly what it declares."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPTIONAL: dict[str, Any] = {
     "meta.estimator": "reverse",
     "meta.memory": "low",
 }
-"""Settings that not every method reads, each with a value that is not its default."""
+"""Settings that not every method reads, each with a non-default value."""
 BEFORE = ("meta.optimizer", "meta.eta_init", "meta.init_steps")
 DURING = ("meta.optimizer", "meta.eta_online", "meta.every")
 
@@ -42,11 +42,11 @@ class MethodContract:
     """Inherit it in a test module, and override `name`."""
 
     name: str
-    """As the spec has it: a built-in name, or `package.module:Class`."""
+    """Name in the spec: a built-in name, or `package.module:Class`."""
     dataset = "digits"
-    """A bundled data set that the method can be used on."""
+    """A bundled data set that the method supports."""
     options: Mapping[str, Any] = MappingProxyType({})
-    """Its settings, where it has some without a default."""
+    """Its settings, if it has some without a default."""
 
     def test_it_lists_settings_that_exist(self) -> None:
         assert isinstance(self._method.uses, tuple), "`uses` is a tuple of names"
@@ -112,7 +112,7 @@ class MethodContract:
         assert issubclass(self._method, Method)
 
     def _refused(self, own: dict[str, Any]) -> str:
-        """The field that a spec is refused for; empty where it is accepted."""
+        """The field for which a spec is refused; empty if it is accepted."""
         try:
             check_used(self._spec(own))
         except SpecError as error:

@@ -1,4 +1,4 @@
-"""A small learning problem in float64, on which meta-gradients are compared."""
+"""A small learning problem in float64, for comparisons of meta-gradients."""
 
 # B batch, D inputs, C outputs
 
@@ -32,24 +32,24 @@ __all__ = ["ESTIMATORS", "SmallProblem", "distance", "small_problem"]
 
 EXAMPLES, INPUTS = 12, 5
 H = 1e-6
-"""Length of the steps of a central difference."""
+"""Step length of central differences."""
 
 ESTIMATORS: Mapping[str, tuple[Estimator, float]] = {
     "exact, memory low": (partial(exact, memory="low"), 1e-9),
     "exact, memory fast": (partial(exact, memory="fast"), 1e-9),
     "finite_difference": (finite_difference, 2e-3),
 }
-"""Estimators, and their largest distance from `reverse`."""
+"""Estimators, and their maximum distance from `reverse`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallProblem:
-    """Everything that an estimator is given.
+    """The arguments of an estimator.
 
     Args:
         problem: Base learner, learnable, losses, optimizer.
         state: The learner before the steps.
-        train: One batch a base step.
+        train: One batch per base step.
         meta: The batch of the outer objective.
     """
 
@@ -59,19 +59,19 @@ class SmallProblem:
     meta: Batch
 
     def step(self, estimator: Estimator, *, fresh: bool = False, phi: Mapping[str, Tensor] | None = None) -> StepResult:
-        """One call of an estimator, each time with the same random numbers.
+        """Call an estimator, each time with the same random numbers.
 
         Args:
             estimator: The estimator.
             fresh: Whether the learnable's `start` comes first.
-            phi: Instead of the state's own.
+            phi: Replaces the state's own.
         """
         torch.manual_seed(7)
         state = self.state if phi is None else replace(self.state, phi=dict(phi))
         return estimator(self.problem, state, 0.2, self.train, self.meta, fresh=fresh)
 
     def along(self, direction: Mapping[str, Tensor], *, fresh: bool = False) -> float:
-        """The derivative of the outer objective in a direction of phi, by a central difference."""
+        """The derivative of the outer objective along a direction of phi, by a central difference."""
 
         def at(length: float) -> Tensor:
             moved = {name: value + length * direction[name] for name, value in self.state.phi.items()}
@@ -80,7 +80,7 @@ class SmallProblem:
         return ((at(H) - at(-H)) / (2 * H)).item()
 
     def directions(self, count: int = 2) -> list[dict[str, Tensor]]:
-        """Random directions of phi, the same each time."""
+        """Random directions of phi, the same at each call."""
         draw = torch.Generator().manual_seed(3)
         return [
             {
@@ -101,11 +101,11 @@ def small_problem(
     dropout: bool = False,
     trees: bool = False,
 ) -> SmallProblem:
-    """A perceptron with batch norm, on random inputs, with the task's targets.
+    """A perceptron with batch norm on random inputs, with the task's targets.
 
     Args:
-        task: What is predicted.
-        make: From theta and the number of outputs to the learnable.
+        task: The task.
+        make: Returns the learnable for theta and the number of outputs.
         outputs: C.
         steps: S_inner.
         optimizer: Base optimizer; None: SGD with momentum and weight decay.
@@ -172,7 +172,7 @@ OPTIMIZERS: Mapping[str, Optimizer] = {"sgd": Sgd(momentum=0.9, weight_decay=0.0
 
 
 def distance(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> float:
-    """|found - wanted| / |wanted|, over all entries together; 0 where both vanish."""
+    """|found - wanted| / |wanted|, over all entries together; 0 if both are zero."""
     assert found.keys() == wanted.keys(), f"it has {sorted(found)}, but phi is {sorted(wanted)}"
     off = torch.stack([(found[name] - value).norm() for name, value in wanted.items()]).norm().item()
     size = torch.stack([value.norm() for value in wanted.values()]).norm().item()

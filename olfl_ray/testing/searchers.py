@@ -1,4 +1,4 @@
-"""What every searcher does: it proposes points of its space, is rebuilt from what is known, and never ends the best trial."""
+"""Contract of searchers: a searcher proposes points of its space, can be rebuilt from known trials, never ends the best trial."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMOOTH: dict[str, Any] = {"loss.activation.name": "smooth_leaky_relu"}
 
 
 def mixed_space(goal: Literal["minimize", "maximize"] = "minimize") -> Space:
-    """Ranges and lists, one of them under a condition."""
+    """Ranges and lists, one of them with a condition."""
     return _space(
         goal,
         {
@@ -45,17 +45,17 @@ def list_space(goal: Literal["minimize", "maximize"] = "minimize") -> Space:
 
 
 class SearcherContract:
-    """Inherit it in a test module, and override `make`; and `space`, if it does not search every space."""
+    """Inherit it in a test module, and override `make`; also `space`, if it does not support every space."""
 
     count = 12
-    """Trials of a test."""
+    """Number of trials in a test."""
 
     def make(self, space: Space) -> Searcher:
-        """The searcher of a space."""
+        """The searcher for a space."""
         raise NotImplementedError
 
     def space(self, goal: Literal["minimize", "maximize"] = "minimize") -> Space:
-        """What is searched."""
+        """The search space."""
         return mixed_space(goal)
 
     def test_it_proposes_points_of_its_space(self) -> None:
@@ -136,7 +136,7 @@ class SearcherContract:
         return ended
 
     def _played(self, searcher: Searcher, count: int, first: int = 0) -> list[SearchTrial]:
-        """Trials that all run to their end."""
+        """Trials that all run to the end."""
         found = []
         for ordinal in itertools.islice(itertools.count(first), count):
             trial = self._proposed(searcher, ordinal)
@@ -161,6 +161,6 @@ def _space(goal: Literal["minimize", "maximize"], parameters: Mapping[str, Param
 
 
 def _with(trial: SearchTrial, step: int) -> SearchTrial:
-    """The trial with a value at a step, which follows from its point."""
+    """The trial with a value at a step, computed from its point."""
     digest = hashlib.sha256(json.dumps([dict(trial.params), step], sort_keys=True).encode()).digest()
     return replace(trial, values=(*trial.values, (step, int.from_bytes(digest[:4], "big") / 2**32)))

@@ -1,4 +1,4 @@
-"""A study without Ray or training: its ledger and the commits of its trials are written by hand."""
+"""A study without Ray or training: its ledger and its trials' commits are written directly."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SPEC: dict[str, Any] = {
 
 
 class HandMadeStudy:
-    """A study in a folder. Two of them have one spec and one name, and two identities.
+    """A study in a folder. Two of them have the same spec and name, but different identities.
 
     Args:
         folder: An empty folder.
@@ -61,7 +61,7 @@ class HandMadeStudy:
         self._ledger.append(Proposed(trial=name, params={"learner.optimizer.lr": 0.01}, seeds=[1]))
 
     def run(self, name: str, steps: Sequence[int], end: str | None = None) -> None:
-        """A trial begins or resumes, commits at each step, and ends: finished, pruned, diverged, failed, stopped or not."""
+        """Start or resume a trial, commit at each step, and end it: finished, pruned, diverged, failed, stopped or not at all."""
         if name not in self.state.trials:
             self.propose(name)
         attempt = self.state.trials[name].attempt + 1
@@ -86,7 +86,7 @@ class HandMadeStudy:
             )
 
     def reopen(self, name: str) -> None:
-        """Try a failed trial again."""
+        """Reopen a failed trial."""
         self._ledger.append(Reopened(trial=name))
 
 

@@ -1,4 +1,4 @@
-"""What every task does: its targets, predictions, losses and metrics fit each other."""
+"""Contract of tasks: targets, predictions, losses and metrics are consistent."""
 
 # N examples, C outputs
 
@@ -17,18 +17,18 @@ __all__ = ["TaskContract"]
 COUNT, OUTPUTS = 120, 3
 POINTS = 7
 SLACK = 1e-2
-"""How much worse than the trivial prediction a nearly perfect one may be: its calibration error, for example, is not quite 0."""
+"""How much worse than the trivial prediction a nearly perfect one may be: its calibration error, for example, is not exactly 0."""
 
 
 class TaskContract:
-    """Inherit it in a test module, and override `make`; and `targets`, if the task's own examples are few or have gaps."""
+    """Inherit it in a test module, and override `make`; also `targets`, if the task's own examples are few or have gaps."""
 
     def make(self) -> Task:
         """The task."""
         raise NotImplementedError
 
     def targets(self, count: int) -> Tensor:
-        """Valid targets of so many examples."""
+        """Valid targets of `count` examples."""
         return self.make().examples(count, OUTPUTS)
 
     def test_it_counts_the_outputs(self) -> None:
@@ -38,7 +38,7 @@ class TaskContract:
         assert outputs == self._outputs(task, outputs).shape[-1] >= 1
         assert (targets.dtype == torch.int64) == task.classes, "`classes` says whether targets are integers"
         shown = self._scaled(task, targets)[0]
-        assert task.classes or shown.shape == (COUNT, outputs), "targets have other columns than outputs"
+        assert task.classes or shown.shape == (COUNT, outputs), "targets have another number of columns than outputs"
         for loss in task.losses.values():
             assert loss(self._outputs(task, outputs), shown).isfinite()
 
@@ -64,7 +64,7 @@ class TaskContract:
         other = targets.clone()
         other[COUNT // 2 :] = other[COUNT // 2 :].flip(0)
         again, same = task.scaled(other, train)
-        assert torch.equal(again[train], scaled[train]), "other splits move what train sees"
+        assert torch.equal(again[train], scaled[train]), "other splits change the scaled train targets"
         assert (scale is None) == (same is None)
         if scale is not None and same is not None:
             assert torch.equal(scale, same), "other splits change the scale"
@@ -103,7 +103,7 @@ class TaskContract:
         trivial = task.trivial(targets, COUNT, count)
         near = _fitted(_first(task), trivial, targets)
         names = [metric.name for metric in task.metrics]
-        assert len(set(names)) == len(names), "two metrics have one name"
+        assert len(set(names)) == len(names), "two metrics have the same name"
         assert task.primary in names, "`primary` names none of the metrics"
         for metric in task.metrics:
             assert metric.name.isidentifier(), f"{metric.name!r} can't be a metric's name"
@@ -112,7 +112,7 @@ class TaskContract:
             best, base = (_value(metric, outputs, targets, scale) for outputs in (near, trivial))
             worse = best - base if metric.goal == "minimize" else base - best
             assert worse <= SLACK * max(1.0, abs(base)), (
-                f"{metric.name} has the wrong goal, or is no measure of quality"
+                f"{metric.name} has the wrong goal, or does not measure quality"
             )
 
     def test_its_losses_can_be_minimised(self) -> None:
@@ -123,7 +123,7 @@ class TaskContract:
         for name, loss in task.losses.items():
             assert loss(trivial, targets).shape == (), f"{name} is not a scalar"
             fitted = _fitted(loss, trivial, targets)
-            assert loss(fitted, targets) < loss(trivial, targets), f"{name} has no gradient that leads down"
+            assert loss(fitted, targets) < loss(trivial, targets), f"{name} has no descent direction"
 
     def test_a_learned_loss_can_be_drawn(self) -> None:
         task = self.make()
@@ -146,7 +146,7 @@ def _first(task: Task) -> TaskLoss:
 
 
 def _fitted(loss: TaskLoss, start: Tensor, targets: Tensor) -> Tensor:
-    """Outputs that nearly minimise a loss, without a base learner."""
+    """Outputs that nearly minimize a loss, without a base learner."""
     outputs = start.clone().requires_grad_()
     adam = torch.optim.Adam([outputs], lr=0.3)
     for _ in range(400):

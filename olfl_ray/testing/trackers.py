@@ -1,4 +1,4 @@
-"""What every tracker does: each record is kept once, whenever a driver is killed and whatever is delivered again."""
+"""Contract of trackers: each record is stored once, whenever a driver is killed and whatever is delivered again."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Kept", "TrackerContract"]
 
 @dataclass
 class Kept:
-    """What a store has of a trial.
+    """A trial as read from a tracker's store.
 
     Args:
-        records: (step, metric, value) of each record, as often as it is there.
-        state: How the trial ended; empty where it has not.
+        records: (step, metric, value) of each record, duplicates included.
+        state: How the trial ended; empty if it has not.
     """
 
     records: list[tuple[int, str, float]] = field(default_factory=list)
@@ -28,18 +28,18 @@ class Kept:
 
 
 class TrackerContract:
-    """Inherit it in a test module, and override `make` and `kept`; `intercept` adds the tests of lost connections."""
+    """Inherit it in a test module, and override `make` and `kept`; `intercept` enables the tests of lost connections."""
 
     def make(self, study: TrackedStudy) -> Tracker:
-        """The tracker of a study; its store lies in `study.storage` or `study.home`."""
+        """The tracker of a study; its store is in `study.storage` or `study.home`."""
         raise NotImplementedError
 
     def kept(self, study: TrackedStudy, identity: str) -> dict[str, Kept]:
-        """What the store has of each trial of a study, read by other code than the tracker's."""
+        """The stored state of each trial of a study, read by code other than the tracker's."""
         raise NotImplementedError
 
     def intercept(self, tracker: Tracker, wrap: Callable[[Any], Any]) -> bool:
-        """Put what the tracker reaches its store by through `wrap`; whether that is possible."""
+        """Wrap the tracker's connection to its store with `wrap`; whether that is possible."""
         return False
 
     def test_check_keeps_nothing(self, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ class TrackerContract:
         tracker = self._opened(made)
         for steps, end in (((10,), "stopped"), ((20, 30), None), ((), "finished")):
             made.run("online/0", steps, end)
-            _tell(tracker, made)
+            _deliver_trials(tracker, made)
             self._holds(made)
 
     def test_what_is_delivered_again_is_kept_once(self, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ class TrackerContract:
         made.run("online/1", (10,))
         tracker = self._opened(made)
         for _ in range(2):
-            _tell(tracker, made)
+            _deliver_trials(tracker, made)
             self._deliver(made)  # by another driver
         self._holds(made)
 
@@ -85,7 +85,7 @@ class TrackerContract:
         made.run("online/1", (10,))
         self._deliver(made)
         made.run("online/1", (20,), "finished")
-        _tell(self._opened(made), made, "online/1")
+        _deliver_trials(self._opened(made), made, "online/1")
         self._holds(made)
 
     def test_a_retried_trial_is_kept_once(self, tmp_path: Path) -> None:
@@ -110,13 +110,11 @@ class TrackerContract:
         made = _made(tmp_path)
         made.run("online/0", (10,), "finished")
         made.run("online/1", (10,), "pruned")
-        assert self.make(made.tracked).undelivered(made.state) in (2, 3), (
-            "two trials; and the study, where that is kept"
-        )
+        assert self.make(made.tracked).undelivered(made.state) in (2, 3), "two trials; and the study, if it is stored"
         tracker = self._opened(made)
-        _tell(tracker, made, "online/0")
+        _deliver_trials(tracker, made, "online/0")
         assert self.make(made.tracked).undelivered(made.state) >= 1
-        _tell(tracker, made)
+        _deliver_trials(tracker, made)
         tracker.close({}, status="FINISHED")
         assert self.make(made.tracked).undelivered(made.state) == 0
         made.run("online/2", (10,), "finished")
@@ -134,9 +132,9 @@ class TrackerContract:
                 if not self.intercept(tracker, trouble.wrap):
                     return
                 try:
-                    _whole(tracker, made)
+                    _deliver_all(tracker, made)
                 except ConnectionError:
-                    _whole(tracker if again else self.make(made.tracked), made)
+                    _deliver_all(tracker if again else self.make(made.tracked), made)
                 self._holds(made)
                 assert self.make(made.tracked).undelivered(made.state) == 0
                 if trouble.calls < call:
@@ -148,7 +146,7 @@ class TrackerContract:
         return tracker
 
     def _deliver(self, made: HandMadeStudy) -> None:
-        _tell(self._opened(made), made)
+        _deliver_trials(self._opened(made), made)
 
     def _holds(self, made: HandMadeStudy) -> None:
         wanted = {
@@ -161,7 +159,7 @@ class TrackerContract:
 
 
 class _Trouble:
-    """A connection whose n-th call fails: before it takes effect, or after, when only its answer is lost."""
+    """A connection whose n-th call fails: before it takes effect, or after, so that only its response is lost."""
 
     def __init__(self, at: int, *, lost: bool) -> None:
         self._at, self._lost, self.calls = at, lost, 0
@@ -172,10 +170,10 @@ class _Trouble:
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
         if self.calls == self._at and not self._lost:
-            raise ConnectionError("the store is gone")
+            raise ConnectionError("the store is unreachable")
         found = function(*args, **kwargs)
         if self.calls == self._at:
-            raise ConnectionError("the answer is lost")
+            raise ConnectionError("the response is lost")
         return found
 
 
@@ -194,13 +192,13 @@ def _made(folder: Path, name: str = "study", home: str = "home") -> HandMadeStud
     return HandMadeStudy(folder / name, folder / home)
 
 
-def _tell(tracker: Tracker, made: HandMadeStudy, *names: str) -> None:
+def _deliver_trials(tracker: Tracker, made: HandMadeStudy, *names: str) -> None:
     for name in names or made.state.trials:
         tracker.deliver(made.state.trials[name])
 
 
-def _whole(tracker: Tracker, made: HandMadeStudy) -> None:
-    """What a driver tells a tracker of a finished study."""
+def _deliver_all(tracker: Tracker, made: HandMadeStudy) -> None:
+    """Deliver a finished study as a driver does."""
     tracker.open(made.state.identity)
-    _tell(tracker, made)
+    _deliver_trials(tracker, made)
     tracker.close({}, status="FINISHED")

@@ -1,4 +1,4 @@
-"""Tracking: where a study's records go. Each tracker is a file or a package."""
+"""Tracking: where a study's records are sent. Each tracker is a file or a package."""
 
 from olfl_ray.tracking.chosen import TRACKERS, check_same_place, explained, resolved_tracking, trackers_of
 from olfl_ray.tracking.sink import Sink, parent_status

@@ -1,4 +1,4 @@
-"""From a spec to its trackers; a mistake in a user's own tracker is said in one line."""
+"""The trackers of a spec; an error in a user's own tracker becomes one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trackers_of(study: TrackedStudy) -> list[Tracker]:
     """The trackers of a study.
 
     Raises:
-        SpecError: There is no such tracker, or it does not take these settings.
+        SpecError: There is no such tracker, or it does not accept these settings.
     """
     found = []
     for named, kind, config in _chosen(study.spec.tracking):
@@ -32,11 +32,11 @@ def trackers_of(study: TrackedStudy) -> list[Tracker]:
 
 
 def resolved_tracking(tracking: tuple[TrackerSpec, ...], *, own: bool = True) -> tuple[TrackerSpec, ...]:
-    """The trackers' settings with nothing that depends on the current folder.
+    """The trackers' settings, made independent of the current folder.
 
     Args:
-        tracking: What a spec gives.
-        own: Whether to ask a user's own trackers, too, whose code may not be on this machine.
+        tracking: The settings in the spec.
+        own: Whether to include a user's own trackers, whose code may not be on this machine.
     """
     resolved = []
     for index, named in enumerate(tracking):
@@ -53,14 +53,14 @@ def resolved_tracking(tracking: tuple[TrackerSpec, ...], *, own: bool = True) ->
 
 
 def check_same_place(spec: StudySpec, before: Mapping[str, Any]) -> None:
-    """Refuse a relative path that means another place than the one in which the study's records are.
+    """Refuse a relative path that refers to another location than that of the study's existing records.
 
     Args:
-        spec: As it was written.
+        spec: The new spec as written.
         before: The study's spec so far, as plain values.
 
     Raises:
-        StudyError: Names both places.
+        StudyError: Names both locations.
     """
     noted = {named.name: config for named, _, config in _chosen(trackers_from(before["tracking"]))}
     for named, kind, config in _chosen(spec.tracking):
@@ -70,10 +70,10 @@ def check_same_place(spec: StudySpec, before: Mapping[str, Any]) -> None:
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Say in one line what a tracker raised that is no error for a person.
+    """Turn any other exception of a tracker into a one-line error.
 
     Raises:
-        SetupError: Names the tracker and what it raised.
+        SetupError: Names the tracker and the exception.
     """
     try:
         yield

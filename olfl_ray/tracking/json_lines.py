@@ -1,4 +1,4 @@
-"""Records as JSON lines: one file per trial, written as a whole from the ledger each time, so that nothing is there twice."""
+"""Records as JSON lines: one file per trial, rewritten completely from the ledger each time, so that nothing is duplicated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["JsonLines"]
 
 STUDY = "study.jsonl"
 FOLDER = "tracking"
-"""Where the files are, within the study's storage."""
+"""Folder of the files within the study's storage."""
 
 
 class JsonLines(Tracker):
@@ -33,14 +33,14 @@ class JsonLines(Tracker):
       value per replicate), cause, time (seconds since 1970);
     - `study`, the only line of `study.jsonl`: study, identity, digest, spec, status.
 
-    A number that is not finite is null, as JSON has none. A file is replaced as a whole: a reader sees a complete one.
+    A number that is not finite is null, as JSON has no other form for it. Files are replaced atomically.
     """
 
     class Config(Strict):
         """Its settings."""
 
         folder: Annotated[str, Field(pattern=PRINTABLE)] | None = None
-        """A folder, `s3://bucket/folder` or `gs://bucket/folder`, in which each study has a folder of its own; null: the folder
+        """A folder, `s3://bucket/folder` or `gs://bucket/folder`, in which each study has its own folder; null: the folder
         `tracking` in the study's storage."""
 
     @classmethod
@@ -86,7 +86,7 @@ class JsonLines(Tracker):
         self._root().write(self._key(name), text.encode())
 
     def _last(self, name: str) -> dict[str, Any]:
-        """The last line of a file; empty where there is none."""
+        """The last line of a file; empty if there is none."""
         try:
             lines = self._root().read(self._key(name)).decode().splitlines()
             found: dict[str, Any] = json.loads(lines[-1])

@@ -13,18 +13,18 @@ from olfl_ray.tracking.tracker import Tracker
 __all__ = ["Sink", "parent_status"]
 
 GATHER_SECONDS = 0.5
-"""What follows an event within this time, in seconds, is delivered with it: one call of the store in place of several."""
+"""Events within this many seconds are delivered together: one call of the store instead of several."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
-"""Seconds between two tries to reach a store that is down."""
+"""First and maximum pause in seconds between two attempts to reach a store that is down."""
 
 
 class Sink:
-    """Keeps the newest state of each trial until the store has it.
+    """Queues the newest state of each trial until the store has it.
 
     Args:
-        tracker: Opened by the thread; tried again while its store is down.
-        identity: The study's own.
-        fenced: Whether another driver has taken the study over: after a long pause this one has nothing to say.
+        tracker: Opened by the thread; retried while its store is down.
+        identity: The study's identity.
+        fenced: Whether another driver has taken over the study, so that this one must not deliver any more.
     """
 
     def __init__(self, tracker: Tracker, identity: str, fenced: Callable[[], bool] = lambda: False) -> None:
@@ -38,12 +38,12 @@ class Sink:
         self._thread = threading.Thread(target=self._work, name="tracker-sink", daemon=True)
 
     def start(self, state: StudyState) -> None:
-        """Begin to deliver; what the store lacks is sent first."""
+        """Start the thread; first it delivers what the store lacks."""
         self._waiting = dict(state.trials)
         self._thread.start()
 
     def observe(self, event: Event, state: StudyState) -> None:
-        """Take an event of the ledger; returns at once."""
+        """Queue an event of the ledger; returns at once."""
         name = getattr(event, "trial", None)
         if name is not None:
             with self._changed:
@@ -51,15 +51,15 @@ class Sink:
                 self._changed.notify()
 
     def close(self, files: Mapping[str, Path], *, status: str, patience: float = 60.0) -> int:
-        """Deliver what is left and tell the tracker the end.
+        """Deliver what is queued and close the tracker.
 
         Args:
-            files: Folders of files of the complete study.
-            status: The study's: FINISHED, FAILED or KILLED.
+            files: Folders with files of the complete study.
+            status: Status of the study: FINISHED, FAILED or KILLED.
             patience: Seconds without any delivery after which it gives up.
 
         Returns:
-            Number of trials that could not be delivered, the study itself among them; the next start delivers them.
+            Number of trials that could not be delivered, including the study itself; the next start delivers them.
         """
         self._close()
         left = -1
@@ -70,7 +70,7 @@ class Sink:
         if self._thread.is_alive():
             return missing + 1
         try:
-            # Where trials are missing, the study stays open: the next start knows from it that something is left.
+            # If trials are missing, the study stays open, so that the next start knows that something is left to deliver.
             self._connected().close(files, status="KILLED" if missing else status)
         except Exception as error:
             self.problem = _first_line(error)
@@ -78,7 +78,7 @@ class Sink:
         return missing
 
     def abandon(self) -> None:
-        """Deliver nothing more: another driver does, or the next start will."""
+        """Stop delivering: another driver, or the next start, will deliver the rest."""
         self._abandoned = True
         self._close()
 
@@ -108,7 +108,7 @@ class Sink:
                 self.problem = _first_line(error)
                 in_vain += 1
                 with self._changed:
-                    self._waiting[name] = self._waiting.pop(name)  # another trial may be let in where this one is not
+                    self._waiting[name] = self._waiting.pop(name)  # the store may accept another trial
                     hopeless = not self._open or in_vain >= len(self._waiting)
                 if self._closing.is_set() and hopeless:
                     break
@@ -128,7 +128,7 @@ class Sink:
 
 
 def parent_status(state: StudyState) -> str:
-    """A study's status once nothing is left to do: FAILED where no trial finished."""
+    """A study's status once it is complete: FAILED if no trial finished."""
     return "FINISHED" if any(trial.state == "finished" for trial in state.trials.values()) else "FAILED"
 
 

@@ -1,4 +1,4 @@
-"""A tracker: where a study's records go. It receives what the ledger has, possibly more than once."""
+"""A tracker: where a study's records are sent. It receives the ledger's state, possibly more than once."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from olfl_ray.storage import Storage
 __all__ = ["DatasetNote", "TrackedStudy", "Tracker"]
 
 DatasetNote = Mapping[str, Any]
-"""An arm's data set: name, digest (36 characters at most), source, size, names of classes."""
+"""An arm's data set: name, digest (at most 36 characters), source, size, class names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedStudy:
-    """The study whose records a tracker takes.
+    """The study that a tracker records.
 
     Args:
         spec: The study.
         storage: Its storage.
         home: The home folder.
-        git_commit: Commit of the working folder, or empty.
+        git_commit: Commit of the current folder's repository, or empty.
         datasets: Each arm's data set.
     """
 
@@ -44,26 +44,26 @@ class TrackedStudy:
         return trial_config(self.spec, trial.id.arm, trial.params, seeds=seeds, confirming=confirming)
 
     def records(self, commit: str) -> Iterator[dict[str, Any]]:
-        """The records of a commit: step, metric, replicate, value and time_ms of each. What is corrupt stays out.
+        """The records of a commit: step, metric, replicate, value and time_ms of each. Corrupt ones are skipped.
 
         Args:
-            commit: Its key, as in `trial.commits`.
+            commit: Key of the commit, as in `trial.commits`.
         """
         try:
             data = read_file(self.storage, read_commit(self.storage, commit), ".records.parquet")
             table = None if data is None else from_parquet(data, RECORDS)
         except DataError:
-            return  # the analysis names it
+            return  # the analysis reports it
         yield from table.to_pylist() if table is not None else ()
 
 
 class Tracker(ABC):
-    """Keeps a study's records somewhere. A subclass is one file.
+    """Stores a study's records. A subclass is one file.
 
-    A study makes one at each start and calls `check` and, at its very first start, `prepare`, before anything is recorded. Then a
-    thread calls `open`, `deliver` for each trial whose state has changed, and `close`; a call that raises is repeated
-    later. A driver may be killed between any two calls or within one: the next driver opens the tracker again and delivers
-    each trial again. Delivery is idempotent: whatever is repeated, the tracker then has each record once.
+    Each start of a study creates one and calls `check` and, at the very first start, `prepare`, before anything is recorded. Then
+    a thread calls `open`, `deliver` for each trial whose state has changed, and `close`; a call that raises is repeated
+    later. A driver may be killed between any two calls or during one: the next driver opens the tracker again and delivers
+    each trial again. Delivery is idempotent: whatever is repeated, the tracker has each record once.
 
     Args:
         config: The settings next to its name in `tracking`.
@@ -71,25 +71,25 @@ class Tracker(ABC):
     """
 
     class Config(Strict):
-        """Its settings. A subclass that has some replaces this class."""
+        """Its settings; a subclass with settings overrides this class."""
 
     config: Any
     name: str = ""
-    """As the spec names it, for messages."""
+    """Its name in the spec, for messages."""
 
     def __init__(self, config: Any, study: TrackedStudy) -> None:
         self.config, self.study = config, study
 
     @classmethod
     def resolve(cls, config: Any, before: Any | None = None) -> Any:
-        """The settings as the ledger keeps them, with nothing that depends on the current folder.
+        """The settings as stored in the ledger, independent of the current folder.
 
         Args:
-            config: What the spec gives.
-            before: What the ledger has, where the study was begun before.
+            config: The settings in the spec.
+            before: The settings in the ledger, if the study exists already.
 
         Raises:
-            StudyError: A relative path means another place than before.
+            StudyError: A relative path refers to another location than before.
         """
         return config
 
@@ -99,31 +99,31 @@ class Tracker(ABC):
         """Where the records are, for people; without passwords."""
 
     def confined(self) -> str:
-        """Why the records would be lost with this machine, and what to set instead; empty: they would not be."""
+        """Why the records would be lost with this machine, and what to set instead; empty if they would not be."""
         return ""
 
     @abstractmethod
     def check(self) -> None:
-        """See that records can be kept; make nothing.
+        """Check that records can be stored; create nothing.
 
         Raises:
-            UserError: They can't; it names the setting and the next move.
+            UserError: They can't be; the message names the setting and the next move.
         """
 
     def prepare(self) -> None:
-        """Make what is missing, before a study's first trial; by default `check` is all.
+        """Create what is missing, before a study's first trial; by default only `check`.
 
         Raises:
-            UserError: It can't be made.
+            UserError: It can't be created.
         """
         self.check()
 
     @abstractmethod
     def open(self, identity: str) -> None:
-        """Begin to take records; what earlier drivers delivered is kept.
+        """Start to receive records; what earlier drivers delivered is kept.
 
         Args:
-            identity: The study's own: two studies of one name differ in it, and must not mix.
+            identity: The study's identity: it differs between two studies of the same name, which must not be mixed.
 
         Raises:
             Exception: The store can't be reached; it is called again later.
@@ -131,7 +131,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def deliver(self, trial: TrialState) -> None:
-        """Bring what is kept of a trial up to date with its state: settings, records so far, and its end.
+        """Update the stored trial to its state: settings, records so far, and its end.
 
         Args:
             trial: Its current state.
@@ -141,17 +141,17 @@ class Tracker(ABC):
         """
 
     def close(self, files: Mapping[str, Path], *, status: str) -> None:  # noqa: B027  (optional)
-        """Take a driver's end.
+        """Record that the driver ends.
 
         Args:
-            files: Folders of files of the complete study, by name: `report`.
+            files: Folders with files of the complete study, by name: `report`.
             status: FINISHED, FAILED (no trial finished) or KILLED (the study resumes later).
         """
 
     @abstractmethod
     def undelivered(self, state: StudyState) -> int:
-        """How many trials of a finished study are not kept, or in part; a record of the study itself counts as one.
+        """Number of trials of a finished study that are missing or incomplete; the record of the study itself counts as one.
 
         Raises:
-            SetupError: The store does not answer.
+            SetupError: The store does not respond.
         """

@@ -13,23 +13,23 @@ from olfl_ray.engine import Problem
 __all__ = ["examples_at_once"]
 
 MOST = 2048
-"""Examples of the largest chunk."""
+"""Maximum number of examples per chunk."""
 ALWAYS_FINE = 256 * 2**20
-"""Bytes that evaluation may take, whatever training takes."""
+"""Bytes that evaluation may always use, however little training needs."""
 COPIES = 2
 """A convolution copies its input and its output to another layout for its kernel."""
 
 
 def examples_at_once(problem: Problem, x: Tensor, batch_size: int) -> int:
-    """Examples of one chunk: what fits into 256 MB, but at least a batch and at most 2,048.
+    """Number of examples per chunk: what fits into 256 MB, but at least a batch and at most 2,048.
 
-    A batch always fits where it was trained on: evaluation keeps no activation for a backward pass. The number depends on
-    the module alone, not on the machine, since products of other sizes may round otherwise.
+    A batch fits wherever it was trained on: evaluation keeps no activations for a backward pass. The number depends only on
+    the module, not on the machine, since products of other sizes may round differently.
 
     Args:
         problem: Base learner and its parts.
         x: Inputs of some examples.
-        batch_size: Examples of a train batch.
+        batch_size: Number of examples in a train batch.
     """
     theta, buffers = problem.theta(), problem.buffers()
     kept = [*theta.values(), *buffers.values(), *problem.module.parameters()]
@@ -37,14 +37,14 @@ def examples_at_once(problem: Problem, x: Tensor, batch_size: int) -> int:
     try:
         with widest:
             problem.predict(theta, buffers, x)
-    except Exception:  # a module that can't be watched, compiled or scripted, say
+    except Exception:  # for example a compiled or scripted module, which can't be traced here
         return min(batch_size, MOST)
     each = COPIES * widest.bytes / len(x)
     return int(min(MOST, max(batch_size, ALWAYS_FINE // max(each, 1))))
 
 
 class _Widest(TorchDispatchMode):
-    """Bytes of the operator with the largest inputs and outputs together, weights apart."""
+    """Bytes of the operator with the largest inputs and outputs together, without weights."""
 
     def __init__(self, weights: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -52,7 +52,7 @@ class _Widest(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """torch would import its compiler for it, which takes a second and is never used here."""
+        """Otherwise torch would import its compiler, which takes a second and is never used here."""
         return False
 
     def __torch_dispatch__(

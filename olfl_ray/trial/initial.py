@@ -1,4 +1,4 @@
-"""An initialised learned loss, cached by the digest of its inputs (Algorithm 1 need not run twice)."""
+"""An initialized learned loss, cached by the digest of its inputs, so that Algorithm 1 need not run twice."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Curve = tuple[tuple[int, tuple[float, ...]], ...]
 
 
 def initial_phi_key(config: TrialConfig, fingerprint: str, code: Mapping[str, str]) -> str:
-    """Digest of everything that the initialisation depends on, and of nothing else.
+    """Digest of exactly what the initialization depends on.
 
     Args:
         config: The trial's settings.
         fingerprint: Digest of the data set's content.
-        code: Digest of each module that a builder comes from.
+        code: Digest of the source of each module that a builder comes from.
     """
     data = config.model_dump(mode="json", by_alias=True)
     del data["confirming"], data["metric"], data["goal"], data["learner"]["steps"], data["learner"]["schedule"]
@@ -36,7 +36,7 @@ def initial_phi_key(config: TrialConfig, fingerprint: str, code: Mapping[str, st
 
 
 def phi_to_bytes(phis: Sequence[dict[str, Tensor]], curve: Curve) -> bytes:
-    """One phi a replicate, and the initialisation's learning curve."""
+    """Serialize one phi per replicate, and the learning curve of the initialization."""
     tensors = {
         f"{index}/{name}": value.detach().cpu().clone() for index, phi in enumerate(phis) for name, value in phi.items()
     }
@@ -50,7 +50,7 @@ def phi_from_bytes(data: bytes) -> tuple[list[dict[str, Tensor]], Curve]:
     numbers = json.loads(header["__metadata__"]["numbers"])
     phis: list[dict[str, Tensor]] = [{} for _ in range(numbers["replicates"])]
     tensors = load_tensors(data)
-    for key in numbers["order"]:  # sums over parameters round by their order, which the file itself does not keep
+    for key in numbers["order"]:  # sums over parameters round by their order, which the file format does not preserve
         index, name = key.split("/", 1)
-        phis[int(index)][name] = tensors[key].clone()  # aligned as a fresh tensor is
+        phis[int(index)][name] = tensors[key].clone()  # aligned like a fresh tensor
     return phis, tuple((step, tuple(values)) for step, values in numbers["curve"])

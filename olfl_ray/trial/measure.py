@@ -26,7 +26,7 @@ def evaluate(
     buffers: dict[str, Tensor],
     part: Literal["selection", "test"],
 ) -> dict[str, float]:
-    """The task loss and the task's metrics on a full split; all of them NaN where an output is not finite."""
+    """The task loss and the task's metrics on a full split; all of them NaN if an output is not finite."""
     chunks = [
         (replicate.problem.predict(theta, buffers, x, replicate.chunk), y)
         for x, y in replicate.data.chunks(part, replicate.chunk)
@@ -36,7 +36,7 @@ def evaluate(
 
 
 def evaluate_trivial(replicate: Replicate) -> dict[str, float]:
-    """The same of the best constant prediction, on the test split."""
+    """The same for the best constant prediction, on the test split."""
     y = replicate.data.targets("test")
     outputs = replicate.task.trivial(replicate.data.targets("train"), len(y), replicate.outputs)
     return _measured(replicate, outputs.to(y.device), y, names.TRIVIAL_PREFIX)
@@ -88,13 +88,13 @@ def gradients(replicate: Replicate, learner: LearnerState, batch: Batch) -> dict
 
 @contextmanager
 def learned_now(replicate: Replicate, learner: LearnerState) -> Iterator[Learnable]:
-    """The replicate's learnable as a learner has it."""
+    """The replicate's learnable with a learner's phi and buffers."""
     with replicate.problem.loss_placed(learner.phi, learner.loss_buffers):
         yield replicate.learnable
 
 
 def surfaces(replicates: list[Replicate], learners: Sequence[LearnerState], step: int) -> tuple[Surface, ...]:
-    """Each replicate's learned loss on a grid of (output, target); none where the learnable draws nothing."""
+    """Each replicate's learned loss on a grid of (output, target); empty if the learnable has no surface."""
     found = []
     for index, (replicate, own) in enumerate(zip(replicates, learners, strict=True)):
         with learned_now(replicate, own) as learnable:

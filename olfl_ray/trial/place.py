@@ -1,4 +1,4 @@
-"""Where a trial runs: its device and folders, and where it finds learned losses."""
+"""Where a trial runs: its device and folders, and where it looks up learned losses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Place:
         data_root: Folder of given data sets (`OLFL_DATA`); None: only bundled and downloaded ones.
         losses: The learned losses that `loss.from` may name.
         device: cpu, cuda, or cuda:N.
-        data: Fingerprint that the data set must have; empty: any.
+        data: Expected fingerprint of the data set; empty: any.
     """
 
     cache: Path

@@ -31,26 +31,26 @@ SURFACE_MOMENTS = (0.0, 0.1, 0.25, 0.5, 1.0)
 
 
 class PhiCache(Protocol):
-    """Keeps initialised learned losses by the digest of what made them."""
+    """Stores initialized learned losses by the digest of their inputs."""
 
     def get(self, key: str) -> bytes | None:
-        """The bytes kept under a key, or None."""
+        """The bytes stored under a key, or None."""
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep bytes; the first to come stays."""
+        """Store bytes, unless the key exists already."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a trial gives at each record.
+    """The result of a trial at each record.
 
     Args:
-        records: The measurements; more than one only where an initialised phi was cached.
+        records: The measurements; more than one only if an initialized phi was cached.
         state: The state after them, from which `run` resumes.
-        report: The evaluation that counts so far (`eval.report`), one value per replicate; empty before the first.
+        report: The evaluation that counts so far (`eval.report`), one value per replicate; empty before the first one.
         outcome: finished or diverged at the last one, else None.
-        files: What the first replicate's learnable leaves, name -> bytes; empty before it is initialised, and where
-            nothing is learned.
+        files: The files of the first replicate's learnable, name -> bytes; empty before it is initialized, and if nothing is
+            learned.
     """
 
     records: tuple[Record, ...]
@@ -63,19 +63,19 @@ class Progress:
 def run(
     config: TrialConfig, place: Place, state: TrialState | None = None, phi_cache: PhiCache | None = None
 ) -> Iterator[Progress]:
-    """Run a trial, all replicates in lockstep. From its first step the process keeps the memory that it frees.
+    """Run a trial, all replicates in lockstep. From its first step on, the process keeps the memory that it frees.
 
     Args:
         config: Settings.
         place: Device and folders.
-        state: Go on from here; None: from the beginning.
-        phi_cache: Keeps initialised learned losses.
+        state: Resume from here; None: start from the beginning.
+        phi_cache: Stores initialized learned losses.
 
     Yields:
-        One `Progress` every `eval.every` steps, of initialisation and of training.
+        One `Progress` every `eval.every` steps, of initialization and of training.
 
     Raises:
-        UserError: A name, shape or option does not fit.
+        UserError: A name, shape or option is invalid.
     """
     dataset = load_data(config, place)
     with arithmetic_of(config):
@@ -114,13 +114,13 @@ def _initialise(
     cache: PhiCache | None,
     dataset: Dataset,
 ) -> Iterator[Progress]:
-    """Algorithm 1, for every replicate; a cached phi gives the same records as the work itself."""
+    """Algorithm 1, for every replicate; a cached phi gives the same records as the computation."""
     total = config.meta.init_steps if _needs_initialisation(config) else 0
     if state.init_steps >= total:
         return
     key = initial_phi_key(config, dataset.fingerprint, code_of(config, dataset.kind))
     if any(replicate.start.loss_buffers for replicate in replicates):
-        cache = None  # it keeps phi alone
+        cache = None  # it stores only phi
     kept = cache.get(key) if cache is not None and state.init_steps == 0 else None
     if kept is not None:
         phis, curve = phi_from_bytes(kept)
@@ -164,13 +164,13 @@ def _init_progress(
 
 
 def _files(replicates: Sequence[Replicate], state: TrialState) -> Mapping[str, bytes]:
-    """What the first replicate's learnable leaves."""
+    """The files of the first replicate's learnable."""
     with learned_now(replicates[0], state.replicates[0].learner) as learnable:
         return learnable.files()
 
 
 def _with_phi(replicate: Replicate, learner: LearnerState, phi: dict[str, Tensor]) -> LearnerState:
-    """The learned phi with a fresh meta-optimizer: Algorithm 2 starts."""
+    """The learned phi with a fresh meta-optimizer: the start of Algorithm 2."""
     return replace(learner, phi=phi, meta_state=replicate.meta_optimizer.init(phi))
 
 
@@ -183,7 +183,7 @@ def _train(
 ) -> Iterator[Progress]:
     """Algorithm 2 (or ordinary training), evaluated on the validation split every `eval.every` steps."""
     total, every = config.learner.steps, config.eval.every
-    judged = (config.metric, names.SELECTION_PREFIX + names.TASK_LOSS)  # others may be undefined on a split
+    checked = (config.metric, names.SELECTION_PREFIX + names.TASK_LOSS)  # others may be undefined on a split
     if state.step == 0:
         begun = [_begun(*parts) for parts in zip(replicates, state.replicates, strict=True)]
         state = replace(state, replicates=tuple(begun))
@@ -218,7 +218,7 @@ def _train(
             math.isfinite(value)
             for name, values in metrics.items()
             for value in values
-            if not name.startswith(names.SELECTION_PREFIX) or name in judged
+            if not name.startswith(names.SELECTION_PREFIX) or name in checked
         )
         if end == total and not diverged and config.confirming:
             bests = [own.best for own in new if own.best is not None]
@@ -243,7 +243,7 @@ def _train(
 
 
 def _begun(replicate: Replicate, state: ReplicateState) -> ReplicateState:
-    """At theta_0, where the learnable has training start."""
+    """The state at theta_0, as the learnable's `start` defines it."""
     learner = state.learner
     with torch.no_grad():
         theta = replicate.problem.starting(learner.phi, learner.loss_buffers, replicate.start.theta)

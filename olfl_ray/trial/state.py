@@ -20,13 +20,13 @@ PARTS = ("theta", "buffers", "opt_state", "phi", "meta_state", "loss_buffers")
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The evaluation that counts so far, with the weights that made it.
+    """The evaluation that counts so far, with its weights.
 
     Args:
-        step: Base steps done at it.
+        step: Number of base steps done at that point.
         metrics: Its `selection/...` metrics.
-        theta: Parameters then.
-        buffers: Buffers then.
+        theta: Parameters at that point.
+        buffers: Buffers at that point.
     """
 
     step: int
@@ -49,10 +49,10 @@ class TrialState:
     """A trial between two records.
 
     Args:
-        init_steps: Meta-updates of Algorithm 1 done.
-        step: Base steps done.
+        init_steps: Number of meta-updates of Algorithm 1 done.
+        step: Number of base steps done.
         replicates: One state each, in the order of the seeds.
-        init_curve: For each record of the initialisation (step, one value per replicate).
+        init_curve: For each record of the initialization (step, one value per replicate).
     """
 
     init_steps: int
@@ -62,12 +62,12 @@ class TrialState:
 
     @property
     def position(self) -> int:
-        """All steps done, of initialisation and training: grows with every record."""
+        """Number of steps done in initialization and training together: it grows with every record."""
         return self.init_steps + self.step
 
 
 def state_to_bytes(state: TrialState) -> bytes:
-    """A safetensors file; numbers are in its metadata as JSON."""
+    """Serialize as a safetensors file; numbers are JSON in its metadata."""
     tensors: dict[str, Tensor] = {}
     bests: list[Any] = []
     for index, replicate in enumerate(state.replicates):
@@ -104,10 +104,10 @@ def state_from_bytes(data: bytes, device: str = "cpu") -> TrialState:
     numbers = json.loads(json.loads(data[8 : 8 + header_bytes])["__metadata__"]["state"])
     parts: dict[tuple[int, str], dict[str, Tensor]] = {}
     tensors = load_tensors(data)
-    for key in numbers["order"]:  # sums over parameters round by their order, which the file itself does not keep
+    for key in numbers["order"]:  # sums over parameters round by their order, which the file format does not preserve
         number, part, name = key.split("/", 2)
         value = tensors[key]
-        # Cloned: a view into the file is not aligned as a fresh tensor is, and that changes the last bit of a product.
+        # Cloned: a view into the file is not aligned like a fresh tensor, which changes the last bit of a product.
         parts.setdefault((int(number), part), {})[name] = value.clone() if part == "rng" else value.clone().to(device)
     replicates = []
     for index, best in enumerate(numbers["bests"]):

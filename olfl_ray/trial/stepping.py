@@ -1,4 +1,4 @@
-"""One replicate's steps of Algorithms 1 and 2; on a GPU its state stays at fixed addresses and each kind of step is one graph."""
+"""One replicate's steps of Algorithms 1 and 2; on a GPU its state stays at fixed addresses and each kind of step is a graph."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["Stepper"]
 
 
 class Stepper:
-    """From one record of a replicate to the next. Nothing in between asks the device for a value.
+    """Advances a replicate from one record to the next, without synchronizing with the device in between.
 
     Args:
         config: The trial's settings.
         replicate: Its fixed parts.
-        in_place: Whether the state stays in place, in one captured graph a kind of step where it is on a GPU.
+        in_place: Whether the state stays in place, on a GPU with one captured graph per kind of step.
     """
 
     def __init__(self, config: TrialConfig, replicate: Replicate, *, in_place: bool) -> None:
@@ -54,7 +54,7 @@ class Stepper:
         )
 
     def initialise(self, learner: LearnerState, start: int, end: int) -> tuple[LearnerState, float]:
-        """Rounds `start` to `end` of Algorithm 1.
+        """Run rounds `start` to `end` of Algorithm 1.
 
         Returns:
             The learner with its new phi, and the mean of L_T after the unrolled steps.
@@ -66,14 +66,14 @@ class Stepper:
         return self._end(), torch.stack(losses).double().mean().item()
 
     def train(self, learner: LearnerState, start: int, end: int) -> tuple[LearnerState, dict[str, float]]:
-        """Base steps `start` to `end`.
+        """Run base steps `start` to `end`.
 
         Returns:
-            The learner after them, and the means of what they measured.
+            The learner after them, and the means of their metrics.
         """
         config, replicate = self._config, self._replicate
         method, meta = replicate.method, config.meta
-        self._graphs.pop("init", None)  # a graph's memory serves nothing else while it exists
+        self._graphs.pop("init", None)  # its memory can't be reused while it exists
         self._begin(learner)
         found: dict[str, list[Tensor]] = {}
         factor = 1.0

@@ -23,17 +23,17 @@ class Assignment:
         device: cpu or cuda.
         threads: CPU threads of the trial.
         commit_every: Steps between two commits.
-        pruner: Its settings as JSON; a commit is made at the first evaluation from each of its decisions on.
+        pruner: Its settings as JSON; a commit is made at the first evaluation at or after each of its decision steps.
         max_seconds: Wall-clock budget of the trial, or None.
-        epoch: Epoch of the driver's lease; a request to stop names it.
-        noted: Keys of the commits that the ledger has.
-        scratch: Attempts up to this one are left behind.
-        alone: Whether the trial has its device for itself.
-        shared_data: URL of the storage of shared data sets, where nodes other than the driver's fetch theirs; empty: none.
-        beside: URL of the folder that the study is kept in: `loss.from` is looked up there first. Empty: in `studies`.
-        gpu: GPUs that it takes; of a fraction, that part of the memory.
-        data: Fingerprint that the data set must have; empty: any.
-        witness: Key that the driver has written; a node that does not see it is on another disk. Empty: not looked for.
+        epoch: Epoch of the driver's lease, to which a stop request refers.
+        noted: Keys of the commits that the ledger has recorded.
+        scratch: Attempts up to this number are discarded.
+        alone: Whether the trial has its device to itself.
+        shared_data: URL of the storage from which nodes other than the driver's fetch data sets; empty: none.
+        beside: URL of the folder that contains the study: `loss.from` is looked up there first. Empty: in `studies`.
+        gpu: Number of GPUs; for a fraction, the trial gets that part of the memory.
+        data: Expected fingerprint of the data set; empty: any.
+        witness: Key that the driver has written; a node that can't read it uses another disk. Empty: not checked.
     """
 
     study: str
@@ -58,7 +58,7 @@ class Assignment:
     witness: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As Ray carries it."""
+        """The assignment as Ray sends it."""
         return {"assignment": json.dumps(asdict(self)), "alone": self.alone}
 
     @classmethod

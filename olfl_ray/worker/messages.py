@@ -19,10 +19,10 @@ class Message:
 
     Args:
         kind: begun (with the commits that it resumes from), commit, stopped (on request, after a commit), failed,
-            out_of_memory (of its device), or refused (by the storage: a full disk, say).
+            out_of_memory (on its device), or refused (by the storage: a full disk, for example).
         trial: `arm/name`.
         attempt: The worker's attempt.
-        commit: The commit, where there is one.
+        commit: The commit, if there is one.
         chain: Keys of the commits that it resumes from.
         cause: Why it can't continue.
     """
@@ -36,14 +36,14 @@ class Message:
 
     @property
     def last(self) -> bool:
-        """Whether the worker says no more after it."""
+        """Whether it is the worker's last message."""
         if self.kind == "commit":
             assert self.commit is not None
             return self.commit.outcome is not None
         return self.kind != "begun"
 
     def to_result(self) -> dict[str, Any]:
-        """As Tune carries it."""
+        """The message as Tune sends it."""
         position = 0 if self.commit is None else self.commit.position
         return {"message": json.dumps(asdict(self)), "position": position, "done": self.last}
 

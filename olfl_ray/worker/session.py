@@ -26,13 +26,13 @@ __all__ = ["Session", "StoragePhiCache"]
 
 
 class StoragePhiCache:
-    """Initialised learned losses in the study's storage, each named by its SHA-256; a corrupt one is created again."""
+    """Initialized learned losses in the study's storage, each named by its SHA-256; a corrupt one is created again."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def get(self, key: str) -> bytes | None:
-        """The bytes kept under a key, or None."""
+        """The bytes stored under a key, or None."""
         try:
             kept = self._storage.read(f"cache/phi/{key}.safetensors")
         except FileNotFoundError:
@@ -41,15 +41,15 @@ class StoragePhiCache:
         return value if hashlib.sha256(value).digest() == check else None
 
     def put(self, key: str, value: bytes) -> None:
-        """Keep bytes under a key."""
+        """Store bytes under a key."""
         self._storage.write(f"cache/phi/{key}.safetensors", hashlib.sha256(value).digest() + value)
 
 
 class Session:
-    """One attempt at a trial; `messages` yields what is sent to the driver.
+    """One attempt at a trial; `messages` yields its messages to the driver.
 
     Args:
-        assignment: What to run.
+        assignment: The trial to run.
     """
 
     def __init__(self, assignment: Assignment) -> None:
@@ -62,12 +62,12 @@ class Session:
         set_threads(assignment.threads)
 
     def messages(self) -> Iterator[Message]:
-        """Begin an attempt, report again the commits that it resumes from, then each new one; the last is marked."""
+        """Start an attempt, report the commits that it resumes from, then each new one; `Message.last` marks the last message."""
         try:
             self._require_witness()
             _bound_memory(self.assignment)
             self._attempt = self._claim_attempt()
-            yield from self._go_on()
+            yield from self._resume()
         except SetupError as error:
             yield self._message("refused", cause=str(error))
         except torch.OutOfMemoryError as error:
@@ -98,13 +98,13 @@ class Session:
         trial, attempt, cause = self.assignment.trial, self._attempt, without_secrets(cause)
         return Message(kind=kind, trial=trial, attempt=attempt, commit=commit, chain=chain, cause=cause)
 
-    def _go_on(self) -> Iterator[Message]:
+    def _resume(self) -> Iterator[Message]:
         given = self.assignment
         point = restore_point(self.storage, given.trial, noted=given.noted, scratch=given.scratch)
         yield self._message("begun", chain=tuple(commit.key for commit in point.chain))
-        for told in point.chain:  # the driver may have been killed between a commit and its record
-            yield self._message("commit", commit=told)
-            if told.outcome is not None:
+        for commit in point.chain:  # the driver may have been killed between a commit and its record
+            yield self._message("commit", commit=commit)
+            if commit.outcome is not None:
                 return
         self._states = [state_key(commit) for commit in point.chain[-2:]]
         last = point.chain[-1] if point.chain else None
@@ -112,7 +112,7 @@ class Session:
         yield from self._run(last, state)
 
     def _run(self, last: Commit | None, state: TrialState | None) -> Iterator[Message]:
-        """Run on from a commit and its state; a message at each new commit."""
+        """Continue from a commit and its state; yields a message at each new commit."""
         position, step = (state.position, state.step) if state is not None else (0, 0)
         parent = None if last is None else last.key
         pending: list[Record] = []
@@ -149,7 +149,7 @@ class Session:
         )
 
     def _due(self, position: int, step: int, progress: Progress) -> bool:
-        """Whether a commit is due: an interval has passed, the pruner decides here, or phi is initialised."""
+        """Whether a commit is due: an interval has passed, the pruner decides here, or phi has been initialized."""
         every, now = self.assignment.commit_every, progress.state
         if now.position // every > position // every or (now.step == 0 and progress.files):
             return True
@@ -179,7 +179,7 @@ class Session:
 
 
 def _bound_memory(assignment: Assignment) -> None:
-    """Leave to the other trials of a shared GPU their part of its memory: over its own, a trial is out of memory."""
+    """Limit a trial on a shared GPU to its part of the memory: beyond it, the trial is out of memory."""
     if assignment.device.startswith("cuda") and torch.cuda.is_available():
         shared = 0 < assignment.gpu < 1 and not assignment.alone
         torch.cuda.set_per_process_memory_fraction(assignment.gpu if shared else 1.0)

@@ -1,4 +1,4 @@
-"""The source of a learned loss: files, or a sweep's trial named `STUDY/ARM/ORDINAL`."""
+"""The source of a learned loss: a file, or a study's trial named `STUDY/ARM/ORDINAL`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["KeptLosses", "find_loss", "find_sequence"]
 
 @dataclass(frozen=True, kw_only=True)
 class KeptLosses:
-    """What `loss.from` may name: files, and the trials of studies.
+    """The learned losses that `loss.from` may name: those in files, and those of studies' trials.
 
     Args:
         studies: Folder of the studies; None: only paths.
-        beside: URL of a folder of studies that is looked in first; empty: none.
+        beside: URL of a folder of studies that is searched first; empty: none.
     """
 
     studies: Path | None
@@ -43,7 +43,7 @@ def find_loss(source: str, studies: Path | None, beside: str = "", allow: Iterab
     Args:
         source: A path that exists, else `STUDY/ARM/ORDINAL`.
         studies: Folder of the studies; None: only paths are looked up.
-        beside: URL of a folder of studies that is looked in first; empty: none.
+        beside: URL of a folder of studies that is searched first; empty: none.
         allow: Builders that may be called, as for `olfl_ray.losses.loss_from_bytes`.
 
     Raises:
@@ -63,14 +63,14 @@ def find_loss(source: str, studies: Path | None, beside: str = "", allow: Iterab
 def find_sequence(
     source: str, studies: Path | None, beside: str = "", allow: Iterable[str] = ()
 ) -> list[tuple[int, LearnedLoss]]:
-    """The learned losses that a finished trial's commits recorded, each after its number of base steps.
+    """The learned losses in a finished trial's commits, each with its number of base steps.
 
-    The first is that of step 0, where the trial initialised it.
+    The first is that of step 0, if the trial initialized it.
 
     Args:
         source: `STUDY/ARM/ORDINAL`.
         studies: Folder of the studies.
-        beside: URL of a folder of studies that is looked in first; empty: none.
+        beside: URL of a folder of studies that is searched first; empty: none.
         allow: Builders that may be called, as for `olfl_ray.losses.loss_from_bytes`.
 
     Raises:
@@ -95,14 +95,14 @@ def _finished(source: str, studies: Path, beside: str) -> tuple[Storage, tuple[C
         trial = str(TrialId.parse(name))
     except StudyError as error:
         raise DataError(f"{source!r} is neither a path nor STUDY/ARM/ORDINAL ({error})") from None
-    storage = _kept(study, studies, beside)
+    storage = _storage_of(study, studies, beside)
     if storage is None:
         there = ", ".join(_names(studies)) or "none yet"
         also = f"nor in {beside}, " if beside else ""
         raise DataError(f"{source!r}: neither a path, {also}nor a trial here; the studies in {studies} are: {there}")
     chain = restore_point(storage, trial).chain
     if not chain or chain[-1].outcome != "finished":
-        _refuse_damage(storage, trial)
+        _refuse_corrupt(storage, trial)
     if not chain:
         raise DataError(f"{source!r}: study {study!r} has no trial {trial!r} with results; see its report")
     if chain[-1].outcome != "finished":
@@ -110,17 +110,17 @@ def _finished(source: str, studies: Path, beside: str) -> tuple[Storage, tuple[C
     return storage, chain
 
 
-def _refuse_damage(storage: Storage, trial: str) -> None:
-    """A trial whose last commits are corrupt has more to it than what is left of it shows.
+def _refuse_corrupt(storage: Storage, trial: str) -> None:
+    """Refuse a trial whose last commits are corrupt: what is left of it looks like an earlier result.
 
     Raises:
-        DataError: A file of a commit that the ledger has is missing or corrupt.
+        DataError: A file of a commit in the ledger is missing or corrupt.
     """
     state = Ledger.load(storage).state.trials.get(trial)
     commits = [read_commit(storage, noted.commit) for noted in state.commits] if state is not None else []
     for commit in commits:
         for file in commit.files:
-            if commit is commits[-1] or file != state_key(commit):  # of the states, only the last is kept
+            if commit is commits[-1] or file != state_key(commit):  # of the states, only the last is stored
                 read_file(storage, commit, file)
 
 
@@ -129,8 +129,8 @@ def _loss_of(storage: Storage, commit: Commit, source: str, allow: Iterable[str]
     return None if weights is None or settings is None else loss_from_bytes(weights, settings, source, allow)
 
 
-def _kept(study: str, studies: Path, beside: str) -> Storage | None:
-    """Where a study is kept: next to the study that names it, else in the home folder."""
+def _storage_of(study: str, studies: Path, beside: str) -> Storage | None:
+    """The storage of a study: next to the study that names it, else in the home folder."""
     if not re.fullmatch(NAME, study, re.ASCII):
         return None
     if beside and (storage := open_storage(f"{beside}/{study}")).keys("ledger/"):

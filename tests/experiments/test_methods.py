@@ -65,7 +65,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[int,
     return place, kept
 
 
-def test_each_phi_holds_at_its_part_of_the_training(recorded: tuple[Place, dict[int, torch.Tensor]]) -> None:
+def test_each_phi_is_used_in_its_part_of_the_training(recorded: tuple[Place, dict[int, torch.Tensor]]) -> None:
     place, kept = recorded
     replayed = list(run(config(REPLAY, 24, **{"from": SOURCE}), place))
     for progress in replayed:

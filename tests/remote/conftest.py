@@ -1,4 +1,4 @@
-"""One real cluster on loopback for all tests here, and clients that know nothing but its address."""
+"""One real cluster on loopback for all tests here, and clients that know only its address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def laptop(cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of a user who has the token's file, the storage's credentials, and nothing else."""
+    """An empty folder of a user who has only the token's file and the storage's credentials."""
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     for name, value in cluster.environment.items():

@@ -1,4 +1,4 @@
-"""A client with an empty home submits, attaches, follows, stops and resumes, whether or not it sees the storage."""
+"""A client with an empty home submits, attaches, follows, stops and resumes, with or without access to the storage."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def build(input_shape, outputs):
 def olfl(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], cluster: LocalCluster, laptop: Path
 ) -> Run:
-    """Run a command in this process; gives its exit code, output and errors, in which the token never is."""
+    """Run a command in this process; returns its exit code, output and errors, which must never contain the token."""
 
     command = in_process(monkeypatch, capfd, laptop)
 
@@ -57,7 +57,7 @@ def token(cluster: LocalCluster) -> str:
 
 
 def spec_file(laptop: Path, name: str, evaluations: int, storage: object) -> Path:
-    """Two trials on a base learner of the user's own, which sleeps at each evaluation."""
+    """Two trials of a user's base learner that sleeps at each evaluation."""
     (laptop / "mine").mkdir()
     (laptop / "mine" / "__init__.py").touch()
     (laptop / "mine" / "slow.py").write_text(BUILDER)
@@ -82,7 +82,7 @@ def changed(spec: Path, *overrides: str) -> StudySpec:
     return parse_spec(spec.read_bytes(), overrides=overrides)
 
 
-def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_driver_died(
+def test_repeated_submissions_run_one_attempt_and_a_new_one_resumes_after_a_crash(
     cluster: LocalCluster, laptop: Path, olfl: Run
 ) -> None:
     there, mine = ("--address", cluster.address), ("--py-module", laptop / "mine")
@@ -146,7 +146,7 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     code, out, err = olfl("sweep", "list", *there)
     assert "long  0 of 2 trials ended  stopped  2 attempts" in out.splitlines()
     code, out, err = olfl("sweep", "list", "--storage", f"{cluster.storage}/client", "--home", laptop / "fourth")
-    assert "long  0 of 2 trials ended  idle  2 attempts" in out.splitlines()  # whatever became of the cluster
+    assert "long  0 of 2 trials ended  idle  2 attempts" in out.splitlines()  # even if the cluster is gone
     assert "resumes from step" in olfl("sweep", "logs", "long", *there)[1]
     assert "resumes from step" not in olfl("sweep", "logs", "long", *there, "--attempt", 1)[1]
     code, _, err = olfl("sweep", "stop", "long", *there)
@@ -154,7 +154,7 @@ def test_one_attempt_runs_however_often_it_is_submitted_and_goes_on_after_its_dr
     assert "is not running" in err
 
 
-def test_a_study_is_found_by_its_storage_or_by_mlflow_alone(
+def test_study_is_found_by_its_storage_or_by_mlflow_alone(
     cluster: LocalCluster, laptop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = f"{cluster.storage}/client"
@@ -165,7 +165,7 @@ def test_a_study_is_found_by_its_storage_or_by_mlflow_alone(
         assert study.status("long", home=home).name == "long"
 
 
-def test_a_study_that_only_the_cluster_sees_is_followed_by_its_lines_and_stopped_by_a_signal(
+def test_study_that_only_the_cluster_can_access_is_followed_by_its_log_and_stopped_by_a_signal(
     cluster: LocalCluster, laptop: Path, olfl: Run
 ) -> None:
     there, mine = ("--address", cluster.address), ("--py-module", laptop / "mine")
@@ -199,7 +199,7 @@ def test_a_study_that_only_the_cluster_sees_is_followed_by_its_lines_and_stopped
     assert "hidden  trials not seen from here  finished  4 attempts" in olfl("sweep", "list", *there)[1]
 
 
-def test_a_target_gives_address_token_storage_and_tracking(
+def test_target_sets_address_token_storage_and_tracking(
     cluster: LocalCluster, laptop: Path, olfl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = spec_file(laptop, "aimed", 10, None)
@@ -213,13 +213,13 @@ def test_a_target_gives_address_token_storage_and_tracking(
     assert f"uri: {cluster.tracking_uri}" in out
     assert f"would be submitted to {cluster.address}" in out
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
-    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")  # goes before the default, and gives way to a name
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")  # overrides the default, but not a name
     assert "127.0.0.1:9 can't be reached" in olfl("sweep", "submit", spec, "--dry-run")[2]
     assert olfl("sweep", "list", "--address", "lab")[0] == 0
 
 
 WRONG = {
-    "no token": ({"RAY_AUTH_TOKEN_PATH": None}, "list", "asks for a token, and none was found"),
+    "no token": ({"RAY_AUTH_TOKEN_PATH": None}, "list", "token, and none was found"),
     "a wrong token": ({"RAY_AUTH_TOKEN": "wrong"}, "list", "refuses the token of RAY_AUTH_TOKEN"),
     "an unknown study to extend": ({}, "extend nobody --trials 1", "there is no study 'nobody' in the cluster http://"),
     "an unknown study": ({}, "status nobody", "there is no study 'nobody' in the cluster http://"),
@@ -236,7 +236,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_mistake_is_one_sentence(
+def test_user_error_is_one_sentence(
     cluster: LocalCluster, laptop: Path, olfl: Run, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     variables, command, wanted = WRONG[kind]

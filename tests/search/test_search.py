@@ -7,7 +7,7 @@ from math import log10
 from statistics import median
 
 import pytest
-from support.conducting import run_to_end, study, tell
+from support.conducting import run_to_end, send, study
 
 from olfl_ray.errors import SpecError
 from olfl_ray.ledger import TrialState
@@ -67,7 +67,7 @@ def test_no_point_is_tried_twice_and_an_arm_ends_when_its_points_run_out(
     for name in ("whole", "killed"):
         conductor = conduct(spec, name)
         while (trial := conductor.next()) is not None:
-            tell(conductor, trial, 900, 0.1 * trial.id.ordinal, "finished")
+            send(conductor, trial, 900, 0.1 * trial.id.ordinal, "finished")
             conductor = conduct(spec, name) if name == "killed" else conductor
         assert conductor.finished
         found[name] = [dict(trial.params) for trial in conductor.state.trials.values()]
@@ -175,7 +175,7 @@ def test_deterministic_proposals_depend_neither_on_the_order_of_ends_nor_on_rest
         while (one := conductor.next()) is not None:
             pair = [one] if (two := conductor.next()) is None else [one, two]
             for trial in reversed(pair) if reverse else pair:
-                tell(conductor, trial, 900, _error(trial), "finished")
+                send(conductor, trial, 900, _error(trial), "finished")
             if restarts:
                 conductor = conduct(spec, name)
         found[name] = [trial.params for trial in conductor.ledger.state.trials.values()]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.object_store import BUCKET, Judge, ask, point_at, relay
+from support.object_store import BUCKET, Reply, ask, point_at, relay
 
 from olfl_ray.errors import SetupError
 from olfl_ray.storage import Storage, open_storage
@@ -81,15 +81,15 @@ def closed() -> Iterator[str]:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
-def lose_first_puts() -> Judge:
+def lose_first_puts() -> Reply:
     """For each key, the first put succeeds and its response is lost."""
     puts: Counter[str] = Counter()
 
-    def judge(method: str, path: str) -> int | None:
+    def reply(method: str, path: str) -> int | None:
         puts[path] += method == "PUT"
         return 0 if method == "PUT" and puts[path] == 1 else None
 
-    return judge
+    return reply
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line in this process or in processes of its own, and what its studies left behind."""
+"""The command line, run in this process or in new ones, and the studies that it leaves."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from olfl_ray.study import Home
 
 SUPPORT = str(Path(__file__).parent)
 Run = Callable[..., tuple[int, str, str]]
-"""Runs a command; gives its exit code, output and errors."""
+"""Runs a command; returns its exit code, output and errors."""
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], folder: Path) -> Run:
-    """Runs commands in this process, in a folder: without the seconds that a new one takes to start."""
+    """Run commands in this process, in a folder: a new process would take seconds to start."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.chdir(folder)
@@ -43,17 +43,17 @@ def command(*args: object) -> list[str]:
 
 
 def environment(*folders: object) -> dict[str, str]:
-    """That of this process, with the modules of this folder, and of others, for Ray's workers."""
+    """This process's environment, with the modules of this folder, and of others, for Ray's workers."""
     path = [*map(str, folders), SUPPORT, os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def olfl(*args: object, cwd: Path, modules: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end.
+    """Run a command to completion.
 
     Args:
-        args: Its words.
-        cwd: Where.
+        args: Its arguments.
+        cwd: Its working folder.
         modules: Folders of modules that builders come from.
     """
     return subprocess.run(
@@ -68,7 +68,7 @@ def start(*args: object, cwd: Path, log: str) -> subprocess.Popen[str]:
 
 
 def experiment(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command of experiments/paper to its end."""
+    """Run a command of experiments/paper to completion."""
     words = [sys.executable, "-m", "experiments.paper", *map(str, args)]
     root = Path(__file__).parents[2]
     return subprocess.run(
@@ -77,13 +77,13 @@ def experiment(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def state_of(home: Path, name: str) -> StudyState | None:
-    """Where a study stands; None before it is there."""
+    """The state of a study; None if it does not exist yet."""
     storage = Home(home).storage(name)
     return Ledger.load(storage).state if storage.keys("ledger/") else None
 
 
 def wait_until(holds: Callable[[], Any], seconds: float = 300.0) -> None:
-    """Wait until something holds."""
+    """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"it did not hold within {seconds:g} s"

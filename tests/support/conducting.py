@@ -1,4 +1,4 @@
-"""A small study, and a worker's messages made by hand: no Ray, no training."""
+"""A small study, and a worker's messages written by hand: no Ray, no training."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ SPEC: dict[str, Any] = {
 
 
 def study(**changes: Any) -> StudySpec:
-    """The spec above with other top-level sections; the metric is the one that `tell` reports."""
+    """The spec above with other top-level sections; the metric is the one that `send` reports."""
     spec = {**SPEC, **changes}
     return parse_spec(json.dumps({**spec, "search": {"metric": "selection/error", **spec["search"]}}).encode())
 
 
-def tell(
+def send(
     conductor: Conductor, trial: TrialState | str, step: int, value: float, outcome: str | None = None, attempt: int = 1
 ) -> bool:
-    """Give a conductor a worker's word: that it begins, where it had not, and a commit or its failure."""
+    """Send a conductor a worker's messages: a start, if it has not started, and a commit or its failure."""
     name = trial if isinstance(trial, str) else str(trial.id)
     now = conductor.state.trials[name]
     if not now.ended and (now.state != "running" or now.attempt < attempt):
-        noted = tuple(item.commit for item in now.commits)
-        conductor.hear(Message(kind="begun", trial=name, attempt=max(attempt, now.attempt + 1), chain=noted))
+        recorded = tuple(item.commit for item in now.commits)
+        conductor.hear(Message(kind="begun", trial=name, attempt=max(attempt, now.attempt + 1), chain=recorded))
         attempt = conductor.state.trials[name].attempt
     if outcome == "failed":
         return conductor.hear(Message(kind="failed", trial=name, attempt=attempt, cause="boom"))
@@ -58,17 +58,17 @@ def tell(
 
 
 def run_to_end(conductor: Conductor, value_of: Callable[[TrialState], float]) -> list[str]:
-    """Run every trial, one at a time; gives their names in order."""
+    """Run every trial, one at a time; returns their names in order."""
     order = []
     while (trial := conductor.next()) is not None:
         order.append(str(trial.id))
-        tell(conductor, trial, 900, value_of(trial), "finished")
+        send(conductor, trial, 900, value_of(trial), "finished")
     return order
 
 
 @pytest.fixture
 def conduct(tmp_path: Path) -> Callable[..., Conductor]:
-    """A conductor over the ledger in a folder: the first call begins the study there, later ones go on with it."""
+    """A conductor for the ledger in a folder: the first call creates the study there, later ones resume it."""
 
     def start(spec: StudySpec, folder: str = "study", only: tuple[str, ...] | None = None) -> Conductor:
         storage = open_storage(tmp_path / folder)

@@ -1,4 +1,4 @@
-"""The files of `cluster/`, read: YAML documents, and the pods within Kubernetes' manifests."""
+"""The files of `cluster/`: YAML documents, and the pods in Kubernetes manifests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pods(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a document with its dotted place."""
+    """Every value of a document with its dotted path."""
     yield path, node
     if isinstance(node, dict):
         for key, value in node.items():

@@ -1,4 +1,4 @@
-"""A stranger's builder: a learned loss that works, and leaves a file that says that it ran."""
+"""A stranger's builder: a learned loss that works, and writes a file that shows that it ran."""
 
 from __future__ import annotations
 

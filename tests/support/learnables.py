@@ -44,7 +44,7 @@ class PerClass(Learnable):
 
 
 class Penalty(Learnable):
-    """A strength of each parameter's own, of a smooth absolute value; the first parameter has none."""
+    """An individual strength of each parameter, of a smooth absolute value; the first parameter has none."""
 
     def __init__(self, theta: Theta) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Penalty(Learnable):
 
 
 class Rates(Learnable):
-    """A learning rate of each parameter, and a mixing of their gradients' signs."""
+    """A learning rate per parameter, and a mixture of their gradients' signs."""
 
     def __init__(self, theta: Theta) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Rates(Learnable):
 
 
 class All(Learnable):
-    """Start, loss, penalty and update at once, which share phi."""
+    """Start, loss, penalty and update at once, with a shared phi."""
 
     def __init__(self, theta: Theta, classes: int) -> None:
         super().__init__()

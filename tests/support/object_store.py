@@ -1,4 +1,4 @@
-"""An S3 endpoint for tests: what the environment says of it, and a relay that drops chosen messages."""
+"""An S3 endpoint for tests: its environment variables, and a relay that drops chosen messages."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ BUCKET = "studies"
 
 _PER_HOP = ("connection", "content-length", "transfer-encoding", "date", "server")
 
-Judge = Callable[[str, str], "int | None"]
-"""Method and path -> None to pass the answer on, 0 to lose it, or a status to answer without asking the store."""
+Reply = Callable[[str, str], "int | None"]
+"""Method and path -> None to forward the response, 0 to lose it, or a status to return without asking the store."""
 
 
 def ask(url: str, method: str, path: str, body: bytes = b"") -> int:
@@ -29,7 +29,7 @@ def ask(url: str, method: str, path: str, body: bytes = b"") -> int:
 
 
 def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Have the environment name an endpoint and credentials for it."""
+    """Set the environment to an endpoint with credentials for it."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "HTTP_PROXY", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
@@ -39,13 +39,13 @@ def point_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 
 @contextmanager
-def relay(url: str, judge: Judge = lambda method, path: None, *, hide: str = "", port: int = 0) -> Iterator[str]:
+def relay(url: str, reply: Reply = lambda method, path: None, *, hide: str = "", port: int = 0) -> Iterator[str]:
     """URL of a relay to the server at `url`.
 
     Args:
         url: The server.
-        judge: What becomes of each answer.
-        hide: Header that the server never sees, in small letters.
+        reply: Decides what happens to each response.
+        hide: Header to remove from requests, in lowercase.
         port: Where to listen; 0: anywhere.
     """
 
@@ -54,9 +54,9 @@ def relay(url: str, judge: Judge = lambda method, path: None, *, hide: str = "",
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            verdict = judge(self.command, self.path)
-            if verdict:
-                self.send_response(verdict)
+            status = reply(self.command, self.path)
+            if status:
+                self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
@@ -66,7 +66,7 @@ def relay(url: str, judge: Judge = lambda method, path: None, *, hide: str = "",
             answer = upstream.getresponse()
             data = answer.read()
             upstream.close()
-            if verdict == 0:
+            if status == 0:
                 self.close_connection = True
                 return
             self.send_response(answer.status)

@@ -1,10 +1,10 @@
-"""The reference: a plain torch loop, differentiated twice by autograd; then the engine must give the same.
+"""The reference: a plain torch loop, differentiated twice by autograd; the engine must give the same result.
 
-Two loops share nothing with the engine: `unrolled` writes the optimizer's formulas out and keeps the graph of every step;
+Two loops share no code with the engine: `unrolled` implements the optimizer's formulas and keeps the graph of every step;
 `trained` runs `backward` and `torch.optim`. `unrolled` must agree with `trained` in theta before the engine is compared.
 Where autograd can't differentiate twice, the reference is <grad L_T at theta', d theta' / d phi> along one direction, by
-central differences of `trained` in phi. Where `unrolled` itself moves with the last digits of the parameters (a cold Adam), so may
-the engine: see `conditioning`.
+central differences of `trained` in phi. Where `unrolled` itself depends on the last digits of the parameters (a cold Adam),
+the engine may too: see `conditioning`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from olfl_ray.errors import SpecError
 
 Batch = tuple[Tensor, Tensor]
 Warm = tuple[dict[str, Tensor], dict[str, int]]
-"""State of an optimizer, and how many steps each parameter has taken."""
+"""State of an optimizer, and the number of steps that each parameter has taken."""
 WAYS: dict[str, tuple[str, str]] = {
     "auto": ("auto", "auto"),
     "auto low": ("auto", "low"),
@@ -38,13 +38,13 @@ WAYS: dict[str, tuple[str, str]] = {
     "finite difference": ("finite_difference", "auto"),
 }
 EXACT, ROUGH, DIFFERENCE = 1e-7, 2e-3, 5e-3
-"""Allowed distances: float64 throughout, a part in float32, and a difference in place of a derivative."""
+"""Tolerances: float64 throughout, partly float32, and a difference instead of a derivative."""
 NOISE, ULPS, NUDGES, UNCLEAR = 100.0, 4.0, 3, 1e-3
-"""A larger distance, of at most `UNCLEAR`, is rounding if it is below so many times what moving all parameters by `ULPS`, in
-`NUDGES` random directions, does to the reference."""
+"""A larger distance, up to `UNCLEAR`, counts as rounding if it is below this many times the change of the reference when all
+parameters are moved by `ULPS` in `NUDGES` random directions."""
 COLD = 1e-6
-"""With an epsilon of at most this, Adam's first step is the sign of g: where an entry of g is but rounding, its derivative is, too.
-A larger distance that rounding explains is then undetermined: the reference has no digit to compare with."""
+"""With an epsilon of at most this, Adam's first step is the sign of g: where an entry of g is rounding noise, so is its derivative.
+A larger distance that rounding explains is then undetermined: the reference has no correct digit to compare with."""
 
 
 @dataclass
@@ -58,8 +58,8 @@ class Truth:
     v: dict[str, Tensor] = field(default_factory=dict)
     """grad L_T at theta', of `trained`."""
     typical: float = 0.0
-    """Size that phi's gradient would have if w, the derivative of L_T in each step's g, were random: what a difference's error
-    is measured by, as the true w may be one along which nothing changes (clipped steps of a loss that only scales)."""
+    """Size that phi's gradient would have if w, the derivative of L_T in each step's g, were random: the scale of a difference's
+    error, as nothing may change along the true w (clipped steps of a loss that only scales)."""
 
 
 def seeded(seed: int) -> None:
@@ -82,11 +82,11 @@ def root(squares: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
 
 
-@sdpa_kernel(SDPBackend.MATH)  # fused attention has one derivative alone
+@sdpa_kernel(SDPBackend.MATH)  # fused attention has only a first derivative
 def unrolled(
     made: Made, how: Setting, train: Sequence[Batch], meta: Batch, seed: int, warm: Warm | None = None
 ) -> Truth:
-    """All steps in one graph, then the gradient of phi by autograd; `warm` is moved."""
+    """All steps in one graph, then the gradient of phi by autograd; updates `warm`."""
     module, loss, options = made.module, made.loss, how.options
     theta: dict[str, Tensor] = {k: v.detach().clone().requires_grad_() for k, v in trainable(module).items()}
     phi = {k: v.detach().clone().requires_grad_() for k, v in trainable(loss).items()}
@@ -144,7 +144,7 @@ def size(values: Iterable[Tensor]) -> Tensor:
 
 
 def check_twice(g: Iterable[Tensor]) -> None:
-    """Autograd leaves out what goes through a `once_differentiable` function, without a word, where no error lies on the way."""
+    """Raise where autograd would silently leave out what passes through a `once_differentiable` function."""
     nodes, seen = [value.grad_fn for value in g], set()
     while nodes:
         node = nodes.pop()
@@ -158,7 +158,7 @@ def check_twice(g: Iterable[Tensor]) -> None:
 def moved(
     key: str, value: Tensor, g: Tensor, state: dict[str, Tensor], times: dict[str, int], name: str, lr: float, **o: Any
 ) -> Tensor:
-    """One parameter's step, from the pages of `torch.optim`."""
+    """One parameter's step, by the formulas in the documentation of `torch.optim`."""
     if o["weight_decay"] and name != "adamw":
         g = g + o["weight_decay"] * value
     if name == "sgd":
@@ -179,7 +179,7 @@ def moved(
 
 
 class placed:
-    """`torch.func.functional_call` over several calls: tensors stand in a module, and what it assigns is seen."""
+    """`torch.func.functional_call` over several calls: the tensors stay in the module, and its assignments are kept."""
 
     def __init__(self, module: nn.Module, tensors: dict[str, Tensor]) -> None:
         self.slots = [
@@ -224,7 +224,7 @@ def torch_optimizer(how: Setting, parameters: list[Tensor]) -> torch.optim.Optim
 
 @sdpa_kernel(SDPBackend.MATH)
 def trained(made: Made, how: Setting, train: Sequence[Batch], meta: Batch, seed: int) -> Truth:
-    """`backward` and `torch.optim`; moves `made`."""
+    """`backward` and `torch.optim`; updates `made`."""
     module, loss = made.module, made.loss
     parameters = list(trainable(module).values())
     optimizer = torch_optimizer(how, parameters)
@@ -253,7 +253,7 @@ def slope(
     along: dict[str, Tensor],
     v: dict[str, Tensor],
 ) -> float:
-    """<v, d theta' / d phi> along a direction, by central differences of `trained`: v may cut gradients, as torch does."""
+    """<v, d theta' / d phi> along a direction, by central differences of `trained`: v may detach gradients, as torch does."""
     ends = []
     for shift in (1e-5, -1e-5):
         made = make(seed, odd=odd, plain=True)
@@ -275,7 +275,7 @@ def nudged(made: Made, seed: int) -> Made:
 
 
 def off(found: dict[str, Tensor], wanted: dict[str, Tensor], scale: float = 0.0) -> float:
-    """|found - wanted| in units of |wanted|, or of `scale` where that is larger."""
+    """|found - wanted| in units of |wanted|, or of `scale` if that is larger."""
     if found.keys() != wanted.keys():
         return float("inf")
     if not wanted:
@@ -286,7 +286,7 @@ def off(found: dict[str, Tensor], wanted: dict[str, Tensor], scale: float = 0.0)
 
 @dataclass
 class Outcome:
-    """What came of one comparison: equal, refused (why), undetermined (no digit to compare), or wrong (how far)."""
+    """The result of one comparison: equal, refused (why), undetermined (no digit to compare), or wrong (how far)."""
 
     way: str
     verdict: str
@@ -294,10 +294,10 @@ class Outcome:
 
 
 def check(seed: int, *, odd: bool, ways: Sequence[str] = tuple(WAYS)) -> tuple[str, set[str], list[Outcome]]:
-    """One random module in every way.
+    """Compare one random module with every estimator.
 
     Returns:
-        The case in words, its odd features, and the outcomes.
+        The case in words, its unusual features, and the outcomes.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -308,7 +308,7 @@ def _check(seed: int, *, odd: bool, ways: Sequence[str]) -> tuple[str, set[str],
     how, made = setting(seed), make(seed, odd=odd)
     if "backward hook" in made.odd or {"state in an attribute"} & made.odd:
         how = replace(how, steps=1)
-    if "dtypes" in made.odd and "eps" in how.options:  # at float32's rounding a cold Adam's step is a sign
+    if "dtypes" in made.odd and "eps" in how.options:  # at float32 precision a cold Adam's step is a sign
         how = replace(how, options={**how.options, "eps": 1e-3})
     *train, meta = batches(seed, how.steps + 1, made.classes)
     options = " ".join(f"{k}={v}" for k, v in how.options.items() if v)
@@ -394,7 +394,7 @@ def _check(seed: int, *, odd: bool, ways: Sequence[str]) -> tuple[str, set[str],
 
 
 def distances(found: Truth | StepResult, wanted: Truth, given: dict[str, Tensor]) -> dict[str, float]:
-    """How far a step is from the reference, part by part; theta in units of its move."""
+    """Distances of a step from the reference, part by part; theta in units of its step."""
     assert found.meta_loss is not None
     assert found.phi_grad is not None
     moves = ({k: truth.theta[k] - v.detach() for k, v in given.items()} for truth in (found, wanted))
@@ -420,14 +420,14 @@ def conditioning(
     wanted: Truth,
     given: dict[str, Tensor],
 ) -> dict[str, float]:
-    """The largest distances between the reference and itself from parameters that are moved by some `ULPS`."""
+    """The largest distances between the reference and itself with parameters moved by some `ULPS`."""
     cases = [nudged(make(seed, odd=odd, plain=True), index) for index in range(NUDGES)]
     found = [distances(unrolled(case, how, train, meta, seed), wanted, given) for case in cases]
     return {name: max(one[name] for one in found) for name in found[0]}
 
 
 def differs_smoothly(how: Setting, made: Made) -> bool:
-    """Whether a difference can stand for a derivative: g is a gradient, and Adam's first step is no sign of it."""
+    """Whether a difference can replace a derivative: g is a gradient, and Adam's first step is not its sign."""
     return not (how.steps > 1 and made.odd & CUTTING) and how.options.get("eps", 1.0) > COLD
 
 
@@ -436,7 +436,7 @@ def tensors(made: Made) -> list[Tensor]:
 
 
 def pure(how: Setting) -> Sgd | Adam:
-    """The same optimizer of the package."""
+    """The corresponding optimizer of the package."""
     o = how.options
     if how.name == "sgd":
         return Sgd(momentum=o["momentum"], nesterov=o["nesterov"], weight_decay=o["weight_decay"], clip_norm=how.clip)
@@ -451,7 +451,7 @@ def pure(how: Setting) -> Sgd | Adam:
 
 
 def check_learner(seed: int, *, odd: bool, way: str, steps: int = 2) -> Outcome:
-    """Steps of Algorithm 2 in a learner, with plain SGD on phi, and the same by hand."""
+    """Steps of Algorithm 2 in a learner, with plain SGD on phi, compared with the same by hand."""
     how = replace(setting(seed), steps=1)
     made, hand = make(seed, odd=odd), make(seed, odd=odd, plain=True)
     if way == "finite difference" and not differs_smoothly(how, made):
@@ -499,7 +499,7 @@ def check_learner(seed: int, *, odd: bool, way: str, steps: int = 2) -> Outcome:
 
 
 def by_hand(hand: Made, how: Setting, pairs: Sequence[Batch], seed: int, eta: float) -> list[Tensor]:
-    """Steps of Algorithm 2, each `unrolled`; moves `hand`."""
+    """Steps of Algorithm 2, each `unrolled`; updates `hand`."""
     warm: Warm = ({}, dict.fromkeys(trainable(hand.module), 0))
     for index in range(len(pairs) // 2):
         truth = unrolled(hand, how, [pairs[2 * index]], pairs[2 * index + 1], seed + index, warm)
@@ -518,7 +518,7 @@ def by_hand(hand: Made, how: Setting, pairs: Sequence[Batch], seed: int, eta: fl
 
 
 def farthest(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The largest distance of two tensors."""
+    """The largest distance between two lists of tensors."""
     return max(
         ((a - b).double().norm() / (1e-2 + b.double().norm())).item() for a, b in zip(found, wanted, strict=True)
     )

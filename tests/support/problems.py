@@ -16,7 +16,7 @@ ROWS, SIDE, OUTPUTS = 10, 8, 4
 
 
 class SharedWeights(nn.Module):
-    """One layer used twice, one matrix standing in two layers."""
+    """One layer used twice, one matrix shared by two layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class SharedWeights(nn.Module):
 
 
 class Residual(nn.Module):
-    """Strided, dilated and grouped convolutions around a sum, and batch norms, as a ResNet has them."""
+    """Strided, dilated and grouped convolutions around a sum, and batch norms, as in a ResNet."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,11 +135,11 @@ OPTIMIZERS: dict[str, tuple[Optimizer, bool]] = {
     "warm adam and decay": (Adam(weight_decay=0.01), True),
     "clipped adamw": (Adam(weight_decay=0.01, decoupled=True, clip_norm=1e-2), True),
 }
-"""Optimizer, and whether its state has seen steps."""
+"""Optimizer, and whether its state comes after some steps."""
 
 
 class Bump(nn.Module):
-    """A user's own l_phi, which has no closed form here; one parameter of it takes no part."""
+    """A user's own l_phi without a closed form; one of its parameters is not used."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class Case:
         return LearnerState(**parts, meta_state={})
 
     def step(self, estimator: Callable, lr: float = 0.05, *, fresh: bool = False, **changes):
-        """One call of an estimator, from the same random state every time."""
+        """Call an estimator, from the same random state every time."""
         torch.manual_seed(11)
         state = replace(self.learner, **changes)
         return estimator(self.problem, state, lr, self.train, self.meta, fresh=fresh)
@@ -201,7 +201,7 @@ def case(
         optimizer=chosen,
         draws_random=False,
     )
-    # Away from the module's own, so that one standing where the other should is seen.
+    # Different from the module's own, so that a mix-up is visible.
     theta = {name: value + 0.1 * torch.randn_like(value) for name, value in problem.theta().items()}
     few = torch.zeros(2, 1, SIDE, SIDE, dtype=dtype)
     draws, _ = drawn(lambda: problem.train_forward(theta, problem.buffers(), few), few.device)

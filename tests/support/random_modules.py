@@ -1,4 +1,4 @@
-"""Random small modules, learned losses and optimizers as users write them, each from a seed; nothing here knows the engine."""
+"""Random small modules, learned losses and optimizers such as users write, each from a seed; independent of the engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ACTIVATIONS = {
 
 
 class Block(nn.Module):
-    """(B, WIDTH) to (B, WIDTH) by a function of itself and its input; parts by name."""
+    """(B, WIDTH) to (B, WIDTH) by a function of the block and its input; parts by name."""
 
     def __init__(self, run: Callable[[Any, Tensor], Tensor], **parts: nn.Module | nn.Parameter) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def conv2d(rng: random.Random) -> nn.Module:
 
 
 def bag(rng: random.Random) -> nn.Module:
-    """torch has no second derivative of it."""
+    """torch has no second derivative for it."""
     made = nn.EmbeddingBag(2, WIDTH, mode=rng.choice(["mean", "sum"]))
     return Block(lambda s, h: h + s.e((h.detach() > 0).long()), e=made)
 
@@ -159,7 +159,7 @@ def attention(rng: random.Random) -> nn.Module:
 
 
 def embedded(rng: random.Random) -> nn.Module:
-    # Not scale_grad_by_freq: a gradient that is scaled is no derivative, and forward mode and differences are refused.
+    # Not scale_grad_by_freq: a scaled gradient is not a derivative, and forward mode and differences are refused.
     rng.random()
     table = nn.Embedding(WIDTH + 1, WIDTH, padding_idx=rng.choice([None, 3]))
     return Block(lambda s, h: h + s.e((h.detach() > 0).long().sum(1)), e=table)
@@ -214,7 +214,7 @@ ORDINARY: dict[str, Callable[[random.Random], nn.Module]] = {
 
 
 def nested_grad(rng: random.Random) -> nn.Module:
-    """A step down an energy, as score models and energy-based models take it."""
+    """A gradient step on an energy, as in score models and energy-based models."""
     kind, cut = rng.choice(["linear", "conv", "norm"]), rng.random() < 0.5
     if kind == "linear":
         energy: nn.Module = nn.Linear(WIDTH, 4)
@@ -312,7 +312,7 @@ def parametrised(rng: random.Random) -> nn.Module:
 
 
 class Scaled(nn.Module):
-    """A weight made anew in each forward pass."""
+    """A weight computed again in each forward pass."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -342,7 +342,7 @@ def branching(rng: random.Random) -> nn.Module:
 
 
 def dropping(rng: random.Random) -> nn.Module:
-    """Layers dropped by a generator: Python's, or one that is not put back."""
+    """Layers dropped by a random generator: Python's, or one whose state is not restored."""
     if rng.random() < 0.5:
         return Block(lambda s, h: h + torch.tanh(s.a(h)) * (random.random() < 0.6), a=nn.Linear(WIDTH, WIDTH))
     made = Block(lambda s, h: h + torch.tanh(s.a(h)) * float(s.draws.random() < 0.6), a=nn.Linear(WIDTH, WIDTH))
@@ -362,7 +362,7 @@ def stateful(rng: random.Random) -> nn.Module:
 
 
 def buffered(rng: random.Random) -> nn.Module:
-    """A running mean that the outputs feel, moved in place or by assignment, and a counter."""
+    """A running mean that affects the outputs, updated in place or by assignment, and a counter."""
     inplace = rng.random() < 0.5
 
     def run(s: Any, h: Tensor) -> Tensor:
@@ -382,7 +382,7 @@ def buffered(rng: random.Random) -> nn.Module:
 
 
 class Narrow(nn.Module):
-    """A part in another type than the rest."""
+    """A part with another dtype than the rest."""
 
     def __init__(self, body: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -421,7 +421,7 @@ def algebra(rng: random.Random) -> nn.Module:
 
 
 def quiet_state(rng: random.Random) -> nn.Module:
-    """Keeps an activation that nothing but a learned loss reads."""
+    """Keeps an activation that only a learned loss reads."""
 
     def run(s: Any, h: Tensor) -> Tensor:
         s.kept = torch.tanh(s.a(h))
@@ -453,11 +453,11 @@ CUTTING = {
     "state in an attribute",
     "buffers",
 }
-"""Where g is not the gradient of a function of theta: a difference of gradients sees what autograd does not."""
+"""Cases where g is not the gradient of a function of theta: a difference of gradients includes what autograd does not."""
 
 
 class Wrapped(nn.Module):
-    """A block with something around it."""
+    """A block wrapped in another operation."""
 
     def __init__(self, block: nn.Module, how: str) -> None:
         super().__init__()
@@ -477,7 +477,7 @@ class Wrapped(nn.Module):
 
 @dataclass
 class Made:
-    """One random case: `module` and `loss` are new on each call of `make`, and the same."""
+    """One random case: each call of `make` returns new, equal `module` and `loss`."""
 
     module: nn.Module
     loss: nn.Module
@@ -491,9 +491,9 @@ def make(seed: int, *, odd: bool, plain: bool = False) -> Made:
     """The module and the learned loss of a seed.
 
     Args:
-        seed: Decides all.
+        seed: Determines everything.
         odd: Whether features that not every training loop has may occur.
-        plain: Whether no activation is computed anew in a backward pass: what is, must equal what is not.
+        plain: Whether no activation may be recomputed in a backward pass: a recomputed one must equal the original.
     """
     rng = random.Random(seed)
     torch.manual_seed(seed)
@@ -569,7 +569,7 @@ def _changed(
 
 
 class Weighted(nn.Module):
-    """A cross-entropy or a squared error with one learned weight a class."""
+    """A cross-entropy or a squared error with one learned weight per class."""
 
     def __init__(self, classes: bool) -> None:
         super().__init__()
@@ -582,7 +582,7 @@ class Weighted(nn.Module):
 
 
 class Own(nn.Module):
-    """A network on outputs and targets together, with something inside."""
+    """A network on outputs and targets together, with an inner module."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -622,7 +622,7 @@ class Decaying(Weighted):
 
 
 class Feeling(Weighted):
-    """Reads an activation that the module keeps."""
+    """Reads an activation that the module stores."""
 
     def __init__(self, classes: bool, kept: nn.Module) -> None:
         super().__init__(classes)

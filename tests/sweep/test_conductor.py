@@ -1,9 +1,9 @@
-"""Which trial comes next, what a commit means, when a trial ends."""
+"""Which trial comes next, how a commit is handled, when a trial ends."""
 
 from collections.abc import Callable
 
 import pytest
-from support.conducting import run_to_end, study, tell
+from support.conducting import run_to_end, send, study
 
 from olfl_ray.ledger import Reopened, StopRequest
 from olfl_ray.spec import seed_of
@@ -17,7 +17,7 @@ def lr(trial: object) -> float:
     return trial.params["learner.optimizer.lr"]  # type: ignore[attr-defined, no-any-return]
 
 
-def test_arms_take_turns_and_begin_with_the_specs_own_values(conduct: Conduct) -> None:
+def test_arms_take_turns_and_start_with_the_specs_own_values(conduct: Conduct) -> None:
     conductor = conduct(study())
     first, second = conductor.next(), conductor.next()
     assert first is not None
@@ -50,15 +50,15 @@ def test_ties_go_to_the_earlier_trial(conduct: Conduct) -> None:
     assert conductor.ledger.state.trials["online/c0"].params == conductor.ledger.state.trials["online/0"].params
 
 
-def test_a_commit_told_twice_counts_once_and_none_counts_after_the_end(conduct: Conduct) -> None:
+def test_repeated_commit_counts_once_and_none_counts_after_the_end(conduct: Conduct) -> None:
     conductor = conduct(study())
     trial = conductor.next()
     assert trial is not None
-    assert tell(conductor, trial, 300, 0.3)
-    assert tell(conductor, trial, 300, 0.3)
-    assert not tell(conductor, trial, 900, 0.2, "finished")
+    assert send(conductor, trial, 300, 0.3)
+    assert send(conductor, trial, 300, 0.3)
+    assert not send(conductor, trial, 900, 0.2, "finished")
     events = len(conductor.ledger.events)
-    assert not tell(conductor, trial, 900, 0.1, "finished")
+    assert not send(conductor, trial, 900, 0.1, "finished")
     assert len(conductor.ledger.events) == events
     ended = conductor.ledger.state.trials[str(trial.id)]
     assert [item.step for item in ended.commits] == [300, 900]
@@ -73,7 +73,7 @@ def test_asha_ends_the_worst_at_its_rungs(conduct: Conduct) -> None:
     while (trial := conductor.next()) is not None:
         value = 0.1 * (1 + trial.id.ordinal)
         for step, outcome in ((100, None), (300, None), (900, "finished")):
-            if not tell(conductor, trial, step, value, outcome):
+            if not send(conductor, trial, step, value, outcome):
                 break
     states = {name: (trial.state, trial.step) for name, trial in conductor.ledger.state.trials.items()}
     assert states["baseline/0"] == ("finished", 900)
@@ -81,17 +81,17 @@ def test_asha_ends_the_worst_at_its_rungs(conduct: Conduct) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["diverged", "failed"])
-def test_an_arm_without_a_finished_trial_is_not_confirmed_and_the_study_ends(conduct: Conduct, outcome: str) -> None:
+def test_arm_without_a_finished_trial_is_not_confirmed_and_the_study_ends(conduct: Conduct, outcome: str) -> None:
     conductor = conduct(study())
     while (trial := conductor.next()) is not None:
         bad = trial.id.arm == "online"
-        tell(conductor, trial, 900, float("nan") if bad else 0.1, outcome if bad else "finished")
+        send(conductor, trial, 900, float("nan") if bad else 0.1, outcome if bad else "finished")
     names = {name for name, trial in conductor.ledger.state.trials.items() if trial.id.confirming}
     assert names == {"baseline/c0", "baseline/c1"}
     assert conductor.finished
 
 
-def test_a_lost_worker_fails_its_trial_with_the_cause(conduct: Conduct) -> None:
+def test_lost_worker_fails_its_trial_with_the_cause(conduct: Conduct) -> None:
     conductor = conduct(study())
     trial = conductor.next()
     assert trial is not None
@@ -101,44 +101,44 @@ def test_a_lost_worker_fails_its_trial_with_the_cause(conduct: Conduct) -> None:
     assert str(trial.id) not in run_to_end(conductor, lr)
 
 
-def test_a_second_driver_goes_on_with_what_the_first_left(conduct: Conduct) -> None:
+def test_second_driver_resumes_the_work_of_the_first(conduct: Conduct) -> None:
     spec = study()
     first = conduct(spec)
     one, two = first.next(), first.next()
     assert one is not None
     assert two is not None
-    tell(first, one, 300, 0.3)
-    tell(first, two, 900, 0.2, "finished")
+    send(first, one, 300, 0.3)
+    send(first, two, 900, 0.2, "finished")
     first.close()
     assert first.ledger.state.trials[str(one.id)].state == "stopped"
     second = conduct(spec)
     again = second.next()
     assert again is not None
     assert again.id == one.id
-    tell(second, again, 900, 0.1, "finished", attempt=2)
+    send(second, again, 900, 0.1, "finished", attempt=2)
     order = run_to_end(second, lr)
     assert str(two.id) not in order
     assert len(second.ledger.state.trials) == 3 + 3 + 2 * 2
 
 
-def test_a_study_out_of_time_starts_no_new_search_trial(conduct: Conduct) -> None:
+def test_study_out_of_time_starts_no_new_search_trial(conduct: Conduct) -> None:
     conductor = conduct(study(budget={"study_seconds": 1e-9}))
     assert conductor.next() is None
     assert conductor.ledger.state.trials == {}
 
 
-def test_a_trial_whose_worker_saw_a_request_to_stop_first_is_not_given_out_again(conduct: Conduct) -> None:
+def test_trial_whose_worker_noticed_a_stop_request_first_is_not_assigned_again(conduct: Conduct) -> None:
     conductor = conduct(study())
     trial = conductor.next()
     assert trial is not None
-    tell(conductor, trial, 300, 0.3)
-    StopRequest(conductor.ledger._storage, conductor.state.epoch).make()  # another process asks
+    send(conductor, trial, 300, 0.3)
+    StopRequest(conductor.ledger._storage, conductor.state.epoch).make()  # requested by another process
     assert not conductor.hear(Message(kind="stopped", trial=str(trial.id), attempt=1))
     assert conductor.state.trials[str(trial.id)].state == "stopped"
     assert conductor.next() is None
 
 
-def test_commits_that_the_driver_did_not_hear_of_count_when_they_are_told_again(conduct: Conduct) -> None:
+def test_unrecorded_commits_count_when_they_are_reported_again(conduct: Conduct) -> None:
     pruner = {"name": "asha", "min_steps": 100, "reduction": 3}
     search = {"parameters": {"learner.optimizer.lr": {"min": 0.003, "max": 0.3, "log": True}}, "pruner": pruner}
     arms = {"baseline": {"set": {"learner.method": "baseline"}, "trials": 2}}
@@ -147,37 +147,37 @@ def test_commits_that_the_driver_did_not_hear_of_count_when_they_are_told_again(
     best = first.next()
     assert best is not None
     for step, outcome in ((100, None), (300, None), (900, "finished")):
-        tell(first, best, step, 0.1, outcome)
+        send(first, best, step, 0.1, outcome)
     worse = first.next()
     assert worse is not None
-    tell(first, worse, 50, 0.9)
-    second = conduct(spec)  # the first was killed; its worker had come to step 100, where the pruner decides
+    send(first, worse, 50, 0.9)
+    second = conduct(spec)  # the first was killed; its worker had reached step 100, where the pruner decides
     assert second.next() is not None
-    assert not tell(second, worse, 100, 0.9, attempt=2)
+    assert not send(second, worse, 100, 0.9, attempt=2)
     ended = second.state.trials[str(worse.id)]
     assert (ended.state, [commit.step for commit in ended.commits]) == ("pruned", [50, 100])
 
 
-def test_damaged_commits_are_dropped_and_their_work_counts_once(conduct: Conduct) -> None:
+def test_corrupt_commits_are_dropped_and_their_work_counts_once(conduct: Conduct) -> None:
     conductor = conduct(study())
     trial = conductor.next()
     assert trial is not None
     for step in (100, 200, 300):
-        tell(conductor, trial, step, 0.3)
+        send(conductor, trial, step, 0.3)
     keys = [commit.commit for commit in conductor.state.trials[str(trial.id)].commits]
     conductor.hear(Message(kind="begun", trial=str(trial.id), attempt=2, chain=tuple(keys[:1])))
     now = conductor.state.trials[str(trial.id)]
     assert ([commit.commit for commit in now.commits], now.step, now.redone) == (keys[:1], 100, True)
 
 
-def test_only_what_was_asked_for_runs(conduct: Conduct) -> None:
+def test_only_requested_trials_run(conduct: Conduct) -> None:
     spec = study()
     first = conduct(spec)
     one, two = first.next(), first.next()
     assert one is not None
     assert two is not None
-    tell(first, one, 300, 0.3)
-    tell(first, two, 900, 0.2, "failed")
+    send(first, one, 300, 0.3)
+    send(first, two, 900, 0.2, "failed")
     first.ledger.append(Reopened(trial=str(two.id)))
     second = conduct(spec, only=(str(two.id),))
     assert run_to_end(second, lambda _: 0.1) == [str(two.id)]

@@ -1,4 +1,4 @@
-"""What an embedded Ray needs is found or named in one sentence; its folder is private, and removed with its process."""
+"""What an embedded Ray needs is found, or named in one sentence; its folder is private, and removed with its process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from olfl_ray.sweep.embedded import BELOW, LONGEST, PREFIX, private_folder
 
 @pytest.fixture
 def bases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
-    """Two temporary folders, and no others."""
+    """The only two temporary folders."""
     found = [tmp_path / "a", tmp_path / "b"]
     for folder in found:
         folder.mkdir()
@@ -38,7 +38,7 @@ def bases(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
     return found
 
 
-def test_a_long_temporary_folder_gives_way_to_a_short_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_short_temporary_folder_is_used_instead_of_a_long_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
@@ -50,7 +50,7 @@ def test_a_long_temporary_folder_gives_way_to_a_short_one(monkeypatch: pytest.Mo
     assert not folder.exists()
 
 
-def test_where_no_temporary_folder_serves_each_is_named_with_its_reason(
+def test_each_unusable_temporary_folder_is_named_with_its_reason(
     bases: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bases[0].rmdir()
@@ -66,16 +66,14 @@ def test_where_no_temporary_folder_serves_each_is_named_with_its_reason(
         private_folder().__enter__()
 
 
-def test_a_folder_that_cant_be_written_gives_way_to_the_next(
-    bases: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_read_only_temporary_folder_is_skipped(bases: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.access  # root may write everywhere
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != bases[0] and real(path, mode))
     with private_folder() as folder:
         assert folder.parent == bases[1]
 
 
-def test_folders_of_killed_processes_are_removed_and_those_of_living_ones_are_not(bases: list[Path]) -> None:
+def test_folders_of_dead_processes_are_removed_and_those_of_live_ones_are_kept(bases: list[Path]) -> None:
     code = (
         "import sys, time; from pathlib import Path; from olfl_ray.sweep import embedded\n"
         f"embedded._unfit = lambda base: ''; embedded._bases = lambda: [Path({str(bases[0])!r})]\n"
@@ -121,7 +119,7 @@ def test_too_few_open_files_are_refused_with_the_command_that_raises_them(monkey
         ("http://127.0.0.1:8265", "olfl sweep submit"),
     ],
 )
-def test_an_address_without_a_cluster_is_refused_within_seconds(
+def test_address_without_a_cluster_is_refused_within_seconds(
     address: str, wanted: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if address == "CLOSED":
@@ -137,7 +135,7 @@ def test_an_address_without_a_cluster_is_refused_within_seconds(
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_listens_but_is_no_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_is_not_ray_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("olfl_ray.sweep.cluster.REACH_SECONDS", 1.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -147,7 +145,7 @@ def test_what_listens_but_is_no_ray_is_refused(monkeypatch: pytest.MonkeyPatch) 
             pass
 
 
-def test_a_token_that_others_can_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_token_that_others_can_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("a secret")
     token.chmod(0o644)
@@ -160,12 +158,12 @@ def test_a_token_that_others_can_read_is_refused(monkeypatch: pytest.MonkeyPatch
     assert "a secret" not in str(caught.value)
 
 
-def test_local_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_is_not_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "local")
     assert not on_cluster()
 
 
-def test_a_ray_that_does_not_start_is_one_sentence_with_its_logs_place_and_the_token_is_put_back(
+def test_failed_start_of_ray_is_one_sentence_with_its_log_folder_and_the_token_is_restored(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -186,7 +184,7 @@ def test_a_ray_that_does_not_start_is_one_sentence_with_its_logs_place_and_the_t
     assert not [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
 
 
-def test_a_disabled_token_is_warned_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog) -> None:
+def test_disabled_token_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with caplog.at_level(logging.WARNING), embedded._own_token(tmp_path):
         assert not (tmp_path / "token").exists()
@@ -202,12 +200,12 @@ class _Stop:
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_asks_hangups_are_then_ignored_and_the_second_ends(first: signal.Signals) -> None:
-    from olfl_ray.sweep.tuner import _deaf_to_hangups, _stopping_on_signals
+def test_first_signal_requests_a_stop_and_the_second_ends_while_hangups_are_ignored(first: signal.Signals) -> None:
+    from olfl_ray.sweep.tuner import _ignoring_hangups, _stopping_on_signals
 
     stop = _Stop()
     before = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    with _deaf_to_hangups() as hangup, _stopping_on_signals(stop, hangup=hangup):  # type: ignore[arg-type]
+    with _ignoring_hangups() as hangup, _stopping_on_signals(stop, hangup=hangup):  # type: ignore[arg-type]
         signal.raise_signal(first)
         assert stop.asked == 1
         signal.raise_signal(signal.SIGHUP)
@@ -219,20 +217,20 @@ def test_the_first_signal_asks_hangups_are_then_ignored_and_the_second_ends(firs
     assert [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
-def test_what_nohup_ignores_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    from olfl_ray.sweep.tuner import _deaf_to_hangups, _stopping_on_signals
+def test_signals_ignored_by_nohup_stay_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    from olfl_ray.sweep.tuner import _ignoring_hangups, _stopping_on_signals
 
     stop = _Stop()
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _deaf_to_hangups() as hangup, _stopping_on_signals(stop, hangup=hangup):  # type: ignore[arg-type]
+        with _ignoring_hangups() as hangup, _stopping_on_signals(stop, hangup=hangup):  # type: ignore[arg-type]
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
     assert stop.asked == 0
 
 
-def test_what_speaks_rays_protocol_passes_the_first_look() -> None:
+def test_server_with_rays_protocol_passes_the_first_check() -> None:
     server = grpc.server(futures.ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -1,4 +1,4 @@
-"""When a trial ends early, when the next one waits, what counts once: step by step, before and after a restart."""
+"""When a trial ends early, when the next one must wait, what counts once: step by step, before and after a restart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from support.conducting import run_to_end, study, tell
+from support.conducting import run_to_end, send, study
 
 from olfl_ray.errors import SetupError
 from olfl_ray.ledger import Commit, Reopened
@@ -33,17 +33,17 @@ def one_arm(
 
 
 def error_of(ordinal: int, step: int) -> float:
-    """Every third trial is bad at the first rung; of the others, which rise, every even one is bad at the second."""
+    """Every third trial is bad at the first rung; of the others, whose errors rise, every even one is bad at the second."""
     if step == 100:
         return 1.0 if ordinal % 3 == 2 else 0.5 - 0.02 * ordinal
     return {300: 0.99 if ordinal % 2 == 0 else 0.9 - 0.02 * ordinal, 900: 0.1}[step]
 
 
 def ends(conductor: Conductor, restarted: Callable[[], Conductor] | None = None) -> dict[str, tuple[str, int]]:
-    """How each trial of a search ends with these errors; with a new driver before each trial, or one for all."""
+    """The end of each trial of a search with these errors; with a new driver before each trial, or one for all."""
     while (trial := conductor.next()) is not None:
         for step, outcome in RUNGS:
-            if not tell(conductor, trial, step, error_of(trial.id.ordinal, step), outcome):
+            if not send(conductor, trial, step, error_of(trial.id.ordinal, step), outcome):
                 break
         conductor = restarted() if restarted is not None else conductor
     return {name: (one.state, one.step) for name, one in conductor.state.trials.items()}
@@ -51,7 +51,7 @@ def ends(conductor: Conductor, restarted: Callable[[], Conductor] | None = None)
 
 def test_a_deterministic_search_prunes_the_same_trials_before_and_after_a_restart(conduct: Conduct) -> None:
     wanted = ends(conduct(one_arm(ASHA, 8)))
-    assert {step for _, step in wanted.values()} == {100, 300, 900}, "each rung ends some"
+    assert {step for _, step in wanted.values()} == {100, 300, 900}, "some trials end at each rung"
     spec = one_arm(ASHA, 8, deterministic=True)
     assert ends(conduct(spec, "deterministic")) == wanted
     assert ends(conduct(spec, "restarted"), lambda: conduct(spec, "restarted")) == wanted
@@ -60,7 +60,7 @@ def test_a_deterministic_search_prunes_the_same_trials_before_and_after_a_restar
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_the_median_ends_the_fifth_trial_at_its_first_decision_where_it_is_the_worst(
+def test_median_pruner_ends_the_fifth_trial_at_its_first_decision_if_it_is_the_worst(
     deterministic: bool, conduct: Conduct
 ) -> None:
     conductor = conduct(one_arm({"name": "median", "min_steps": 100}, 6, deterministic))
@@ -68,18 +68,18 @@ def test_the_median_ends_the_fifth_trial_at_its_first_decision_where_it_is_the_w
     while (trial := conductor.next()) is not None:
         value = [0.1, 0.2, 0.3, 0.9, 0.8, 0.15][trial.id.ordinal]
         for step, outcome in ((50, None), (100, None), (200, None), (900, "finished")):
-            if not tell(conductor, trial, step, value, outcome):
+            if not send(conductor, trial, step, value, outcome):
                 break
         found[trial.id.ordinal] = conductor.state.trials[str(trial.id)].step
     assert found == {0: 900, 1: 900, 2: 900, 3: 900, 4: 100, 5: 900}
 
 
-def test_a_search_that_maximises_prunes_the_lowest(conduct: Conduct) -> None:
+def test_maximizing_search_prunes_the_lowest(conduct: Conduct) -> None:
     search = {"parameters": LR, "pruner": ASHA, "goal": "maximize", "metric": "selection/error", "sampler": "random"}
     conductor = conduct(one_arm(trials=5, search=search))
     while (trial := conductor.next()) is not None:
         for step, outcome in RUNGS:
-            if not tell(conductor, trial, step, 0.9 - 0.1 * trial.id.ordinal, outcome):
+            if not send(conductor, trial, step, 0.9 - 0.1 * trial.id.ordinal, outcome):
                 break
     states = [trial.state for trial in conductor.state.trials.values()]
     assert states == ["finished", *["pruned"] * 4]
@@ -88,7 +88,7 @@ def test_a_search_that_maximises_prunes_the_lowest(conduct: Conduct) -> None:
     assert best.value == 0.9
 
 
-def test_a_deterministic_search_waits_for_the_trials_that_a_proposal_may_see_and_no_longer(conduct: Conduct) -> None:
+def test_deterministic_search_waits_exactly_for_the_trials_that_a_proposal_may_see(conduct: Conduct) -> None:
     spec = one_arm(trials=6, deterministic=True, concurrency=2)
     wanted = conduct(spec, "in order")
     run_to_end(wanted, lambda trial: 0.1 * trial.id.ordinal)
@@ -97,29 +97,29 @@ def test_a_deterministic_search_waits_for_the_trials_that_a_proposal_may_see_and
     assert zero is not None
     assert one is not None
     assert conductor.next() is None, "both workers are busy, and trial 2 sees trial 0"
-    tell(conductor, one, 900, 0.1, "finished")
+    send(conductor, one, 900, 0.1, "finished")
     assert conductor.next() is None
-    tell(conductor, zero, 900, 0.0, "finished")
+    send(conductor, zero, 900, 0.0, "finished")
     two, three = conductor.next(), conductor.next()
     assert two is not None
     assert three is not None, "trial 3 sees trial 1, which has ended, and not trial 2"
     assert conductor.next() is None
-    tell(conductor, three, 900, 0.3, "finished")
-    tell(conductor, two, 900, 0.2, "finished")
+    send(conductor, three, 900, 0.3, "finished")
+    send(conductor, two, 900, 0.2, "finished")
     run_to_end(conductor, lambda trial: 0.1 * trial.id.ordinal)
     assert [trial.params for trial in conductor.state.trials.values()] == [
         trial.params for trial in wanted.state.trials.values()
     ]
 
 
-def test_any_other_search_proposes_at_once(conduct: Conduct) -> None:
+def test_nondeterministic_search_proposes_at_once(conduct: Conduct) -> None:
     conductor = conduct(one_arm(trials=4, concurrency=2))
     assert all(conductor.next() is not None for _ in range(4))
     assert conductor.next() is None
-    assert not conductor.finished, "nothing is left to give out, but four are running"
+    assert not conductor.finished, "there is no trial to assign, but four are running"
 
 
-def test_a_study_gives_out_trials_until_its_time_is_over(conduct: Conduct, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_study_assigns_trials_until_its_time_is_over(conduct: Conduct, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 5000.0
     monkeypatch.setattr(conductor_file.time, "monotonic", lambda: now)
     conductor = conduct(one_arm(trials=3, budget={"study_seconds": 3600}))
@@ -130,13 +130,13 @@ def test_a_study_gives_out_trials_until_its_time_is_over(conduct: Conduct, monke
     now += 1.0
     assert conductor.next() is None
     for trial in list(conductor.state.trials.values()):
-        assert not conductor.finished, "what began may end"
-        tell(conductor, trial, 900, 0.1, "finished")
+        assert not conductor.finished, "running trials may end"
+        send(conductor, trial, 900, 0.1, "finished")
     assert conductor.finished
     assert len(conductor.state.trials) == 2
 
 
-def test_a_beginning_counts_once_and_an_earlier_attempt_is_not_heard(conduct: Conduct) -> None:
+def test_start_counts_once_and_messages_of_an_earlier_attempt_are_ignored(conduct: Conduct) -> None:
     conductor = conduct(one_arm())
     trial = conductor.next()
     assert trial is not None
@@ -150,18 +150,18 @@ def test_a_beginning_counts_once_and_an_earlier_attempt_is_not_heard(conduct: Co
     assert (conductor.state.trials[name].state, conductor.state.trials[name].attempt) == ("running", 2)
 
 
-def test_a_trial_that_nobody_was_given_is_not_heard(conduct: Conduct) -> None:
+def test_messages_of_an_unassigned_trial_are_ignored(conduct: Conduct) -> None:
     spec = one_arm()
     first = conduct(spec)
     trial = first.next()
     assert trial is not None
-    tell(first, trial, 100, 0.5)
+    send(first, trial, 100, 0.5)
     second = conduct(spec)
-    assert not tell(second, trial, 300, 0.4, attempt=1)
+    assert not send(second, trial, 300, 0.4, attempt=1)
     assert [commit.step for commit in second.state.trials[str(trial.id)].commits] == [100]
 
 
-def test_a_storage_that_refuses_a_worker_ends_the_driver_with_its_cause(conduct: Conduct) -> None:
+def test_storage_that_refuses_a_worker_ends_the_driver_with_its_cause(conduct: Conduct) -> None:
     conductor = conduct(one_arm())
     refused = Message(kind="refused", trial="baseline/0", attempt=0, cause="no space left")
     trial = conductor.next()
@@ -169,43 +169,43 @@ def test_a_storage_that_refuses_a_worker_ends_the_driver_with_its_cause(conduct:
     with pytest.raises(SetupError, match="no space left"):
         conductor.hear(refused)
     assert not conductor.state.trials["baseline/0"].ended
-    tell(conductor, trial, 900, 0.1, "finished")
-    assert not conductor.hear(refused), "of a trial that has ended it says nothing new"
+    send(conductor, trial, 900, 0.1, "finished")
+    assert not conductor.hear(refused), "the message of an ended trial is ignored"
 
 
-def test_out_of_memory_begins_again_alone_and_fails_only_then(conduct: Conduct) -> None:
+def test_trial_out_of_memory_restarts_alone_and_fails_only_then(conduct: Conduct) -> None:
     conductor = conduct(one_arm())
     trial = conductor.next()
     assert trial is not None
     name = str(trial.id)
-    tell(conductor, trial, 100, 0.5)
+    send(conductor, trial, 100, 0.5)
     assert not conductor.hear(Message(kind="out_of_memory", trial=name, attempt=1, cause="8 GiB"))
     now = conductor.state.trials[name]
     assert (now.state, now.alone) == ("stopped", True)
     again = conductor.next()
     assert again is not None
     assert (str(again.id), again.alone) == (name, True)
-    tell(conductor, again, 300, 0.5, attempt=2)
+    send(conductor, again, 300, 0.5, attempt=2)
     assert not conductor.hear(Message(kind="out_of_memory", trial=name, attempt=2, cause="8 GiB"))
     now = conductor.state.trials[name]
     assert now.state == "failed"
     assert "8 GiB" in (now.cause or "")
 
 
-def test_a_request_to_stop_keeps_what_is_told_and_gives_out_nothing(conduct: Conduct) -> None:
+def test_after_a_stop_request_commits_are_recorded_and_no_trial_is_assigned(conduct: Conduct) -> None:
     conductor = conduct(one_arm())
     trial = conductor.next()
     assert trial is not None
-    assert tell(conductor, trial, 100, 0.5)
+    assert send(conductor, trial, 100, 0.5)
     conductor.stop.make()
-    assert not tell(conductor, trial, 300, 0.4), "a worker is told to stop by the answer"
+    assert not send(conductor, trial, 300, 0.4), "the return value tells a worker to stop"
     assert conductor.state.trials[str(trial.id)].step == 300
     conductor.close()
     assert conductor.state.trials[str(trial.id)].state == "stopped"
     assert conductor.next() is None
 
 
-def test_a_commit_is_the_mean_of_its_replicates_in_every_metric(conduct: Conduct) -> None:
+def test_recorded_commit_has_the_mean_over_replicates_of_every_metric(conduct: Conduct) -> None:
     conductor = conduct(one_arm())
     trial = conductor.next()
     assert trial is not None
@@ -214,17 +214,17 @@ def test_a_commit_is_the_mean_of_its_replicates_in_every_metric(conduct: Conduct
     report = {"selection/error": [0.2, 0.4], "selection/task_loss": [1.0, 2.0]}
     commit = Commit(trial=name, attempt=1, position=120, step=100, outcome=None, report=report, parent=None)
     assert conductor.hear(Message(kind="commit", trial=name, attempt=1, commit=commit))
-    (noted,) = conductor.state.trials[name].commits
-    assert (noted.step, noted.attempt, noted.commit) == (100, 1, commit.key)
-    assert noted.value == pytest.approx(0.3)
-    assert noted.values == {"selection/error": pytest.approx(0.3), "selection/task_loss": pytest.approx(1.5)}
+    (recorded,) = conductor.state.trials[name].commits
+    assert (recorded.step, recorded.attempt, recorded.commit) == (100, 1, commit.key)
+    assert recorded.value == pytest.approx(0.3)
+    assert recorded.values == {"selection/error": pytest.approx(0.3), "selection/task_loss": pytest.approx(1.5)}
 
 
-def test_a_diverged_trial_has_no_value_and_no_place_in_the_search(conduct: Conduct) -> None:
+def test_diverged_trial_has_no_value_and_is_ignored_by_the_search(conduct: Conduct) -> None:
     conductor = conduct(one_arm(trials=2))
     trial = conductor.next()
     assert trial is not None
-    assert not tell(conductor, trial, 40, math.inf, "diverged")
+    assert not send(conductor, trial, 40, math.inf, "diverged")
     ended = conductor.state.trials[str(trial.id)]
     assert (ended.state, ended.value, ended.step, ended.metrics) == (
         "diverged", None, 40, {"selection/error": [math.inf, math.inf]},
@@ -233,20 +233,20 @@ def test_a_diverged_trial_has_no_value_and_no_place_in_the_search(conduct: Condu
     assert conductor.state.best("baseline", "minimize").id.ordinal == 1
 
 
-def test_values_that_are_not_finite_decide_nothing(conduct: Conduct) -> None:
+def test_values_that_are_not_finite_are_ignored_by_the_pruner(conduct: Conduct) -> None:
     conductor = conduct(one_arm(ASHA, 3))
     while (trial := conductor.next()) is not None:
-        assert tell(conductor, trial, 100, math.nan), "the trainer says when a trial has diverged"
-        tell(conductor, trial, 900, 0.1, "finished")
+        assert send(conductor, trial, 100, math.nan), "the trainer reports when a trial has diverged"
+        send(conductor, trial, 900, 0.1, "finished")
     assert {trial.state for trial in conductor.state.trials.values()} == {"finished"}
 
 
-def test_a_reopened_trial_is_given_out_before_any_new_one(conduct: Conduct) -> None:
+def test_reopened_trial_is_assigned_before_any_new_one(conduct: Conduct) -> None:
     spec = one_arm(trials=3)
     first = conduct(spec)
     trial = first.next()
     assert trial is not None
-    tell(first, trial, 100, 0.5, "failed")
+    send(first, trial, 100, 0.5, "failed")
     first.ledger.append(Reopened(trial=str(trial.id)))
     second = conduct(spec)
     again = second.next()
@@ -255,7 +255,7 @@ def test_a_reopened_trial_is_given_out_before_any_new_one(conduct: Conduct) -> N
     assert not second.finished
 
 
-def test_importances_need_four_results_that_differ(conduct: Conduct) -> None:
+def test_importances_need_four_different_results(conduct: Conduct) -> None:
     found = {}
     for name, trials, value_of in (
         ("three", 3, lambda trial: trial.params["learner.optimizer.lr"]),
@@ -268,7 +268,7 @@ def test_importances_need_four_results_that_differ(conduct: Conduct) -> None:
     assert found == {"three": {}, "four": {"learner.optimizer.lr": pytest.approx(1.0)}, "all the same": {}}
 
 
-def test_scattered_points_begin_with_the_specs_own_and_have_every_value_of_each_list() -> None:
+def test_scattered_points_start_with_the_specs_own_and_include_every_value_of_each_list() -> None:
     parameters = {**LR, "meta.init_steps": {"values": [0, 10, 20]}, "loss.output": {"values": ["none", "softplus"]}}
     search = {"parameters": parameters, "pruner": "none"}
     spec = study(search=search, arms={"online": {"trials": 4}}, meta={"init_steps": 10})
@@ -278,6 +278,6 @@ def test_scattered_points_begin_with_the_specs_own_and_have_every_value_of_each_
     assert {point["meta.init_steps"] for point in points[:3]} == {0, 10, 20}
     assert {point["loss.output"] for point in points[3:5]} == {"none", "softplus"}
     assert len({point["learner.optimizer.lr"] for point in points}) == 8
-    assert len(scattered(spec, "online", 2)) == 3, "so many and no more"
+    assert len(scattered(spec, "online", 2)) == 3, "exactly this many"
     assert scattered(spec, "online", 8) == [first, *points], "the same each time"
     assert scattered(study(search={"parameters": {}}, arms={"online": {"trials": 1}}), "online", 8) == [{}]

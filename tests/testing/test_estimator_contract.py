@@ -1,4 +1,4 @@
-"""Every built-in estimator keeps the contract, and the contract refuses estimators that do not."""
+"""Every built-in estimator fulfills the contract, and the contract rejects estimators that do not."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def drawing(result: StepResult) -> StepResult:
         (drawing, "it_draws_the_random_numbers_of_its_passes"),
     ],
 )
-def test_an_estimator_that_breaks_a_rule_is_seen(fault: Callable[[StepResult], StepResult] | None, claim: str) -> None:
+def test_estimator_that_breaks_a_rule_is_detected(fault: Callable[[StepResult], StepResult] | None, claim: str) -> None:
     def broken(*parts: Any, **more: Any) -> StepResult:
         return fault(reverse(*parts, **more)) if fault is not None else writing(*parts, **more)
 

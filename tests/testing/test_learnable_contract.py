@@ -1,4 +1,4 @@
-"""Every built-in learnable keeps the contract, and the contract refuses learnables that do not."""
+"""Every built-in learnable fulfills the contract, and the contract rejects learnables that do not."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _OffByOnePercent(torch.autograd.Function):
 
 
 class Weighted(Learnable):
-    """A penalty with a strength, as the base of learnables that break one rule each."""
+    """A penalty with a strength; the base of learnables that break one rule each."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Renamed(Weighted):
 
 
 class Hidden(Weighted):
-    """What it learns is in a plain tensor, which no copy takes along."""
+    """Its parameters are in a plain tensor, which is lost when it is copied."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ def with_suite(make: Callable[[], Learnable]) -> LearnableContract:
         (NotANumber, "what_it_measures_is_finite"),
     ],
 )
-def test_a_learnable_that_breaks_a_rule_is_seen(broken: type[Learnable], claim: str) -> None:
+def test_learnable_that_breaks_a_rule_is_detected(broken: type[Learnable], claim: str) -> None:
     getattr(with_suite(Weighted), f"test_{claim}")()
     with pytest.raises((AssertionError, SpecError, RuntimeError)):
         getattr(with_suite(broken), f"test_{claim}")()

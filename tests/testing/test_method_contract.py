@@ -1,4 +1,4 @@
-"""Every built-in method keeps the contract, and the contract refuses methods that do not."""
+"""Every built-in method fulfills the contract, and the contract rejects methods that do not."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Backwards(Good):
         (Backwards, "its_phis_are_those_of_what_it_learns_in_order"),
     ],
 )
-def test_a_method_that_breaks_a_rule_is_seen(broken: type[Method], claim: str) -> None:
+def test_method_that_breaks_a_rule_is_detected(broken: type[Method], claim: str) -> None:
     for kind in (Good, broken):
         suite = MethodContract()
         suite.name = f"{__name__}:{kind.__name__}"

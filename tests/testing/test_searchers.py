@@ -1,4 +1,4 @@
-"""Every built-in searcher keeps the contract, and the contract refuses searchers that do not."""
+"""Every built-in searcher fulfills the contract, and the contract rejects searchers that do not."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_each_built_in_searcher_is_tested() -> None:
 
 
 class Fair(Searcher):
-    """Draws at random, by the base class alone."""
+    """Draws at random, with the methods of the base class only."""
 
     def suggest(self, ordinal: int) -> Mapping[str, Any]:
         return self.space.point(self.draw)
@@ -68,7 +68,7 @@ class TestFair(SearcherContract):
 
 
 class Unseeded(Fair):
-    """Its proposals after a replay depend on something else than the seed."""
+    """Its proposals after a replay depend on more than the seed."""
 
     starts = 0
 
@@ -78,14 +78,14 @@ class Unseeded(Fair):
 
 
 class Forgetful(Fair):
-    """Rebuilt, it knows only the trials that still run."""
+    """After a replay it knows only the trials that are still running."""
 
     def replay(self, trials: Iterable[SearchTrial], seed: int) -> None:
         super().replay([trial for trial in trials if trial.state == "running"], seed)
 
 
 class Upside(Fair):
-    """Ends trials that are good."""
+    """Ends good trials."""
 
     def prune(self, trial: SearchTrial) -> bool:
         others = [one.values[0][1] for one in self.trials.values() if one.values and one.ordinal != trial.ordinal]
@@ -109,7 +109,7 @@ class Outside(Fair):
         (Outside, "test_it_proposes_points_of_its_space"),
     ],
 )
-def test_a_planted_fault_is_found(kind: type[Fair], test: str) -> None:
+def test_planted_fault_is_detected(kind: type[Fair], test: str) -> None:
     class Suite(SearcherContract):
         def make(self, space: Space) -> Searcher:
             return kind(None, space)

@@ -1,4 +1,4 @@
-"""Every built-in task keeps the contract, and the contract refuses tasks that do not."""
+"""Every built-in task fulfills the contract, and the contract rejects tasks that do not."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Undrawn(Regression):
         (Undrawn, "a_learned_loss_can_be_drawn"),
     ],
 )
-def test_a_task_that_breaks_a_rule_is_seen(broken: type[Task], claim: str) -> None:
+def test_task_that_breaks_a_rule_is_detected(broken: type[Task], claim: str) -> None:
     class Suite(TestRegression):
         def make(self) -> Task:
             return broken()

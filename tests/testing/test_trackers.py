@@ -1,4 +1,4 @@
-"""Every built-in tracker keeps the contract, and the contract refuses trackers that do not."""
+"""Every built-in tracker fulfills the contract, and the contract rejects trackers that do not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from olfl_ray.tracking.mlflow import Mlflow, embedded_uri, open_store
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's file without runs: its schema takes seconds to make."""
+    """An MLflow file without runs: creating its schema takes seconds."""
     folder = tmp_path_factory.mktemp("store")
     open_store(embedded_uri(folder), "olfl", folder)
     return folder / "mlflow.db"
@@ -46,7 +46,7 @@ class TestMlflow(TrackerContract):
             name = run.data.tags["olfl.trial"]
             if run.data.tags["olfl.identity"] != identity or name == "study":
                 continue
-            assert name not in found, "one run a trial"
+            assert name not in found, "one run per trial"
             points = [
                 (point.step, key, point.value)
                 for key in run.data.metrics
@@ -69,7 +69,7 @@ class TestMlflow(TrackerContract):
 
 
 class InFiles(TrackerContract):
-    """Reads JSON lines of any tracker that writes them as this one does."""
+    """Reads JSON lines of any tracker with the format of the built-in one."""
 
     kind: type[JsonLines] = JsonLines
     elsewhere = False
@@ -109,7 +109,7 @@ def test_each_built_in_tracker_is_tested() -> None:
 
 
 class Forgets(JsonLines):
-    """What earlier drivers delivered is gone once it is opened."""
+    """Deletes at its opening what earlier drivers delivered."""
 
     def open(self, identity: str) -> None:
         super().open(identity)
@@ -118,7 +118,7 @@ class Forgets(JsonLines):
 
 
 class Doubles(JsonLines):
-    """Appends each delivery to what it has."""
+    """Appends each delivery to the earlier ones."""
 
     def _write(self, name: str, rows: list[dict[str, Any]]) -> None:
         try:
@@ -130,7 +130,7 @@ class Doubles(JsonLines):
 
 
 class Marks(JsonLines):
-    """Notes that a trial is delivered before it is, and never delivers it again."""
+    """Marks a trial as delivered before it is, and never delivers it again."""
 
     def deliver(self, trial: TrialState) -> None:
         mark = f"tracking/{trial.id}.delivered-{len(trial.commits)}-{trial.state}"
@@ -139,14 +139,14 @@ class Marks(JsonLines):
 
 
 class Mixes(JsonLines):
-    """All studies of a name in one folder."""
+    """Puts all studies of a name into one folder."""
 
     def _key(self, name: str) -> str:
         return f"all/{name}"
 
 
 class Content(JsonLines):
-    """Says that all is kept."""
+    """Reports that everything is stored."""
 
     def undelivered(self, state: Any) -> int:
         return 0
@@ -166,7 +166,7 @@ KILLED = "test_a_driver_killed_between_or_within_any_two_calls_of_the_store_leav
         (Content, False, "test_it_knows_what_it_lacks"),
     ],
 )
-def test_a_planted_fault_is_found(fault: type[JsonLines], elsewhere: bool, test: str, tmp_path: Path) -> None:
+def test_planted_fault_is_detected(fault: type[JsonLines], elsewhere: bool, test: str, tmp_path: Path) -> None:
     suite = InFiles()
     suite.kind, suite.elsewhere = fault, elsewhere
     with pytest.raises((AssertionError, KeyError)):

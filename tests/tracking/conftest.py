@@ -1,4 +1,4 @@
-"""MLflow's real store in an SQLite file, its schema made once; and a study whose commits are made by hand, without Ray."""
+"""MLflow's real store in an SQLite file whose schema is created once; and a study with hand-written commits, without Ray."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(empty_store: Path, tmp_path: Path) -> str:
-    """URI of a store of the test's own."""
+    """URI of a store for this test only."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     return sqlite_uri(tmp_path / "mlflow.db")
 
 
 class Home:
-    """One study in a folder of its own, which delivers to a store."""
+    """One study in its own folder, which delivers to a store."""
 
     def __init__(self, folder: Path, uri: str, spec: StudySpec) -> None:
         self.uri, self.spec = uri, spec
@@ -111,7 +111,7 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path: Path, store: str) -> Callable[..., Home]:
-    """Begins the study `s` in a folder; a second one differs from it by nothing but its identity."""
+    """Creates the study `s` in a folder; a second one differs from it only in its identity."""
 
     def begin(folder: str = "a", uri: str = store, **changes: Any) -> Home:
         return Home(tmp_path / folder, uri, study(**changes))
@@ -120,7 +120,7 @@ def home(tmp_path: Path, store: str) -> Callable[..., Home]:
 
 
 class Held:
-    """What a store holds, read by MLflow's own client."""
+    """The content of a store, read by MLflow's own client."""
 
     def __init__(self, uri: str) -> None:
         from mlflow.entities import ViewType
@@ -136,7 +136,7 @@ class Held:
         )
 
     def of(self, home: Home) -> dict[str, Any]:
-        """A study's runs by trial; each is there once."""
+        """A study's runs by trial; each must exist once."""
         own = [run for run in self.runs if run.data.tags["olfl.identity"] == home.state.identity]
         counts = Counter(run.data.tags["olfl.trial"] for run in own)
         assert set(counts.values()) <= {1}, counts

@@ -1,4 +1,4 @@
-"""A study touches the runs that carry its identity, and no others; each trial has one run, whoever drives, however often."""
+"""A study touches only runs with its identity; each trial has one run, however many drivers deliver it how often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from olfl_ray.ledger import Ledger, StudyCreated, apply
 from olfl_ray.tracking.mlflow import Mlflow, undelivered
 
 
-def test_two_studies_of_one_spec_have_two_identities_and_an_older_ledger_has_one_too(home: Callable[..., Any]) -> None:
+def test_studies_with_the_same_spec_have_different_identities_and_so_have_older_ledgers(
+    home: Callable[..., Any],
+) -> None:
     first, second = home("a"), home("b")
     assert first.state.digest == second.state.digest
     assert len({first.state.identity, second.state.identity}) == 2
@@ -23,7 +25,7 @@ def test_two_studies_of_one_spec_have_two_identities_and_an_older_ledger_has_one
     assert identities[0] == identities[1] != identities[2]
 
 
-def test_one_spec_in_three_homes_on_one_store_is_three_studies(
+def test_one_spec_in_three_homes_with_one_store_is_three_studies(
     home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
     first, second, third = home("a"), home("b"), home("c")
@@ -43,7 +45,7 @@ def test_one_spec_in_three_homes_on_one_store_is_three_studies(
         assert runs["online/0"].data.tags["mlflow.parentRunId"] == runs["study"].info.run_id
 
 
-def test_a_study_that_is_begun_again_leaves_the_runs_of_the_first_alone(
+def test_study_that_is_created_again_does_not_touch_the_runs_of_the_first(
     home: Callable[..., Any], held: Callable[..., Any], tmp_path: Any
 ) -> None:
     first = home("a")
@@ -65,7 +67,7 @@ def test_a_study_that_is_begun_again_leaves_the_runs_of_the_first_alone(
 
 
 class Both:
-    """A client by which another driver makes the same run in the moment between looking and making.
+    """A client during whose lookup another driver creates the same run.
 
     Its clock is some seconds off.
     """
@@ -83,7 +85,7 @@ class Both:
 
 
 @pytest.mark.parametrize("seconds", [0, 3600, -3600])
-def test_two_drivers_at_the_same_moment_leave_one_run_a_trial(
+def test_two_concurrent_drivers_leave_one_run_per_trial(
     home: Callable[..., Any], held: Callable[..., Any], seconds: float
 ) -> None:
     place = home("a")
@@ -97,7 +99,7 @@ def test_two_drivers_at_the_same_moment_leave_one_run_a_trial(
     assert len(found.deleted) == 1
 
 
-def test_a_driver_whose_run_another_removed_goes_on_in_the_one_that_is_kept(
+def test_driver_whose_run_was_removed_continues_in_the_remaining_one(
     home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
     place = home("a")
@@ -114,7 +116,7 @@ def test_a_driver_whose_run_another_removed_goes_on_in_the_one_that_is_kept(
     assert found.steps(found.of(place)["online/0"]) == [10, 20]
 
 
-def test_a_lost_answer_leaves_one_run(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+def test_lost_response_leaves_one_run(home: Callable[..., Any], held: Callable[..., Any]) -> None:
     place = home("a")
     place.trial("online/0")
     runs = place.runs()
@@ -137,7 +139,7 @@ def test_a_lost_answer_leaves_one_run(home: Callable[..., Any], held: Callable[.
     assert held().deleted == []
 
 
-def test_what_is_delivered_is_known_from_the_store(
+def test_delivered_trials_are_recognized_from_the_store(
     home: Callable[..., Any], held: Callable[..., Any], empty_store: Any
 ) -> None:
     place = home("a")
@@ -156,7 +158,7 @@ def test_what_is_delivered_is_known_from_the_store(
     assert held().of(place).keys() == {"study", "online/0", "online/1", "baseline/0"}
 
 
-def test_what_the_store_has_is_not_sent_again(home: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_in_the_store_are_not_sent_again(home: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     place = home("a")
     place.trial("online/0")
     place.deliver(place.runs())
@@ -166,7 +168,7 @@ def test_what_the_store_has_is_not_sent_again(home: Callable[..., Any], monkeypa
 
 
 @pytest.mark.parametrize("scratch", [0, 1])
-def test_a_retried_trial_has_each_step_once_in_the_same_run(
+def test_retried_trial_has_each_step_once_in_the_same_run(
     home: Callable[..., Any], held: Callable[..., Any], scratch: int
 ) -> None:
     place = home("a")
@@ -184,7 +186,7 @@ def test_a_retried_trial_has_each_step_once_in_the_same_run(
 
 
 class Server:
-    """A client that refuses what a server refuses, which a file takes, and counts what it is sent."""
+    """A client with a server's limits, which a file does not have; it counts what it receives."""
 
     def __init__(self, client: Any) -> None:
         self._client, self.metrics = client, 0
@@ -201,7 +203,7 @@ class Server:
 
 
 @pytest.mark.parametrize("options", [1, 250])
-def test_2500_metrics_arrive_once_each_in_calls_that_a_server_takes(
+def test_2500_metrics_arrive_once_each_within_a_servers_limits(
     home: Callable[..., Any], held: Callable[..., Any], options: int
 ) -> None:
     model = {"name": "mlp", **{f"o{index}": index for index in range(options)}}
@@ -215,7 +217,7 @@ def test_2500_metrics_arrive_once_each_in_calls_that_a_server_takes(
     assert {f"task.model.o{index}" for index in range(options)} <= data.params.keys()
 
 
-def test_the_sink_delivers_what_happens_and_ends_the_parent(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+def test_sink_delivers_events_and_ends_the_parent(home: Callable[..., Any], held: Callable[..., Any]) -> None:
     place = home("a")
     place.trial("online/0")
     sink = place.sink()
@@ -234,9 +236,7 @@ def test_the_sink_delivers_what_happens_and_ends_the_parent(home: Callable[..., 
     assert undelivered(place.uri, "olfl", place.state) == 0
 
 
-def test_a_run_that_the_store_refuses_keeps_no_other_back_and_is_counted(
-    home: Callable[..., Any], held: Callable[..., Any]
-) -> None:
+def test_refused_run_does_not_block_others_and_is_counted(home: Callable[..., Any], held: Callable[..., Any]) -> None:
     place = home("a")
     for name in ("online/0", "online/1", "online/2"):
         place.trial(name)
@@ -248,7 +248,7 @@ def test_a_run_that_the_store_refuses_keeps_no_other_back_and_is_counted(
             super().deliver(trial)
 
     sink = place.sink(Refused)
-    sink._closing.set()  # all of it at the end, when each is tried once more
+    sink._closing.set()  # deliver everything at the end, when each trial is tried once more
     sink.start(place.state)
     assert sink.close({}, status="FINISHED") == 1
     assert sink.problem == "refused for good"
@@ -260,7 +260,7 @@ def test_a_run_that_the_store_refuses_keeps_no_other_back_and_is_counted(
     assert undelivered(place.uri, "olfl", place.state) == 0
 
 
-def test_an_abandoned_sink_ends_its_thread(home: Callable[..., Any]) -> None:
+def test_abandoned_sink_ends_its_thread(home: Callable[..., Any]) -> None:
     place = home("a")
     sink = place.sink()
     sink.start(place.state)
@@ -269,7 +269,7 @@ def test_an_abandoned_sink_ends_its_thread(home: Callable[..., Any]) -> None:
     assert not sink._thread.is_alive()
 
 
-def test_a_driver_that_lost_its_study_delivers_nothing_more(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+def test_driver_that_lost_its_study_delivers_nothing_more(home: Callable[..., Any], held: Callable[..., Any]) -> None:
     place = home("a")
     place.trial("online/0", [10], end=None)
     sink = place.sink(fenced=lambda: True)

@@ -1,4 +1,4 @@
-"""MLflow's page is for whoever has the URL that `olfl ui` printed, and shows no file outside of the home folder."""
+"""MLflow's page requires the URL that `olfl ui` printed, and serves no file outside the home folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SEARCH = "/api/2.0/mlflow/experiments/search?max_results=10"
 
 
 def status(url: str, headers: dict[str, str] | None = None, data: bytes | None = None) -> int:
-    """Of an answer to somebody without a cookie."""
+    """Status of the response to a client without a cookie."""
     request = urllib.request.Request(url, data, headers or {})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -42,7 +42,7 @@ def status(url: str, headers: dict[str, str] | None = None, data: bytes | None =
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """A server on a home folder: its address, its secret, and a run each of experiments by where their artifacts are."""
+    """A server for a home folder: its address, its secret, and one run per experiment, named by artifact location."""
     folder = tmp_path_factory.mktemp("ui")
     home, outside = folder / "home", folder / "outside"
     outside.mkdir()
@@ -73,7 +73,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, d
         server.wait(30)
 
 
-def test_another_user_of_the_machine_gets_nothing(page: tuple[str, str, dict[str, str]]) -> None:
+def test_other_users_of_the_machine_have_no_access(page: tuple[str, str, dict[str, str]]) -> None:
     url, secret, runs = page
     wrong = [{}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {secret}"}, {"Cookie": "olfl-1=x"}]
     create = json.dumps({"name": "theirs", "artifact_location": "file:///etc"}).encode()
@@ -86,7 +86,7 @@ def test_another_user_of_the_machine_gets_nothing(page: tuple[str, str, dict[str
         assert status(f"{url}/api/2.0/mlflow/runs/delete", as_json, delete) == 401
 
 
-def test_the_printed_url_opens_the_page_and_its_cookie_keeps_it_open(page: tuple[str, str, dict[str, str]]) -> None:
+def test_printed_url_opens_the_page_and_sets_a_cookie(page: tuple[str, str, dict[str, str]]) -> None:
     url, secret, runs = page
     jar = CookieJar()
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
@@ -100,7 +100,7 @@ def test_the_printed_url_opens_the_page_and_its_cookie_keeps_it_open(page: tuple
 
 
 @pytest.mark.parametrize("where", ["outside", "etc", "up", "s3"])
-def test_no_artifact_outside_of_the_home_is_shown_even_to_its_user(
+def test_no_artifact_outside_the_home_folder_is_served_even_with_the_secret(
     where: str, page: tuple[str, str, dict[str, str]]
 ) -> None:
     url, secret, runs = page
@@ -112,7 +112,7 @@ def test_no_artifact_outside_of_the_home_is_shown_even_to_its_user(
         assert status(f"{url}/get-artifact?path={file}&run_uuid={runs[where]}", bearer) == 403
 
 
-def test_a_study_that_mlflow_alone_knows_of_is_read_and_never_run(
+def test_study_found_only_through_mlflow_is_read_and_never_run(
     page: tuple[str, str, dict[str, str]], s3_place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, secret, runs = page
@@ -138,6 +138,6 @@ def test_a_study_that_mlflow_alone_knows_of_is_read_and_never_run(
                 attack()
     assert len(Ledger.load(place).events) == 1
     locate("s", home=home, storage=s3_place)
-    locate("s", home=home)  # what a user said stays
+    locate("s", home=home)  # a location given by the user is kept
     with Lease.acquire(place, "another driver"), pytest.raises(StudyError, match="held by another driver"):
         resume("s", home=home)

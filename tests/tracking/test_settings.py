@@ -30,7 +30,7 @@ NAMES = [
 ]
 
 
-def test_names_that_mlflow_refuses_are_written_in_another_way_and_stay_apart() -> None:
+def test_names_that_mlflow_refuses_are_escaped_and_stay_distinct() -> None:
     from mlflow.utils.validation import _validate_param
 
     found = as_params({"o": dict.fromkeys(NAMES, 1), **dict.fromkeys(NAMES, 2)})
@@ -47,12 +47,12 @@ def test_names_that_mlflow_refuses_are_written_in_another_way_and_stay_apart() -
     }
 
 
-def test_a_dot_within_a_name_is_not_the_one_between_names() -> None:
+def test_dot_within_a_name_is_distinguished_from_the_separator() -> None:
     assert as_params({"a.b": 1, "c.d": 3}) == {"a.b": "1", "c.d": "3"}
     assert as_params({"a.b": 1, "a": {"b": 2}}) == {"a_x002e_b": "1", "a.b": "2"}
 
 
-def test_portions_keep_to_the_limits_and_lose_nothing() -> None:
+def test_batches_respect_the_limits_and_lose_nothing() -> None:
     params = {f"p{index}": "v" * (6000 if index % 2 else 1) for index in range(350)}
     portions = list(in_batches(params))
     assert {key: value for portion in portions for key, value in portion.items()} == params
@@ -62,7 +62,7 @@ def test_portions_keep_to_the_limits_and_lose_nothing() -> None:
     assert list(in_batches({})) == [{}]
 
 
-def test_a_run_holds_every_setting_and_says_where_a_long_one_is_complete(
+def test_run_has_every_setting_and_refers_to_the_complete_value_of_a_long_one(
     home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
     options = {**{f"s{index}": index for index in range(250)}, "class (1)": 1, "a,b": 2, "long": "y" * 9000}

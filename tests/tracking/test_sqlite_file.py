@@ -1,4 +1,4 @@
-"""The SQLite file is made completely or not at all, by however many at once; moved, it takes its artifacts along."""
+"""The SQLite file is created completely or not at all, even by several processes; a moved file keeps its artifacts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ODD = ["a b", "q?x=1&y#z", "50%20off", "ünï", "at@b:c", "quo'te"]
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> None:
-    """Files are as if nobody had touched them for long, and the making, which is slow, is a copy."""
+    """Files count as old, and the slow creation is replaced by a copy."""
     monkeypatch.setattr("olfl_ray.tracking.mlflow.sqlite_file.QUIET_SECONDS", 0.0)
     monkeypatch.setattr("olfl_ray.tracking.mlflow.sqlite_file._make", lambda file: shutil.copy(empty_store, file))
 
@@ -61,10 +61,10 @@ for kilobytes in (0, 200, 500):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 """
-"""Kills the first start of a folder when the temporary file has grown to some size: all over the making of the schema."""
+"""Kills the first start of a folder when the temporary file has reached some size: at several points of its creation."""
 
 
-def test_a_first_start_that_is_killed_at_any_moment_leaves_a_usable_folder(tmp_path: Path) -> None:
+def test_first_start_killed_at_any_moment_leaves_a_usable_folder(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=True)
     folders = list(tmp_path.iterdir())
     killed = [folder for folder in folders if not (folder / "mlflow.db").exists()]
@@ -77,10 +77,10 @@ def test_a_first_start_that_is_killed_at_any_moment_leaves_a_usable_folder(tmp_p
     assert {path.name for path in killed[-1].iterdir()} == {"artifacts", "mlflow.db"}
 
 
-def test_of_several_at_once_one_makes_the_store(
+def test_one_of_several_concurrent_processes_creates_the_store(
     tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads of this process, and another that is done a moment before them."""
+    """Two threads of this process, and another process that finishes just before them."""
     file, link = tmp_path / "mlflow.db", os.link
 
     def late(source: Path, target: Path) -> None:
@@ -104,14 +104,14 @@ def test_of_several_at_once_one_makes_the_store(
 @pytest.mark.parametrize(
     "tables", [(), ("experiments",), ("experiments", "_alembic_tmp_experiments"), ("alembic_version",)]
 )
-def test_a_half_made_file_is_set_aside_and_named(
+def test_incomplete_file_is_renamed_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, tables: tuple[str, ...]
 ) -> None:
     file = tmp_path / "mlflow.db"
     half_made(file, tables)
     file.touch()
     check_store(sqlite_uri(file), "olfl")
-    assert halves(tmp_path) == []  # a check moves nothing
+    assert halves(tmp_path) == []  # a check renames nothing
     with caplog.at_level(logging.WARNING):
         client = open_store(sqlite_uri(file), "olfl", tmp_path)
     client.create_run(client.get_experiment_by_name("olfl").experiment_id)
@@ -120,7 +120,7 @@ def test_a_half_made_file_is_set_aside_and_named(
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_file_that_holds_runs_or_is_of_another_program_is_never_moved(tmp_path: Path, empty_store: Path) -> None:
+def test_file_with_runs_or_of_another_program_is_never_renamed(tmp_path: Path, empty_store: Path) -> None:
     file = tmp_path / "mlflow.db"
     shutil.copy(empty_store, file)
     with closing(sqlite3.connect(file)) as db, db:
@@ -135,7 +135,7 @@ def test_a_file_that_holds_runs_or_is_of_another_program_is_never_moved(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "other.db"]
 
 
-def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path, empty_store: Path) -> None:
+def test_file_that_another_process_is_creating_is_waited_for(tmp_path: Path, empty_store: Path) -> None:
     file = tmp_path / "mlflow.db"
     half_made(file)
     with ThreadPoolExecutor(1) as pool:
@@ -148,7 +148,7 @@ def test_a_file_that_another_process_is_making_is_waited_for(tmp_path: Path, emp
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_a_folder_of_any_name_holds_all_of_the_store(
+def test_folder_of_any_name_holds_the_complete_store(
     tmp_path: Path, empty_store: Path, name: str, held: Callable[..., Any]
 ) -> None:
     folder = tmp_path / "in" / name
@@ -164,7 +164,7 @@ def test_a_folder_of_any_name_holds_all_of_the_store(
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["mlflow.db", "note.txt"]
 
 
-def test_a_moved_folder_and_a_copied_one_keep_their_artifacts_to_themselves(
+def test_moved_and_copied_folders_keep_their_own_artifacts(
     tmp_path: Path, home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
     from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
@@ -177,7 +177,7 @@ def test_a_moved_folder_and_a_copied_one_keep_their_artifacts_to_themselves(
     for how, name in ((shutil.copytree, "copy"), (shutil.move, "moved")):
         how(tmp_path / "old", tmp_path / name)
     for name in ("copy", "moved"):
-        _artifact_repos_cache.clear()  # as in a new process: MLflow keeps where a run's artifacts are
+        _artifact_repos_cache.clear()  # as in a new process: MLflow caches a run's artifact location
         uri = sqlite_uri(tmp_path / name / "mlflow.db")
         client = open_store(uri, "olfl", tmp_path)
         found = held(uri)
@@ -191,7 +191,7 @@ def test_a_moved_folder_and_a_copied_one_keep_their_artifacts_to_themselves(
     assert not (tmp_path / "old").exists()
 
 
-def test_reading_makes_no_store(tmp_path: Path) -> None:
+def test_reading_creates_no_store(tmp_path: Path) -> None:
     uri = sqlite_uri(tmp_path / "mlflow.db")
     with pytest.raises(DataError, match="no tracking store"):
         fetch_learned_loss(uri, "f" * 32)
@@ -199,14 +199,14 @@ def test_reading_makes_no_store(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_experiment_that_was_deleted_is_named(store: str, tmp_path: Path) -> None:
+def test_deleted_experiment_is_named(store: str, tmp_path: Path) -> None:
     client = open_store(store, "olfl", tmp_path)
     client.delete_experiment(client.get_experiment_by_name("olfl").experiment_id)
     with pytest.raises(SetupError, match=r"deleted.*mlflow experiments restore"):
         open_store(store, "olfl", tmp_path)
 
 
-def test_a_relative_path_is_made_absolute_and_what_names_no_file_stays(
+def test_relative_path_is_made_absolute_and_other_uris_are_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -221,13 +221,13 @@ def test_a_relative_path_is_made_absolute_and_what_names_no_file_stays(
         assert absolute_uri(uri) == uri
 
 
-def test_an_experiment_and_its_mark_are_made_together_or_not_at_all(tmp_path: Path, empty_store: Path) -> None:
+def test_experiment_and_its_tag_are_created_atomically(tmp_path: Path, empty_store: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     file = tmp_path / "one" / "mlflow.db"
     file.parent.mkdir()
     shutil.copy(empty_store, file)
-    with closing(sqlite3.connect(file)) as db, db:  # what a kill between the two would do
+    with closing(sqlite3.connect(file)) as db, db:  # as if killed between the two
         db.execute("CREATE TRIGGER loss BEFORE INSERT ON experiment_tags BEGIN SELECT RAISE(ABORT, 'killed'); END")
     with pytest.raises(SetupError, match="killed"):
         open_store(sqlite_uri(file), "other", tmp_path)

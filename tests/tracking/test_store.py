@@ -1,4 +1,4 @@
-"""A tracking store that can't be used is refused at once, in one line without a password; a check makes nothing."""
+"""An unusable tracking store is refused at once, in one line without a password; a check creates nothing."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def begin(uri: str, scratch: Path) -> None:
 
 @pytest.mark.parametrize("use", [check, begin])
 @pytest.mark.parametrize("uri", WRONG)
-def test_a_store_that_cannot_be_used_is_one_line_at_once(
+def test_unusable_store_is_one_line_at_once(
     use: Callable[[str, Path], None], uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if use is begin:  # what a user waits for, is waited for once
+    if use is begin:  # the message must come soon, and only once
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     began = time.monotonic()
     with pytest.raises(SetupError) as caught:
@@ -50,7 +50,7 @@ def test_a_store_that_cannot_be_used_is_one_line_at_once(
     assert "\n" not in str(caught.value)
 
 
-def test_the_environment_is_named_where_the_uri_is_its_own_and_its_password_stays_there(
+def test_message_names_the_environment_variable_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = f"postgresql+psycopg://olfl:hunter2@{CLOSED}/x"
@@ -60,7 +60,7 @@ def test_the_environment_is_named_where_the_uri_is_its_own_and_its_password_stay
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_check_makes_nothing_and_finds_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_check_creates_nothing_and_detects_a_file_that_is_not_a_database(tmp_path: Path) -> None:
     check(f"sqlite:///{tmp_path}/not-yet-there.db", tmp_path)
     with pytest.raises(SetupError, match="no such folder"):
         check(f"sqlite:///{tmp_path}/not/there.db", tmp_path)
@@ -70,7 +70,7 @@ def test_a_check_makes_nothing_and_finds_a_file_that_is_no_database(tmp_path: Pa
         check(f"sqlite:///{tmp_path}/notes.txt", tmp_path)
 
 
-def test_artifacts_of_a_database_lie_in_the_given_folder(tmp_path: Path) -> None:
+def test_artifacts_of_a_database_are_in_the_given_folder(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/runs.db"
     client = open_store(uri, "olfl", tmp_path / "artifacts")
     check(uri, tmp_path)
@@ -78,7 +78,7 @@ def test_artifacts_of_a_database_lie_in_the_given_folder(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(postgres_programs() is None, reason="PostgreSQL is not installed")
-def test_two_that_find_an_empty_database_at_once_both_get_its_store() -> None:
+def test_two_concurrent_processes_can_open_an_empty_database() -> None:
     opening = """import sys, pathlib
 from olfl_ray.tracking.mlflow import open_store
 open_store(sys.argv[1], 'olfl', pathlib.Path())"""
@@ -90,7 +90,7 @@ open_store(sys.argv[1], 'olfl', pathlib.Path())"""
         assert [process.returncode for process in both] == [0, 0], said
 
 
-def test_the_artifacts_of_a_private_folder_are_private(tmp_path: Path) -> None:
+def test_artifacts_in_a_private_folder_are_private(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     before = os.umask(0)
     try:

@@ -1,4 +1,4 @@
-"""A trial is a function of its settings: the same again, resumed anywhere, or one replicate at a time."""
+"""A trial is a function of its settings: when repeated, resumed anywhere, or with one replicate at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADAMW = {"name": "adamw", "lr": 0.005}
 
 
 def normed(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """A user's own model: batch norm, dropout, and a parameter that never moves."""
+    """A user's own model: batch norm, dropout, and a parameter without a gradient."""
     module = nn.Sequential(
         nn.Flatten(),
         nn.Linear(int(np.prod(input_shape)), 12),
@@ -36,7 +36,7 @@ def normed(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 
 def small_images(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Images of 16x16, whose class is where they are bright."""
+    """Images of 16x16, whose class is the bright region."""
     x = np.random.default_rng(0).integers(0, 60, (rows, 1, 16, 16), np.uint8)
     y = np.arange(rows) % 2
     x[y == 1, :, 8:] += 150
@@ -56,8 +56,8 @@ def config(method: str, dataset: str = "digits", **changes: Any) -> TrialConfig:
     return TrialConfig.model_validate(settings)
 
 
-def told(found: list[Progress]) -> list[Any]:
-    """What a trial says, without time and machine."""
+def comparable(found: list[Progress]) -> list[Any]:
+    """A trial's results, without times and machine metrics."""
     return [
         (
             progress.outcome,
@@ -77,21 +77,21 @@ def told(found: list[Progress]) -> list[Any]:
 
 
 def resumes_bit_for_bit(settings: TrialConfig, place: Place) -> list[Progress]:
-    """Cut a trial after each of its records, let its state travel as bytes, and compare what follows."""
+    """Interrupt a trial after each record, serialize its state, and compare what follows."""
     whole = list(run(settings, place))
     assert whole[-1].outcome == "finished"
     last = state_to_bytes(whole[-1].state)
     for cut in range(len(whole) - 1):
-        torch.rand(3, device=place.device)  # whatever the process has drawn in between
+        torch.rand(3, device=place.device)  # other draws of the process in between
         rest = list(run(settings, place, state_from_bytes(state_to_bytes(whole[cut].state), place.device)))
-        assert told(rest) == told(whole[cut + 1 :])
+        assert comparable(rest) == comparable(whole[cut + 1 :])
         assert state_to_bytes(rest[-1].state) == last
     return whole
 
 
 @pytest.fixture(scope="module", params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Prepared data sets, shared; on each kind of device that is here."""
+    """Prepared data sets, shared; on each available kind of device."""
     return Place(cache=tmp_path_factory.mktemp("cache"), device=request.param)
 
 
@@ -145,10 +145,10 @@ def test_regression_resumes_and_reports_original_units(method: str, place: Place
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
 def test_same_seed_gives_the_same_trial_and_another_seed_another(method: str, place: Place) -> None:
     own = {"model": f"{__name__}:normed"}
-    first = told(list(run(config(method, task=own), place)))
+    first = comparable(list(run(config(method, task=own), place)))
     torch.rand(5)
-    assert told(list(run(config(method, task=own), place))) == first
-    assert told(list(run(config(method, task=own, seeds=[2]), place))) != first
+    assert comparable(list(run(config(method, task=own), place))) == first
+    assert comparable(list(run(config(method, task=own, seeds=[2]), place))) != first
 
 
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
@@ -168,10 +168,10 @@ def test_replicates_equal_single_runs_of_their_seeds(method: str, dataset: str, 
 
 
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
-def test_steps_over_a_state_in_place_have_the_same_bits(method: str, place: Place) -> None:
-    """As a GPU takes them, of both algorithms: through two records each, and from the state in between.
+def test_steps_on_a_state_in_place_are_bit_identical(method: str, place: Place) -> None:
+    """As on a GPU, for both algorithms: through two records each, and from the state in between.
 
-    Captured, a learning rate is a tensor, which rounds differently; so on a GPU they agree to rounding.
+    In a captured graph a learning rate is a tensor, which rounds differently; so on a GPU they agree only to rounding.
     """
     off = 0.0 if place.device == "cpu" else 1e-4
     own, learner = {"model": f"{__name__}:normed"}, {"method": method, "schedule": {"name": "cosine"}}
@@ -180,17 +180,17 @@ def test_steps_over_a_state_in_place_have_the_same_bits(method: str, place: Plac
     found = []
     for in_place in (False, True):
         replicate = build_replicate(settings, place, dataset, 1)
-        stepper, state, told = Stepper(settings, replicate, in_place=in_place), replicate.start, []
+        stepper, state, comparable = Stepper(settings, replicate, in_place=in_place), replicate.start, []
         with RandomState(fresh_random(5, torch.device(place.device)), torch.device(place.device)):
             for start in (0, 3) if method != "baseline" else ():
                 state, loss = stepper.initialise(state, start, start + 3)
-                told.append(loss)
+                comparable.append(loss)
             for start in (0, 6):
                 state, means = stepper.train(state, start, start + 6)
-                told.append(means)
-        found.append((told, state))
-    (told, state), (other_told, other) = found
-    assert told == [pytest.approx(one, rel=off, abs=off) for one in other_told]
+                comparable.append(means)
+        found.append((comparable, state))
+    (comparable, state), (other_told, other) = found
+    assert comparable == [pytest.approx(one, rel=off, abs=off) for one in other_told]
     for part in ("theta", "buffers", "opt_state", "phi", "meta_state"):
         for name, value in getattr(state, part).items():
             torch.testing.assert_close(getattr(other, part)[name], value, rtol=off, atol=off)

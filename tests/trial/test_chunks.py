@@ -1,4 +1,4 @@
-"""Evaluation takes its examples in chunks that need no more memory than a training step: the same results in any chunks."""
+"""Evaluation in chunks that need no more memory than a training step: the results do not depend on the chunk size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from olfl_ray.trial.measure import evaluate
 
 
 class Wide(nn.Module):
-    """Takes 4 MB an example for a moment."""
+    """Needs 4 MB per example for a moment."""
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def problem(module: nn.Module) -> Problem:
         ("resnet18", {}, (3, 32, 32), range(128, 257)),
     ],
 )
-def test_small_networks_take_many_at_once_and_large_ones_about_a_batch(
+def test_chunks_are_large_for_small_networks_and_about_a_batch_for_large_ones(
     name: str, options: dict[str, Any], shape: tuple[int, ...], chunk: range
 ) -> None:
     module = models.build(name, options, input_shape=shape, outputs=10, seed=0, check=False)
@@ -65,7 +65,7 @@ def test_small_networks_take_many_at_once_and_large_ones_about_a_batch(
 
 
 @pytest.mark.parametrize("model", ["mlp", f"{__name__}:wide"])
-def test_results_are_the_same_in_any_chunks(model: str, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_chunk_size(model: str, tmp_path: Path) -> None:
     settings = {"task": {"dataset": "digits", "model": model, "batch_size": 40}, "learner": {"method": "baseline"}}
     config, place = TrialConfig.model_validate(settings), Place(cache=tmp_path)
     replicate = build_replicate(config, place, data.load("digits", {}, cache=tmp_path, root=None), 0)
@@ -103,7 +103,7 @@ print([name for name in ("sklearn", "torch._dynamo") if name in sys.modules])
 """
 
 
-def test_a_trial_imports_neither_torchs_compiler_nor_scikit_learn(tmp_path: Path) -> None:
+def test_trial_imports_neither_torchs_compiler_nor_scikit_learn(tmp_path: Path) -> None:
     """Each takes a second of a worker's start, and memory."""
     found = subprocess.run([sys.executable, "-c", ALONE, tmp_path], check=True, capture_output=True, text=True)
     assert found.stdout.splitlines()[-1] == "[]"

@@ -1,4 +1,4 @@
-"""The gradient that theta follows, next to the task loss's: what is recorded is what the next step does."""
+"""The gradient that theta follows, compared with the task loss's: the recorded values are those of the next step."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def value(progress: Progress, name: str) -> float:
 
 @pytest.mark.parametrize("dataset", ["digits", "diabetes"])
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", f"{__name__}:LearnedDecay"])
-def test_the_next_step_is_the_recorded_gradient_long(method: str, dataset: str, tmp_path: Path) -> None:
+def test_the_next_steps_length_is_the_recorded_gradient_norm(method: str, dataset: str, tmp_path: Path) -> None:
     found = trial(method, dataset, tmp_path)
     for now, after in itertools.pairwise(found):
         step = (theta(after) - theta(now)).norm().item()
         assert value(now, names.TRAIN_GRAD_NORM) == pytest.approx(step / RATE, rel=1e-3)
 
 
-def test_the_task_losss_own_gradient_stands_beside_it(tmp_path: Path) -> None:
+def test_the_task_losss_gradient_is_recorded_next_to_it(tmp_path: Path) -> None:
     for progress in trial("baseline", "digits", tmp_path):
         assert value(progress, names.TRAIN_GRAD_NORM) == value(progress, names.TRAIN_TASK_GRAD_NORM)
         assert value(progress, names.TRAIN_GRAD_COSINE) == pytest.approx(1.0)

@@ -6,7 +6,7 @@ from olfl_ray.engine import LearnerState
 from olfl_ray.trial.state import ReplicateState, TrialState, state_from_bytes, state_to_bytes
 
 
-def test_buffers_of_the_learned_loss_come_back_bit_for_bit() -> None:
+def test_buffers_of_the_learned_loss_round_trip_bit_for_bit() -> None:
     one = {"w": torch.randn(3)}
     own = {"mean": torch.randn(2), "count": torch.tensor(7)}
     learner = LearnerState(theta=one, buffers={}, opt_state={}, phi=one, meta_state={}, loss_buffers=own)

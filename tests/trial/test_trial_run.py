@@ -80,7 +80,7 @@ def test_divergence_is_an_outcome(tmp_path: Path) -> None:
     assert found[-1].state.step < 200
 
 
-def test_test_rows_are_in_no_other_split_of_any_replicate(tmp_path: Path) -> None:
+def test_test_examples_are_in_no_other_split_of_any_replicate(tmp_path: Path) -> None:
     dataset = data.load("digits", {}, cache=tmp_path, root=None)
     held = None
     for seed in range(4):

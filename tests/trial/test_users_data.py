@@ -1,4 +1,4 @@
-"""A trial on data of a user's own: ids are looked up, lazy layers are trained, classes are counted from 0."""
+"""A trial on a user's own data: ids are looked up, lazy layers are trained, classes are numbered from 0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from olfl_ray.trial import Place, check, run
 
 
 def tokens() -> tuple[np.ndarray, list[str]]:
-    """The first of six tokens tells the class."""
+    """The first of six tokens determines the class."""
     ids = np.random.default_rng(0).integers(0, 30, (240, 6))
     return ids, ["high" if first >= 15 else "low" for first in ids[:, 0]]
 

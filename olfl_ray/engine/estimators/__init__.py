@@ -1,1 +1,1 @@
-"""Estimators of the meta-gradient, one file each; which of them a learner gets; their comparison with a plain loop."""
+"""Estimators of the meta-gradient, one file each; the choice among them; and their comparison with a plain loop."""

@@ -1,4 +1,4 @@
-"""Whether an estimator's products are a plain loop's: one step on M_phi, differentiated twice by torch along a random w."""
+"""Compare an estimator with a plain loop: one step on M_phi, differentiated twice by torch along a random w."""
 
 # B batch, C outputs
 
@@ -24,20 +24,20 @@ from olfl_ray.learnable import Params
 __all__ = ["Moment", "Products", "disagreement"]
 
 Products = Literal["low", "fast", "finite_difference"]
-"""How an estimator takes its products along w."""
+"""How an estimator computes products along w."""
 
 AGREE = 4.0
-"""Largest relative distance that is taken for rounding, in units of sqrt(machine epsilon)."""
+"""Largest relative distance that counts as rounding, in units of sqrt(machine epsilon)."""
 APPROXIMATE = 300.0
-"""The same for finite differences, and never less than `LEAST`."""
+"""The same for finite differences, at least `LEAST`."""
 LEAST = 1e-3
 NOISE = 100.0
-"""A larger distance is rounding still if it is below so many times what moving all parameters by `ULPS` does."""
+"""A larger distance is still rounding if it is below this many times the effect of moving all parameters by `ULPS`."""
 ULPS = 4.0
 MOST = 0.05
-"""No larger relative distance is rounding: where a step has a jump at this very theta, moving the parameters shows the jump."""
+"""Above this relative distance nothing is rounding: at a discontinuity, moving the parameters has a large effect."""
 SEEN_FROM = 8
-"""Directions in which the outputs' differences are compared."""
+"""Number of directions in which differences of the outputs are compared."""
 
 CAUSES = {
     "step": "its step on the learned loss differs from a plain loop's: the learned loss reads the module's "
@@ -53,14 +53,14 @@ CAUSES = {
     "curvature": "a second pass gives a different result (no_grad, state in attributes, a generator that is not torch's), "
     "or an operator's backward pass lacks a part in forward mode",
 }
-"""What is compared, and what makes it differ."""
+"""What is compared -> why it may differ."""
 
 Groups = dict[str, dict[str, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What a base step starts from.
+    """The starting point of a base step.
 
     Args:
         theta: Parameters.
@@ -78,19 +78,19 @@ class Moment:
 
 
 def disagreement(problem: Problem, way: Products | Literal["reverse"], moment: Moment, *, unrolled: bool) -> str | None:
-    """Why a way's step is not a plain loop's at a moment; None where it is, to rounding, or where nothing is finite.
+    """Why an estimator's step differs from a plain loop's; None if it agrees up to rounding, or if nothing is finite.
 
-    The same random states and attributes go into both, and are put back. All is computed in the parameters' own
-    precision, as TF32 and bfloat16 would hide what differs.
+    Both use the same random states and attributes, which are restored afterwards. Everything is computed in the parameters'
+    own precision, as TF32 and bfloat16 would hide differences.
 
     Args:
         problem: Base learner and losses.
-        way: How the estimator takes its products; reverse over reverse is the plain loop itself, which is only tried.
-        moment: Where.
-        unrolled: Whether more base steps than one are unrolled: then H w is compared as well.
+        way: How the estimator computes products; reverse over reverse is the plain loop itself, which is only tried.
+        moment: The starting point.
+        unrolled: Whether several base steps are unrolled: then H w is compared as well.
 
     Raises:
-        RuntimeError: The plain loop, or the mode, is not available.
+        RuntimeError: The plain loop, or the mode of differentiation, is not available.
     """
     problem = replace(problem, precision="float32")
     with arithmetic("float32"), problem.unchanged():
@@ -120,7 +120,7 @@ def disagreement(problem: Problem, way: Products | Literal["reverse"], moment: M
 
 
 def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bool) -> Groups:
-    """By torch's backward pass, and another through it."""
+    """The plain loop's values: torch's backward pass, and a second one through it."""
     theta, phi, (x, y) = leaves(moment.theta), leaves(moment.phi), moment.batch
     with (
         problem.train_pass(theta, moment.buffers, x) as (outputs, live),
@@ -139,7 +139,7 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
         except RuntimeError:
             if way != "finite_difference":
                 raise
-            # Differences ask for no second derivative.
+            # Finite differences need no second derivative.
     groups: Groups = {"step": _detached(g), "state": _detached({**live, **_prefixed(of_loss)}), **of_outputs}
     if second is not None:
         groups["products"] = {name: second[key] for name, key in zip(phi, _prefixed(phi), strict=True)}
@@ -151,10 +151,10 @@ def _plainly(problem: Problem, way: str, moment: Moment, w: Params, unrolled: bo
 def _of_outputs(
     way: str, outputs_BC: Tensor, loss: Tensor, theta: Params, phi: Params, w: Params, unrolled: bool
 ) -> Groups:
-    """u = J_f w as torch's graph has it, whatever the loss: a loss that is flat here hides what is wrong with u.
+    """u = J_f w by torch's graph, independent of the loss: with a loss that is flat here, errors in u would not show.
 
-    Finite differences ask for no second derivative of f, so none is taken: <v, u> = <J_f^T v, w> in some directions v, and
-    the learned loss's part along one of them: in phi and, where differences of its gradient are taken, in the outputs.
+    Finite differences need no second derivative of f, so none is computed: <v, u> = <J_f^T v, w> in some directions v, and
+    the learned loss's part along one of them: in phi and, if differences of its gradient are used, in the outputs.
     """
     if way == "reverse":
         return {}
@@ -177,7 +177,7 @@ def _of_outputs(
 
 
 def _along(ends: Iterable[tuple[Tensor, Tensor]], inputs: Params, *, again: bool = False) -> dict[str, Tensor]:
-    """The gradient of < ends, their directions > in some inputs, zero where none depends on them; `again`: the graph stays."""
+    """The gradient of < ends, their directions > in some inputs, zero if none depends on them; `again` retains the graph."""
     moved = [(value, along) for value, along in ends if value.requires_grad]
     if not moved:
         return {name: torch.zeros_like(value) for name, value in inputs.items()}
@@ -187,14 +187,14 @@ def _along(ends: Iterable[tuple[Tensor, Tensor]], inputs: Params, *, again: bool
 
 
 def _directions(outputs_BC: Tensor) -> list[Tensor]:
-    """The same for the same shape; drawn on the CPU, from no generator of the module's."""
+    """Directions that depend only on the shape; drawn on the CPU, from a separate generator."""
     draws = torch.Generator().manual_seed(0)
     shape, dtype = outputs_BC.shape, outputs_BC.dtype
     return [torch.randn(shape, generator=draws, dtype=dtype).to(outputs_BC.device) for _ in range(SEEN_FROM)]
 
 
 def _check_twice(g: Params) -> None:
-    """Autograd prunes the node that would raise in the backward pass of a `once_differentiable` function's backward pass."""
+    """Raise for `once_differentiable` functions: autograd prunes the node that would raise in the second backward pass."""
     nodes, seen = [value.grad_fn for value in g.values()], set()
     while nodes:
         node = nodes.pop()
@@ -207,7 +207,7 @@ def _check_twice(g: Params) -> None:
 
 
 def _by_way(problem: Problem, way: Products, moment: Moment, w: Params, unrolled: bool) -> Groups:
-    """As the estimator does it, in one step and, where more are unrolled, in those after the first."""
+    """The estimator's values, for one step and, if several are unrolled, for those after the first."""
     phi = moment.phi
     outputs_along, gradients_along = differences() if way == "finite_difference" else exact_products(way)
     no_state: Params = {}
@@ -249,7 +249,7 @@ def _bend(problem: Problem, phi: Params, point: Point, v_BC: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _repeats(problem: Problem, moment: Moment) -> bool:
-    """Whether two passes at the same theta give the same outputs: a difference would divide what they differ in by h."""
+    """Whether two passes at the same theta give the same outputs: otherwise a difference would divide the change by h."""
     x, _ = moment.batch
     random = problem.random_state()
     one = problem.quiet_forward(moment.theta, moment.buffers, x)
@@ -268,7 +268,7 @@ def _allowed(way: Products, group: str, wanted: Params) -> float:
 
 
 def _eps(tensors: Params) -> float:
-    """Machine epsilon of the coarsest type, or of autocast's, where a loop of the user's own has switched it on."""
+    """Machine epsilon of the coarsest dtype, or of autocast's, if a user's own loop has enabled it."""
     kinds = [value.dtype for value in tensors.values() if value.is_floating_point() or value.is_complex()]
     for device in {value.device.type for value in tensors.values()}:
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):

@@ -1,4 +1,4 @@
-"""Which meta-gradient estimator a problem gets: what was requested, what equals a plain loop, what fits in memory."""
+"""The choice of a meta-gradient estimator: what was requested, what agrees with a plain loop, what fits in memory."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ ACCUMULATED: Mapping[Way, Estimator] = {
 }
 """The same of a base step on several micro-batches; there, reverse and fast do the same."""
 EXACT: tuple[Way, ...] = ("low", "fast", "reverse")
-"""Those without error, from the leanest to the one that asks least of a module's operators."""
+"""The exact ones, from the one with the least memory to the one that requires least of a module's operators."""
 
 FAST_SHARE = 0.125
-"""Part of the device's memory that one replicate's activations may take in fast mode; several trials share a device."""
+"""Fraction of the device's memory that one replicate's activations may use in fast mode; several trials may share a device."""
 KEPT_TWICE = 2.5
-"""Memory of a kept backward pass and its activations, in units of the activations that a forward pass saves."""
+"""Memory of a retained backward pass with its activations, in units of the activations that a forward pass saves."""
 
 _told: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 _log = logging.getLogger(__name__)
@@ -68,21 +68,21 @@ def choose_estimator(
 ) -> Estimator:
     """The estimator called `name`, tried on two examples of `batch`, then compared with a plain loop on all of them.
 
-    `auto` is exact; where this learner has no low memory it is fast, and where it has no exact, reverse; a warning says
-    so once a module. What is given compares itself again at random steps (`EVERY`), and chooses again where the modules'
-    parts, modes or hooks have changed.
+    `auto` is exact with low memory; if this learner does not support that, fast, and if not exact either, reverse; a warning
+    is logged once per module. The result compares itself again at random steps (`EVERY`), and is chosen again if the
+    modules' submodules, modes or hooks have changed.
 
     Args:
         name: auto, exact, reverse or finite_difference.
-        memory: Of exact: low, fast, or auto, which is fast where that fits.
-        inner_steps: S_inner, the largest number of base steps to be unrolled.
+        memory: For exact: low, fast, or auto, which is fast if that fits.
+        inner_steps: S_inner, the largest number of base steps to unroll.
         problem: Base learner, learnable, losses and optimizer.
         batch: A train batch.
         accumulates: Whether what is given takes one base step on several micro-batches, `train`, and has several in `meta`.
 
     Raises:
-        SpecError: What was requested by name is not available for this learner; or nothing is, as the module, the losses
-            and the batch do not fit each other.
+        SpecError: The requested estimator is not available for this learner; or none is, as the module, the losses and the
+            batch do not match.
     """
     if not (problem.hooks.gradient or problem.hooks.start):
         _check_hooks(problem)
@@ -133,7 +133,7 @@ def _choose(
             _told.add(problem.module)
             other = "reverse over reverse" if found == "reverse" else "exact with memory fast"
             _log.warning("meta.estimator: %s uses %s for this learner (%s)", name, other, reason)
-    if found == "low":  # a gate that opens after the first step may cut what forward mode does not see
+    if found == "low":  # a gate that opens after the first step may cut a gradient that forward mode does not see
         record_of(problem.module).left = SECOND
     return _compared(found, kernels, name, memory, inner_steps, accumulates, problem)
 
@@ -161,7 +161,7 @@ def _compared(
 def _first(
     ways: Sequence[Way], kernels: PlainKernels, inner_steps: int, problem: Problem, moment: Moment, few: Moment
 ) -> tuple[Way, Exception | None]:
-    """The first of some ways that this learner has, and why it lacks the one before all others."""
+    """The first of some modes that this learner supports, and why it does not support the first in the list."""
     error: Exception | None = None
     for way in ways:
         try:
@@ -185,21 +185,21 @@ def _first(
 
 
 def pick_memory(problem: Problem, rows: Any, times: float) -> Literal["low", "fast"]:
-    """fast where a kept backward pass takes a small part of the device's memory.
+    """fast if a retained backward pass needs only a small part of the device's memory.
 
-    All of the memory counts, not what is free now: the two modes round differently, and a trial that resumes from its
-    state must use the same mode.
+    This depends on the total memory, not on the free memory: the two modes round differently, and a trial that resumes from
+    its state must use the same mode.
 
     Args:
         problem: Base learner and its parts.
-        rows: Inputs of some examples, which a pass is tried on.
-        times: Examples of a full batch, in units of those.
+        rows: Inputs of some examples for a trial pass.
+        times: Size of a full batch, in units of those examples.
     """
     return "fast" if times <= _affordable(problem, rows) else "low"
 
 
 def _affordable(problem: Problem, rows: Any) -> float:
-    """How many times those examples may be one batch whose kept backward pass takes that part of memory."""
+    """How many times as large a batch may be so that its retained backward pass fits into that part of the memory."""
     device = problem.device
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else host_memory()
     saved = _saved(problem, rows)
@@ -211,7 +211,7 @@ def _times(moment: Moment, few: Moment) -> float:
 
 
 def _saved(problem: Problem, rows: Any) -> int:
-    """Bytes that a forward pass saves for its backward pass, parameters apart; 0 where no pass can be taken."""
+    """Bytes that a forward pass saves for its backward pass, without parameters; 0 if no pass can be run."""
     theta = leaves(problem.theta())
     own = {value.data_ptr() for value in (*problem.module.parameters(), *theta.values())}
     weighed = 0
@@ -220,9 +220,11 @@ def _saved(problem: Problem, rows: Any) -> int:
         nonlocal weighed
         if tensor.layout is not torch.strided or tensor.data_ptr() not in own:
             weighed += tensor.numel() * tensor.element_size()
-        return tensor.detach()  # a node that kept its own result as it is would hold itself, and this pass, for ever
+        return (
+            tensor.detach()
+        )  # a node that saved its own result directly would keep itself, and this pass, alive forever
 
-    # torch.func takes no such hooks: there, what functions give is counted instead.
+    # torch.func does not support saved-tensor hooks: there, the results of functions are counted instead.
     for watch in (torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor), _Results(weigh)):
         weighed = 0
         with contextlib.suppress(Exception), problem.unchanged(), watch:
@@ -232,7 +234,7 @@ def _saved(problem: Problem, rows: Any) -> int:
 
 
 class _Results(TorchFunctionMode):
-    """Inside, each tensor that one of torch's functions gives is shown to another."""
+    """Inside, each tensor that a torch function returns is passed to another function."""
 
     def __init__(self, show: Callable[[Tensor], object]) -> None:
         super().__init__()
@@ -261,11 +263,11 @@ def _try(way: Way, inner_steps: int, problem: Problem, at: Moment) -> None:
 
 
 class _Differs(RuntimeError):
-    """A way is not a plain loop's."""
+    """The values of a mode differ from a plain loop's."""
 
 
 def _compare(way: Way, inner_steps: int, problem: Problem, moment: Moment, few: Moment) -> None:
-    """On every example of the batch, in parts of the size that fast would have."""
+    """Compare on every example of the batch, in parts of the size that fast could hold."""
     for part in [few.batch] if way == "reverse" else _parts(problem, moment, few):
         cause = disagreement(problem, way, replace(moment, batch=part), unrolled=_unrolled(problem, inner_steps))
         if cause is not None:
@@ -274,12 +276,12 @@ def _compare(way: Way, inner_steps: int, problem: Problem, moment: Moment, few: 
 
 
 def _unrolled(problem: Problem, inner_steps: int) -> bool:
-    """Whether the Hessian is asked for: by more steps than one, or by a learned start."""
+    """Whether the Hessian is needed: by several steps, or by a learned start."""
     return inner_steps > 1 or problem.hooks.start
 
 
 def _compare_again(way: Way, kernels: PlainKernels, inner_steps: int, problem: Problem, moment: Moment) -> None:
-    """On as many examples as fast could have, at a later step."""
+    """Compare at a later step, on as many examples as fast could hold."""
     record_of(problem.module).agreed()
     if way == "reverse":
         return
@@ -296,7 +298,7 @@ def _compare_again(way: Way, kernels: PlainKernels, inner_steps: int, problem: P
 
 
 def _parts(problem: Problem, moment: Moment, few: Moment) -> Iterator[Batch]:
-    """A batch in parts of equal size that the memory allows; the full batch where a module needs its size."""
+    """A batch in equal parts that the memory allows; the full batch if a module needs its size."""
     count, least = examples(moment.batch), examples(few.batch)
     if count is None or least is None or least == count:
         yield moment.batch
@@ -308,7 +310,7 @@ def _parts(problem: Problem, moment: Moment, few: Moment) -> Iterator[Batch]:
 
 
 def _check_hooks(problem: Problem) -> None:
-    """The engine differentiates in tensors of its own, on which a parameter's hooks would not run."""
+    """Refuse hooks on parameters: the engine differentiates copies of them, for which the hooks would not run."""
     parts = {"module": problem.module, "learned_loss": problem.learned}
     hooked = [
         (field, name)

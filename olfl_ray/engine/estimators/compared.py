@@ -19,38 +19,38 @@ from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 __all__ = ["EVERY", "SECOND", "Compared", "Record", "record_of"]
 
 EVERY = 1000
-"""Steps between two comparisons, on average: one takes as long as two or three steps."""
+"""Average number of steps between two comparisons: one takes as long as two or three steps."""
 SECOND = 2
-"""Steps left if the next step but one is to be compared."""
+"""Number of steps left if the next step but one is to be compared."""
 
 
 @dataclass(kw_only=True)
 class Record:
-    """How many steps are left until the next comparison.
+    """Counts the steps until the next comparison.
 
     Args:
-        random: A generator of its own: no other is drawn from.
-        left: Steps until the next.
+        random: A separate generator, so that no other one is used.
+        left: Number of steps until the next comparison.
     """
 
     random: random.Random = field(default_factory=lambda: random.Random(0))
     left: int = EVERY
 
     def agreed(self) -> None:
-        """Count from here."""
+        """Restart the count."""
         self.left = self.random.randint(1, 2 * EVERY - 1)
 
     def due(self) -> bool:
-        """Whether this step is one to compare."""
+        """Whether this step is to be compared."""
         self.left -= 1
         return self.left <= 0
 
 
 class Signature:
-    """What decides how modules compute, besides their tensors: submodules, their modes, hooks; quick to compare.
+    """What determines a module's computation besides its tensors: submodules, their modes, hooks; quick to compare.
 
     Args:
-        modules: Those whose submodules and parameters now are looked at.
+        modules: The modules whose current submodules and parameters are compared.
     """
 
     def __init__(self, *modules: nn.Module) -> None:
@@ -60,7 +60,7 @@ class Signature:
         self._before = self._now()
 
     def holds(self) -> bool:
-        """Whether all is as it was."""
+        """Whether nothing has changed."""
         return self._now() == self._before
 
     def _now(self) -> tuple[list[Any], ...]:
@@ -78,19 +78,19 @@ _records: weakref.WeakKeyDictionary[nn.Module, Record] = weakref.WeakKeyDictiona
 
 
 def record_of(module: nn.Module) -> Record:
-    """The module's record; a comparison holds for all that is made of it."""
+    """The module's record; a comparison is valid for everything built from the module."""
     return _records.setdefault(module, Record())
 
 
 class Compared:
-    """An estimator, called as `reverse` is.
+    """An estimator with the signature of `reverse`.
 
     Args:
         way: low, fast, reverse, or finite_difference.
-        estimator: What takes the step.
-        compare: Raises where the way is not a plain loop's at a moment.
-        choose: The estimator for modules that have changed.
-        again: The same estimator for another `Problem` of the same modules, without a comparison; holds no module.
+        estimator: Computes the step.
+        compare: Raises if the estimator differs from a plain loop at a moment.
+        choose: Returns the estimator for modules that have changed.
+        again: The same estimator for another `Problem` of the same modules, without a comparison; it must not hold the modules.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Compared:
 
 
 def _captured(device: torch.device) -> bool:
-    """Whether the step is captured as a graph, or is about to be: no one may look at a value then."""
+    """Whether the step is being captured as a graph, or is about to be: then no value may be read."""
     if device.type != "cuda":
         return False
     return torch.cuda.is_current_stream_capturing() or torch.cuda.get_sync_debug_mode() == 2

@@ -31,19 +31,19 @@ def exact(
     fresh: bool = False,
     memory: Literal["low", "fast"] = "fast",
 ) -> StepResult:
-    """Arguments and result are those of `Estimator`, with the same value as `reverse` to rounding.
+    """Arguments and result are those of `Estimator`; the values equal those of `reverse` up to rounding.
 
     Args:
         problem: Base learner, learnable, losses and optimizer.
         state: The learner before the steps.
         lr: Base learning rate alpha.
-        train: One batch a base step.
+        train: One batch per base step.
         meta: The batch of the outer objective.
         fresh: Whether the learnable's `start` comes first.
-        memory: low: products along w in forward mode, which recomputes the activations and frees them on the way (one
+        memory: low: products along w in forward mode, which recomputes the activations and frees them as it goes (one
             step: 9 passes where a plain step takes 3). fast: g is linear in df, so u is the derivative of <g, w> in df:
-            autograd walks the first step's kept backward pass once more (8 passes; the activations' memory about twice);
-            with more steps than one, each is differentiated twice in its turn.
+            autograd traverses the first step's retained backward pass once more (8 passes; about twice the activations'
+            memory); with several steps, each is differentiated twice in turn.
     """
     outputs_along, gradients_along = products(memory)
     return unroll(
@@ -60,7 +60,7 @@ def exact(
 
 
 def products(memory: Literal["low", "fast"]) -> tuple[OutputsAlong, GradientsAlong]:
-    """How u, and H w with d <g, w> / d phi, are taken."""
+    """How u is computed, and how H w and d <g, w> / d phi are."""
     return (_forward_mode, _forward_over_reverse) if memory == "low" else (_transposed_twice, _reverse_twice)
 
 
@@ -78,7 +78,7 @@ def _transposed_twice(problem: Problem, point: Point, w: Params) -> Tensor:
     assert point.backward is not None
     df_BC, edges = point.backward
     ends, seeds = list(edges.values()), [w[name] for name in edges]
-    # Nothing is recomputed here, so theta need not be in the module: g's own graph holds what it saved.
+    # Nothing is recomputed here, so theta need not be in the module: g's own graph has the saved tensors.
     (u_BC,) = torch.autograd.grad(ends, df_BC, seeds, materialize_grads=True)
     return u_BC
 
@@ -104,7 +104,7 @@ def _forward_over_reverse(
 def _reverse_twice(
     problem: Problem, phi: Params, point: Point, w: Params
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The gradient of <g, w> in (theta, phi), which is the same."""
+    """The same as the gradient of <g, w> in (theta, phi)."""
     theta_leaves, phi_leaves = leaves(point.theta), leaves(phi)
     inputs = [*theta_leaves.values(), *phi_leaves.values()]
     with (

@@ -1,4 +1,4 @@
-"""Approximate meta-gradient by finite differences along w: one more forward pass, and one backward a further step."""
+"""Approximate meta-gradient by finite differences along w: one more forward pass, and one backward pass per further step."""
 
 # B batch, C outputs
 
@@ -19,7 +19,7 @@ from olfl_ray.learnable import Params
 __all__ = ["finite_difference"]
 
 SMALLEST = 0.1
-"""Norm of theta below which the difference shrinks no further: a layer may start at zero."""
+"""Norm of theta below which the difference is not reduced further: a layer may start at zero."""
 
 
 def finite_difference(
@@ -33,10 +33,10 @@ def finite_difference(
 ) -> StepResult:
     """Arguments and result are those of `Estimator`; the gradient of phi is approximate.
 
-    u = (f(theta + h w) - f(theta)) / h with h |w| = sqrt(machine epsilon) max(|theta|, `SMALLEST`): half of the digits in
-    a smooth network, fewer where a ReLU or a maximum changes its branch on the way. With more steps than one,
-    differences of gradients approximate the Hessian's products. The error is relative to what a random w of the same size
-    gives, and there the comparison before the first step limits it (`agreement.LEAST`).
+    u = (f(theta + h w) - f(theta)) / h with h |w| = sqrt(machine epsilon) max(|theta|, `SMALLEST`): half of the digits are
+    correct in a smooth network, fewer if a ReLU or a maximum switches in between. With several steps, differences of
+    gradients approximate the Hessian's products. The error is relative to the result for a random w of the same size, and
+    the comparison before the first step limits it (`agreement.LEAST`).
     """
     outputs_along, gradients_along = products()
     return unroll(
@@ -53,7 +53,7 @@ def finite_difference(
 
 
 def products() -> tuple[OutputsAlong, GradientsAlong]:
-    """As of `exact`, by differences."""
+    """Like `products` of `exact`, by differences."""
     return _outputs, _gradients
 
 

@@ -1,4 +1,4 @@
-"""Which part does not fit the others: module, learned loss and task loss are called in turn on a few examples."""
+"""Find the part that does not match the others: module, learned loss and task loss are called in turn on a few examples."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["probe"]
 
 
 def probe(problem: Problem, train: Batch, meta: Batch) -> None:
-    """One pass of each part on a few examples of each batch; nothing is changed.
+    """Call each part once on a few examples of each batch; nothing is changed.
 
     Raises:
-        SpecError: One part raises, gives something else than one tensor (a loss: than one number), or cuts the gradient.
+        SpecError: A part raises, returns something else than one tensor (a loss: than one number), or detaches the gradient.
     """
     with problem.unchanged():
         _probe(problem, problem.few(train), learns=True)
@@ -81,7 +81,7 @@ def _blamed(field: str, *given: Any) -> Iterator[None]:
 
 
 def _form(tree: Any) -> str:
-    """Shapes and types, such as `(8, 3) float32`."""
+    """Shapes and dtypes, such as `(8, 3) float32`."""
     if isinstance(tree, Tensor):
         return f"{tuple(tree.shape)} {str(tree.dtype).removeprefix('torch.')}"
     inside = ", ".join(_form(value) for value in tensors(tree))

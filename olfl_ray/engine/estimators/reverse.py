@@ -26,9 +26,9 @@ def reverse(
     *,
     fresh: bool = False,
 ) -> StepResult:
-    """Unroll one base step a train batch, then d L_T(theta') / d phi by autograd (docs/method.md, Algorithms 1, 2).
+    """Unroll one base step per train batch, then compute d L_T(theta') / d phi by autograd (docs/method.md, Algorithms 1, 2).
 
-    Each step's part of the graph is walked by itself, from the last to the first, with that step's theta in place.
+    Each step's part of the graph is traversed separately, from the last to the first, with that step's theta in the module.
     Arguments and result are those of `Estimator`.
     """
     phi, hooks = leaves(state.phi), problem.hooks
@@ -92,8 +92,8 @@ class _Taken:
         theta: Parameters before the step.
         buffers: Buffers before the step.
         loss_buffers: Buffers of the learned loss before the step.
-        starts: Of theta, the optimizer's state and all buffers before the step, those that phi has moved.
-        ends: Those after the step.
+        starts: Those of theta, the optimizer's state and all buffers before the step that depend on phi.
+        ends: The same after the step.
     """
 
     theta: dict[str, Tensor]
@@ -104,7 +104,7 @@ class _Taken:
 
 
 def _cut(tensors: Params) -> dict[str, Tensor]:
-    """The same values, as leaves where they depend on something."""
+    """The same values, as leaves if they have a graph."""
     return {name: value.detach().requires_grad_(value.requires_grad) for name, value in tensors.items()}
 
 

@@ -1,4 +1,4 @@
-"""Base steps forward, then their adjoint backward: d L_T / d phi with theta, g and the optimizer's state kept a step."""
+"""Base steps forward, then their adjoints backward: d L_T / d phi, storing theta, g and the optimizer's state of each step."""
 
 # B batch, C outputs
 
@@ -34,22 +34,22 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Where one base step was taken: all that its derivatives need, with no activation of the network.
+    """The point of one base step: what its derivatives need, without activations of the network.
 
     Args:
         theta: Parameters before the step.
         buffers: Buffers before the step.
         opt_state: State of the base optimizer before the step.
         loss_buffers: Buffers of the learnable before the step.
-        reached: Names of the parameters that have a gradient; the others stay as they are.
-        g: The gradient that theta follows, of those; empty where the update is linear in it and no derivative needs it.
+        reached: Names of the parameters that have a gradient; the others do not change.
+        g: The gradient that theta follows, for those; empty if the update is linear in it and no derivative needs it.
         batch: The train batch.
-        random: States that the forward pass drew from, None where it draws nothing.
-        random_loss: Those that the learned loss then drew from.
-        outputs_BC: f_theta(x), kept of the first step alone.
-        along_phi: From u to d <dM_phi/df, u> / d phi, kept only of the first step, and only during its backward pass:
-            what it holds, the loss network's units for every output of the batch, is quickly recomputed.
-        backward: df and, where the graph is kept, the ends of g as a function of it, where g depends on it.
+        random: Random states before the forward pass; None if it draws nothing.
+        random_loss: Random states before the learned loss.
+        outputs_BC: f_theta(x), stored only for the first step.
+        along_phi: From u to d <dM_phi/df, u> / d phi, stored only for the first step and during its backward pass: what it
+            holds, the loss network's units for every output of the batch, is cheap to recompute.
+        backward: df and, if the graph is retained, the ends of g as a function of it, if g depends on it.
     """
 
     theta: Params
@@ -84,7 +84,7 @@ def unroll(
     gradients_along: GradientsAlong,
     keep_backward: bool,
 ) -> StepResult:
-    """Arguments and result are those of `Estimator`; how a derivative along w is taken is the estimator's.
+    """Arguments and result are those of `Estimator`; the last arguments define how derivatives along w are computed.
 
     With lambda and sigma the adjoints of theta and of the optimizer's state, from lambda = grad L_T at the last theta,
     sigma = 0, a step backward is (the idea: MixFlow-MG, arXiv 2505.00793; one step: docs/method.md)
@@ -93,8 +93,8 @@ def unroll(
         dL_T/dphi       += d <g, w> / d phi + (dU/dphi)^T (lambda, sigma)
         lambda, sigma    = (dU/d(theta, s))^T (lambda, sigma) + (H w, 0)
 
-    At the first step no lambda is needed, and of a learned loss d <g, w> / d phi = d/dphi < dM_phi/df, u >, u = J_f w: no
-    Hessian there. Where phi says where training starts, lambda is needed there as well: dL_T/dphi += (dtheta_0/dphi)^T lambda.
+    The first step needs no lambda, and for a learned loss d <g, w> / d phi = d/dphi < dM_phi/df, u > with u = J_f w: no
+    Hessian. If phi determines where training starts, lambda is needed there too: dL_T/dphi += (dtheta_0/dphi)^T lambda.
     """
     phi, hooks = state.phi, problem.hooks
     starts = fresh and hooks.start
@@ -172,9 +172,9 @@ def take_point(
     *,
     keep_backward: bool,
 ) -> tuple[Point, dict[str, Tensor], dict[str, Tensor], Params, Tensor]:
-    """Where one base step is taken, still without g; g; the buffers after the passes, f's and the learnable's; the loss."""
+    """The point of one base step, without g; g; the buffers after the passes, f's and the learnable's; the loss."""
     x, y = batch
-    random = None if keep_backward else problem.random_state()  # a kept backward pass is not run through again
+    random = None if keep_backward else problem.random_state()  # a retained backward pass is not run again
     theta_leaves = leaves(theta)
     inputs = list(theta_leaves.values())
     with problem.train_pass(theta_leaves, buffers, x, Seeded() if keep_backward else None) as (outputs_BC, live):
@@ -221,7 +221,7 @@ def through_loss(problem: Problem, phi: Params, point: Point, u_BC: Tensor) -> d
 
 
 def through_penalty(problem: Problem, phi: Params, point: Point, w: Params) -> dict[str, Tensor]:
-    """d < grad R_phi(theta), w > / d phi, by two walks through the penalty alone."""
+    """d < grad R_phi(theta), w > / d phi, by two traversals of the penalty alone."""
     theta, at = leaves(point.theta), leaves(phi)
     with problem.loss_placed(at, point.loss_buffers):
         _, g = problem.penalty_gradient(at, point.loss_buffers, theta, create_graph=True)
@@ -244,7 +244,7 @@ def _gradients(of: Sequence[Tensor], leaf: Params, seeds: Sequence[Tensor]) -> d
 
 @dataclass(frozen=True, kw_only=True)
 class Back:
-    """(lambda, sigma) taken back through one update: along g (w), along theta, the optimizer's state, and phi."""
+    """(lambda, sigma) pulled back through one update: to g (w), to theta, the optimizer's state, and phi."""
 
     w: dict[str, Tensor]
     theta: dict[str, Tensor]
@@ -262,16 +262,16 @@ def through_update(
     *,
     first: bool = False,
 ) -> Back:
-    """Autograd only through the arithmetic of the update; at the first step, along g and phi alone.
+    """Autograd only through the arithmetic of the update; at the first step, only to g and phi.
 
     Args:
         problem: Base learner, learnable, losses and optimizer.
         phi: Parameters of the learnable.
-        point: Where the step was taken, with g.
+        point: The point of the step, with g.
         lr: Base learning rate.
-        adjoint: lambda, of theta after the step.
-        sigma: Of the optimizer's state after it.
-        first: Whether no step comes before it.
+        adjoint: lambda, the adjoint of theta after the step.
+        sigma: Adjoint of the optimizer's state after the step.
+        first: Whether it is the first step.
     """
     g, at = leaves(point.g), leaves(phi) if problem.hooks.update else {}
     theta, state = (point.theta, point.opt_state) if first else (leaves(point.theta), leaves(point.opt_state))

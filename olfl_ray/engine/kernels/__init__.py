@@ -1,1 +1,1 @@
-"""Kernels that can be differentiated as a meta-gradient needs, in place of faster ones that cannot."""
+"""Kernels that are differentiable as a meta-gradient requires, in place of faster ones that are not."""

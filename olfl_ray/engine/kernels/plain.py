@@ -1,4 +1,4 @@
-"""Kernels that can be differentiated twice, instead of a module's faster ones that can't."""
+"""Kernels that can be differentiated twice, in place of a module's faster ones that can't."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from olfl_ray.engine.state import Estimator
 __all__ = ["PlainKernels", "plain_kernels"]
 
 ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
-"""Functions of torch's that take fused attention where they can; the plain one is made of ordinary products."""
+"""torch functions that may use fused attention; the plain kernel consists of ordinary products."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlainKernels:
-    """Where fused attention and cuDNN's recurrent networks, which have only one derivative, are replaced by plain ones.
+    """Replaces fused attention and cuDNN's recurrent networks, which have only a first derivative, by plain kernels.
 
     Args:
-        attention: Whether the module or the learned loss has fused attention.
+        attention: Whether the module or the learned loss uses fused attention.
         recurrent: Whether one of them has a recurrent network that cuDNN would run.
     """
 
@@ -36,7 +36,7 @@ class PlainKernels:
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """Passes inside take the plain kernels."""
+        """Inside, passes use the plain kernels."""
         cudnn: Any = torch.backends.cudnn
         enabled = cudnn.enabled
         with sdpa_kernel(SDPBackend.MATH) if self.attention else contextlib.nullcontext():
@@ -47,7 +47,7 @@ class PlainKernels:
                 cudnn.enabled = enabled
 
     def around(self, estimator: Estimator) -> Estimator:
-        """The estimator with the plain kernels; itself where the module needs none."""
+        """The estimator with the plain kernels; the estimator itself if the module needs none."""
         if not (self.attention or self.recurrent):
             return estimator
         inside: Estimator = self.inside()(estimator)
@@ -55,8 +55,8 @@ class PlainKernels:
 
 
 def plain_kernels(problem: Problem, batch: Batch) -> PlainKernels:
-    """Those that the base learner and the learned loss need on their device, found by a pass on a batch."""
-    # Where the pass can't be taken, the estimators say why.
+    """The plain kernels that the base learner and the learned loss need on their device, found by a pass on a batch."""
+    # If the pass fails, the estimators report why.
     with problem.unchanged(), _Seen() as seen, contextlib.suppress(Exception):
         problem.base_loss_of(batch)
     parts = [*problem.module.modules(), *problem.learned.modules()]
@@ -65,7 +65,7 @@ def plain_kernels(problem: Problem, batch: Batch) -> PlainKernels:
 
 
 class _Seen(TorchFunctionMode):
-    """Sees whether a function inside may be fused attention. (A mode of operators would import torch's compiler.)"""
+    """Records whether a function inside may be fused attention. (A dispatch mode would import torch's compiler.)"""
 
     def __init__(self) -> None:
         super().__init__()

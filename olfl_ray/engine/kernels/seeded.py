@@ -1,4 +1,4 @@
-"""Convolution and batch norm whose backward pass is itself differentiable in the incoming gradient, and only in that."""
+"""Convolution and batch norm whose backward pass is differentiable in the incoming gradient, and only in that."""
 
 # B batch, D channels
 
@@ -16,16 +16,16 @@ from torch.overrides import TorchFunctionMode
 __all__ = ["Replacing", "Seeded", "convolution", "geometry_of", "in_autocast", "normalised_backward"]
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
-"""Stride, padding and dilation by side, and groups."""
+"""Stride, padding and dilation per dimension, and groups."""
 
 
 class Replacing(TorchFunctionMode):
-    """Inside, each of some functions gives way to another, which gets it as its first argument.
+    """Inside, some functions are replaced by others, which get the original as their first argument.
 
-    Functions that `torch.func` transforms stay as they are: custom functions know nothing of it.
+    Calls transformed by `torch.func` are not replaced: it does not support these custom functions.
 
     Args:
-        replaced: Function -> the other.
+        replaced: Function -> its replacement.
     """
 
     def __init__(self, replaced: Mapping[Callable[..., Any], Callable[..., Tensor]]) -> None:
@@ -44,14 +44,13 @@ class Replacing(TorchFunctionMode):
 class Seeded(Replacing):
     """Inside, `conv1d/2d/3d` and `batch_norm` in train mode keep a graph of their backward pass only in df.
 
-    d <g, w> / d df needs two products a layer. PyTorch's own double backward of a convolution and of a batch norm
-    computes the derivatives in their inputs and weights as well, whoever asks, which doubles the cost. Values are
-    those of the same kernels, but for a batch norm on a GPU: there it is torch's own kernel, where `F.batch_norm` may
-    take cuDNN's, which rounds differently.
+    d <g, w> / d df needs two products per layer. PyTorch's own double backward of a convolution and of a batch norm always
+    computes the derivatives in their inputs and weights as well, which doubles the cost. Values are those of the same
+    kernels, except for a batch norm on a GPU: there it is torch's own kernel, where `F.batch_norm` may use cuDNN's, which
+    rounds differently.
 
-    Where saved tensors are hooked, torch's own are kept: what `torch.utils.checkpoint` recomputes must be what it ran.
-    A backward pass taken inside (`torch.autograd.grad` in a module's `forward`) is a part of f, so that it keeps torch's
-    full graph.
+    With saved-tensor hooks, torch's own functions are used: what `torch.utils.checkpoint` recomputes must be what it ran.
+    A backward pass inside (`torch.autograd.grad` in a module's `forward`) is a part of f, so it keeps torch's full graph.
     """
 
     def __init__(self) -> None:
@@ -95,7 +94,7 @@ def _convolve(
 
 
 def in_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """As autocast gives them to a convolution: cast before it, so that its own backward pass sees one type."""
+    """The arguments as autocast passes them to a convolution: cast before it, so that its backward pass sees one dtype."""
     kind = x.device.type
     if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind) or x.dtype == torch.float64:
         return x, weight, bias
@@ -104,7 +103,7 @@ def in_autocast(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor,
 
 
 def geometry_of(x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry | None:
-    """What `torch.convolution` takes for the arguments of `conv1d/2d/3d`; None where it takes no such thing."""
+    """The arguments of `torch.convolution` for those of `conv1d/2d/3d`; None if there are none."""
     sides = weight.dim() - 2
     if isinstance(padding, str) or x.dim() != sides + 2:
         return None
@@ -116,7 +115,7 @@ def geometry_of(x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: 
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    """One convolution, of any number of sides."""
+    """One convolution in any number of dimensions."""
     stride, padding, dilation, groups = geometry
     return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * len(stride), groups)
 
@@ -184,7 +183,7 @@ def _normalise(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    single = input.numel() == input.shape[1]  # refused by torch's own
+    single = input.numel() == input.shape[1]  # torch refuses this
     if not training or weight is None or bias is None or single:
         return func(input, running_mean, running_var, weight, bias, training, momentum, eps)
     value: Tensor = _BatchNorm.apply(  # type: ignore[no-untyped-call]
@@ -257,7 +256,7 @@ class _BatchNormBackward(torch.autograd.Function):
 def normalised_backward(
     grad: Tensor, x: Tensor, weight: Tensor, mean_D: Tensor, invstd_D: Tensor, eps: float, wanted: Any
 ) -> Any:
-    """A batch norm's gradients in its input, gain and shift, those that are wanted."""
+    """A batch norm's gradients in its input, weight and bias, as far as they are wanted."""
     return torch.ops.aten.native_batch_norm_backward(
         grad, x, weight, None, None, mean_D, invstd_D, True, eps, list(wanted)
     )

@@ -1,4 +1,4 @@
-"""Convolution and batch norm in forward mode without wasted products and temporaries: f(x) and J_f w side by side."""
+"""Convolution and batch norm in forward mode without wasted products and temporaries: f(x) and J_f w together."""
 
 # B batch, D channels
 
@@ -17,15 +17,15 @@ from olfl_ray.engine.kernels.seeded import Replacing, convolution, geometry_of, 
 __all__ = ["Tangents"]
 
 PARTS = 4
-"""Pieces of a batch in which the tangent's second product is added: its temporaries take a quarter of the memory."""
+"""Number of pieces of a batch in which the tangent's second product is added: a quarter of the memory for temporaries."""
 
 
 class Tangents(Replacing):
-    """Inside, under `no_grad`, `conv1d/2d/3d` and `batch_norm` in train mode carry their tangents themselves.
+    """Inside, under `no_grad`, `conv1d/2d/3d` and `batch_norm` in train mode compute their own tangents.
 
-    PyTorch's own forward mode multiplies by the zero tangent of a network's input too, and holds four tensors of a
-    convolution's output at once; its batch norm takes a dozen passes over memory where three do. Where a module switches
-    gradients on, to take one in its `forward`, torch's own stand.
+    PyTorch's own forward mode also multiplies by the zero tangent of a network's input, and holds four tensors of a
+    convolution's output size at once; its batch norm takes a dozen passes over memory where three suffice. If a module
+    enables gradients, to compute one in its `forward`, torch's own functions are used.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ def _normalise(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    single = input.numel() == input.shape[1]  # refused by torch's own
+    single = input.numel() == input.shape[1]  # torch refuses this
     (x, x_along), (gain, gain_along), (shift, shift_along) = _split(input), _split(weight), _split(bias)
     if not training or gain is None or shift is None or single:
         return func(input, running_mean, running_var, weight, bias, training, momentum, eps)
@@ -97,7 +97,7 @@ def _normalise(
     value, mean_D, invstd_D = torch.native_batch_norm(x, gain, shift, running_mean, running_var, True, momentum, eps)
     along = torch.zeros_like(value)
     if x_along is not None:
-        # From dx to df a batch norm's Jacobian is symmetric, so its backward pass is its own tangent.
+        # From dx to df a batch norm's Jacobian is symmetric, so its backward pass is also its tangent.
         along, _, _ = normalised_backward(x_along.contiguous(), x, gain, mean_D, invstd_D, eps, (True, False, False))
     shape = (1, -1, *([1] * (x.dim() - 2)))
     if gain_along is not None:

@@ -1,7 +1,7 @@
-"""MLflow: a study's runs, and what is read back from them. No other package imports it."""
+"""MLflow: a study's runs, and what is read back from them. No other package imports mlflow."""
 
+from olfl_ray.tracking.mlflow.existing import undelivered
 from olfl_ray.tracking.mlflow.fetch import fetch_learned_loss, storage_in_runs
-from olfl_ray.tracking.mlflow.held import undelivered
 from olfl_ray.tracking.mlflow.runs import Runs
 from olfl_ray.tracking.mlflow.sqlite_file import absolute_uri, file_of, sqlite_uri
 from olfl_ray.tracking.mlflow.store import (

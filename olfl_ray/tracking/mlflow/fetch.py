@@ -1,4 +1,4 @@
-"""Read back from MLflow: a run's learned loss, and where a study is kept."""
+"""Read back from MLflow: a run's learned loss, and where a study is stored."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 from olfl_ray.errors import DataError
 from olfl_ray.spec import without_secrets
-from olfl_ray.tracking.mlflow.held import PARENT, STORAGE_TAG, STUDY_TAG, TRIAL_TAG
+from olfl_ray.tracking.mlflow.existing import PARENT, STORAGE_TAG, STUDY_TAG, TRIAL_TAG
 from olfl_ray.tracking.mlflow.store import asking, is_absent
 
 __all__ = ["fetch_learned_loss", "storage_in_runs"]
 
 
 def fetch_learned_loss(uri: str, run: str) -> tuple[bytes, bytes]:
-    """Weights and settings that a run left under `learned_loss/`.
+    """Weights and settings in a run's artifact folder `learned_loss/`.
 
     Args:
         uri: Tracking URI.
         run: Id of the run.
 
     Raises:
-        DataError: There is no such run, or it left none.
-        SetupError: The store does not answer.
+        DataError: There is no such run, or it has none.
+        SetupError: The store does not respond.
     """
     from mlflow.exceptions import MlflowException
 
@@ -43,17 +43,17 @@ def fetch_learned_loss(uri: str, run: str) -> tuple[bytes, bytes]:
 
 
 def storage_in_runs(uri: str, study: str) -> list[str]:
-    """The object stores that a study's parent runs name, the newest first; folders mean nothing on another machine.
+    """The object stores named by a study's parent runs, newest first; local folders are meaningless on another machine.
 
     Args:
         uri: Tracking URI.
         study: Name of the study.
 
     Raises:
-        SetupError: The store does not answer.
+        SetupError: The store does not respond.
     """
     if uri.startswith("sqlite"):
-        return []  # a file of this machine, which no cluster writes to
+        return []  # a local file, which no cluster writes to
     with asking(uri) as client:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         wanted = f"tags.`{STUDY_TAG}` = '{study}' and tags.`{TRIAL_TAG}` = '{PARENT}'"

@@ -1,4 +1,4 @@
-"""MLflow's UI, only with its secret and only for artifacts within one folder: other users can reach loopback."""
+"""MLflow's UI, protected by a secret and restricted to the artifacts in one folder: other users can reach loopback."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from olfl_ray.storage import make_folder
 __all__ = ["SECRET", "serve_page"]
 
 SECRET = "secret"
-"""The query's field of the URL that is printed; the answer puts its value into a cookie."""
+"""Query field of the printed URL; the response stores its value in a cookie."""
 REFUSAL = "This page is only for those who have the URL with the secret that `olfl ui` printed. Programs: MLFLOW_TRACKING_TOKEN."
 PATIENCE = 5
-"""Seconds that open requests have once the server is asked to end."""
+"""Seconds that open requests have once the server is requested to stop."""
 
 
 def serve_page(
     uri: str, artifacts: Path, *, listener: socket.socket, secret: str, ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Serve MLflow's page and interface from this process until it is interrupted.
+    """Serve MLflow's UI and API from this process until it is interrupted.
 
     Args:
-        uri: The store of the runs.
-        artifacts: The only folder whose files it reads and writes, wherever an experiment says that its artifacts are.
+        uri: The tracking store.
+        artifacts: The only folder whose files it reads and writes, whatever artifact location an experiment has.
         listener: A socket that is bound to an address.
-        secret: Each request must have it: as a cookie, or as `Authorization: Bearer`.
-        ready: Called once it answers.
+        secret: Required in each request: as a cookie, or as `Authorization: Bearer`.
+        ready: Called once it accepts requests.
     """
     import uvicorn
 
@@ -49,7 +49,7 @@ def serve_page(
                 threading.current_thread() is threading.main_thread()
                 and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
             ):
-                # An exception from a handler may be lost in a callback of the loop; this is the server's own way to end.
+                # An exception in a signal handler may be lost in a callback of the loop; this is uvicorn's own way to stop.
                 end = partial(self.handle_exit, signal.SIGHUP, None)
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, end)
             ready()
@@ -58,7 +58,7 @@ def serve_page(
 
 
 def _mlflow(uri: str, artifacts: Path) -> Any:
-    """MLflow's own application. It takes its settings from the environment when it is imported."""
+    """MLflow's own application, which reads its settings from the environment at import."""
     from mlflow.server import constants
 
     make_folder(artifacts)
@@ -67,11 +67,11 @@ def _mlflow(uri: str, artifacts: Path) -> Any:
         constants.ARTIFACTS_DESTINATION_ENV_VAR: artifacts.resolve().as_uri(),
         constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two more gigabytes, for nothing that is used here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it would need two more gigabytes, and is not used here
     }
     _confine(artifacts.resolve())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what MLflow's modules say of the libraries that they use
+        warnings.simplefilter("ignore")  # MLflow's modules warn about their dependencies
         from mlflow.server.fastapi_app import app
         from mlflow.server.handlers import initialize_backend_stores
 
@@ -80,7 +80,7 @@ def _mlflow(uri: str, artifacts: Path) -> Any:
 
 
 def _confine(folder: Path) -> None:
-    """Let no artifact's URI lead out of a folder: anybody who may create an experiment chooses where its artifacts are."""
+    """Restrict artifact URIs to a folder: anyone who can create an experiment chooses its artifact location."""
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
     from mlflow.store.artifact import artifact_repository_registry as repositories
@@ -95,17 +95,17 @@ def _confine(folder: Path) -> None:
 
     registry: Any = repositories._artifact_repository_registry
     for scheme in list(registry.get_registered_artifact_repositories()):
-        if scheme not in ("mlflow-artifacts", "runs", "models"):  # which lead to one of the others
+        if scheme not in ("mlflow-artifacts", "runs", "models"):  # these resolve to one of the others
             registry.register(scheme, local if scheme in ("", "file") else refuse)
 
 
 class Guard:
-    """An application that answers only requests with the secret.
+    """An ASGI application that answers only requests with the secret.
 
     Args:
         app: The application.
         secret: The secret.
-        cookie: Name of the cookie, in which a browser keeps it.
+        cookie: Name of the cookie in which a browser stores it.
     """
 
     def __init__(self, app: Any, secret: str, *, cookie: str) -> None:

@@ -10,51 +10,60 @@ from typing import Any
 
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import TrialState, left_by_learnable, read_commit
-from olfl_ray.tracking.mlflow.held import IDENTITY_TAG, PARENT, STATUS, STORAGE_TAG, STUDY_TAG, TRIAL_TAG, found, shows
+from olfl_ray.tracking.mlflow.existing import (
+    IDENTITY_TAG,
+    PARENT,
+    STATUS,
+    STORAGE_TAG,
+    STUDY_TAG,
+    TRIAL_TAG,
+    found,
+    shows,
+)
 from olfl_ray.tracking.mlflow.settings import as_params, in_batches
 from olfl_ray.tracking.tracker import TrackedStudy
 
 __all__ = ["Runs"]
 
 BATCH = 1000
-"""Most metrics, params and tags together in one call, MLflow's limit."""
+"""MLflow's limit on metrics, params and tags together in one call."""
 
 
 class Runs:
     """Writes to one study's runs.
 
-    Only runs that carry the study's identity are read, changed or removed. A trial's run is found before it is made, and
-    records keep their times: the store drops a metric that it has already.
+    Only runs with the study's identity are read, changed or removed. A trial's run is looked up before it is created, and
+    records keep their timestamps: the store drops a metric that it already has.
 
     Args:
         client: From `open_store`.
         study: The study.
-        identity: The study's own, from its ledger.
+        identity: The study's identity, from its ledger.
         experiment: Name of the experiment.
     """
 
     def __init__(self, client: Any, study: TrackedStudy, identity: str, experiment: str) -> None:
         self._client, self._study, self._spec, self._identity = client, study, study.spec, identity
         self._experiment = client.get_experiment_by_name(experiment).experiment_id
-        self._there: dict[str, list[Any]] = {}  # what the store held at the start, the earliest of a name first
+        self._there: dict[str, list[Any]] = {}  # runs in the store at the start by name, the earliest first
         for run in found(client, self._experiment, identity):
             self._there.setdefault(run.data.tags[TRIAL_TAG], []).append(run)
         self._tried: set[str] = set()
         self._open_runs: dict[str, str] = {}
         self._sent: dict[str, set[str]] = {}
         self._parent = self._run_of(PARENT, self._tags(PARENT), study.spec.name)
-        # Where the studies are kept: with only a study's name, it is found by this run.
+        # The location of the studies: with it, this run leads from a study's name to its storage.
         client.set_tag(self._parent, STORAGE_TAG, study.storage.url.rpartition("/")[0])
         client.log_text(self._parent, study.spec.model_dump_json(indent=2, by_alias=True), "spec.json")
 
     def deliver(self, trial: TrialState) -> None:
-        """Bring a trial's run up to date with its state.
+        """Update a trial's run to the trial's state.
 
         Args:
             trial: Its current state.
 
         Raises:
-            Exception: The store can't be reached, or refuses; send it again later.
+            Exception: The store can't be reached, or refuses; call it again later.
         """
         name = str(trial.id)
         if trial.attempt == 0 and not trial.ended:
@@ -65,7 +74,7 @@ class Runs:
         try:
             self._deliver(name, trial)
         except Exception:
-            # Another driver may have removed the run as the later of two: look again, and send all of it again.
+            # Another driver may have removed the run as a duplicate: look it up again, and send everything again.
             self._open_runs.pop(name, None)
             self._sent.pop(name, None)
             raise
@@ -92,7 +101,7 @@ class Runs:
             run, params = self._open(name, trial)
         sent = self._sent.setdefault(name, set())
         unsent = [committed.commit for committed in trial.commits if committed.commit not in sent]
-        again = trial.redone or trial.scratch > 0  # steps done again have other times
+        again = trial.redone or trial.scratch > 0  # recomputed steps have other timestamps
         metrics = [metric for key in unsent for metric in self._records(run, key, fresh=not again)]
         summary = {metric: sum(values) / len(values) for metric, values in trial.metrics.items() if values}
         if trial.ended:
@@ -118,7 +127,7 @@ class Runs:
         return {**tags, "olfl.git_commit": git} if git else tags
 
     def _log(self, run: str, params: Mapping[str, str], tags: list[Any], metrics: list[Any]) -> None:
-        """All of it in as few calls as MLflow's limits allow."""
+        """Send everything in as few calls as MLflow's limits allow."""
         from mlflow.entities import Param
 
         for portion in in_batches(params):
@@ -131,9 +140,9 @@ class Runs:
             self._client.log_batch(run, metrics=metrics[start : start + BATCH])
 
     def _run_of(self, name: str, tags: dict[str, str], run_name: str) -> str:
-        """The one run of a name, RUNNING.
+        """The one run of a name, in state RUNNING.
 
-        A lost answer, or two drivers at the same moment, may have made two: all drivers keep the earliest.
+        A lost response, or two concurrent drivers, may have created two: all drivers keep the earliest.
         """
         runs = self._there.pop(name, [])
         if not runs:
@@ -147,7 +156,7 @@ class Runs:
         return str(first.info.run_id)
 
     def _open(self, name: str, trial: TrialState) -> tuple[str, dict[str, str]]:
-        """A trial's run, and the params that it is to have."""
+        """A trial's run, and the params that it should have."""
         tags = {
             **self._tags(name),
             "mlflow.parentRunId": self._parent,
@@ -155,7 +164,7 @@ class Runs:
             "olfl.ordinal": trial.id.name,
             "olfl.role": "confirm" if trial.id.confirming else "search",
         }
-        if name in self._tried:  # made by this driver, or perhaps, if the answer was lost
+        if name in self._tried:  # created by this driver, or possibly, if the response was lost
             self._there[name] = list(found(self._client, self._experiment, self._identity, name))
         self._tried.add(name)
         run = self._run_of(name, tags, name)
@@ -180,7 +189,7 @@ class Runs:
         self._client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def _records(self, run: str, key: str, *, fresh: bool) -> list[Any]:
-        """Means over replicates as metrics, spreads next to them as `.../sd`; `fresh`: none of them exists yet."""
+        """Means over replicates as metrics, with standard deviations as `.../sd`; `fresh`: none of them exists yet."""
         from mlflow.entities import Metric
 
         groups: dict[tuple[int, str, int], list[float]] = {}
@@ -213,7 +222,7 @@ class Runs:
         self._client.set_terminated(run, STATUS[trial.state], int(trial.ended_at * 1000))
 
     def _send_learned(self, run: str, key: str) -> None:
-        """The files of what was learned: a learned loss in the folder `learned_loss`, anything else in `learnable`."""
+        """Upload a learnable's files: a learned loss to the folder `learned_loss`, anything else to `learnable`."""
         try:
             files = left_by_learnable(self._study.storage, read_commit(self._study.storage, key))
         except DataError:

@@ -1,4 +1,4 @@
-"""A trial's settings as MLflow's params: each arrives, with a name and a format that MLflow accepts."""
+"""A trial's settings as MLflow params, with names and values that MLflow accepts."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from typing import Any
 __all__ = ["as_params", "in_batches"]
 
 LONGEST_KEY, LONGEST_VALUE = 250, 6000
-"""Characters, MLflow's limits."""
+"""MLflow's limits in characters."""
 MOST_PARAMS, MOST_CHARACTERS = 100, 150_000
-"""Params in one call, MLflow's limit; and their characters: as JSON, six bytes each, they stay below its limit of 1 MB."""
+"""MLflow's limit on params per call; and on their characters: as JSON (six bytes each) they stay below its limit of 1 MB."""
 CUT = "... (complete in config.json)"
-"""End of a value that is longer than MLflow takes."""
+"""Suffix of a value that is longer than MLflow allows."""
 _REFUSED = re.compile(r"[^\w./ :-]")
 
 
 def as_params(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Settings by dotted name, as texts that MLflow takes.
+    """Settings by dotted name, as texts that MLflow accepts.
 
-    A character that MLflow refuses in a name is written as XML's tools write it: `class (1)` is `class _x0028_1_x0029_`. The
-    artifact config.json has names and values as they are.
+    A character that MLflow does not allow in a name is escaped as in XML names: `class (1)` is `class _x0028_1_x0029_`. The
+    artifact config.json has names and values unchanged.
 
     Args:
-        settings: Plain values, nested.
+        settings: Nested plain values.
     """
     leaves = list(_leaves(settings, ()))
     times = Counter(".".join(path) for path, _ in leaves)
     found: dict[str, str] = {}
     for path, value in leaves:
         name = ".".join(path)
-        if times[name] > 1:  # {"a.b": 1, "a": {"b": 2}}: the dot within a key is not the one between keys
+        if times[name] > 1:  # {"a.b": 1, "a": {"b": 2}}: distinguish a dot in a key from the separator
             name = ".".join(_escaped(key, r"\.") for key in path)
         text = value if isinstance(value, str) else json.dumps(value)
         found[_key(name)] = text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - len(CUT)] + CUT
@@ -43,7 +43,7 @@ def as_params(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def in_batches(params: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """The params in portions that MLflow takes in one call each."""
+    """The params in batches that MLflow accepts in one call each."""
     portion: dict[str, str] = {}
     for key, value in params.items():
         characters = sum(len(name) + len(text) for name, text in portion.items())
@@ -63,7 +63,7 @@ def _leaves(settings: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tupl
 
 
 def _key(name: str) -> str:
-    """A name that MLflow takes; it refuses what is no normal relative path, too."""
+    """A name that MLflow accepts; it also refuses names that are not normal relative paths."""
     name = _escaped(name, _REFUSED.pattern)
     normal = posixpath.normpath(name)
     if normal != name or normal.startswith(("/", ".")):

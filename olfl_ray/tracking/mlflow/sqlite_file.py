@@ -1,4 +1,4 @@
-"""An SQLite file as a tracking store: made completely or not at all, and its artifacts next to it wherever it is moved."""
+"""An SQLite file as a tracking store: created completely or not at all, with its artifacts next to it wherever it is moved."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 __all__ = ["ARTIFACTS_TAG", "FOLDER", "absolute_uri", "artifacts_of", "file_of", "is_usable", "prepare", "sqlite_uri"]
 
 ARTIFACTS_TAG, FOLDER = "olfl.artifacts", "artifacts"
-"""The tag marks an experiment whose artifacts are in a folder of that name next to the file."""
+"""This tag marks an experiment whose artifacts are in the folder of this name next to the file."""
 QUIET_SECONDS = 5.0
-"""A file without a complete schema that has not changed for so long, in seconds, is one that nobody is making."""
+"""A file with an incomplete schema that has not changed for this many seconds is no longer being created."""
 LEFT_SECONDS = 3600.0
-"""Age in seconds at which a temporary file is one that a killed process left."""
+"""Age in seconds after which a temporary file belongs to a killed process."""
 _MAKING = threading.Lock()
-"""Alembic's environment is one for the process."""
+"""Alembic's environment is global to the process."""
 _SIDES = ("", "-journal", "-wal", "-shm")
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 def sqlite_uri(file: Path) -> str:
     """The tracking URI of a file, whatever characters its path has.
 
-    It names the driver: of a plain `sqlite:///...` MLflow takes the quoted path for a folder, and makes it.
+    It names the SQLite driver explicitly: for a plain `sqlite:///...` MLflow takes the quoted path for a folder, and creates it.
     """
     from sqlalchemy import URL
 
@@ -37,7 +37,7 @@ def sqlite_uri(file: Path) -> str:
 
 
 def file_of(uri: str) -> Path | None:
-    """The file that a tracking URI names, as MLflow reads it; None: it names none."""
+    """The file that a tracking URI names, as MLflow interprets it; None if it names none."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -51,7 +51,7 @@ def file_of(uri: str) -> Path | None:
 
 
 def absolute_uri(uri: str) -> str:
-    """The same URI; that of an SQLite file with its path from /."""
+    """The same URI; for an SQLite file with an absolute path."""
     from sqlalchemy.engine import make_url
 
     file = file_of(uri)
@@ -66,36 +66,36 @@ def artifacts_of(file: Path) -> str:
 
 
 def is_usable(file: Path) -> bool:
-    """Whether the file is there, and MLflow may open it as it is.
+    """Whether the file exists, and MLflow may open it as it is.
 
     Raises:
-        sqlite3.DatabaseError: It is no database, or one of another program.
+        sqlite3.DatabaseError: It is not a database, or one of another program.
     """
     try:
-        return not _is_half_made(file)
+        return not _is_incomplete(file)
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
 def prepare(file: Path) -> None:
-    """Make the file where it is not there, and point its experiments to the artifacts next to it.
+    """Create the file if it does not exist, and set its experiments' artifact location to the folder next to it.
 
     Raises:
-        OSError: No file can be made there.
-        sqlite3.Error: It is no database of MLflow's, or can't be written.
+        OSError: No file can be created there.
+        sqlite3.Error: It is not a database of MLflow, or can't be written.
     """
     with _MAKING:
         while not is_usable(file):
             if file.exists():
-                _set_aside(file)
+                _rename_incomplete(file)
             else:
                 _make(file)
         _follow(file)
 
 
-def _is_half_made(file: Path) -> bool:
-    """Whether the file lacks a part of MLflow's schema, and holds nothing that would be missed."""
-    file.stat()  # raises where it is not there, which SQLite says of much else
+def _is_incomplete(file: Path) -> bool:
+    """Whether the file lacks a part of MLflow's schema, and holds no data."""
+    file.stat()  # raises if it does not exist, which SQLite reports for other reasons too
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=20)) as db:
         tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
@@ -122,13 +122,13 @@ def _newest_schema() -> str:
 
 
 def _make(file: Path) -> None:
-    """Have MLflow make its schema in a temporary file, and link that to the name: of two that do so at once, one wins."""
+    """Let MLflow create its schema in a temporary file, and link that to the name: of two concurrent calls one wins."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it would print what it makes
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it would print each step
     if not file.parent.is_dir():
         raise FileNotFoundError(f"{file.parent}: no file can be made there, as there is no such folder")
-    for left in file.parent.glob(f".tmp-*-{file.name}"):  # by processes that were killed
+    for left in file.parent.glob(f".tmp-*-{file.name}"):  # of killed processes
         if time.time() - left.stat().st_mtime > LEFT_SECONDS:
             left.unlink(missing_ok=True)
     temporary = file.with_name(f".tmp-{secrets.token_hex(4)}-{file.name}")
@@ -143,28 +143,28 @@ def _make(file: Path) -> None:
             temporary.with_name(temporary.name + side).unlink(missing_ok=True)
 
 
-def _set_aside(file: Path) -> None:
-    """Rename a half-made file; one that somebody still makes is waited for."""
+def _rename_incomplete(file: Path) -> None:
+    """Rename an incomplete file; wait if somebody is still creating it."""
     with file.open("r+b") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)  # of two that found it so, one renames it
+        fcntl.flock(held, fcntl.LOCK_EX)  # of two processes that found it incomplete, one renames it
         try:
-            while _is_half_made(file) and os.path.samestat(os.fstat(held.fileno()), file.stat()):
+            while _is_incomplete(file) and os.path.samestat(os.fstat(held.fileno()), file.stat()):
                 if time.time() - file.stat().st_mtime > QUIET_SECONDS:
-                    aside = file.with_name(f"{file.name}.half-made-{time.strftime('%Y%m%d-%H%M%S')}")
+                    renamed = file.with_name(f"{file.name}.half-made-{time.strftime('%Y%m%d-%H%M%S')}")
                     for side in _SIDES:
                         if (other := file.with_name(file.name + side)).exists():
-                            other.rename(aside.with_name(aside.name + side))
+                            other.rename(renamed.with_name(renamed.name + side))
                     _log.warning(
-                        "%s: MLflow's database was incomplete and held no runs; it was renamed to %s", file, aside
+                        "%s: MLflow's database was incomplete and held no runs; it was renamed to %s", file, renamed
                     )
                     return
                 time.sleep(0.1)
         except FileNotFoundError:
-            return  # another set it aside
+            return  # another process renamed it
 
 
 def _follow(file: Path) -> None:
-    """Point our experiments and their runs to the artifacts next to the file, which may have been moved since."""
+    """Set the artifact location of our experiments and runs to the folder next to the file, which may have been moved."""
     here = artifacts_of(file)
     with closing(sqlite3.connect(file, timeout=20)) as db, db:
         moved = db.execute(

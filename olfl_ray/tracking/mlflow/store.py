@@ -1,4 +1,4 @@
-"""The tracking store: checked and opened before a study's first trial, and opened again to deliver."""
+"""The tracking store: checked and opened before a study's first trial, and opened again for delivery."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ __all__ = [
 ]
 
 FROM_ENVIRONMENT = "MLFLOW_TRACKING_URI"
-"""The environment's tracking URI, where the spec has none."""
+"""Environment variable with the tracking URI, used if the spec has none."""
 _SQL = ("postgresql", "mysql", "mssql", "sqlite")
 _TURN = 0x6F6C666C
-"""The number of the advisory lock under which a PostgreSQL database's tables are made."""
-_MOVES = {  # by words of the answer; the first that is found counts
+"""Key of the advisory lock under which the tables of a PostgreSQL database are created."""
+_MOVES = {  # by text in the response; the first match counts
     "Invalid Host header": "start that server with this host's name: `mlflow server --allowed-hosts HOST:PORT,...`",
     "error code 401": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     "error code 403": "ask for permission there, or set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD again",
@@ -61,20 +61,20 @@ _MOVES = {  # by words of the answer; the first that is found counts
 
 
 def embedded_uri(home: Path) -> str:
-    """The tracking store of a home folder."""
+    """The tracking store in a home folder."""
     return sqlite_uri(home / "mlflow.db")
 
 
 def artifacts_in(home: Path) -> Path:
-    """Artifacts of a tracking store without a server."""
+    """Artifact folder of a tracking store without a server."""
     return home / "artifacts"
 
 
 def store_uri(given: str | None, home: Path) -> str:
-    """The tracking store: what a spec gives, else what the environment names, else the home folder's own.
+    """The tracking store: the spec's, else the environment's, else the one in the home folder.
 
     Raises:
-        SetupError: The environment names a file by a relative path, which is another file in another folder.
+        SetupError: The environment names a file by a relative path, which depends on the current folder.
     """
     named = os.environ.get(FROM_ENVIRONMENT)
     if given is None and named and (whole := absolute_uri(named)) != named:
@@ -83,14 +83,14 @@ def store_uri(given: str | None, home: Path) -> str:
 
 
 def check_store(uri: str, experiment: str) -> None:
-    """See that a tracking store answers; nothing is made there.
+    """Check that a tracking store responds; nothing is created.
 
     Args:
         uri: MLflow tracking URI.
-        experiment: Name of the experiment, which need not be there yet.
+        experiment: Name of the experiment, which need not exist yet.
 
     Raises:
-        SetupError: It does not answer.
+        SetupError: It does not respond.
     """
     with _explained(uri):
         if _is_database(uri):
@@ -100,31 +100,31 @@ def check_store(uri: str, experiment: str) -> None:
 
 
 def open_store(uri: str, experiment: str, artifacts: Path) -> Any:
-    """The MLflow client of a tracking store, with the experiment made where it is not there.
+    """The MLflow client of a tracking store; the experiment is created if it does not exist.
 
     Args:
         uri: MLflow tracking URI.
         experiment: Name of the experiment.
-        artifacts: Folder of artifacts for a database without a server; those of an SQLite file are next to it.
+        artifacts: Artifact folder for a database without a server; for an SQLite file it is next to the file.
 
     Raises:
-        SetupError: The store does not answer, or the experiment is deleted there.
+        SetupError: The store does not respond, or the experiment is deleted there.
     """
     with _explained(uri):
         client = _opened(uri)
         file = file_of(uri)
         if file is not None:
-            make_folder(file.parent / FOLDER)  # MLflow's own would be as open as the umask lets it
+            make_folder(file.parent / FOLDER)  # MLflow would create it with permissions by the umask alone
         location = (
             artifacts_of(file) if file is not None else artifacts.resolve().as_uri() if _is_database(uri) else None
         )
         found = client.get_experiment_by_name(experiment)
         if found is None:
             try:
-                # The tag with it, in one transaction: a file moved between the two would leave its artifacts behind.
+                # Set the tag in the same transaction: a file moved in between would lose its artifacts.
                 client.create_experiment(experiment, location, {ARTIFACTS_TAG: FOLDER} if file is not None else None)
             except Exception:
-                if client.get_experiment_by_name(experiment) is None:  # else another made it at the same moment
+                if client.get_experiment_by_name(experiment) is None:  # else another process created it just now
                     raise
             found = client.get_experiment_by_name(experiment)
         if found.lifecycle_stage == "deleted":
@@ -135,20 +135,20 @@ def open_store(uri: str, experiment: str, artifacts: Path) -> Any:
 
 
 def make_store(uri: str) -> None:
-    """Make a tracking store that is an SQLite file, where it is not there.
+    """Create a tracking store that is an SQLite file, if it does not exist.
 
     Raises:
-        SetupError: It can't be made, or does not answer.
+        SetupError: It can't be created, or does not respond.
     """
     with asking(uri):
         pass
 
 
 def is_absent(uri: str) -> bool:
-    """Whether the tracking store is an SQLite file that is still to be made.
+    """Whether the tracking store is an SQLite file that does not exist yet.
 
     Raises:
-        SetupError: The file is no database.
+        SetupError: The file is not a database.
     """
     with _explained(uri):
         file = file_of(uri)
@@ -160,14 +160,14 @@ def _is_database(uri: str) -> bool:
 
 
 def _check_database(uri: str) -> None:
-    """Connect once, and look for a table: a file that is not there yet is not made."""
+    """Connect once, and query a table; a missing file is not created."""
     from mlflow.store.db.utils import create_sqlalchemy_engine
 
     file = file_of(uri)
     if file is not None:
         if not is_usable(file) and not file.parent.is_dir():
             raise FileNotFoundError(f"{file.parent}: no file can be made there, as there is no such folder")
-        if not os.access(file.parent, os.W_OK | os.X_OK):  # SQLite makes its journal there
+        if not os.access(file.parent, os.W_OK | os.X_OK):  # SQLite creates its journal there
             raise PermissionError(f"{file.parent}: no file can be made there")
         return
     os.environ.setdefault("PGCONNECT_TIMEOUT", "10")
@@ -180,9 +180,9 @@ def _check_database(uri: str) -> None:
 
 
 def _opened(uri: str) -> Any:
-    """The client of a store that answers; an SQLite file is made where it is not there."""
+    """The client of a store that responds; a missing SQLite file is created."""
     if _is_database(uri):
-        _check_database(uri)  # MLflow would try for a minute and a half
+        _check_database(uri)  # MLflow would retry for a minute and a half
     file = file_of(uri)
     if file is not None:
         prepare(file)
@@ -192,7 +192,7 @@ def _opened(uri: str) -> Any:
 
 @contextmanager
 def _turn(uri: str) -> Iterator[None]:
-    """Of two that find an empty PostgreSQL database at once, one makes MLflow's tables while the other waits."""
+    """Lock an empty PostgreSQL database: of two concurrent processes one creates MLflow's tables while the other waits."""
     from mlflow.store.db.utils import create_sqlalchemy_engine
     from sqlalchemy import text
 
@@ -213,17 +213,19 @@ def _client(uri: str) -> Any:
 
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # at each run's end, after asking for it
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # the sink says what goes wrong
+    os.environ.setdefault(
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"
+    )  # it would query and print it at each run's end
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # the sink reports errors
     return MlflowClient(tracking_uri=uri)
 
 
 @contextmanager
 def asking(uri: str) -> Iterator[Any]:
-    """The MLflow client of a tracking store that is only read.
+    """The MLflow client of a tracking store, for reading only.
 
     Raises:
-        SetupError: The store does not answer.
+        SetupError: The store does not respond.
     """
     with _explained(uri):
         yield _opened(uri)
@@ -231,7 +233,7 @@ def asking(uri: str) -> Iterator[Any]:
 
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
-    """Say what the store answered, and the next move, in one line without a password."""
+    """Turn an error of the store into one line with the next move, without a password."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():

@@ -11,7 +11,7 @@ from pydantic import Field
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import StudyState, TrialState
 from olfl_ray.spec import PRINTABLE, Strict, StudySpec, TrackerSpec, checked_options, without_secrets
-from olfl_ray.tracking.mlflow.held import undelivered
+from olfl_ray.tracking.mlflow.existing import undelivered
 from olfl_ray.tracking.mlflow.runs import Runs
 from olfl_ray.tracking.mlflow.sqlite_file import absolute_uri, file_of
 from olfl_ray.tracking.mlflow.store import (
@@ -54,7 +54,7 @@ class Mlflow(Tracker):
 
     @property
     def uri(self) -> str:
-        """The tracking URI, with whatever password it has."""
+        """The tracking URI, including a password if it has one."""
         return store_uri(self.config.uri, self.study.home)
 
     @property
@@ -65,7 +65,7 @@ class Mlflow(Tracker):
         if self.config.uri is not None or self.uri != embedded_uri(self.study.home):
             return ""
         return (
-            "the home folder's SQLite file would be lost with this one; name an MLflow server by tracking.uri or "
+            "the home folder's SQLite file would be lost with this machine; name an MLflow server by tracking.uri or "
             f"{FROM_ENVIRONMENT} (http://HOST:PORT), put --home in a folder that all of them see with "
             "storage: {shared: true}, or name a file (sqlite:////FOLDER/mlflow.db) to keep it on this machine"
         )
@@ -97,7 +97,7 @@ def experiment_of(spec: StudySpec) -> str:
 
 
 def with_uri(tracking: tuple[TrackerSpec, ...], uri: str) -> tuple[TrackerSpec, ...]:
-    """The trackers of a spec, with a URI for MLflow where the spec gives none."""
+    """The trackers of a spec, with `uri` for MLflow if the spec gives none."""
     return tuple(
         TrackerSpec.model_validate({**named.model_dump(), "uri": uri})
         if named.name == NAME and named.options.get("uri") is None

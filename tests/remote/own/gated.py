@@ -1,4 +1,4 @@
-"""A base learner of a user's own that waits at each evaluation but its first few, while a file is there: a slow trial."""
+"""A user's base learner that waits at each evaluation but its first few while a file exists: a slow trial."""
 
 from __future__ import annotations
 

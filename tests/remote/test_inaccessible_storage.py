@@ -1,4 +1,4 @@
-"""What this machine can't do, the cluster does: stop, resume and follow, on jobs that only wait."""
+"""Without access to a study's storage: stop, resume and follow through the cluster, on jobs that only wait."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def ray(cluster: LocalCluster, laptop: Path) -> RayCluster:
 
 @pytest.fixture
 def submit(ray: RayCluster, laptop: Path) -> Iterator[Submit]:
-    """Submit a first attempt that is no driver."""
+    """Submit a first attempt that is not a driver."""
     started = []
 
     def submitted(name: str, entrypoint: str = "sleep 600", **about: object) -> Attempt:
@@ -44,7 +44,7 @@ def submit(ray: RayCluster, laptop: Path) -> Iterator[Submit]:
 
 
 def begin(place: str | Path, name: str) -> Storage:
-    """A study that a driver took over."""
+    """A study that a driver has taken over."""
     spec = study(name=name)
     storage = open_storage(f"{place}/{name}")
     ledger = Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, name, {})
@@ -52,13 +52,13 @@ def begin(place: str | Path, name: str) -> Storage:
     return storage
 
 
-def test_a_study_that_is_not_begun_is_stopped_by_a_signal(ray: RayCluster, submit: Submit, laptop: Path) -> None:
+def test_study_that_has_not_started_is_stopped_by_a_signal(ray: RayCluster, submit: Submit, laptop: Path) -> None:
     submit("fresh")
     stop_on("fresh", cluster=ray, home=Home.find(laptop / "home"), patience=30)
     assert ray.newest("fresh").state == "stopped"
 
 
-def test_an_attempt_that_waits_for_a_dead_drivers_lease_is_stopped_by_a_signal(
+def test_attempt_waiting_for_a_dead_drivers_lease_is_stopped_by_a_signal(
     ray: RayCluster, submit: Submit, laptop: Path
 ) -> None:
     begin(laptop / "there", "orphan")
@@ -67,7 +67,7 @@ def test_an_attempt_that_waits_for_a_dead_drivers_lease_is_stopped_by_a_signal(
     assert ray.newest("orphan").state == "stopped"
 
 
-def test_a_driver_that_takes_over_meanwhile_is_asked_to_stop(ray: RayCluster, submit: Submit, laptop: Path) -> None:
+def test_driver_that_takes_over_meanwhile_is_requested_to_stop(ray: RayCluster, submit: Submit, laptop: Path) -> None:
     place = begin(laptop / "there", "heir")
     attempt = submit("heir")
     with Lease.acquire(place, "a driver"), ThreadPoolExecutor() as pool:
@@ -80,7 +80,7 @@ def test_a_driver_that_takes_over_meanwhile_is_asked_to_stop(ray: RayCluster, su
 
 
 @pytest.mark.parametrize("name", ["without-its-store", "behind-another"])
-def test_a_study_out_of_sight_is_stopped_and_goes_on(
+def test_study_without_access_to_its_storage_is_stopped_and_resumed(
     ray: RayCluster, submit: Submit, cluster: LocalCluster, laptop: Path, name: str
 ) -> None:
     home, there = Home.find(laptop / "home"), "s3://nobodys-bucket/studies"
@@ -97,7 +97,7 @@ def test_a_study_out_of_sight_is_stopped_and_goes_on(
     assert (second.attempt.number, second.attempt.digest, second.attempt.storage) == (2, "abc", there)
 
 
-def test_a_study_behind_the_home_folders_own_is_followed_by_its_lines(
+def test_study_with_the_name_of_a_local_one_is_followed_by_its_log(
     ray: RayCluster, submit: Submit, laptop: Path
 ) -> None:
     spec = laptop / "spec.yaml"

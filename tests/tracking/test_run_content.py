@@ -1,4 +1,4 @@
-"""What MLflow shows of a trial: who it is, its means and spreads, its files, how it ended."""
+"""The MLflow run of a trial: its identity, means and standard deviations, files, and end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOSS = {"learned_loss.safetensors": b"tensors", "learned_loss.json": b"{}"}
 def trained(
     own: Any, name: str = "online/0", end: str = "finished", damaged: int | None = None, left: dict[str, bytes] = LOSS
 ) -> None:
-    """A trial of two replicates with two commits, the second with what its learnable left."""
+    """A trial of two replicates with two commits, the second with its learnable's files."""
     own.ledger.append(Proposed(trial=name, params={"learner.optimizer.lr": 0.02}, seeds=[3, 4], time=1.0))
     own.ledger.append(Began(trial=name, attempt=1))
     for step, values in VALUES.items():
@@ -54,7 +54,7 @@ def points(there: Any, run: Any, metric: str) -> list[tuple[int, float, int]]:
     return [(point.step, pytest.approx(point.value), point.timestamp) for point in found]
 
 
-def test_a_run_has_means_and_spreads_at_the_records_own_times(
+def test_run_has_means_and_standard_deviations_at_the_records_times(
     home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
     own = home()
@@ -65,10 +65,10 @@ def test_a_run_has_means_and_spreads_at_the_records_own_times(
     assert points(there, run, "selection/error") == [(10, 0.5, 1_700_000_000_010), (20, 0.3, 1_700_000_000_020)]
     spread = [(10, 0.125**0.5, 1_700_000_000_010), (20, 0.02**0.5, 1_700_000_000_020)]
     assert points(there, run, "selection/error/sd") == spread
-    assert points(there, run, "one/sd") == [], "one value has no spread"
+    assert points(there, run, "one/sd") == [], "a single value has no standard deviation"
 
 
-def test_a_run_says_whose_it_is_and_hangs_under_the_study(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+def test_run_names_its_trial_and_is_a_child_of_the_study(home: Callable[..., Any], held: Callable[..., Any]) -> None:
     own = home()
     trained(own)
     trained(own, "baseline/c0")
@@ -101,7 +101,7 @@ def test_a_run_says_whose_it_is_and_hangs_under_the_study(home: Callable[..., An
     ("end", "status"),
     [("finished", "FINISHED"), ("pruned", "FINISHED"), ("diverged", "FINISHED"), ("failed", "FAILED")],
 )
-def test_a_run_ends_as_its_trial_did_with_its_report(
+def test_run_ends_like_its_trial_with_its_report(
     end: str, status: str, home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
     own = home()
@@ -135,7 +135,7 @@ def test_a_run_has_the_files_of_any_learnable(home: Callable[..., Any], held: Ca
 
 
 @pytest.mark.parametrize(("damaged", "steps"), [(10, [20]), (20, [10])])
-def test_damaged_records_stay_out_and_the_rest_is_shown(
+def test_corrupt_records_are_skipped_and_the_rest_is_shown(
     damaged: int, steps: list[int], home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
     own = home()
@@ -149,7 +149,7 @@ def test_damaged_records_stay_out_and_the_rest_is_shown(
     assert ("learned_loss" in names) == (damaged != 20)
 
 
-def test_a_planned_trial_has_no_run_and_a_stopped_one_is_killed_until_it_resumes(
+def test_planned_trial_has_no_run_and_a_stopped_ones_is_killed_until_it_resumes(
     home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
     own = home()
@@ -167,7 +167,7 @@ def test_a_planned_trial_has_no_run_and_a_stopped_one_is_killed_until_it_resumes
     assert (run.info.status, there.steps(run)) == ("RUNNING", [10, 20])
 
 
-def test_a_parent_ends_with_the_studys_files(
+def test_parent_run_ends_with_the_studys_files(
     home: Callable[..., Any], held: Callable[..., Any], tmp_path: Path
 ) -> None:
     own = home()

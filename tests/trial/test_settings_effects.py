@@ -1,4 +1,4 @@
-"""Each setting does what it says, and nothing where it does not apply."""
+"""Each setting has its documented effect, and none where it does not apply."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_phi_moves_every_third_step_only(method: str, place: Place) -> None:
 
 @pytest.mark.parametrize("method", ["offline", "online", "online_lr"])
 def test_meta_batches_from_train_never_see_the_meta_split(method: str, place: Place) -> None:
-    """Rows of the meta split made senseless: a trial does not notice, unless its meta batches come from there."""
+    """With senseless examples in the meta split a trial does not change, unless its meta batches come from there."""
 
     def trial(batch: str, spoilt: bool) -> list[dict[str, tuple[float, ...]]]:
         task = {"dataset": {"name": f"{__name__}:digits_with_a_meta_split", "spoilt": spoilt}}
@@ -82,7 +82,7 @@ def test_meta_batches_from_train_never_see_the_meta_split(method: str, place: Pl
 
 
 def digits_with_a_meta_split(spoilt: bool) -> data.Dataset:
-    """The meta split of replicate 1 is drawn on wrongly: every pixel at its darkest."""
+    """The meta split of replicate 1 is corrupted: every pixel is at its darkest."""
     x, y = (torch.as_tensor(part) for part in load_digits(return_X_y=True))
     whole = data.Dataset(
         name="digits", kind="classification", x=x, y=y, test=None, outputs=10, fingerprint="", source="scikit-learn"
@@ -94,14 +94,14 @@ def digits_with_a_meta_split(spoilt: bool) -> data.Dataset:
 
 
 @pytest.mark.parametrize("method", ["label_smoothing", "focal", "poly1"])
-def test_a_fixed_loss_trains_theta_and_the_task_loss_is_measured(method: str, place: Place) -> None:
+def test_fixed_loss_trains_theta_and_the_task_loss_is_measured(method: str, place: Place) -> None:
     plain, fixed = (list(run(config(name), place)) for name in ("baseline", method))
     assert everything(plain) != everything(fixed)
     measured = [series(found, names.TRAIN_TASK_LOSS)[0] for found in (plain, fixed)]
-    assert measured[0] == measured[1], "of the same theta, before the first step"
+    assert measured[0] == measured[1], "at the same theta, before the first step"
 
 
-def test_a_fixed_loss_is_refused_where_the_task_loss_is_another(place: Place) -> None:
+def test_fixed_loss_is_refused_with_another_task_loss(place: Place) -> None:
     with pytest.raises(SpecError, match=r"focal.*cross-entropy.*regression") as caught:
         check(config("focal", "diabetes"), place)
     assert caught.value.field == "learner.method"
@@ -147,7 +147,7 @@ def saved(found: list[Progress], folder: Path) -> str:
 
 @pytest.mark.parametrize("dataset", ["digits", "diabetes"])
 def test_trial_starts_from_the_learned_loss_of_another(dataset: str, place: Place, tmp_path: Path) -> None:
-    """No initialisation; an offline trial keeps it to the end, an online one goes on from it."""
+    """No initialization; an offline trial keeps it to the end, an online one continues from it."""
     first = list(run(config("online", dataset), place))
     source = {"from": saved(first, tmp_path / "loss")}
     kept, learned = (list(run(config(method, dataset, loss=source), place)) for method in ("offline", "online"))
@@ -160,7 +160,7 @@ def test_trial_starts_from_the_learned_loss_of_another(dataset: str, place: Plac
     assert kept[-1].files == first[-1].files
 
 
-def test_learned_loss_of_another_kind_or_place_is_refused(place: Place, tmp_path: Path) -> None:
+def test_learned_loss_of_another_task_or_missing_is_refused(place: Place, tmp_path: Path) -> None:
     source = saved(list(run(config("online"), place)), tmp_path / "loss")
     with pytest.raises(SpecError, match=r"^loss\.from: .* learned for classification, but the task is regression"):
         check(config("online", "diabetes", loss={"from": source}), place)
@@ -196,7 +196,7 @@ def test_report_best_is_the_best_by_the_studys_metric_and_last_is_the_last(
     assert last[-1].report[f"selection/{metric}"] == (values[-1],)
 
 
-def test_a_metric_that_the_task_lacks_or_whose_better_end_is_the_other_is_refused(place: Place) -> None:
+def test_unknown_metric_or_one_with_the_opposite_goal_is_refused(place: Place) -> None:
     with pytest.raises(SpecError, match=r"search\.metric.*macro_f1"):
         check(config("baseline", metric="selection/macrof1"), place)
     with pytest.raises(SpecError, match=r"search\.goal.*maximize"):
@@ -204,7 +204,7 @@ def test_a_metric_that_the_task_lacks_or_whose_better_end_is_the_other_is_refuse
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_bf16_trains_in_other_bits_to_about_the_same_loss(method: str, place: Place) -> None:
+def test_bf16_rounds_differently_and_reaches_about_the_same_loss(method: str, place: Place) -> None:
     exact, rounded = (
         series(
             list(run(config(method, learner={"method": method, "precision": precision}), place)),
@@ -220,7 +220,7 @@ seen: list[str] = []
 
 
 class Watching(torch.nn.Linear):
-    """Notes how a GPU's products would be rounded at each of its passes."""
+    """Records how a GPU's products would be rounded at each of its passes."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         seen.append(torch.backends.cuda.matmul.fp32_precision)
@@ -232,9 +232,7 @@ def watching(input_shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(("precision", "wanted"), [("float32", "ieee"), ("tf32", "tf32")])
-def test_every_pass_of_a_step_has_the_precision_even_those_of_the_check(
-    precision: str, wanted: str, place: Place
-) -> None:
+def test_every_pass_of_a_step_has_the_requested_precision(precision: str, wanted: str, place: Place) -> None:
     task, learner = {"model": f"{__name__}:watching"}, {"precision": precision, "steps": 1}
     settings = config("online", task=task, learner=learner)
     for run_all in (check, lambda *given: list(run(*given))):

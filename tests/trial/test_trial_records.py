@@ -1,4 +1,4 @@
-"""What a trial gives at each record, and which evaluation, weights and learned loss represent it in the end."""
+"""What a trial records, and which evaluation, weights and learned loss represent it in the end."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ def config(method: str, **changes: Any) -> TrialConfig:
 
 
 class Kept(dict[str, bytes]):
-    """A cache of initialised losses."""
+    """A cache of initialized losses."""
 
     def put(self, key: str, value: bytes) -> None:
         self[key] = value
 
 
-def test_surfaces_are_recorded_at_the_beginning_a_tenth_a_quarter_a_half_and_the_end(place: Place) -> None:
+def test_surfaces_are_recorded_at_the_start_a_tenth_a_quarter_a_half_and_the_end(place: Place) -> None:
     assert SURFACE_MOMENTS == (0.0, 0.1, 0.25, 0.5, 1.0)
     for every, wanted in ((1, [0, 2, 5, 10, 20]), (3, [0, 3, 6, 12, 20]), (50, [0, 20])):
         found = list(run(config("online", eval={"every": every}), place))
         assert [surface.step for progress in found for one in progress.records for surface in one.surfaces] == wanted
 
 
-def test_a_surface_is_recorded_once_where_a_trial_resumes(place: Place) -> None:
+def test_surface_is_recorded_once_when_a_trial_resumes(place: Place) -> None:
     whole = list(run(config("online"), place))
     rest = list(run(config("online"), place, whole[4].state))
     for one, other in zip(rest, whole[5:], strict=True):
         assert [record.surfaces for record in one.records] == [record.surfaces for record in other.records]
 
 
-def test_a_record_has_the_machines_figures_beside_the_methods(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_record_includes_machine_metrics(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = {names.SYSTEM_MEMORY_MB: (5.0,), names.SYSTEM_DEVICE_MEMORY_MB: (7.0,)}
     monkeypatch.setattr(run_file, "system", lambda: measured)
     ticks = iter(range(0, 1000, 2))
@@ -79,7 +79,7 @@ def test_a_record_has_the_machines_figures_beside_the_methods(place: Place, monk
         assert record.step == progress.state.step
         assert {name: record.metrics[name] for name in measured} == measured
         steps = 3 if record.step < 20 else 2
-        assert record.metrics[names.PERF_STEPS_PER_SECOND] == (2 * steps / 2.0,), "of both replicates, in two seconds"
+        assert record.metrics[names.PERF_STEPS_PER_SECOND] == (2 * steps / 2.0,), "both replicates, in two seconds"
 
 
 def test_records_carry_the_time_in_milliseconds(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_records_carry_the_time_in_milliseconds(place: Place, monkeypatch: pytes
     assert {one.time_ms for progress in run(config("online"), place) for one in progress.records} == {1_796_036_408_011}
 
 
-def test_a_process_keeps_the_memory_that_a_trial_frees(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_keeps_the_memory_that_a_trial_frees(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(run_file, "keep_freed_memory", lambda: asked.append(1))
     next(run(config("baseline"), place))
@@ -108,13 +108,13 @@ def test_steps_end_at_multiples_of_the_interval_and_at_the_last(place: Place) ->
     assert [one.state.step for one in run(config("online", eval={"every": 4}), place, shifted)] == [4, 8, 12, 16, 20]
 
 
-def test_a_kept_initialisation_is_taken_and_none_is_computed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_initialization_is_used_and_not_computed_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Kept()
     whole = list(run(config("online"), place, None, kept))
     (key,) = kept
 
     def refuse(*_: object) -> None:
-        raise AssertionError("the initialisation is computed again")
+        raise AssertionError("the initialization is computed again")
 
     with monkeypatch.context() as patch:
         patch.setattr(Stepper, "initialise", refuse)
@@ -127,18 +127,20 @@ def test_a_kept_initialisation_is_taken_and_none_is_computed(place: Place, monke
     assert state_to_bytes(again[-1].state) == state_to_bytes(whole[-1].state)
     monkeypatch.setattr(kept, "put", refuse)
     rest = list(run(config("online"), place, whole[0].state, Kept()))
-    assert state_to_bytes(rest[-1].state) == state_to_bytes(whole[-1].state), "half of it done, the rest is computed"
+    assert state_to_bytes(rest[-1].state) == state_to_bytes(whole[-1].state), (
+        "half of it is cached, the rest is computed"
+    )
     assert key
 
 
 @pytest.mark.parametrize("changes", [{"learner": {"method": "baseline"}}, {"meta": {"init_steps": 0}}])
-def test_what_needs_no_initialisation_asks_no_cache(changes: dict[str, Any], place: Place) -> None:
+def test_trials_without_initialization_do_not_use_the_cache(changes: dict[str, Any], place: Place) -> None:
     found = list(run(config("online", **changes), place, None, None))
     assert (found[0].state.init_steps, found[0].state.step) == (0, 3)
     assert bool(found[0].files) == ("meta" in changes)
 
 
-def test_an_initialisation_that_diverges_ends_the_trial_and_is_not_kept(
+def test_diverging_initialization_ends_the_trial_and_is_not_cached(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     initialise = Stepper.initialise
@@ -161,8 +163,8 @@ def normed(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, outputs))
 
 
-def test_weights_and_buffers_of_the_best_evaluation_outlive_a_restart(place: Place) -> None:
-    """Where the best evaluation lies before the cut, a resumed trial reports the whole one's test error."""
+def test_weights_and_buffers_of_the_best_evaluation_survive_a_restart(place: Place) -> None:
+    """If the best evaluation is before the interruption, a resumed trial reports the uninterrupted one's test error."""
     wild = config(
         "baseline",
         task={"model": f"{__name__}:normed", "batch_size": 16},
@@ -173,7 +175,7 @@ def test_weights_and_buffers_of_the_best_evaluation_outlive_a_restart(place: Pla
     whole = list(run(wild, place))
     best = whole[-1].state.replicates[0].best
     assert best is not None
-    assert best.step < 44, "or the cut lies before the best"
+    assert best.step < 44, "otherwise the interruption is before the best evaluation"
     cut = state_from_bytes(state_to_bytes(whole[-2].state))
     kept = cut.replicates[0].best
     assert kept is not None
@@ -208,7 +210,7 @@ def test_the_best_is_the_lowest_error_then_the_lowest_task_loss_then_the_first()
     assert _best(last, best, learner, evaluation(0.9, 9.0), 8).step == 8
 
 
-def test_a_trial_that_diverges_at_its_last_record_is_not_finished_and_not_tested(place: Place) -> None:
+def test_trial_that_diverges_at_its_last_record_is_not_finished_and_not_tested(place: Place) -> None:
     learner = {"method": "baseline", "steps": 3, "optimizer": {"name": "sgd", "lr": 1e30}}
     (only,) = run(config("baseline", learner=learner, confirming=True), place)
     assert only.outcome == "diverged"
@@ -216,7 +218,7 @@ def test_a_trial_that_diverges_at_its_last_record_is_not_finished_and_not_tested
     assert "test/error" not in only.records[0].metrics
 
 
-def test_the_learned_loss_of_a_trial_is_its_first_replicates(place: Place) -> None:
+def test_learned_loss_of_a_trial_is_its_first_replicates(place: Place) -> None:
     last = list(run(config("online", seeds=[1, 2]), place))[-1]
     loss = loss_from_bytes(last.files["learned_loss.safetensors"], last.files["learned_loss.json"], "it")
     first, second = (own.learner.phi for own in last.state.replicates)
@@ -224,7 +226,7 @@ def test_the_learned_loss_of_a_trial_is_its_first_replicates(place: Place) -> No
     assert not all(torch.equal(value, second[name]) for name, value in loss.named_parameters())
 
 
-def test_a_states_position_counts_all_steps_and_its_bytes_hold_all_of_it(place: Place) -> None:
+def test_position_of_a_state_counts_all_steps_and_its_bytes_are_complete(place: Place) -> None:
     found: list[Progress] = list(run(config("online", seeds=[1, 2]), place))
     state: TrialState = found[4].state
     assert state.position == state.init_steps + state.step == 15
@@ -237,12 +239,12 @@ def test_a_states_position_counts_all_steps_and_its_bytes_hold_all_of_it(place: 
         assert torch.equal(one.rng, other.rng)
         for part in ("theta", "buffers", "opt_state", "phi", "meta_state"):
             mine, wanted = getattr(one.learner, part), getattr(other.learner, part)
-            assert list(mine) == list(wanted), "in the same order, in which sums round"
+            assert list(mine) == list(wanted), "in the same order, which determines the rounding of sums"
             assert all(torch.equal(value, wanted[name]) for name, value in mine.items())
     assert state_from_bytes(state_to_bytes(found[0].state)).replicates[0].best is None
 
 
-def test_moving_on_from_the_bytes_leaves_them_as_they_are(place: Place, tmp_path: Path) -> None:
+def test_training_from_a_restored_state_does_not_change_its_bytes(place: Place, tmp_path: Path) -> None:
     found = list(run(config("online"), place))
     kept = state_to_bytes(found[3].state)
     before = bytes(kept)

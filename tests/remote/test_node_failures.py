@@ -1,4 +1,4 @@
-"""A sweep on a real cluster outlives its nodes and its driver, whoever looks at it and from wherever."""
+"""A sweep on a real cluster survives the loss of its nodes and its driver, and can be watched from anywhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OWN = Path(__file__).parent / "own"
 
 
 def write_spec(folder: Path, name: str, **changes: Any) -> Path:
-    """A small sweep of a base learner of the user's own, whose trials wait in their middle while the file `gate` is there."""
+    """A small sweep of a user's base learner, whose trials wait halfway while the file `gate` exists."""
     (folder / "gate").touch()
     spec = {
         "name": name,
@@ -52,8 +52,8 @@ def write_spec(folder: Path, name: str, **changes: Any) -> Path:
     return path
 
 
-class Onlooker:
-    """Follows a study's ledger, which is not there at first."""
+class Watcher:
+    """Follows a study's ledger, which may not exist yet."""
 
     def __init__(self, url: str) -> None:
         self.storage = open_storage(url)
@@ -69,17 +69,17 @@ class Onlooker:
         self._look()
         return self._ledger.events if self._ledger is not None else ()
 
-    def at_work(self) -> int:
-        """How many trials run and have committed."""
+    def running_trials(self) -> int:
+        """Number of running trials with a commit."""
         trials = self.state.trials.values() if self.state is not None else ()
         return sum(trial.state == "running" and bool(trial.commits) for trial in trials)
 
-    def gone_on(self) -> bool:
-        """Whether a trial that lost its worker has committed anew."""
+    def has_resumed(self) -> bool:
+        """Whether a trial that lost its worker has committed again."""
         return any(isinstance(event, Committed) and event.attempt > 1 for event in self.events)
 
     def kill_driver(self) -> None:
-        """Kill the newest driver's process, which Ray can't see coming."""
+        """Kill the newest driver's process without Ray's knowledge."""
         os.kill([event.pid for event in self.events if isinstance(event, DriverStarted)][-1], signal.SIGKILL)
 
     def _look(self) -> None:
@@ -99,8 +99,8 @@ def runs_a_trial(node: Node) -> bool:
     return found
 
 
-def check_once(study: Onlooker, tracking_uri: str, name: str) -> None:
-    """Every trial is there exactly once, in the ledger and in MLflow, and nothing runs any more."""
+def check_once(study: Watcher, tracking_uri: str, name: str) -> None:
+    """Every trial is recorded exactly once in the ledger and in MLflow, and nothing is running."""
     assert study.state is not None
     assert {name: trial.state for name, trial in study.state.trials.items()} == dict.fromkeys(TRIALS, "finished")
     commits = Counter((event.trial, event.step) for event in study.events if isinstance(event, Committed))
@@ -117,8 +117,8 @@ def check_once(study: Onlooker, tracking_uri: str, name: str) -> None:
             assert len({point.step for point in points}) == len(points)
 
 
-def test_a_node_and_the_driver_die_and_every_trial_is_there_once(cluster: LocalCluster, laptop: Path) -> None:
-    study = Onlooker(f"{cluster.storage}/lost/dies")
+def test_every_trial_is_recorded_once_after_a_node_and_the_driver_die(cluster: LocalCluster, laptop: Path) -> None:
+    study = Watcher(f"{cluster.storage}/lost/dies")
     spec = write_spec(laptop, "dies", storage=f"{cluster.storage}/lost")
     for home in ("first", "second", "third"):
         (laptop / home).mkdir()
@@ -126,10 +126,10 @@ def test_a_node_and_the_driver_die_and_every_trial_is_there_once(cluster: LocalC
 
     follower = start(*submit, cwd=laptop / "first", log="follow.log")
     try:
-        wait_until(lambda: study.at_work() == 2)
+        wait_until(lambda: study.running_trials() == 2)
         cluster.nodes[max(cluster.nodes)].lose()
         joined = cluster.add_node()
-        wait_until(study.gone_on)
+        wait_until(study.has_resumed)
         assert runs_a_trial(joined)
         study.kill_driver()
         assert follower.wait(60) != 0
@@ -157,9 +157,9 @@ def test_a_node_and_the_driver_die_and_every_trial_is_there_once(cluster: LocalC
     check_once(study, cluster.tracking_uri, "dies")
 
 
-def test_a_study_in_a_shared_folder_stops_and_goes_on(cluster: LocalCluster, laptop: Path) -> None:
+def test_study_in_a_shared_folder_stops_and_resumes(cluster: LocalCluster, laptop: Path) -> None:
     folder = laptop / "shared"
-    study = Onlooker(str(folder / "shared"))
+    study = Watcher(str(folder / "shared"))
     spec = write_spec(laptop, "shared", storage={"url": str(folder), "shared": True})
     for home in ("first", "second"):
         (laptop / home).mkdir()
@@ -167,7 +167,7 @@ def test_a_study_in_a_shared_folder_stops_and_goes_on(cluster: LocalCluster, lap
     there = ("--address", cluster.address)
     submitted = olfl("sweep", "submit", spec, "--working-dir", OWN, *there, cwd=laptop / "first")
     assert submitted.returncode == 0, submitted.stderr
-    wait_until(study.at_work)
+    wait_until(study.running_trials)
     stopper = start("sweep", "stop", "shared", *there, cwd=laptop / "second", log="stop.log")
     wait_until(lambda: study.storage.keys("stop/"))
     (laptop / "gate").unlink()
@@ -181,7 +181,7 @@ def test_a_study_in_a_shared_folder_stops_and_goes_on(cluster: LocalCluster, lap
     check_once(study, cluster.tracking_uri, "shared")
 
 
-def test_a_missing_bucket_and_a_host_that_mlflow_refuses_are_one_line_each(cluster: LocalCluster, laptop: Path) -> None:
+def test_missing_bucket_and_a_host_that_mlflow_refuses_are_one_line_each(cluster: LocalCluster, laptop: Path) -> None:
     port = cluster.tracking_uri.rpartition(":")[2]
     wrong = {
         "nobodys-bucket": ("s3://nobodys-bucket/studies", cluster.tracking_uri),

@@ -1,4 +1,4 @@
-"""What a tracking store holds of a study: its runs are identified by the study's identity, and only the store says what it has."""
+"""A study's runs in a tracking store: found by the study's identity; only the store tells what has been delivered."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = [
 ]
 
 PAGE = 1000
-"""Runs in one answer of a search."""
+"""Runs per page of a search."""
 STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
 STUDY_TAG, IDENTITY_TAG, TRIAL_TAG, STORAGE_TAG = "olfl.study", "olfl.identity", "olfl.trial", "olfl.storage"
 PARENT = "study"
-"""The parent run's name among the trials; no trial is called so."""
+"""Name of the parent run; no trial has this name."""
 
 
 def found(client: Any, experiment: str, identity: str, name: str = "") -> Iterator[Any]:
@@ -35,8 +35,8 @@ def found(client: Any, experiment: str, identity: str, name: str = "") -> Iterat
     Args:
         client: MLflow's client.
         experiment: Id of the experiment.
-        identity: The study's own.
-        name: A trial's or the parent's; empty: all of them.
+        identity: The study's identity.
+        name: A trial's name or the parent's; empty: all of them.
     """
     query = f"tags.`{IDENTITY_TAG}` = '{identity}'" + (f" and tags.`{TRIAL_TAG}` = '{name}'" if name else "")
     runs: list[Any] = []
@@ -51,14 +51,14 @@ def found(client: Any, experiment: str, identity: str, name: str = "") -> Iterat
 
 
 def shows(run: Any, trial: TrialState) -> bool:
-    """Whether a run holds all of an ended trial: its status and its time of end are written last."""
+    """Whether a run is complete for an ended trial: its status and end time are written last."""
     if trial.ended_at is None:
         return False
     return (run.info.status, run.info.end_time) == (STATUS[trial.state], int(trial.ended_at * 1000))
 
 
 def undelivered(uri: str, experiment: str, state: StudyState) -> int:
-    """How many runs of a finished study a store lacks, or holds in part; the parent's own counts.
+    """Number of runs of a finished study that a store lacks, or has incomplete; the parent run counts.
 
     Args:
         uri: Tracking URI.
@@ -66,7 +66,7 @@ def undelivered(uri: str, experiment: str, state: StudyState) -> int:
         state: The study.
 
     Raises:
-        SetupError: The store does not answer.
+        SetupError: The store does not respond.
     """
     missing = len(state.trials) + 1
     if is_absent(uri):
@@ -79,7 +79,7 @@ def undelivered(uri: str, experiment: str, state: StudyState) -> int:
         by_name.setdefault(run.data.tags[TRIAL_TAG], []).append(run)
     for name, same in by_name.items():
         if len(same) > 1:
-            continue  # one of them is to be removed
+            continue  # a duplicate, to be removed
         if name == PARENT:
             missing -= same[0].info.status == parent_status(state)
         elif name in state.trials:

@@ -1,4 +1,4 @@
-"""What an assignment asks for reaches the trial; when a commit is due; what is kept on the way."""
+"""An assignment's settings reach the trial; when a commit is due; what is stored."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _own_threads() -> Iterator[None]:
-    """Sessions set the process's threads; other tests get theirs back."""
+    """Sessions set the process's threads; restore them for other tests."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -67,7 +67,7 @@ def commits(messages: Iterator[Message]) -> list[Commit]:
     return [message.commit for message in messages if message.commit is not None]
 
 
-def test_the_trials_place_is_the_assignments(tmp_path: Path, cache: Path) -> None:
+def test_place_of_a_trial_is_set_by_its_assignment(tmp_path: Path, cache: Path) -> None:
     place = session(
         tmp_path, cache, data_root="/data", studies="/studies", beside="s3://b/studies", device="cuda"
     )._place()
@@ -78,7 +78,7 @@ def test_the_trials_place_is_the_assignments(tmp_path: Path, cache: Path) -> Non
     assert (bare.data_root, bare.losses, bare.device) == (None, KeptLosses(studies=None), "cpu")
 
 
-def test_a_node_fetches_the_shared_data_of_its_data_set(
+def test_node_fetches_its_data_set_from_the_shared_storage(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -95,7 +95,7 @@ def test_a_node_fetches_the_shared_data_of_its_data_set(
     assert asked == [("digits", cache, open_storage(shared).url)]
 
 
-def test_a_session_takes_its_threads(tmp_path: Path, cache: Path) -> None:
+def test_session_sets_its_threads(tmp_path: Path, cache: Path) -> None:
     for threads in (2, 1):
         session(tmp_path, cache, threads=threads)
         assert torch.get_num_threads() == threads
@@ -105,7 +105,7 @@ def test_a_session_takes_its_threads(tmp_path: Path, cache: Path) -> None:
     ("device", "gpu", "alone", "share"),
     [("cuda", 0.25, False, 0.25), ("cuda:1", 0.25, True, 1.0), ("cuda", 1.0, False, 1.0), ("cuda", 0.0, False, 1.0)],
 )
-def test_a_trial_that_shares_a_gpu_has_its_part_of_the_memory(
+def test_trial_on_a_shared_gpu_has_its_part_of_the_memory(
     device: str, gpu: float, alone: bool, share: float, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[float] = []
@@ -116,13 +116,13 @@ def test_a_trial_that_shares_a_gpu_has_its_part_of_the_memory(
     session_file._bound_memory(session(tmp_path, cache, device="cpu", gpu=gpu).assignment)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     session_file._bound_memory(session(tmp_path, cache, device=device, gpu=gpu).assignment)
-    assert taken == [share], "of a GPU alone, where there is one"
+    assert taken == [share], "only on a GPU, if there is one"
 
 
 @pytest.mark.parametrize(
     ("every", "positions"), [(1, [2, 4, 6, 8, 10, 12]), (3, [4, 6, 10, 12]), (6, [4, 6, 12]), (100, [4, 12])]
 )
-def test_a_commit_is_due_at_the_first_record_after_each_interval_and_where_the_loss_is_initialised(
+def test_commit_is_due_at_the_first_record_after_each_interval_and_after_initialization(
     every: int, positions: list[int], tmp_path: Path, cache: Path
 ) -> None:
     found = commits(session(tmp_path, cache, commit_every=every).messages())
@@ -130,7 +130,7 @@ def test_a_commit_is_due_at_the_first_record_after_each_interval_and_where_the_l
     assert [commit.step for commit in found] == [max(0, position - 4) for position in positions]
 
 
-def test_the_interval_goes_on_where_a_session_resumes(tmp_path: Path, cache: Path) -> None:
+def test_interval_continues_when_a_session_resumes(tmp_path: Path, cache: Path) -> None:
     messages = session(tmp_path, cache, commit_every=3).messages()
     for _ in range(3):  # begun, and the commits at 4 and 6
         next(messages)
@@ -143,7 +143,7 @@ def test_the_interval_goes_on_where_a_session_resumes(tmp_path: Path, cache: Pat
     assert [commit.parent for commit in commits(iter(again))] == [None, *keys[:-1]]
 
 
-def test_each_commits_records_follow_those_of_the_one_before_and_surfaces_are_kept(tmp_path: Path, cache: Path) -> None:
+def test_records_of_successive_commits_are_contiguous_and_surfaces_are_stored(tmp_path: Path, cache: Path) -> None:
     own = session(tmp_path, cache, commit_every=6)
     found = commits(own.messages())
     tables = [from_parquet(read_file(own.storage, commit, ".records.parquet") or b"", RECORDS) for commit in found]
@@ -164,30 +164,32 @@ def test_two_states_are_kept_across_a_restart_too(tmp_path: Path, cache: Path) -
     assert [own.storage.exists(state_key(commit)) for commit in found] == [False] * 4 + [True] * 2
 
 
-def test_a_session_over_its_time_says_its_budget_and_one_in_time_says_nothing(
+def test_only_a_session_over_its_time_reports_its_budget(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter([100.0, 105.0, 110.0, 110.5])
     monkeypatch.setattr(session_file, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
-    heard = list(session(tmp_path, cache, max_seconds=10.0).messages())
-    assert [message.kind for message in heard] == ["begun", "commit", "commit", "failed"]
-    assert "budget.trial_seconds" in heard[-1].cause
-    assert [commit.position for commit in commits(iter(heard))] == [4, 6], "at ten seconds it is not over yet"
+    messages = list(session(tmp_path, cache, max_seconds=10.0).messages())
+    assert [message.kind for message in messages] == ["begun", "commit", "commit", "failed"]
+    assert "budget.trial_seconds" in messages[-1].cause
+    assert [commit.position for commit in commits(iter(messages))] == [4, 6], (
+        "at ten seconds the limit is not exceeded yet"
+    )
     ticks = iter([100.0, *[109.0] * 9])
-    heard = list(session(tmp_path, cache, {"seeds": [2]}, trial="online/1", max_seconds=10.0).messages())
-    assert heard[-1].kind == "commit"
-    assert heard[-1].last
+    messages = list(session(tmp_path, cache, {"seeds": [2]}, trial="online/1", max_seconds=10.0).messages())
+    assert messages[-1].kind == "commit"
+    assert messages[-1].last
 
 
-def test_a_trial_that_ends_at_its_limit_or_at_a_request_to_stop_has_ended(tmp_path: Path, cache: Path) -> None:
+def test_trial_that_ends_at_its_limit_or_at_a_stop_request_has_ended(tmp_path: Path, cache: Path) -> None:
     short = {"learner": {**SETTINGS["learner"], "method": "baseline", "steps": 2}}
     StopRequest(open_storage(tmp_path / "study"), epoch=1).make()
-    heard = list(session(tmp_path, cache, short, max_seconds=1e-9).messages())
-    assert [message.kind for message in heard] == ["begun", "commit"]
-    assert heard[-1].last
+    messages = list(session(tmp_path, cache, short, max_seconds=1e-9).messages())
+    assert [message.kind for message in messages] == ["begun", "commit"]
+    assert messages[-1].last
 
 
-def test_out_of_memory_and_a_storage_that_refuses_are_messages_of_their_own(
+def test_out_of_memory_and_a_refusing_storage_have_their_own_messages(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error, kind, cause in (
@@ -204,7 +206,7 @@ def test_out_of_memory_and_a_storage_that_refuses_are_messages_of_their_own(
         assert (begun.kind, said.kind, said.cause, said.attempt) == ("begun", kind, cause, begun.attempt)
 
 
-def test_attempts_count_from_the_one_that_was_left_behind(tmp_path: Path, cache: Path) -> None:
+def test_attempts_are_numbered_after_the_discarded_ones(tmp_path: Path, cache: Path) -> None:
     for scratch, attempt in ((0, 1), (0, 2), (4, 5), (1, 3)):
         own = session(tmp_path, cache, scratch=scratch)
         begun = next(own.messages())
@@ -221,7 +223,7 @@ def test_only_a_request_to_this_epochs_driver_stops_a_session(tmp_path: Path, ca
     assert rest[-1].kind == "commit"
 
 
-def test_a_learned_loss_is_kept_under_its_checksum_and_made_anew_where_it_is_damaged(tmp_path: Path) -> None:
+def test_learned_loss_is_stored_under_its_checksum_and_recreated_if_corrupt(tmp_path: Path) -> None:
     storage = open_storage(tmp_path)
     kept = StoragePhiCache(storage)
     assert kept.get("k") is None
@@ -233,7 +235,7 @@ def test_a_learned_loss_is_kept_under_its_checksum_and_made_anew_where_it_is_dam
     assert kept.get("k") is None
 
 
-def test_the_initialised_loss_is_computed_once_for_all_trials_of_a_study(
+def test_initialized_loss_is_computed_once_for_all_trials_of_a_study(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = session(tmp_path, cache)
