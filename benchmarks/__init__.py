@@ -3,5 +3,5 @@
 import os
 from pathlib import Path
 
-# Processes that a benchmark starts, Ray's workers among them, import this package, too.
+# Processes that a benchmark starts, including Ray's workers, import this package too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))

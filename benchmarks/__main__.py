@@ -1,4 +1,4 @@
-"""`python -m benchmarks ...`: benchmarks and proofs, each of which writes a document."""
+"""`python -m benchmarks ...`: benchmarks and robustness tests, each of which writes a document."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from olfl_ray.cli.options import out
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Benchmarks and proofs, each with a document.", no_args_is_help=True)
+app = typer.Typer(help="Benchmarks and robustness tests, each with a document.", no_args_is_help=True)
 
 
 @app.command("chaos")
 def chaos(
-    kills: Annotated[int, typer.Option(min=0, help="Random kills for each store behind MLflow; 0: none.")] = 16,
-    seed: Annotated[int, typer.Option(help="Decides what is killed when.")] = 0,
+    kills: Annotated[int, typer.Option(min=0, help="Number of random kills for each MLflow backend; 0: none.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of the random kills.")] = 0,
     steps: Annotated[int, typer.Option(help="Base steps of a trial under random kills.")] = 1500,
     control: Annotated[
         bool,
         typer.Option(help="Also run the random kills with Ray Tune, OptunaSearch and MLflowLoggerCallback alone."),
     ] = True,
-    edges: Annotated[bool, typer.Option(help="Kill at the edges of a study's life, too.")] = True,
-    first: Annotated[float, typer.Option(help="Seconds of a home's first start that are killed.")] = 6.0,
+    edges: Annotated[bool, typer.Option(help="Also kill at the transitions of a study's life.")] = True,
+    first: Annotated[
+        float, typer.Option(help="Duration of a home's first start in which it is killed, in seconds.")
+    ] = 6.0,
     spacing: Annotated[float, typer.Option(min=0.01, help="Seconds between two kills of a first start.")] = 0.1,
     only: Annotated[
-        list[str] | None, typer.Option(help="Of the edges, those whose `FAMILY: NAME` begins so. May be repeated.")
+        list[str] | None,
+        typer.Option(help="Only the transitions whose `FAMILY: NAME` starts with this. May be repeated."),
     ] = None,
-    lanes: Annotated[int, typer.Option(min=1, help="Edges that are played at a time.")] = 2,
-    document: Annotated[Path, typer.Option(help="Where the document is written.")] = Path("benchmarks/chaos/RESULT.md"),
+    lanes: Annotated[int, typer.Option(min=1, help="Number of transitions tested in parallel.")] = 2,
+    document: Annotated[Path, typer.Option(help="Path of the document.")] = Path("benchmarks/chaos/RESULT.md"),
 ) -> None:
-    """Kill sweeps at each edge of a study's life and at random, and compare them with some left in peace (needs PostgreSQL)."""
+    """Kill sweeps at each transition of a study's life and at random, and compare them with undisturbed ones (needs PostgreSQL)."""
     from benchmarks.chaos.run import bench_chaos
 
     def say(text: str) -> None:
@@ -62,9 +65,9 @@ def chaos(
 def engine(
     quick: Annotated[bool, typer.Option("--quick", help="Small batches, few rounds.")] = False,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the documents.")] = Path("benchmarks/engine"),
-    network: Annotated[list[str] | None, typer.Option(help="Only this one. May be repeated.")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Only this network. May be repeated.")] = None,
     rows: Annotated[int, typer.Option(min=2, help="Batch size.")] = 128,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a step; else torch's own number.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a step; default: torch's own number.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Time the online step against a plain step, higher, TorchOpt and Betty."""
@@ -87,7 +90,7 @@ def engine(
 def sweep(
     quick: Annotated[bool, typer.Option("--quick", help="Few trials, small studies.")] = False,
     folder: Annotated[Path, typer.Option("--out", help="Folder of the documents.")] = Path("benchmarks/sweep"),
-    rounds: Annotated[int, typer.Option(min=1, help="How often each sweep is run; contestants take turns.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of runs of each sweep; contestants take turns.")] = 1,
 ) -> None:
     """Time a study of sleeping trials against plain Ray Tune, and a driver as its study grows (a quarter of an hour)."""
     from benchmarks.sweep.timing import bench_sweep

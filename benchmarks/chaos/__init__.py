@@ -1,1 +1,1 @@
-"""Chaos: sweeps that are killed, at random and at each edge of a study's life, against the same sweeps left in peace."""
+"""Chaos: sweeps that are killed, at random and at each transition of a study's life, compared with undisturbed ones."""

@@ -1,4 +1,4 @@
-"""What two homes and a tracking store hold after the same sweep: compared trial by trial, run by run, value by value."""
+"""Audit of two homes and a tracking store after the same sweep: compared trial by trial, run by run, value by value."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["Audit", "audit"]
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What was found of a disturbed sweep.
+    """The audit of a disturbed sweep.
 
     Args:
-        trials: Trials that ended.
-        commits: Commits that the ledger noted.
-        runs: MLflow runs, the parent's included.
-        points: Metric points of those runs.
-        duplicates: Ends and commits noted twice, runs beyond one a trial, metric points beyond one a step.
-        lost: Trials of the undisturbed sweep that are not there; runs, metric points and artifacts that are missing.
+        trials: Number of ended trials.
+        commits: Number of commits in the ledger.
+        runs: Number of MLflow runs, including the parent.
+        points: Number of metric points of those runs.
+        duplicates: Ends and commits recorded twice, more than one run per trial, more than one metric point per step.
+        lost: Missing trials of the undisturbed sweep; missing runs, metric points and artifacts.
         running: Runs still RUNNING.
-        wrong: Runs whose status or values are not the ledger's, and reports that are not of its last trial.
-        difference: Trials and table rows that are not bit for bit those of the undisturbed sweep.
+        wrong: Runs whose status or values differ from the ledger, and reports older than the last trial.
+        difference: Trials and table rows that are not bit for bit equal to those of the undisturbed sweep.
     """
 
     trials: int
@@ -48,25 +48,27 @@ class Audit:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing is lost, twice, running, wrong or different."""
+        """Whether nothing is lost, duplicated, running, wrong or different."""
         return not (self.duplicates or self.lost or self.running or self.wrong or self.difference)
 
 
-def audit(calm: Path, wild: Path, uri: str, name: str = "chaos", *, calm_name: str | None = None) -> Audit:
+def audit(
+    reference: Path, disturbed: Path, uri: str, name: str = "chaos", *, reference_name: str | None = None
+) -> Audit:
     """Compare a disturbed sweep with an undisturbed one.
 
     Args:
-        calm: Home folder of the undisturbed sweep.
-        wild: Home folder of the disturbed one.
+        reference: Home folder of the undisturbed sweep.
+        disturbed: Home folder of the disturbed one.
         uri: MLflow tracking URI of the disturbed one.
         name: The study's name.
-        calm_name: The undisturbed study's name, where it is another.
+        reference_name: The undisturbed study's name, if it differs.
     """
-    wanted, found = _Study(calm, calm_name or name), _Study(wild, name)
+    wanted, found = _Study(reference, reference_name or name), _Study(disturbed, name)
     ends = Counter(event.trial for event in found.ledger.events if isinstance(event, Ended))
     ends.subtract(event.trial for event in found.ledger.events if isinstance(event, Reopened))
     commits = Counter((event.trial, event.commit) for event in found.ledger.events if isinstance(event, Committed))
-    report = Home(wild).report_folder(name)
+    report = Home(disturbed).report_folder(name)
     runs = read_runs(uri, experiment_of(found.spec), found.ledger.state, found.storage, report)
     results, others = wanted.results(), found.results()
     return Audit(
@@ -84,7 +86,7 @@ def audit(calm: Path, wild: Path, uri: str, name: str = "chaos", *, calm_name: s
 
 
 class _Study:
-    """What a home holds of a study."""
+    """A study in a home folder."""
 
     def __init__(self, home: Path, name: str) -> None:
         self.spec = spec_of(name, home=Home(home))
@@ -92,7 +94,7 @@ class _Study:
         self.ledger = Ledger.load(self.storage)
 
     def results(self) -> dict[str, Any]:
-        """Each ended trial's settings, end and learning curves, without what measures the machine."""
+        """Each ended trial's settings, end and learning curves, without machine metrics."""
         ended = (trial for trial in self.ledger.state.trials.values() if trial.ended)
         return {str(trial.id): _result(self.storage, trial) for trial in ended}
 
@@ -116,7 +118,7 @@ def _result(storage: Storage, trial: TrialState) -> dict[str, Any]:
 
 
 def _is_current(report: Path, state: StudyState) -> bool:
-    """Whether a report was written, and after the last trial's end."""
+    """Whether there is a report that is newer than the last trial's end."""
     if not (report / "index.html").exists():
         return False
     table = pq.read_table(report / "tables" / "trials.parquet")

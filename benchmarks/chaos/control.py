@@ -1,6 +1,6 @@
 """The control of the chaos benchmark: the same scenario with only Ray Tune, OptunaSearch and MLflowLoggerCallback.
 
-`python -m benchmarks.chaos.control drive FOLDER URI` is one start of its driver, as a watchdog would start it.
+`python -m benchmarks.chaos.control drive FOLDER URI` starts its driver once, as a watchdog would.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ NAME = "control"
 CHECKPOINT_STEPS, EVERY = 100, 20
 """Steps between checkpoints and between evaluations, as in the chaos benchmark's spec."""
 MOST_STARTS = 10
-"""How often the driver is started again after the last kill."""
+"""Maximum number of restarts of the driver after the last kill."""
 ARMS = ("baseline", "online")
 REPORTED = (names.SELECTION_PREFIX, "train/")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What was killed, and what the three libraries' own stores held afterwards.
+    """What was killed, and the content of the three libraries' own stores afterwards.
 
     Args:
         kills: Number by kind.
-        backend: What stood behind MLflow.
-        starts: Times that the driver was started.
+        backend: MLflow's backend.
+        starts: Number of starts of the driver.
         seconds: Wall-clock time.
-        finished: Whether the driver came to exit 0.
-        asked: Trials asked for.
-        trials: Trials of the experiment that ended without an error.
-        executions: Times that training of a trial began, at its start or at a checkpoint.
-        passes: Training passes made.
-        repeated: Of these, beyond what an undisturbed run needs to bring each trial to its last step.
+        finished: Whether the driver exited with 0.
+        asked: Number of requested trials.
+        trials: Number of trials of the experiment that ended without an error.
+        executions: Number of times that training of a trial started, from the beginning or from a checkpoint.
+        passes: Number of training passes.
+        repeated: Number of training passes beyond those of an undisturbed run.
         runs: MLflow runs.
-        extra: Runs beyond one a trial of the experiment.
+        extra: Runs beyond one per trial of the experiment.
         running: Runs still RUNNING.
         orphans: Runs without a parent.
         twice: Evaluations delivered to MLflow again, over all runs of a trial.
-        missing: Evaluations of the experiment's trials that no run holds.
+        missing: Evaluations of the experiment's trials that are in no run.
     """
 
     kills: dict[str, int]
@@ -99,16 +99,16 @@ def control(
     trials: int = 16,
     say: Callable[[str], None] = lambda text: None,
 ) -> Found:
-    """Play the chaos benchmark's kills to the three libraries alone, as their documentation joins them.
+    """Apply the chaos benchmark's kills to the three libraries alone, combined as in their documentation.
 
     Args:
-        folder: Where everything is written; created from scratch.
-        kills: How many; fewer are played where the driver ends before.
-        seed: Decides what is killed when, as in `chaos`.
-        backend: What stands behind MLflow.
+        folder: Folder for all files; created from scratch.
+        kills: Number of kills; fewer if the driver ends before.
+        seed: Seed of the random kills, as in `chaos`.
+        backend: MLflow's backend.
         steps: Base steps of a trial.
-        trials: Trials asked for.
-        say: Told of each kill, and why a driver is given up.
+        trials: Number of requested trials.
+        say: Called with each kill, and with why a driver is given up.
     """
     folder.mkdir(parents=True)
     (folder / "executions").touch()
@@ -158,13 +158,13 @@ def control(
 
 
 def drive(folder: Path, uri: str, *, steps: int, trials: int) -> bool:
-    """One start of the driver: a new experiment, or Tune's own restore of one that was begun.
+    """Start the driver once: a new experiment, or Tune's own restore of an existing one.
 
     Args:
-        folder: Holds the experiment.
+        folder: Folder of the experiment.
         uri: MLflow tracking URI.
         steps: Base steps of a trial.
-        trials: Trials asked for.
+        trials: Number of requested trials.
 
     Returns:
         Whether every trial ended without an error.
@@ -176,7 +176,7 @@ def drive(folder: Path, uri: str, *, steps: int, trials: int) -> bool:
 
     experiment, train = folder / NAME, _trainable(folder, steps)
     (folder / "passes").mkdir(parents=True, exist_ok=True)
-    # `can_restore` says yes before there is a state to restore, and the restore then fails: look for the state too.
+    # `can_restore` is true before there is a state to restore, and the restore then fails: look for the state too.
     if tune.Tuner.can_restore(str(experiment)) and any(experiment.glob("experiment_state-*.json")):
         tuner = tune.Tuner.restore(str(experiment), train, resume_unfinished=True, resume_errored=True)
     else:
@@ -206,7 +206,7 @@ def drive(folder: Path, uri: str, *, steps: int, trials: int) -> bool:
 
 
 def _trainable(folder: Path, steps: int) -> Callable[[dict[str, Any]], None]:
-    """Trains the settings that Tune gives; goes on from its checkpoint."""
+    """Trains with the settings from Tune; resumes from its checkpoint."""
     from ray import tune
 
     def train(config: dict[str, Any]) -> None:
@@ -250,7 +250,7 @@ class _Trial:
 
 
 def _ended(folder: Path) -> dict[str, _Trial]:
-    """The experiment's trials by id, as its last state file has them."""
+    """The experiment's trials by id, from its last state file."""
     from ray import tune
 
     if not any((folder / NAME).glob("experiment_state-*.json")):
@@ -262,7 +262,7 @@ def _ended(folder: Path) -> dict[str, _Trial]:
 
 
 def _needed(folder: Path, steps: int, trials: Mapping[str, _Trial]) -> int:
-    """Training passes that bring each trial to its last step when nothing disturbs it, counted by making them once."""
+    """Number of training passes of the trials in an undisturbed run, counted by running them once."""
     passes: dict[tuple[str, int], int] = {}
     for arm in ARMS:
         file = folder / f"undisturbed-{arm}"
@@ -273,7 +273,7 @@ def _needed(folder: Path, steps: int, trials: Mapping[str, _Trial]) -> int:
 
 
 def _recorded(uri: str, trials: Mapping[str, _Trial]) -> dict[str, int]:
-    """What MLflow holds."""
+    """The content of MLflow."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(uri)
@@ -301,5 +301,5 @@ if __name__ == "__main__":
     parser.add_argument("uri")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--trials", type=int, default=16)
-    asked = parser.parse_args()
-    sys.exit(0 if drive(asked.folder, asked.uri, steps=asked.steps, trials=asked.trials) else 1)
+    arguments = parser.parse_args()
+    sys.exit(0 if drive(arguments.folder, arguments.uri, steps=arguments.steps, trials=arguments.trials) else 1)

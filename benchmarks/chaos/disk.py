@@ -1,4 +1,4 @@
-"""A small disk that fills up: a separate file system if one can be mounted, else a limit on the size of files."""
+"""A small disk that can be filled: a separate file system if one can be mounted, else a limit on the size of files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["SmallDisk", "small_disk"]
 
 MEGABYTES = 64
 LARGEST_FILE = 4096
-"""Bytes of the largest file where only the size of files can be limited."""
+"""Maximum file size in bytes if only the size of files can be limited."""
 
 
 class SmallDisk:
@@ -22,7 +22,7 @@ class SmallDisk:
 
     Args:
         folder: The folder.
-        mounted: Whether it is a file system of its own.
+        mounted: Whether it is a separate file system.
     """
 
     def __init__(self, folder: Path, *, mounted: bool) -> None:
@@ -30,10 +30,10 @@ class SmallDisk:
         self._filler = folder / ".filler"
 
     def fill(self, processes: Callable[[], Iterable[int]]) -> None:
-        """Leave no room; call it again to take what has been freed since.
+        """Fill the disk; call it again to fill space that has been freed since.
 
         Args:
-            processes: Gives who writes there.
+            processes: Returns the processes that write there.
         """
         if self.mounted:
             self._take_all()
@@ -45,7 +45,7 @@ class SmallDisk:
                 continue
 
     def free(self) -> None:
-        """Make room again; a limit ends with the processes that have it."""
+        """Free the space again; a limit ends with the processes that have it."""
         self._filler.unlink(missing_ok=True)
 
     def _take_all(self) -> None:
@@ -63,7 +63,7 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[SmallDisk]:
-    """An empty folder on a small disk; only root may mount one."""
+    """An empty folder on a small disk; only root can mount one."""
     folder.mkdir(parents=True)
     mounted = False
     if os.geteuid() == 0:

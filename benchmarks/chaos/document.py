@@ -1,4 +1,4 @@
-"""The chaos benchmark's document: what was killed, what was found, and the command that found it."""
+"""The chaos benchmark's document: what was killed, the findings, and the command to repeat it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def document(
     seconds: float = 0.0,
     control: Sequence[str] = (),
 ) -> str:
-    """Markdown.
+    """The document as Markdown.
 
     Args:
-        command: What to run again.
+        command: The command to repeat it.
         seed: Seed of the random kills.
-        outcomes: What the random kills came to, one a backend.
-        played: What the moments came to.
-        asked: How many moments were to be played.
+        outcomes: Results of the random kills, one per backend.
+        played: Results of the moments.
+        asked: Number of moments to be tested.
         seconds: Wall-clock time of the moments.
-        control: Lines of the random kills without this package.
+        control: Results of the random kills without this package, as lines.
     """
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     parts = [
@@ -52,16 +52,16 @@ def document(
         _random(outcomes, seed, control) if outcomes else "## At random moments\n\nNot run.\n",
         """## What is counted
 
-- **lost**: trials, runs, metric points and artifacts that are not there.
-- **duplicates**: ends or commits noted twice, runs beyond one a trial, metric points beyond one for each metric and step.
+- **lost**: missing trials, runs, metric points and artifacts.
+- **duplicates**: ends or commits recorded twice, more than one run per trial, more than one metric point per metric and step.
 - **RUNNING**: runs that MLflow shows as running after the end.
-- **wrong**: runs whose status or values are not those of the study's ledger, and reports of an earlier state.
-- **difference**: trials whose settings, end or learning curves, and rows of the final table, that are not bit for bit
-  those of the undisturbed sweep (time and memory aside).
-- **touched**: runs of other studies in the same store of which anything changed (status, params, tags, metric points,
-  artifacts) or that were deleted.
-- **refused**: starts after the loss that did not end with exit code 0, drivers that said a traceback or "this is a bug",
-  and drivers that still ran on a full disk.
+- **wrong**: runs whose status or values differ from the study's ledger, and reports of an earlier state.
+- **difference**: trials whose settings, end or learning curves, and rows of the final table, that are not bit for bit equal
+  to those of the undisturbed sweep (except for time and memory).
+- **touched**: runs of other studies in the same store that changed in any way (status, params, tags, metric points,
+  artifacts) or were deleted.
+- **refused**: starts after the loss that did not end with exit code 0, drivers that printed a traceback or "this is a bug",
+  and drivers that kept running on a full disk.
 """,
     ]
     return "\n".join(parts)
@@ -92,15 +92,15 @@ def _edges(played: Sequence[Played], asked: int, seconds: float) -> str:
     )
     full = ""
     if disks:
-        way = "a file system of its own is full" if disks == {"disk full"} else "files may grow to 4 KB only"
+        way = "a separate file system is full" if disks == {"disk full"} else "files are limited to 4 KB"
         full = f" A disk is full ({way}) until the driver has ended."
     return f"""## At the edges of a study's life
 
-A small deterministic sweep (two arms, four trials) on this machine alone; {len(played)} of {asked} moments played, {kills} kills,
-{seconds / 60:.0f} minutes. SIGKILL ends, by turns, its driver, or the driver and all that it started. A fresh home's first start
-is killed {len(first)} times, at even distances{spacing}; kills that left the same files on disk, byte for byte, share
-one recovery.{full} Then one command, the one a user would give, brings the study to its end. Every
-store is compared with that of the same sweep left in peace, and MLflow is audited run by run.
+A small deterministic sweep (two arms, four trials) on this machine only; {len(played)} of {asked} moments tested, {kills} kills,
+{seconds / 60:.0f} minutes. SIGKILL ends, in turn, its driver, or the driver and everything that it started. A fresh home's first
+start is killed {len(first)} times, at equal intervals{spacing}; kills that left the same files on disk, byte for byte, share
+one recovery.{full} Then one command, the one that a user would run, brings the study to its end. Every
+store is compared with that of the same sweep undisturbed, and MLflow is audited run by run.
 
 {_table(head, rows)}
 """
@@ -122,22 +122,22 @@ def _random(outcomes: Sequence[Outcome], seed: int, control: Sequence[str]) -> s
         f"{outcome.backend}: " + ", ".join(f"{count} {kind}" for kind, count in outcome.kills.items())
         for outcome in outcomes
     )
-    beside = "\n".join(f"- {line}" for line in control) or "- not run"
+    control_lines = "\n".join(f"- {line}" for line in control) or "- not run"
     return f"""## At random moments
 
-A deterministic sweep of two arms (task loss and online) runs on a cluster of a head and two nodes, with an MLflow server
-next to it. At random moments (seed {seed}) SIGKILL ends, by turns, its driver, the process of a running trial, a node with all
-that runs on it, or the MLflow server. Whatever a watchdog would start again is started again: the driver's command, a new
-node, the server. Then every store is compared with those of the same sweep left in peace.
+A deterministic sweep of two arms (task loss and online) runs on a cluster of a head and two nodes, with a separate MLflow
+server. At random moments (seed {seed}) SIGKILL ends, in turn, its driver, the process of a running trial, a node with everything
+that runs on it, or the MLflow server. Whatever a watchdog would restart is restarted: the driver's command, a new
+node, the server. Then every store is compared with those of the same sweep undisturbed.
 
 {_table(head, [_random_row(outcome) for outcome in outcomes])}
 
 Killed: {killed}. **repeated passes**: training passes beyond those of the undisturbed sweep, counted by the base learner
-itself; in brackets what one checkpoint interval of every running trial a kill would come to.
+itself; in brackets the number for one checkpoint interval of every running trial per kill.
 
 The same scenario with Ray Tune, OptunaSearch and MLflowLoggerCallback alone (`benchmarks/chaos/control.py`):
 
-{beside}
+{control_lines}
 """
 
 

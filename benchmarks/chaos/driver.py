@@ -1,4 +1,4 @@
-"""A driver as a user starts one: a command line in its own process, killed alone or with all that it started."""
+"""A driver as a user starts it: a command line in its own process, killed alone or with everything that it started."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Driver"]
 
 
 class Driver:
-    """One start of a program, `olfl` unless another is named.
+    """One start of a program, `olfl` by default.
 
     Args:
         command: Its arguments.
         module: The program's module.
         log: Where its output is appended.
-        environment: What its environment has beside this process's.
+        environment: Variables added to this process's environment.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Driver:
     ) -> None:
         self.log = log
         self._from = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as output:
+        with log.open("ab") as log_file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, *map(str, command)],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=log_file,
+                stderr=log_file,
                 env={**os.environ, **(environment or {})},
             )
 
@@ -47,22 +47,22 @@ class Driver:
         return self._process.pid
 
     def poll(self) -> int | None:
-        """Its exit code; None while it runs."""
+        """Its exit code; None while it is running."""
         return self._process.poll()
 
     def wait(self, seconds: float) -> int:
         """Its exit code.
 
         Raises:
-            subprocess.TimeoutExpired: It still runs after so many seconds.
+            subprocess.TimeoutExpired: It is still running after this time.
         """
         return self._process.wait(seconds)
 
     def kill(self, *, machine: bool = False) -> None:
-        """End it with SIGKILL, where it still runs.
+        """End it with SIGKILL, if it is still running.
 
         Args:
-            machine: End all that it started at the same moment, as a loss of power would.
+            machine: Also end everything that it started at the same moment, as a power cut would.
         """
         started = self._started() if machine else []
         self._process.kill()
@@ -73,12 +73,12 @@ class Driver:
                 continue
         self._process.wait()
 
-    def said(self) -> str:
-        """What it printed."""
+    def output(self) -> str:
+        """Its output."""
         return self.log.read_bytes()[self._from :].decode(errors="replace")
 
     def workers(self) -> list[int]:
-        """Process ids of what writes for it: its trials' processes, and itself."""
+        """Ids of the processes that write for it: its trials' processes, and its own."""
         return [self.pid, *(process.pid for process in self._started() if _named(process).startswith("ray::"))]
 
     def _started(self) -> list[psutil.Process]:

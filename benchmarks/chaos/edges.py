@@ -1,4 +1,4 @@
-"""Plays each moment: a small study is harmed there, recovered by one command, and compared with one left in peace."""
+"""Run each moment: a small study is harmed there, recovered by one command, and compared with an undisturbed one."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["Played", "files_digest", "play_all"]
 
 EXPERIMENT = "olfl"
 PATIENCE = 600.0
-"""Seconds that a start may take until its moment is reached, or until it ends."""
+"""Maximum time in seconds until a start reaches its moment, or until it ends."""
 GLANCE = 0.005
-"""Seconds between two glances at a driver."""
+"""Seconds between two polls of a driver."""
 REFUSED = 2
-"""Exit code of a start that was refused, or could not go on."""
+"""Exit code of a start that was refused, or could not continue."""
 BUGS = ("Traceback (most recent call last)", "this is a bug")
 SECOND = "second"
 """Name of the other study in the same home."""
@@ -42,15 +42,15 @@ SECOND = "second"
 
 @dataclass(frozen=True, kw_only=True)
 class Played:
-    """What came of a moment.
+    """The result of a moment.
 
     Args:
-        moment: It.
-        phase: How far the driver was, in words.
-        like: Name of a moment before with the same files on disk, whose recovery counts for this one too; or empty.
-        found: What the stores hold of each study.
-        touched: Runs of others that are not as they were.
-        problems: What was said or ended otherwise than it must.
+        moment: The moment.
+        phase: How far the driver had got, in words.
+        like: Name of an earlier moment with the same files on disk, whose recovery counts for this one too; or empty.
+        found: Audit of each study.
+        touched: Runs of other studies that have changed.
+        problems: Unexpected output or exits.
         seconds: Wall-clock time.
     """
 
@@ -64,7 +64,7 @@ class Played:
 
     @property
     def holds(self) -> bool:
-        """Whether the promise was kept."""
+        """Whether there is no violation."""
         return all(found.clean for found in self.found) and not self.touched and not self.problems
 
     def line(self) -> str:
@@ -79,7 +79,7 @@ class Played:
         return f"{self.moment.family} | {self.moment.name} | {self.phase} | {result} ({self.seconds:.0f} s){said}"
 
     def total(self, name: str) -> int:
-        """A figure of the audits, summed over the studies."""
+        """A number of the audits, summed over the studies."""
         return sum(getattr(found, name) for found in self.found)
 
 
@@ -91,17 +91,17 @@ def play_all(
     say: Callable[[str], None] = lambda text: None,
     note: Callable[[Sequence[Played]], None] = lambda so_far: None,
 ) -> list[Played]:
-    """Play moments, several at a time.
+    """Run moments, several in parallel.
 
     Args:
-        folder: Where everything is written; created from scratch. What belongs to a moment that held is removed.
+        folder: Folder for all files; created from scratch. The files of a moment without violations are removed.
         moments: The moments.
-        lanes: How many are played at a time.
-        say: Told of each moment that was played.
-        note: Given all that were played so far, after each.
+        lanes: Number of moments in parallel.
+        say: Called with a line on each moment.
+        note: Called after each moment with all results so far.
 
     Returns:
-        One for each moment, in their order.
+        One result per moment, in their order.
     """
     folder.mkdir(parents=True)
     with ExitStack() as stack, ThreadPoolExecutor(lanes) as pool:
@@ -119,7 +119,7 @@ def play_all(
 
 @dataclass
 class _Scene:
-    """A moment while it is played."""
+    """A moment that is being run."""
 
     sweep: Sweep
     disk: SmallDisk | None
@@ -137,9 +137,9 @@ class _Stage:
     """What the moments share: specs, the undisturbed homes, the shared stores.
 
     Args:
-        folder: Where everything is written.
+        folder: Folder for all files.
         stack: Ends what was started.
-        moments: Those that will be played.
+        moments: The moments to run.
     """
 
     def __init__(self, folder: Path, stack: ExitStack, moments: Sequence[Moment]) -> None:
@@ -154,20 +154,20 @@ class _Stage:
             self._specs[verb] = file  # type: ignore[index]
         self._specs |= {"extend": self._specs["run"], "deliver": self._specs["run"]}
         verbs = {moment.verb for moment in moments}
-        self.calm: dict[Verb, Sweep] = {"run": self._calm("run", "run")}
-        self._before: dict[Verb, Path] = {"extend": self.calm["run"].home}
+        self.reference: dict[Verb, Sweep] = {"run": self._undisturbed("run", "run")}
+        self._before: dict[Verb, Path] = {"extend": self.reference["run"].home}
         if "extend" in verbs:
-            self.calm["extend"] = self._calm("extend", "extend", self.calm["run"].home, "extend")
+            self.reference["extend"] = self._undisturbed("extend", "extend", self.reference["run"].home, "extend")
         if "deliver" in verbs:
-            self.calm["deliver"] = self.calm["run"]
+            self.reference["deliver"] = self.reference["run"]
             self._before["deliver"] = folder / "undelivered"
             without_store = shutil.ignore_patterns("mlflow.db*", "artifacts")
-            shutil.copytree(self.calm["run"].home, self._before["deliver"], ignore=without_store)
+            shutil.copytree(self.reference["run"].home, self._before["deliver"], ignore=without_store)
         if "retry" in verbs:
             flag.touch()
-            self._before["retry"] = self._calm("failed", "retry").home
+            self._before["retry"] = self._undisturbed("failed", "retry").home
             flag.unlink()
-            self.calm["retry"] = self._calm("retry", "retry", self._before["retry"], "retry")
+            self.reference["retry"] = self._undisturbed("retry", "retry", self._before["retry"], "retry")
         used = sorted({moment.store for moment in moments if not moment.fresh} - {"own"})
         self._shared: dict[StoreKind, Store] = {kind: self._stores.make(kind) for kind in used}
         for kind, store in self._shared.items():
@@ -179,7 +179,7 @@ class _Stage:
         self._number = 0
 
     def play(self, moment: Moment) -> Played:
-        """Play one moment; what goes wrong is part of what is found."""
+        """Run one moment; errors are part of the result."""
         began = time.monotonic()
         with ExitStack() as stack:
             store = self._stores.make(moment.store) if moment.fresh else self._shared.get(moment.store)
@@ -249,7 +249,7 @@ class _Stage:
         return found, sum(now.get(run) != digest for run, digest in others.items()), ""
 
     def _harm(self, moment: Moment, scene: _Scene, watch: Watch, drivers: list[Driver]) -> None:
-        """Wait for the moment, do the harm, and wait until what it leaves alive has ended."""
+        """Wait for the moment, do the harm, and wait until the surviving processes have ended."""
         first, end = drivers[0], time.monotonic() + PATIENCE
         while not moment.reached(watch) and time.monotonic() < end:
             if first.poll() is not None:
@@ -275,13 +275,13 @@ class _Stage:
             scene.problems += _problems(one, "the second study's driver")
 
     def _like(self, moment: Moment, home: Path) -> str:
-        """The moment before that left the same files; or empty, and this one is noted."""
+        """The name of an earlier moment that left the same files; or empty, and this one is recorded."""
         with self._turn:
             return self._seen.setdefault(files_digest(home), moment.name).replace(moment.name, "")
 
     def _audit(self, verb: Verb, sweep: Sweep) -> Audit:
-        calm = self.calm["run" if sweep.name == SECOND else verb]
-        return audit(calm.home, sweep.home, sweep.store.uri, sweep.name, calm_name=calm.name)
+        reference = self.reference["run" if sweep.name == SECOND else verb]
+        return audit(reference.home, sweep.home, sweep.store.uri, sweep.name, reference_name=reference.name)
 
     def _sweep(self, home: Path, verb: Verb, store: Store | None, name: str | None = None) -> Sweep:
         home.parent.mkdir(parents=True, exist_ok=True)
@@ -293,8 +293,8 @@ class _Stage:
             log=home.parent.with_name(f"{home.parent.name}-{name or 'edge'}.log"),
         )
 
-    def _calm(self, name: str, verb: Verb, before: Path | None = None, begin: Verb = "run") -> Sweep:
-        """A study that nobody disturbs; what its home held before is copied."""
+    def _undisturbed(self, name: str, verb: Verb, before: Path | None = None, begin: Verb = "run") -> Sweep:
+        """An undisturbed study; the content of an earlier home is copied if given."""
         home = self._folder / name / "home"
         sweep = self._sweep(home, verb, None)
         if before is not None:
@@ -306,29 +306,29 @@ class _Stage:
 
 
 def _others(scene: _Scene) -> dict[str, str]:
-    """Digests of the runs of others, which may not change from now on (in a shared store: from before)."""
+    """Digests of other studies' runs, which must not change from now on (in a shared store: from before)."""
     if scene.before or scene.second is None or scene.disk is not None:
-        return scene.before  # on a full disk nobody may have made a store, and to ask it would make one
+        return scene.before  # on a full disk there may be no store, and a query would create one
     first = scene.sweep
     known = (first.home / "studies" / first.name / "ledger" / "000000001.json").exists()
     return fingerprints(first.store.uri, EXPERIMENT, without=first.state if known else None)
 
 
 def _problems(driver: Driver, who: str, *, codes: Sequence[int] = (0,), seconds: float = PATIENCE) -> list[str]:
-    """Wait for a driver; what it did otherwise than it must."""
+    """Wait for a driver; returns its unexpected behavior."""
     try:
         code = driver.wait(seconds)
     except subprocess.TimeoutExpired:
         driver.kill(machine=True)
         return [f"{who} still ran"]
-    said = driver.said()
-    last = (said.strip().splitlines() or [""])[-1]
+    printed = driver.output()
+    last = (printed.strip().splitlines() or [""])[-1]
     found = [f"{who} ended with {code}: {last}"] if code not in codes else []
-    return [*found, *(f"{who} said: {words}" for words in BUGS if words in said)]
+    return [*found, *(f"{who} printed: {words}" for words in BUGS if words in printed)]
 
 
 def files_digest(home: Path) -> str:
-    """A digest of all files under a home; temporary ones have names that chance has made."""
+    """A digest of all files under a home; temporary ones have random names."""
     found = []
     for file in sorted(home.rglob("*")):
         name = str(file.relative_to(home))

@@ -1,4 +1,4 @@
-"""A base learner that raises after some training passes while a file is there: a trial that fails, and may be tried again."""
+"""A base learner that raises after some training passes while a file exists: a trial that fails, and can be retried."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 __all__ = ["build"]
 
 PASSES = 30
-"""Training passes that it makes before."""
+"""Number of training passes before it raises."""
 
 
 class Failing(nn.Module):
     """A linear model.
 
     Args:
-        features: Inputs.
-        outputs: Classes.
+        features: Number of inputs.
+        outputs: Number of classes.
         flag: The file.
     """
 
@@ -40,8 +40,8 @@ def build(input_shape: tuple[int, ...], outputs: int, flag: str) -> nn.Module:
     """The model.
 
     Args:
-        input_shape: Shape of one row.
-        outputs: Classes.
+        input_shape: Shape of one example.
+        outputs: Number of classes.
         flag: The file that makes it fail.
     """
     return Failing(input_shape[0], outputs, Path(flag))

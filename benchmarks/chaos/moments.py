@@ -1,4 +1,4 @@
-"""The moments at the edges of a study's life at which it is killed, or its disk fills up."""
+"""The moments in a study's life at which it is killed, or its disk fills up."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Literal
 
 from benchmarks.chaos.stores import StoreKind
 from benchmarks.chaos.sweep import Verb
-from benchmarks.chaos.watch import Trigger, after, always, noted, schema, written
+from benchmarks.chaos.watch import Trigger, after, always, recorded, schema, written
 
 __all__ = ["FIRST", "Harm", "Moment", "moments"]
 
 Harm = Literal["driver", "machine", "disk", "none"]
-"""SIGKILL of the driver; of it and all that it started; its disk full until it ends; nothing."""
+"""SIGKILL of the driver; of the driver and everything that it started; its disk full until it ends; nothing."""
 FIRST = "first start of a home"
 SMALL_STEP = 0.05
-"""Seconds between two kills while MLflow's store is made."""
+"""Seconds between two kills while MLflow's store is created."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """One moment, how it is reached, and what happens then.
+    """One moment, how it is recognized, and what happens then.
 
     Args:
-        family: What it is a moment of.
-        name: Which one.
-        reached: Says that the driver has reached it.
+        family: The group that it belongs to.
+        name: Its name within the family.
+        reached: Whether the driver has reached it.
         later: Seconds from there to the harm.
         verb: What the driver does.
-        harm: What happens to it.
+        harm: The harm that is done.
         moved: Whether the home folder is moved before the study is resumed.
-        store: Where the study's runs go; another home's study with the same spec is in a shared one before.
-        fresh: Whether the shared store is an empty one.
+        store: Store of the study's runs; a shared one already has another home's study with the same spec.
+        fresh: Whether the shared store is empty.
         second: Whether the driver of a second study starts in the same home at the same time.
     """
 
@@ -50,28 +50,28 @@ class Moment:
 DELIVERING = tuple(0.2 * index for index in range(10))
 """Seconds from a driver's start at which a delivery is killed."""
 END: dict[str, Trigger] = {
-    "last trial has ended": noted("Ended", 4),
-    "driver notes its end": noted("DriverStopped"),
+    "last trial has ended": recorded("Ended", 4),
+    "driver notes its end": recorded("DriverStopped"),
     "tables of the report": written("report/tables/*"),
     "pictures of the report": written("report/pictures/*"),
     "page of the report": written("report/index.html"),
 }
 CHANGE: dict[str, Trigger] = {
-    "driver begins": noted("DriverStarted"),
-    "trial is proposed": noted("Proposed"),
-    "trial begins": noted("Began"),
-    "first commit": noted("Committed"),
-    "first trial has ended": noted("Ended"),
-    "driver notes its end": noted("DriverStopped"),
+    "driver begins": recorded("DriverStarted"),
+    "trial is proposed": recorded("Proposed"),
+    "trial begins": recorded("Began"),
+    "first commit": recorded("Committed"),
+    "first trial has ended": recorded("Ended"),
+    "driver notes its end": recorded("DriverStopped"),
     "page of the report": written("report/index.html"),
 }
 
 
 def moments(*, seconds: float = 6.0, spacing: float = 0.1, stores: tuple[StoreKind, ...] = ()) -> list[Moment]:
-    """All moments, in the order in which they are played.
+    """All moments, in the order in which they are run.
 
     Args:
-        seconds: How far the first start of a home is killed every `spacing` seconds.
+        seconds: Duration of a home's first start in which it is killed every `spacing` seconds.
         spacing: See `seconds`.
         stores: Kinds of shared stores.
     """
@@ -148,9 +148,9 @@ def _end() -> list[Moment]:
 
 
 def _changes() -> list[Moment]:
-    changes: dict[str, Trigger] = {"trials are added": noted("Revised"), **CHANGE}
-    retries: dict[str, Trigger] = {"trial is reopened": noted("Reopened"), **CHANGE}
-    del retries["trial is proposed"]  # it was, before it failed
+    changes: dict[str, Trigger] = {"trials are added": recorded("Revised"), **CHANGE}
+    retries: dict[str, Trigger] = {"trial is reopened": recorded("Reopened"), **CHANGE}
+    del retries["trial is proposed"]  # it was proposed before it failed
     verbs: tuple[tuple[Verb, dict[str, Trigger]], ...] = (("extend", changes), ("retry", retries))
     return [
         Moment(family=verb, name=name, reached=reached, verb=verb, harm=_turn(index))
@@ -163,7 +163,7 @@ def _delivery() -> list[Moment]:
     family = "delivery to a new store"
     places: list[tuple[str, Trigger, float]] = [
         *((f"store is made, {later * 1000:.0f} ms in", schema, later) for later in (0.0, 0.2, 0.4, 0.6)),
-        *((f"{later * 1000:.0f} ms of delivery", noted("DriverStarted"), later) for later in DELIVERING),
+        *((f"{later * 1000:.0f} ms of delivery", recorded("DriverStarted"), later) for later in DELIVERING),
         *((f"{later * 1000:.0f} ms after the report", END["page of the report"], later) for later in (0.0, 0.2)),
     ]
     return [
@@ -179,7 +179,7 @@ def _second_study() -> list[Moment]:
         "one killed, MLflow's store is made": (schema, 0.0, "driver"),
         "one killed, 200 ms later": (schema, 0.2, "driver"),
         "one killed, 500 ms later": (schema, 0.5, "machine"),
-        "one killed, first commit": (noted("Committed"), 0.0, "driver"),
+        "one killed, first commit": (recorded("Committed"), 0.0, "driver"),
         "one killed, page of the report": (written("report/index.html"), 0.0, "driver"),
     }
     return [
@@ -191,9 +191,9 @@ def _second_study() -> list[Moment]:
 def _second_home(store: StoreKind) -> list[Moment]:
     family = f"two homes, one spec, one store ({store})"
     harms: dict[str, Trigger] = {
-        "study begins": noted("DriverStarted"),
-        "first commit": noted("Committed"),
-        "first trial has ended": noted("Ended"),
+        "study begins": recorded("DriverStarted"),
+        "first commit": recorded("Committed"),
+        "first trial has ended": recorded("Ended"),
         "page of the report": written("report/index.html"),
     }
     return [
@@ -205,10 +205,10 @@ def _second_home(store: StoreKind) -> list[Moment]:
 def _moved() -> list[Moment]:
     family = "home moved before the study is resumed"
     places: tuple[tuple[str, Trigger, Verb], ...] = (
-        ("first commit", noted("Committed"), "run"),
+        ("first commit", recorded("Committed"), "run"),
         ("page of the report", written("report/index.html"), "run"),
-        ("extend, first commit", noted("Committed"), "extend"),
-        ("retry, trial begins", noted("Began"), "retry"),
+        ("extend, first commit", recorded("Committed"), "extend"),
+        ("retry, trial begins", recorded("Began"), "retry"),
     )
     return [
         Moment(family=family, name=name, reached=reached, verb=verb, moved=True, harm=_turn(index))
@@ -224,24 +224,24 @@ def _full_disk(stores: tuple[StoreKind, ...]) -> list[Moment]:
         full("before the first start", always),
         full("MLflow's store is made", schema),
         full("200 ms later", schema, later=0.2),
-        full("study begins", noted("DriverStarted")),
-        full("first commit", noted("Committed")),
+        full("study begins", recorded("DriverStarted")),
+        full("first commit", recorded("Committed")),
         full("last trial has ended", END["last trial has ended"]),
         full("tables of the report", END["tables of the report"]),
         full("page of the report", END["page of the report"]),
-        full("extend, driver begins", noted("DriverStarted"), verb="extend"),
-        full("extend, first commit", noted("Committed"), verb="extend"),
-        full("retry, trial begins", noted("Began"), verb="retry"),
-        full("delivery to a new store", noted("DriverStarted"), verb="deliver", later=0.5),
+        full("extend, driver begins", recorded("DriverStarted"), verb="extend"),
+        full("extend, first commit", recorded("Committed"), verb="extend"),
+        full("retry, trial begins", recorded("Began"), verb="retry"),
+        full("delivery to a new store", recorded("DriverStarted"), verb="deliver", later=0.5),
         replace(full("two studies at once, MLflow's store is made", schema), second=True),
-        replace(full("home moved after, first commit", noted("Committed")), moved=True),
+        replace(full("home moved after, first commit", recorded("Committed")), moved=True),
         *(
-            replace(full(f"second home of one store ({store}), first commit", noted("Committed")), store=store)
+            replace(full(f"second home of one store ({store}), first commit", recorded("Committed")), store=store)
             for store in stores
         ),
     ]
 
 
 def _turn(index: int) -> Harm:
-    """The driver alone, and all that it started, by turns."""
+    """Alternately the driver alone, and everything that it started."""
     return "machine" if index % 2 else "driver"

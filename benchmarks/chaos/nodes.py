@@ -1,4 +1,4 @@
-"""A Ray cluster of a head and two nodes in this process's care, of which workers and nodes can be killed."""
+"""A Ray cluster of a head and two nodes, managed by this process, whose workers and nodes can be killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TRIAL_PROCESSES", "Nodes"]
 
 NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 100 * 2**20}
 TRIAL_PROCESSES = ("ray::ResourceTrainable", "ray::LossLearning", "ray::ImplicitFunc")
-"""How Ray names a process that runs a trial, of a class or of a function."""
+"""Ray's names of processes that run a trial, of a class or of a function."""
 
 
 class Nodes:
@@ -45,12 +45,12 @@ class Nodes:
         raise RuntimeError("no trial ran for five minutes")
 
     def lose_one(self, dice: random.Random) -> None:
-        """Kill a node with all that runs on it; another joins."""
+        """Kill a node with everything that runs on it; another joins."""
         self._cluster.remove_node(self._nodes.pop(dice.randrange(2)), allow_graceful=False)
         self._nodes.append(self._cluster.add_node(**NODE))
 
     def close(self) -> None:
-        """End all of them."""
+        """Stop all nodes."""
         self._cluster.shutdown()
 
 

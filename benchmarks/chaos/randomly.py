@@ -1,4 +1,4 @@
-"""A long sweep whose driver, workers, nodes and MLflow server are killed at random moments, against one left in peace."""
+"""A long sweep whose driver, workers, nodes and MLflow server are killed at random moments, compared with an undisturbed one."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ __all__ = ["Outcome", "chaos"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What was killed, and what was found afterwards.
+    """What was killed, and the findings afterwards.
 
     Args:
         kills: Number by kind.
-        backend: What stood behind MLflow.
-        starts: Times that the driver was started.
+        backend: MLflow's backend.
+        starts: Number of starts of the driver.
         seconds: Wall-clock time of the disturbed sweep.
-        passes: Training passes of the undisturbed sweep.
-        repeated: Training passes that the disturbed sweep made beyond those.
-        allowed: Repeated passes if each kill cost every running trial one checkpoint interval.
-        found: What the stores hold.
+        passes: Number of training passes of the undisturbed sweep.
+        repeated: Number of additional training passes of the disturbed sweep.
+        allowed: Number of repeated passes if each kill costs every running trial one checkpoint interval.
+        found: Audit of the stores.
     """
 
     kills: dict[str, int]
@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether the promise was kept: nothing lost, nothing twice, nothing running, nothing different."""
+        """Whether nothing is lost, duplicated, running or different."""
         return self.found.clean and self.repeated <= self.allowed
 
     def line(self) -> str:
@@ -67,42 +67,42 @@ def chaos(
     trials: int = 6,
     say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
-    """Run the sweep twice, once in peace and once under kills, and compare.
+    """Run the sweep twice, once undisturbed and once with kills, and compare.
 
     Args:
-        folder: Where everything is written; created from scratch.
-        kills: How many.
-        seed: Decides what is killed when.
-        backend: What stands behind MLflow.
+        folder: Folder for all files; created from scratch.
+        kills: Number of kills.
+        seed: Seed of the random kills.
+        backend: MLflow's backend.
         steps: Base steps of a trial.
-        trials: Search trials of each of the two arms.
-        say: Told of each kill and start.
+        trials: Number of search trials of each of the two arms.
+        say: Called with each kill and start.
 
     Raises:
-        RuntimeError: The sweep ended before it was killed so often, or did not end.
+        RuntimeError: The sweep ended before all kills, or did not end.
     """
     folder.mkdir(parents=True)
-    calm, wild = folder / "calm", folder / "wild"
+    reference, disturbed = folder / "reference", folder / "disturbed"
     with ExitStack() as stack:
         nodes, server = stack.enter_context(stage(folder, backend))
-        _write_spec(calm, steps, trials)
+        _write_spec(reference, steps, trials)
         say("the undisturbed sweep")
-        _finish(_start(calm, nodes.address, None))
-        _write_spec(wild, steps, trials)
+        _finish(_start(reference, nodes.address, None))
+        _write_spec(disturbed, steps, trials)
 
         def start() -> Driver:
-            return _start(wild, nodes.address, server.uri)
+            return _start(disturbed, nodes.address, server.uri)
 
         began = time.monotonic()
-        scene = Scene(start, nodes, server, random.Random(seed), say, lambda: _passes(wild))
+        scene = Scene(start, nodes, server, random.Random(seed), say, lambda: _passes(disturbed))
         stack.callback(scene.end)
         for index in range(kills):
             scene.kill(KINDS[index % len(KINDS)])
         # A last start finds nothing to do: everything is delivered too.
         scene.finish(lambda: "nothing to do" in _finish(start()))
         seconds = time.monotonic() - began
-        found = audit(calm, wild, server.uri)
-    passes, again = (_passes(place) for place in (calm, wild))
+        found = audit(reference, disturbed, server.uri)
+    passes, again = (_passes(place) for place in (reference, disturbed))
     lost = 2 * (100 + 20)  # a commit is made at the first evaluation after its interval
     return Outcome(
         kills=scene.kills,
@@ -135,7 +135,7 @@ def _start(home: Path, address: str, uri: str | None) -> Driver:
 
 
 def _finish(driver: Driver) -> str:
-    """Wait for a driver that nobody disturbs; its output."""
+    """Wait for an undisturbed driver; returns its output."""
     if driver.wait(PATIENCE) != 0:
-        raise RuntimeError(f"the sweep failed: {driver.said()[-3000:]}")
-    return driver.said()
+        raise RuntimeError(f"the sweep failed: {driver.output()[-3000:]}")
+    return driver.output()

@@ -1,4 +1,4 @@
-"""The full chaos benchmark: each edge of a study's life, then random moments; its document is written after each part."""
+"""The full chaos benchmark: each transition of a study's life, then random moments; the document is written after each part."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ def bench_chaos(
     lanes: int,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Kill sweeps, compare them with some left in peace, and write what was found.
+    """Kill sweeps, compare them with undisturbed ones, and write the findings.
 
     Args:
-        document: Where it is written.
-        kills: Random kills for each store behind MLflow.
-        seed: Decides what is killed when.
+        document: Path of the document.
+        kills: Number of random kills for each MLflow backend.
+        seed: Seed of the random kills.
         steps: Base steps of a trial under random kills.
         control: Whether the random kills are also run with Ray Tune, OptunaSearch and MLflowLoggerCallback alone.
-        edges: Whether sweeps are killed at the edges of a study's life, too.
-        first: Seconds of a home's first start that are killed.
+        edges: Whether sweeps are also killed at the transitions of a study's life.
+        first: Duration of a home's first start in which it is killed, in seconds.
         spacing: Seconds between two of those kills.
-        only: Of the edges, those whose `FAMILY: NAME` begins so; empty: all.
-        lanes: Edges that are played at a time.
-        say: Told of what goes on.
+        only: Only the transitions whose `FAMILY: NAME` starts with one of these; empty: all.
+        lanes: Number of transitions tested in parallel.
+        say: Called with progress messages.
 
     Returns:
-        A line for each part that did not hold.
+        A line for each violation.
 
     Raises:
         SetupError: The document can't be written, or PostgreSQL is not installed.
@@ -65,7 +65,7 @@ def bench_chaos(
     command += f" --first {first:g} --spacing {spacing:g}" if edges else " --no-edges"
     command += "".join(f" --only {shlex.quote(one)}" for one in only)
     outcomes: list[Outcome] = []
-    beside: list[str] = []
+    control_lines: list[str] = []
     played: list[Played] = []
     with tempfile.TemporaryDirectory(prefix="olfl-chaos-", ignore_cleanup_errors=True) as scratch:
         folder, began = Path(scratch), time.monotonic()
@@ -78,7 +78,7 @@ def bench_chaos(
                 played=so_far,
                 asked=len(wanted),
                 seconds=seconds,
-                control=beside,
+                control=control_lines,
             )
             LocalStorage(document.parent).write(document.name, found.encode())
 
@@ -98,8 +98,8 @@ def bench_chaos(
             outcomes.append(chaos(folder / f"random-{backend}", **scene))
             say(f"{backend}: {outcomes[-1].line()}")
             if control:
-                beside.append(f"{backend}: {run_control(folder / f'control-{backend}', **scene).line()}")
-                say(f"control, {beside[-1]}")
+                control_lines.append(f"{backend}: {run_control(folder / f'control-{backend}', **scene).line()}")
+                say(f"control, {control_lines[-1]}")
             note(played, took)
     say(f"document: {document}")
     random = [f"random kills, {one.backend}: {one.line()}" for one in outcomes if not one.holds]

@@ -1,4 +1,4 @@
-"""MLflow's runs audited one by one: whose they are, their status, their points a step, their artifacts; nothing else touched."""
+"""Audit of MLflow's runs one by one: identity, status, points per step, artifacts; and no change to other runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Runs", "fingerprints", "read_runs"]
 
 STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FINISHED", "failed": "FAILED"}
 IDENTITY = "olfl.identity"
-"""The tag that tells a study's runs from all others."""
+"""The tag that identifies a study's runs."""
 ARTIFACTS = ("config.json", "result.json")
 PARENT_ARTIFACTS = ("spec.json", "report/index.html", "report/tables/trials.csv")
 _Key = tuple[str, int]
@@ -30,15 +30,15 @@ _Key = tuple[str, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """What a study's runs hold, against what its ledger says.
+    """A study's runs, compared with its ledger.
 
     Args:
-        count: Runs of the study, the parent's included.
-        points: Metric points of them.
-        twice: Runs beyond one a trial, points beyond one a step, points that no record has.
-        missing: Runs, points and artifacts that are not there.
+        count: Number of runs of the study, including the parent.
+        points: Number of their metric points.
+        twice: More than one run per trial, more than one point per step, points without a record.
+        missing: Missing runs, points and artifacts.
         running: Runs still RUNNING.
-        wrong: Runs whose status is not the ledger's, and points whose value is not the records'.
+        wrong: Runs whose status differs from the ledger, and points whose value differs from the records.
     """
 
     count: int
@@ -55,7 +55,7 @@ def read_runs(uri: str, experiment: str, state: StudyState, storage: Storage, re
     Args:
         uri: Tracking URI.
         experiment: Name of the experiment.
-        state: Where the study stands.
+        state: The study's state.
         storage: Its storage.
         report: Folder of its report.
     """
@@ -89,12 +89,12 @@ def read_runs(uri: str, experiment: str, state: StudyState, storage: Storage, re
 
 
 def fingerprints(uri: str, experiment: str, without: StudyState | None = None) -> dict[str, str]:
-    """A digest of all that MLflow holds of each run, deleted ones included, by the run's id.
+    """A digest of each run in MLflow, including deleted ones, by the run's id.
 
     Args:
         uri: Tracking URI.
         experiment: Name of the experiment.
-        without: A study whose own runs are left out.
+        without: A study whose own runs are omitted.
     """
     client = _client(uri)
     found = {}
@@ -128,13 +128,13 @@ def _all_runs(client: Any, experiment: str) -> list[Any]:
 
 
 def _is_of(run: Any, state: StudyState) -> bool:
-    """Whether a run is a study's own, by its identity."""
+    """Whether a run belongs to a study, by its identity."""
     tags: Mapping[str, str] = run.data.tags
     return tags.get(IDENTITY) == state.identity
 
 
 def _delivered(client: Any, run: Any) -> dict[_Key, list[float]]:
-    """The values that a run holds for each metric and step; more than one where it was delivered twice."""
+    """The values in a run for each metric and step; more than one if delivered twice."""
     found: defaultdict[_Key, list[float]] = defaultdict(list)
     for metric in run.data.metrics:
         for point in client.get_metric_history(run.info.run_id, metric):
@@ -143,7 +143,7 @@ def _delivered(client: Any, run: Any) -> dict[_Key, list[float]]:
 
 
 def _recorded(storage: Storage, trial: TrialState) -> dict[_Key, float]:
-    """The mean over replicates that a trial's records give for each metric and step, and their standard deviation."""
+    """Mean and standard deviation over replicates of a trial's records, for each metric and step."""
     replicates: defaultdict[_Key, list[float]] = defaultdict(list)
     for row in records_table(storage, trial).to_pylist():
         replicates[row["metric"], row["step"]].append(row["value"])
@@ -164,7 +164,7 @@ def _artifacts(client: Any, run: str, folder: str | None = None) -> set[str]:
 
 
 def _same_report(client: Any, run: str, report: Path) -> bool:
-    """Whether the report that a parent run holds equals the one in the study's folder."""
+    """Whether the report in a parent run equals the one in the study's folder."""
     name = "tables/trials.csv"
     with tempfile.TemporaryDirectory() as scratch:
         try:

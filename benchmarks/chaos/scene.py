@@ -1,4 +1,4 @@
-"""A driver, a cluster and an MLflow server that are killed at random moments, and put back as a watchdog would."""
+"""A driver, a cluster and an MLflow server that are killed at random moments, and restarted as a watchdog would."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from benchmarks.services.servers import MlflowServer, postgres
 __all__ = ["BACKENDS", "KINDS", "PATIENCE", "Backend", "Scene", "stage"]
 
 KINDS = ("driver", "worker", "node", "mlflow")
-"""What is killed, by turns."""
+"""What is killed, in turn."""
 Backend = Literal["sqlite", "postgresql"]
 BACKENDS: tuple[Backend, ...] = ("sqlite", "postgresql")
-"""What may stand behind MLflow."""
+"""MLflow's possible backends."""
 LONGEST_WAIT = 4.0
-"""The longest time from the first training pass since the last kill to the next kill, in seconds."""
+"""The longest time in seconds from the first training pass after a kill to the next kill."""
 PATIENCE = 900.0
-"""Seconds that the sweep may take after the last kill."""
+"""Maximum time in seconds of the sweep after the last kill."""
 
 
 @contextmanager
 def stage(folder: Path, backend: Backend) -> Iterator[tuple[Nodes, MlflowServer]]:
-    """A cluster and an MLflow server on its store, started; the server's files lie in the folder."""
+    """A running cluster and an MLflow server with its store; the server's files are in the folder."""
     with ExitStack() as stack:
         nodes = Nodes()
         stack.callback(nodes.close)
@@ -42,15 +42,15 @@ def stage(folder: Path, backend: Backend) -> Iterator[tuple[Nodes, MlflowServer]
 
 
 class Scene:
-    """The disturbed work: what runs, and what can be killed of it.
+    """The disturbed sweep: its processes, and how to kill them.
 
     Args:
         start: Starts the driver.
-        nodes: Where its trials run.
-        server: Where they are recorded.
+        nodes: The nodes that run its trials.
+        server: The server that records them.
         dice: Decides when a kill comes and which worker or node it hits.
-        say: Told of each kill.
-        work: Training passes so far. A kill waits for one since the last: what begins can lose nothing.
+        say: Called with each kill.
+        work: Number of training passes so far. A kill waits for one since the last: without work there is nothing to lose.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Scene:
         self._start()
 
     def kill(self, kind: str) -> None:
-        """Wait a random while, then kill one thing with SIGKILL and put back what a watchdog would.
+        """Wait for a random time, then kill something with SIGKILL and restart what a watchdog would.
 
         Raises:
             RuntimeError: The driver has ended its work, or no trial runs.
@@ -99,7 +99,7 @@ class Scene:
 
         Args:
             done: Whether the work is done, after an exit with 0.
-            most_starts: Give up after so many; None: never.
+            most_starts: Give up after this many starts; None: never.
 
         Returns:
             Whether it was done.
@@ -117,11 +117,11 @@ class Scene:
         return True
 
     def end(self) -> None:
-        """Leave no driver behind."""
+        """Stop the driver if it is running."""
         self._driver.kill()
 
     def _watch(self) -> None:
-        """Start the driver again where it ended."""
+        """Restart the driver if it has ended."""
         if self._driver.poll() is not None:
             self._start()
 

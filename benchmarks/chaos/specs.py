@@ -40,7 +40,7 @@ def chaos_spec(file: Path, *, steps: int, trials: int) -> dict[str, Any]:
 
 
 def small_spec() -> dict[str, Any]:
-    """A deterministic sweep of two arms that ends as soon as a sweep can: one search trial and one confirming trial each."""
+    """A deterministic sweep of two arms that is as short as possible: one search trial and one confirming trial each."""
     return {
         "name": "edge",
         "task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [16]}, "batch_size": 16},
@@ -61,7 +61,7 @@ def small_spec() -> dict[str, Any]:
 
 
 def failing_spec(flag: Path) -> dict[str, Any]:
-    """The same, with an arm whose trials fail while a file is there."""
+    """The same, with an arm whose trials fail while a file exists."""
     spec = small_spec()
     del spec["meta"]  # neither arm learns anything
     failing = {"learner.method": "baseline", "task.model": {"name": FAILING, "flag": str(flag)}}

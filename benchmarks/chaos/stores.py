@@ -1,4 +1,4 @@
-"""Where the runs of a disturbed study go: the home's own store, or one that several homes share."""
+"""The stores of a disturbed study's runs: the home's own, or one that several homes share."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Store:
     Args:
         uri: Its tracking URI.
         shared: Whether it is not the home's own.
-        begun: Whether somebody has begun to make it.
-        turn: Held while a study is disturbed there, so that all other runs must stay as they are.
+        begun: Whether its creation has started.
+        turn: Held while a study is disturbed there, so that all other runs must not change.
     """
 
     uri: str
@@ -37,7 +37,7 @@ class Store:
 
 
 def own_store(home: Path) -> Store:
-    """The store that a home folder embeds."""
+    """The store in a home folder."""
 
     def begun() -> bool:
         return any("mlflow" in entry.name for entry in home.glob("*")) if home.exists() else False
@@ -46,11 +46,11 @@ def own_store(home: Path) -> Store:
 
 
 class Stores:
-    """Shared stores, each made when it is first asked for.
+    """Shared stores, each created when it is first needed.
 
     Args:
-        folder: Where those of one file lie.
-        server: URI of a PostgreSQL server's database; None where none runs.
+        folder: Folder of the SQLite files.
+        server: URI of a PostgreSQL server's database; None if none is running.
     """
 
     def __init__(self, folder: Path, server: str | None) -> None:
@@ -77,7 +77,7 @@ class Stores:
 
 @contextmanager
 def shared_stores(folder: Path, *, server: bool) -> Iterator[Stores]:
-    """Shared stores; with `server`, PostgreSQL's too, of a server that runs until the end."""
+    """Shared stores; with `server`, also on a PostgreSQL server that runs until the end."""
     if not server:
         yield Stores(folder, None)
         return
@@ -86,7 +86,7 @@ def shared_stores(folder: Path, *, server: bool) -> Iterator[Stores]:
 
 
 def _ask(uri: str, query: str) -> int:
-    """The one number that a query answers; 0 where it answers nothing."""
+    """The number that a query returns; 0 if it returns nothing."""
     import psycopg
 
     with psycopg.connect(uri.replace("+psycopg", ""), autocommit=True) as connection:

@@ -1,4 +1,4 @@
-"""A small study under one home: the command that begins each change of it, and the one that a user gives after a loss."""
+"""A small study in a home: the command that starts each change of it, and the one that a user runs after a loss."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from olfl_ray.study import Home, status
 __all__ = ["Sweep", "Verb"]
 
 Verb = Literal["run", "extend", "retry", "deliver"]
-"""`deliver`: resume a finished study whose tracking store is gone."""
+"""`deliver`: resume a finished study whose tracking store was lost."""
 FAILED = "failing/0"
 """The trial that is retried."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A study and what belongs to it.
+    """A study with its files.
 
     Args:
         home: Its home folder.
         name: Its name.
         spec: Its spec's file.
-        store: Where its runs go.
-        log: Where its drivers' output goes.
+        store: Store of its runs.
+        log: File of its drivers' output.
     """
 
     home: Path
@@ -38,7 +38,7 @@ class Sweep:
     log: Path
 
     def start(self, verb: Verb) -> Driver:
-        """Begin a change of the study."""
+        """Start a change of the study."""
         own = ("--home", self.home)
         if verb == "extend":
             return self._driver("extend", self.name, "--trials", "1", *own)
@@ -50,18 +50,18 @@ class Sweep:
         return self._driver("run", self.spec, "--name", self.name, *store, *own)
 
     def start_again(self, verb: Verb) -> Driver:
-        """What a user does after a loss: the same again, but `resume` where the study has noted what it was asked for."""
+        """What a user does after a loss: the same command again, but `resume` if the study has recorded the change."""
         if verb in ("run", "deliver") or self._lacks(verb):
             return self.start(verb)
         return self._driver("resume", self.name, "--home", self.home)
 
     @property
     def state(self) -> StudyState:
-        """Where the study stands."""
+        """The study's state."""
         return status(self.name, home=Home(self.home))
 
     def _lacks(self, verb: Verb) -> bool:
-        """Whether a change of the study was not noted before its driver ended."""
+        """Whether a change of the study was not recorded before its driver ended."""
         if verb == "extend":
             return bool(self.state.spec["arms"]["baseline"]["trials"] == 1)
         return not self.state.trials[FAILED].ended or self.state.trials[FAILED].state == "failed"

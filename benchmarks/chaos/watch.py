@@ -1,4 +1,4 @@
-"""How far a driver is, seen from outside: the time, what its home's files and its study's ledger show, the tracking store."""
+"""The progress of a driver, seen from outside: the time, its home's files and its study's ledger, the tracking store."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from benchmarks.chaos.stores import Store
 from olfl_ray.ledger import Ledger
 from olfl_ray.study import Home
 
-__all__ = ["Trigger", "Watch", "after", "always", "noted", "phase", "schema", "written"]
+__all__ = ["Trigger", "Watch", "after", "always", "phase", "recorded", "schema", "written"]
 
 CLOCK_NS = 20_000_000
-"""How coarse the times of files are, in nanoseconds."""
+"""Resolution of file times, in nanoseconds."""
 
 
 class Watch:
-    """What has happened since a driver was started; made just before that.
+    """What has happened since a driver was started; created just before that.
 
     Args:
         home: Home folder of the driver.
@@ -38,8 +38,8 @@ class Watch:
         """Seconds since the start."""
         return time.monotonic() - self._began
 
-    def noted(self, kind: str) -> int:
-        """Events of a kind that the ledger has noted since the start."""
+    def recorded(self, kind: str) -> int:
+        """Number of events of a kind that the ledger has recorded since the start."""
         if self._ledger is None:
             self._ledger = self._load()
             if self._ledger is not None:
@@ -52,7 +52,7 @@ class Watch:
         """Whether a file of the study's folder was written since the start."""
         try:
             return any(path.stat().st_mtime_ns >= self._since for path in self.folder.glob(pattern))
-        except FileNotFoundError:  # a temporary file that is gone again
+        except FileNotFoundError:  # a temporary file that has been removed again
             return False
 
     def _load(self) -> Ledger | None:
@@ -70,18 +70,18 @@ def always(watch: Watch) -> bool:
 
 
 def schema(watch: Watch) -> bool:
-    """The tracking store is being made."""
+    """The tracking store is being created."""
     return watch.store.begun()
 
 
 def after(seconds: float) -> Trigger:
-    """So many seconds after the start."""
+    """This many seconds after the start."""
     return lambda watch: watch.seconds >= seconds
 
 
-def noted(kind: str, times: int = 1) -> Trigger:
-    """The ledger has noted so many events of a kind."""
-    return lambda watch: watch.noted(kind) >= times
+def recorded(kind: str, times: int = 1) -> Trigger:
+    """The ledger has recorded this many events of a kind."""
+    return lambda watch: watch.recorded(kind) >= times
 
 
 def written(pattern: str) -> Trigger:
@@ -90,12 +90,12 @@ def written(pattern: str) -> Trigger:
 
 
 def phase(watch: Watch) -> str:
-    """How far a first start is, in words."""
+    """The progress of a first start, in words."""
     if not watch.home.exists():
         return "nothing is on disk"
-    if watch.noted("Began"):
+    if watch.recorded("Began"):
         return "a trial has begun"
-    if watch.noted("DriverStarted"):
+    if watch.recorded("DriverStarted"):
         return "the study is begun, Ray starts"
     if watch.store.begun():
         return "MLflow's store is made"

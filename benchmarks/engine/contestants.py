@@ -1,4 +1,4 @@
-"""Who is timed: a plain step, ours by estimator and memory, and the peers; one interface, fresh parts each."""
+"""The contestants: a plain step, ours by estimator and memory, and peers; all with one interface and fresh objects."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ NETWORKS: Mapping[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "AllCNN-C": ("allcnnc", {}, (3, 32, 32)),
     "ResNet-18": ("resnet18", {}, (3, 32, 32)),
 }
-"""Name -> base learner, its options, and the shape of a row."""
+"""Name -> base learner, its options, and the shape of an example."""
 
 
 class Arena:
-    """One network, one loss network of the default settings and two random batches, the same for all contestants."""
+    """One network, one loss network with default settings and two random batches, the same for all contestants."""
 
     def __init__(self, network: str, rows: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
         name, options, shape = NETWORKS[network]
@@ -65,14 +65,14 @@ class Arena:
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """`start` gives a step from an arena; a step gives the gradient of phi, in the order of phi, or None (plain).
+    """`start` returns a step for an arena; a step returns the gradient of phi, in the order of phi, or None (plain).
 
     Args:
-        start: As said.
+        start: See above.
         exact: Whether its gradient is exact, in the arithmetic of its precision.
-        needs: The library that it is of.
-        gpu_only: Whether it makes sense on a GPU alone.
-        precision: Of the base learner's passes.
+        needs: The library that it needs.
+        gpu_only: Whether it is useful only on a GPU.
+        precision: Precision of the base learner's passes.
     """
 
     start: Callable[[Arena], Callable[[], list[Tensor] | None]]
@@ -98,7 +98,7 @@ def _plain(arena: Arena, *, precision: Precision = "float32", compiled: bool = F
 
 
 def _plain_graphed(arena: Arena, *, precision: Precision = "float32") -> Callable[[], None]:
-    """The same step as a CUDA graph, captured at the first call as ours is: what a plain step can reach under the same means."""
+    """The same step as a CUDA graph, captured at the first call like ours: the best that a plain step can reach."""
     step, (x, _) = _plain(arena, precision=precision), arena.train
     captured: list[torch.cuda.CUDAGraph] = []
 
@@ -223,7 +223,7 @@ def _torchopt(arena: Arena) -> Callable[[], list[Tensor]]:
 
 
 def _betty(arena: Arena) -> Callable[[], None]:
-    """Betty unrolls nothing: its default (darts) differentiates implicitly, by differences; another quantity."""
+    """Betty does not unroll: its default (darts) differentiates implicitly, by differences; another quantity."""
     import logging
 
     from betty.configs import Config, EngineConfig
@@ -309,7 +309,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
 
 
 def entered(device: str) -> list[str]:
-    """Names of the contestants whose library is here, and that make sense on a device."""
+    """Names of the contestants whose library is installed, and that are useful on a device."""
     on_gpu = device.startswith("cuda")
     return [
         name

@@ -1,4 +1,4 @@
-"""A base learner that counts its training passes in a file, in any process: repeated work shows."""
+"""A base learner that counts its training passes in a file, in any process, which reveals repeated work."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Counting(nn.Module):
     """Adds one byte to a file at each forward pass in train mode with gradients; appends of one byte never mix.
 
     Args:
-        learner: What is wrapped.
-        file: The file; made where absent.
+        learner: The wrapped learner.
+        file: The file; created if absent.
     """
 
     def __init__(self, learner: nn.Module, file: str) -> None:
@@ -38,9 +38,9 @@ def build(input_shape: tuple[int, ...], outputs: int, hidden: int, file: str) ->
     """A perceptron with one hidden layer.
 
     Args:
-        input_shape: Shape of one row.
-        outputs: Classes.
-        hidden: Hidden units.
-        file: Where it counts.
+        input_shape: Shape of one example.
+        outputs: Number of classes.
+        hidden: Number of hidden units.
+        file: File of the count.
     """
     return Counting(nn.Sequential(nn.Linear(input_shape[0], hidden), nn.ReLU(), nn.Linear(hidden, outputs)), file)

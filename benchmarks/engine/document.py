@@ -1,4 +1,4 @@
-"""The benchmark's document: Markdown, Parquet and a picture, named by the day."""
+"""The benchmark's document: Markdown, Parquet and a figure, named by date."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from olfl_ray.storage import LocalStorage
 __all__ = ["write_document"]
 
 LIMIT = 8 / 3
-"""A plain step is 3 passes (forward, and backward twice as dear); base step, meta pass and one product more are 8."""
+"""A plain step is 3 passes (forward, and backward at twice the cost); base step, meta pass and one more product are 8."""
 SHOWN = ("torch", "higher", "torchopt", "betty-ml")
 
 
@@ -33,16 +33,16 @@ def write_document(
     command: str,
     device: str = "cpu",
 ) -> Path:
-    """Write `STEM-DATE.md`, `.parquet` and `.png` into `out`; a machine without pyarrow or matplotlib leaves out theirs.
+    """Write `STEM-DATE.md`, `.parquet` and `.png` into `out`; without pyarrow or matplotlib theirs is omitted.
 
     Args:
-        out: Folder; made where it is not there.
-        stem: Beginning of the files' names.
+        out: Folder; created if it does not exist.
+        stem: Start of the files' names.
         rows: One measurement each.
         profiles: Network -> operators and their share of an online step.
         missing: Network -> contestants that were not run, and why.
-        command: What was run.
-        device: What it was run on.
+        command: The command that was run.
+        device: The device that was used.
 
     Returns:
         The Markdown file.

@@ -1,8 +1,8 @@
-"""Peak memory of two steps above what was there before the first: of tensors, exactly, and of the process.
+"""Peak memory of two steps above that before the first: of tensors, exactly, and of the process.
 
-A process's resident size moves in the steps of its allocator and keeps what was freed; what PyTorch's allocator hands
-out and takes back is counted to the byte. On a GPU its own statistics say it. Each measurement has a process of its
-own: `python -m benchmarks.engine.peak NETWORK ROWS CONTESTANT DEVICE tensors|resident` prints bytes.
+A process's resident size changes in the steps of its allocator and includes freed memory; what PyTorch's allocator allocates
+and frees is counted to the byte, on a GPU by its own statistics. Each measurement has its own process:
+`python -m benchmarks.engine.peak NETWORK ROWS CONTESTANT DEVICE tensors|resident` prints bytes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Peak:
     """Bytes above those before the first step.
 
     Args:
-        tensors: Taken from PyTorch's allocator.
-        resident: Of the process (Linux); None: not measured.
+        tensors: Allocated by PyTorch's allocator.
+        resident: Resident size of the process (Linux); None: not measured.
     """
 
     tensors: int
@@ -36,7 +36,7 @@ class Peak:
 
 
 def peak_memory(network: str, rows: int, contestant: str, device: str = "cpu", *, resident: bool = True) -> Peak:
-    """Measured in fresh processes, one for each figure: counting takes memory itself."""
+    """Measure in fresh processes, one per figure: counting needs memory itself."""
     kinds = ["tensors", "resident"] if resident and not device.startswith("cuda") else ["tensors"]
     found = {}
     for kind in kinds:
@@ -54,7 +54,7 @@ def _status(field: str) -> int:
 
 def _resident(start: Callable[[], Callable[[], object]]) -> int:
     step = start()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     before = _status("VmRSS")
     for _ in range(2):
         step()
@@ -62,7 +62,7 @@ def _resident(start: Callable[[], Callable[[], object]]) -> int:
 
 
 def _allocated(start: Callable[[], Callable[[], object]]) -> int:
-    """From the profiler's trace, which holds each taking and giving back since before the network was made."""
+    """From the profiler's trace, which has each allocation and release since before the network was created."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
         step = start()
         with torch.profiler.record_function(BEGIN):
@@ -80,7 +80,7 @@ def _allocated(start: Callable[[], Callable[[], object]]) -> int:
 
 
 def _on_device(start: Callable[[], Callable[[], object]], device: str) -> int:
-    """A contestant that replays a graph captures it at its first step, so that its pool counts, whoever's it is."""
+    """A contestant that replays a graph captures it at its first step, so that its pool counts, whoever owns it."""
     step = start()
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
@@ -100,7 +100,7 @@ def _measure(network: str, rows: int, contestant: str, device: str, kind: str) -
     def start(network: str = network, rows: int = rows) -> Callable[[], object]:
         return CONTESTANTS[contestant].start(Arena(network, rows, device=device))
 
-    start("linear", 2)()  # lazy imports, thread pools and libraries' handles are no part of a step
+    start("linear", 2)()  # lazy imports, thread pools and libraries' handles are not part of a step
     if device.startswith("cuda"):
         return _on_device(start, device)
     return _allocated(start) if kind == "tensors" else _resident(start)

@@ -1,4 +1,4 @@
-"""The online step side by side: time and memory over a plain step's, and the gradient's error, for us and for peers."""
+"""The online step compared with a plain step: time and memory as ratios, and the gradient's error, for us and for peers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Row", "bench_engine"]
 
 PROFILED = ("LeNet-5", "ResNet-18")
 ERROR_ROWS = 8
-"""Rows of the batch on which gradients are compared with float64."""
+"""Number of examples of the batch on which gradients are compared with float64."""
 SECONDS = {False: 40.0, True: 1.5}
 """Wall-clock budget of one network's timings, by quick."""
 
@@ -34,13 +34,13 @@ class Row:
 
     Args:
         network: Base learner.
-        contestant: Who.
+        contestant: Name of the contestant.
         rows: Batch size.
         median_ms: Median time of a step.
         spread_ms: Half the distance between the quartiles.
         ratio: Median over rounds of this time over the plain step's in the same round.
-        tensor_bytes: Peak of what tensors take, above what was there before the first step; None: not measured.
-        tensor_ratio: That over a plain step's.
+        tensor_bytes: Peak of the tensors' memory above that before the first step; None: not measured.
+        tensor_ratio: The same divided by a plain step's.
         resident_bytes: Peak of the process's resident size, above that before the first step; None: not measured.
         error: Relative distance of the gradient of phi from float64; None for the plain step and for Betty.
     """
@@ -71,12 +71,12 @@ def bench_engine(
 
     Args:
         out: Folder of the documents.
-        quick: Small batches, few rounds, no memory and no profile: shows that all runs, measures little.
+        quick: Small batches, few rounds, no memory and no profile: shows that everything runs, measures little.
         networks: Names of `NETWORKS`.
         rows: Batch size, of train and meta batches.
-        threads: Threads of each step; None: as many as torch takes. On a busy machine, 1 is the quieter measure.
-        device: cpu, cuda or cuda:N. On a GPU captured and compiled steps, TF32 and bf16 enter too.
-        say: Takes a line of progress.
+        threads: Threads of each step; None: torch's own number. On a busy machine, 1 gives less noise.
+        device: cpu, cuda or cuda:N. On a GPU also captured and compiled steps, TF32 and bf16.
+        say: Called with lines of progress.
 
     Returns:
         The Markdown file.
@@ -108,7 +108,7 @@ def bench_engine(
             found += [asdict(row) for row in measured]
             if network in PROFILED and not quick:
                 profiles[network] = profile(network, rows, device)
-            # After each network: a machine that is lent may be taken back before the last.
+            # After each network: a lent machine may be taken back before the last.
             document = write_document(out, stem, found, profiles, missing, command=command, device=device)
     return document
 
@@ -129,7 +129,7 @@ def _check_device(device: str) -> None:
 def _network(
     network: str, rows: int, quick: bool, device: str, say: Callable[[str], None]
 ) -> tuple[list[Row], dict[str, str]]:
-    """Its rows, and why the contestants that are not among them did not run."""
+    """The rows of a network, and why the missing contestants did not run."""
     steps, missing = _started(network, rows, entered(device), device)
     for name, reason in missing.items():
         say(f"{network:16s} {name:24s} not run: {reason}")
@@ -163,7 +163,7 @@ def _network(
 def _started(
     network: str, rows: int, names: Sequence[str], device: str
 ) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
-    """Contestants after a first step, and why others could not take it (no compiler, no memory); a plain step and ours must."""
+    """Contestants after a first step, and why others failed (no compiler, no memory); a plain step and ours must not fail."""
     steps: dict[str, Callable[[], object]] = {}
     missing = {}
     for name in names:
@@ -181,7 +181,7 @@ def _started(
 
 
 def _times(steps: Mapping[str, Callable[[], object]], budget: float, device: str) -> dict[str, list[float]]:
-    """Seconds a step, one value a round; in each round all contestants take their turn."""
+    """Seconds per step, one value per round; in each round all contestants take their turn."""
     first = {name: _seconds(step, name, 1, device) for name, step in steps.items()}
     once = sum(first.values())
     repeats = max(1, min(20, int(budget / 20 / once)))
@@ -238,7 +238,7 @@ def profile(network: str, rows: int, device: str = "cpu", steps: int = 3) -> lis
     return sorted(((name, spent / total) for name, spent in events), key=lambda pair: -pair[1])[:12]
 
 
-if __name__ == "__main__":  # where there is no Typer, hence no `olfl`
+if __name__ == "__main__":  # for machines without Typer, and so without `olfl`
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine.timing", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/engine"))
     parser.add_argument("--quick", action="store_true")

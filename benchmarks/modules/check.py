@@ -2,9 +2,9 @@
 
     make modules COUNT=5000 SEED=0
 
-Half of the modules are ordinary, half have odd features (gradients taken in forward, hooks, no_grad, state in attributes...).
-Each way of the engine must give theta, buffers, the optimizer's state and phi's gradient of the plain loop, or refuse with
-a SpecError; anything else is wrong, is printed with its seed, and makes the exit code 1.
+Half of the modules are ordinary, half have unusual features (gradients in forward, hooks, no_grad, state in attributes...). Each
+estimator must return the plain loop's theta, buffers, optimizer state and gradient of phi, or refuse with a SpecError;
+anything else is wrong, is printed with its seed, and makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Line = tuple[int, bool, str, list[Outcome]]
 
 
 def one(seed: int, others: int) -> Line:
-    """`auto` and some other ways for one seed, and for each third a learner's two steps."""
+    """`auto` and some other estimators for one seed, and for every third seed two steps of a learner."""
     odd, rng = seed % 2 == 1, random.Random(seed)
     try:
         words, _, outcomes = check(
@@ -45,13 +45,13 @@ def one(seed: int, others: int) -> Line:
 
 
 def quiet() -> None:
-    """One thread a process, and no warnings of the engine about its choices."""
+    """One thread per process, and no warnings of the engine about its choices."""
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
 
 
 def reason(why: str) -> str:
-    """A refusal without its particulars."""
+    """A refusal without its details."""
     found = re.search(r"\((.*?)\); use|: (its .*?)[;(]|Error: (.*?)[;.]", why)
     text = next((part for part in found.groups() if part), why) if found else why
     return re.sub(r"'[^']*'|[\d.]+\w*", "...", text)[:110]
@@ -65,17 +65,17 @@ def positive(text: str) -> int:
 
 
 def main() -> int:
-    """Run, print, and say by the exit code whether anything was wrong."""
+    """Run, print, and return the exit code: 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=positive, default=5000, help="Modules.")
     parser.add_argument("--seed", type=int, default=0, help="The first module's seed.")
-    parser.add_argument("--processes", type=positive, default=2, help="Processes, of one thread each.")
+    parser.add_argument("--processes", type=positive, default=2, help="Number of processes, with one thread each.")
     parser.add_argument(
         "--others",
         type=int,
         choices=range(len(WAYS)),
         default=2,
-        help="Ways besides auto for each module, drawn by its seed.",
+        help="Number of estimators besides auto for each module, drawn by its seed.",
     )
     given = parser.parse_args()
     began = time.monotonic()

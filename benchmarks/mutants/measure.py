@@ -1,7 +1,7 @@
-"""Does the suite notice a changed line? Random single mutations of the core, each against its package's fast tests.
+"""Does the test suite detect a changed line? Random single mutations of the core, each run against its package's fast tests.
 
-`make mutants PACKAGE=ledger [COUNT=150] [SEED=1]`. It works in a copy of the tree, and in one process: each mutant runs
-in a fork that has the libraries loaded already, and only the tests that reach the mutated statement, the fastest first.
+`make mutants PACKAGE=ledger [COUNT=150] [SEED=1]`. It works on a copy of the tree, in one process: each mutant runs in a
+fork that has the libraries loaded already, with only the tests that reach the mutated statement, the fastest first.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CORE = {
     "losses": ["slopes"],
     "analysis": ["statistics", "tables"],
 }
-"""Package -> its files whose errors would cost data or give a wrong number. None of these packages' tests starts Ray."""
+"""Package -> its files whose errors would lose data or give a wrong number. None of these packages' tests starts Ray."""
 FAST = {
     "sweep": ["test_conductor.py", "test_pruning_and_turns.py"],
     "search": ["test_search.py"],
@@ -58,11 +58,11 @@ FAST = {
     "losses": ["test_closed_form.py", "test_activation.py"],
     "tracking": ["test_run_content.py", "test_identity.py"],
 }
-"""Package -> those files of its tests that take seconds and are about its core; all of them where it is not named."""
+"""Package -> the files of its tests that take seconds and test its core; all files if it is not listed."""
 SLOW = "s3 or gp or cmaes or three_dimensions or residual or lenet or frozen or shared or lstm"
-"""Cases that the faster ones stand for: other storages, samplers and networks."""
+"""Cases that faster ones represent: other storages, samplers and networks."""
 IMPORTED = "import"
-"""Stands for all tests of a package: the statement runs when the module is imported."""
+"""Represents all tests of a package: the statement runs when the module is imported."""
 
 BROKEN = 99
 """Exit code of a fork in which something other than a test failed."""
@@ -81,7 +81,7 @@ class Watch:
         builtins.mutants_hit = self.hit  # type: ignore[attr-defined]
 
     def hit(self, file: str, line: int) -> None:
-        """A statement runs."""
+        """Record that a statement runs."""
         self.hits[file, line].add(self._now)
 
     @pytest.hookimpl(wrapper=True)
@@ -101,16 +101,16 @@ class Watch:
 
 
 def run_tests(tree: Path, tests: list[str], seconds: float, *, whole: bool = False) -> tuple[int | None, Any]:
-    """Run tests in a fork: the `whole` of them, or up to the first that fails.
+    """Run tests in a fork: all of them (`whole`), or up to the first failure.
 
     Args:
         tree: The copy.
         tests: Files or names of tests.
-        seconds: Processor time that they may take; on a busy machine the clock says little. Ten times that by the clock.
-        whole: Whether to go on after a failure.
+        seconds: Limit of processor time, as wall-clock time means little on a busy machine; of wall-clock time ten times that.
+        whole: Whether to continue after a failure.
 
     Returns:
-        pytest's exit code, None where the time was over; and what the watch saw.
+        pytest's exit code, None after a timeout; and what the plugin recorded.
     """
     log = tree / "pytest.out"
     seen = tree / "seen.pickle"
@@ -156,7 +156,7 @@ def run_tests(tree: Path, tests: list[str], seconds: float, *, whole: bool = Fal
         else:
             time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # what the tests left behind, or the fork itself: all of one session
+        os.killpg(child, signal.SIGKILL)  # processes that the tests left, or the fork itself: all of one session
     if status is None:
         os.waitpid(child, 0)
     if status == BROKEN:
@@ -170,7 +170,7 @@ def _origin(module: Any) -> str:
 
 
 def copy_tree(root: Path, tree: Path) -> None:
-    """Every file of the working tree that git does not ignore."""
+    """Copy every file of the working tree that git does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root,
@@ -212,7 +212,7 @@ class Package:
         self.seconds: dict[str, float] = {}
 
     def baseline(self) -> None:
-        """Find out which test runs which line. One that fails on the unchanged code, being slowed down by this, is left out."""
+        """Find out which test runs which line. Tests that fail on the unchanged code, being slowed down, are left out."""
         sources = {file: file.read_bytes() for file in self.files}
         for file, source in sources.items():
             file.write_text(watched(source, str(file)), encoding="utf-8")
@@ -229,7 +229,7 @@ class Package:
         preload(libraries)
 
     def found(self, file: Path, mutation: Mutation) -> str:
-        """What fails on a mutation; empty where nothing does."""
+        """The test that fails on a mutation; empty if none does."""
         tests = selected(mutation, str(file), self.hits, self.seconds)
         if not tests:
             return ""
@@ -250,7 +250,7 @@ Drawn = tuple[int, str, str, Mutation]
 
 
 def draw(root: Path, packages: list[str], count: int, seed: int, only: str) -> list[Drawn]:
-    """So many mutations at random, each as likely as any other."""
+    """Draw `count` mutations at random, all equally likely."""
     files = [(package, f"{package}/{stem}.py") for package in packages for stem in CORE[package]]
     sources = {file: (root / "olfl_ray" / file).read_bytes() for _, file in files}
     everything = [
@@ -281,7 +281,7 @@ def measure(root: Path, name: str, drawn: list[Drawn]) -> list[tuple[Drawn, str]
 
 
 def report(seed: int, listed: int, results: list[tuple[Drawn, str]]) -> None:
-    """Print what was found, by file, and a table of what was not."""
+    """Print the results by file, and a table of the mutations that were not detected."""
     tried = Counter(file for (_, _, file, _), _ in results)
     seen = Counter(file for (_, _, file, _), by in results if by)
     print(f"\nseed {seed}: {sum(seen.values())} of {len(results)} found; {listed} more are listed as equivalent")
@@ -296,22 +296,22 @@ def report(seed: int, listed: int, results: list[tuple[Drawn, str]]) -> None:
 
 
 def main() -> None:
-    """Measure, and print what was found."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("package", nargs="+", choices=["all", *CORE])
     parser.add_argument("--count", type=int, default=150, help="mutations a seed")
     parser.add_argument(
         "--seed", type=int, nargs="+", default=[1], help="several share the runs of the unchanged tests"
     )
-    parser.add_argument("--only", default="", help="mutate only lines that hold this text")
-    parser.add_argument("--jobs", type=int, default=1, help="packages measured at a time")
+    parser.add_argument("--only", default="", help="mutate only lines that contain this text")
+    parser.add_argument("--jobs", type=int, default=1, help="number of packages measured in parallel")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # the tests' arrays are small: threads would wait for each other
     known = tomllib.loads((Path(__file__).parent / "equivalents.toml").read_text(encoding="utf-8"))["equivalent"]
     equivalents = {(one["file"], one["from"], one["to"]) for one in known}
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
         root = Path(scratch)
-        copy_tree(Path(__file__).parents[2], root)  # which others may change in the meantime
+        copy_tree(Path(__file__).parents[2], root)  # as the tree may change in the meantime
         names = list(CORE) if "all" in given.package else given.package
         drawn = [one for seed in given.seed for one in draw(root, names, given.count, seed, given.only)]
         tried = [one for one in drawn if (one[2], one[3].before, one[3].after) not in equivalents]

@@ -1,4 +1,4 @@
-"""All single mutations of a source file: each one edit of its text, found by its syntax tree."""
+"""All single mutations of a source file: each is one edit of its text, found by its syntax tree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SWAPS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Mod: ("%", "*"),
     ast.Pow: ("**", "*"),
 }
-"""Operator -> its text, and what it is replaced with."""
+"""Operator -> its text, and its replacements."""
 ORDERED = (ast.Sub, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.MatMult)
 """Operators whose operands can't be swapped freely."""
 
@@ -40,10 +40,10 @@ class Mutation:
     """One edit.
 
     Args:
-        start: First byte that it replaces.
+        start: First byte of the replaced text.
         end: The byte after the last one.
-        new: What it puts there.
-        line: Line of the statement around it: a test that does not run it can't fail on it.
+        new: The replacement.
+        line: Line of the enclosing statement: a test that does not run it can't fail.
         inside: Whether that statement is inside a function; otherwise it runs when the module is imported.
         before: The edited lines without line breaks, for people and for the list of equivalent mutations.
         after: The same after the edit.
@@ -63,13 +63,13 @@ class Mutation:
 
 
 def mutations(source: bytes) -> list[Mutation]:
-    """Every mutation of a file, in the order of the text; a few are no Python, or the same program, as `changes` says."""
+    """Every mutation of a file, in the order of the text; a few are invalid, or the same program, as `changes` tells."""
     found = {(one.start, one.end, one.new): one for one in _Finder(source).found}
     return [found[key] for key in sorted(found)]
 
 
 def changes(source: bytes, mutation: Mutation) -> bool:
-    """Whether the mutated source is Python, and another program."""
+    """Whether the mutated source is valid Python, and another program."""
     try:
         return ast.dump(ast.parse(mutation.applied(source))) != ast.dump(ast.parse(source))
     except SyntaxError:
@@ -92,7 +92,7 @@ def watched(source: bytes, file: str) -> str:
         for name in ("body", "orelse", "finalbody"):
             if isinstance(body := getattr(node, name, None), list) and not isinstance(node, ast.ClassDef):
                 setattr(node, name, filled(body))
-    # Processes that a test starts have nobody who counts.
+    # In processes that a test starts, nothing counts.
     counter = "import builtins; mutants_hit = getattr(builtins, 'mutants_hit', lambda *_: None)"
     after = [index for index, node in enumerate(tree.body) if isinstance(node, ast.ImportFrom)][:1]
     position = after[0] + 1 if after else 0
@@ -101,7 +101,7 @@ def watched(source: bytes, file: str) -> str:
 
 
 class _Finder(ast.NodeVisitor):
-    """Collects mutations; annotations, assertions (a zip's `strict` is one) and the like are left alone."""
+    """Collects mutations; annotations, assertions (a zip's `strict` is one) and the like are not mutated."""
 
     def __init__(self, source: bytes) -> None:
         self.source, self.found = source, list[Mutation]()
@@ -236,7 +236,7 @@ class _Finder(ast.NodeVisitor):
 
 
 def _others(value: object) -> Iterator[object]:
-    """What a constant is changed to."""
+    """The replacements of a constant."""
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):

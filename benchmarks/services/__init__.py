@@ -1,1 +1,1 @@
-"""Servers on loopback for benchmarks and tests: PostgreSQL, MLflow, an S3 endpoint, a cluster of Ray's."""
+"""Servers on loopback for benchmarks and tests: PostgreSQL, MLflow, an S3 endpoint, a Ray cluster."""

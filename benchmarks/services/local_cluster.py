@@ -19,21 +19,21 @@ from olfl_ray.storage import writable_folder
 __all__ = ["BUCKET", "LocalCluster", "Node", "kill_tree", "local_cluster"]
 
 BUCKET = "studies"
-"""What the S3 endpoint holds: studies, and under `mlflow/` the MLflow server's artifacts."""
+"""Bucket of the S3 endpoint: studies, and under `mlflow/` the MLflow server's artifacts."""
 HEAD_PROGRAM = ("--head", "--num-cpus=0", "--include-dashboard=true", "--dashboard-host=127.0.0.1")
 WORKER_PROGRAM = ("--num-cpus=1",)
 
 
 class Node:
-    """One Ray node: `ray start` as on a machine of its own, with an address and a temporary folder that no other has.
+    """One Ray node: `ray start` as on a separate machine, with its own address and temporary folder.
 
     Args:
         number: 0 for the head; the node's address is 127.0.0.(2 + number), since Ray takes 127.0.0.1 for the machine's
-            own address and would then speak over the network.
-        options: Of `ray start`, beside those that every node has.
-        environment: Of its processes, and of the jobs and trials that run there.
-        folder: Its log, its home folder and its cache.
-        scratch: Ray's temporary folder; its path must be short, for it holds sockets.
+            own address and would then use the network.
+        options: Options of `ray start`, besides those that every node has.
+        environment: Environment of its processes, and of the jobs and trials that run there.
+        folder: Folder of its log, its home folder and its cache.
+        scratch: Ray's temporary folder; its path must be short, as it contains sockets.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """Id of the process from which all others of the node descend."""
+        """Id of the process that all others of the node descend from."""
         return self._process.pid
 
     def wait(self) -> None:
@@ -68,24 +68,24 @@ class Node:
         wait_for(lambda: said in self._log.read_text(), f"the Ray node {self.address}", self._log, self._process)
 
     def lose(self) -> None:
-        """Kill its raylet, workers and all else that runs there at once, as a lost machine would; twice does no harm."""
+        """Kill its raylet, workers and everything else that runs there, as if the machine failed; a second call does nothing."""
         kill_tree(self.pid)
         self._process.wait()
 
 
 class LocalCluster:
-    """The running cluster.
+    """A running cluster.
 
     Args:
-        head: Its head.
-        join: Starts a further node with a number.
+        head: Its head node.
+        join: Starts another node with a number.
         address: URL of the job server.
-        tracking_uri: The MLflow server.
-        storage: URL under which studies may be kept.
-        environment: What a client needs, beside an address: the token's file, the S3 endpoint and its credentials.
+        tracking_uri: URI of the MLflow server.
+        storage: URL for studies.
+        environment: What a client needs besides an address: the token's file, the S3 endpoint and its credentials.
 
     Attributes:
-        nodes: Its worker nodes by number; those that were lost too.
+        nodes: Its worker nodes by number, including those that were lost.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class LocalCluster:
         self._join = join
 
     def add_node(self, *, wait: bool = True) -> Node:
-        """Start a node of one CPU that joins; with `wait`, return when it has."""
+        """Start a node of one CPU that joins; with `wait`, return when it has joined."""
         number = len(self.nodes) + 1
         self.nodes[number] = node = self._join(number)
         if wait:
@@ -112,20 +112,20 @@ class LocalCluster:
         return node
 
     def close(self) -> None:
-        """End every node."""
+        """Stop every node."""
         for node in (*self.nodes.values(), self.head):
             node.lose()
 
 
 @contextmanager
 def local_cluster(folder: Path, nodes: int = 2) -> Iterator[LocalCluster]:
-    """Start all of it on free ports of loopback; all processes end with the context.
+    """Start everything on free loopback ports; all processes end with the context.
 
-    Ray's own daemons can't be kept to one interface, but they ask for the token, which is made anew for each cluster.
+    Ray's own daemons can't be restricted to one interface, but they require the token, which is new for each cluster.
 
     Args:
-        folder: Logs, the token (mode 600), and the nodes' home folders; made if it is not there.
-        nodes: Worker nodes of one CPU; the head has none.
+        folder: Folder of logs, the token (mode 600), and the nodes' home folders; created if it does not exist.
+        nodes: Number of worker nodes of one CPU; the head has none.
 
     Raises:
         SetupError: A part did not start; with the end of its log.
@@ -190,7 +190,7 @@ def local_cluster(folder: Path, nodes: int = 2) -> Iterator[LocalCluster]:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process and all that descend from it; they are stopped first, so that none starts another meanwhile."""
+    """Kill a process and all its descendants; they are stopped first, so that none starts another one meanwhile."""
     with suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         root.suspend()

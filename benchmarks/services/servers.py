@@ -30,8 +30,8 @@ START_SECONDS = 90.0
 ROLE, DATABASE = "mlflow", "runs"
 T = TypeVar("T")
 
-# moto looks whether an object is there and puts it in two steps, between which another thread may put one; one request
-# at a time makes a conditional put the single step that it is on a real store.
+# moto checks for an object and puts it in two steps, between which another thread may put one; one request at a time
+# makes a conditional put the single step that it is in a real store.
 _S3_SERVER = """
 import os, threading
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
@@ -42,16 +42,16 @@ def one_at_a_time(environ, start_response):
     with turn:
         return app(environ, start_response)
 
-door = one_at_a_time
+guarded = one_at_a_time
 if "OLFL_S3_KEY" in os.environ:
     from benchmarks.services.signed import signed_only
-    door = signed_only(one_at_a_time, os.environ["OLFL_S3_KEY"], os.environ["OLFL_S3_SECRET"])
-run_simple("127.0.0.1", 0, door, threaded=True, request_handler=MotoRequestHandler)
+    guarded = signed_only(one_at_a_time, os.environ["OLFL_S3_KEY"], os.environ["OLFL_S3_SECRET"])
+run_simple("127.0.0.1", 0, guarded, threaded=True, request_handler=MotoRequestHandler)
 """
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -61,10 +61,10 @@ class MlflowServer:
     """An MLflow server that can be killed and started again on the same port and store.
 
     Args:
-        store: Its backend store's URI.
-        folder: Its log, and its artifacts if they go nowhere else.
-        artifacts: URL of the place where the server keeps artifacts.
-        environment: What its environment has beside this process's.
+        store: URI of its backend store.
+        folder: Folder of its log, and of its artifacts by default.
+        artifacts: URL where the server stores artifacts.
+        environment: Variables added to this process's environment.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class MlflowServer:
         self.uri = f"http://127.0.0.1:{self._port}"
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it; with `wait`, return when it answers."""
+        """Start it; with `wait`, return when it responds."""
         self._folder.mkdir(parents=True, exist_ok=True)
         command = [
             *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self._store, "--workers", "1"),
@@ -93,16 +93,16 @@ class MlflowServer:
             self.wait()
 
     def wait(self) -> None:
-        """Wait until it answers.
+        """Wait until it responds.
 
         Raises:
-            SetupError: It ended, or did not answer in time.
+            SetupError: It exited, or did not respond in time.
         """
         assert self._process is not None
         wait_for(self._answers, f"the MLflow server at {self.uri}", self._folder / "server.log", self._process)
 
     def kill(self) -> None:
-        """End it and its workers at once, as a lost machine would."""
+        """Kill it and its workers at once, as if the machine failed."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -117,7 +117,7 @@ class MlflowServer:
 
 
 def postgres_programs() -> Path | None:
-    """Folder of PostgreSQL's server programs; None where they are not installed."""
+    """Folder of PostgreSQL's server programs; None if they are not installed."""
     on_path = [Path(found).resolve().parent for name in ("postgres", "initdb") if (found := shutil.which(name))]
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((folder for folder in (*on_path, *debian) if (folder / "initdb").exists()), None)
@@ -125,10 +125,10 @@ def postgres_programs() -> Path | None:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server with an empty database on loopback, for this process's user alone.
+    """A PostgreSQL server with an empty database on loopback, only for this process's user.
 
-    It refuses root, and then runs as the user `postgres`, in no group of this process. Clients are one role, which owns the
-    database, may make others, and is no superuser, with a password in a file of mode 600.
+    It does not run as root; then it runs as the user `postgres`, in none of this process's groups. Clients have one role, which
+    owns the database, may create others, and is not a superuser; its password is in a file of mode 600.
 
     Yields:
         The database's SQLAlchemy URI, which names the password's file.
@@ -143,7 +143,9 @@ def postgres() -> Iterator[str]:
         )
     port, admin, password = free_port(), secrets.token_hex(32), secrets.token_hex(32)
     with (
-        tempfile.TemporaryDirectory(prefix="olfl-postgres-") as scratch,  # its user may not see the caller's folders
+        tempfile.TemporaryDirectory(
+            prefix="olfl-postgres-"
+        ) as scratch,  # its user may not be able to read the caller's folders
         tempfile.TemporaryDirectory(prefix="olfl-pgpass-") as own,
     ):
         folder, passfile = Path(scratch), Path(own) / "pgpass"
@@ -195,7 +197,7 @@ def s3_server(bucket: str, keys: tuple[str, str] | None = None) -> Iterator[str]
 
     Args:
         bucket: Its name.
-        keys: The key pair with which requests must be signed; None: anybody is let in.
+        keys: The key pair with which requests must be signed; None: anyone has access.
 
     Yields:
         The endpoint's URL.
@@ -230,19 +232,19 @@ def _signed(url: str, keys: tuple[str, str]) -> dict[str, str]:
 
 
 def wait_for(ready: Callable[[], T | None], what: str, log: Path, process: subprocess.Popen[bytes]) -> T:
-    """Wait until a process that was started is ready.
+    """Wait until a process is ready.
 
     Args:
-        ready: What shows that it is; false or None until then.
+        ready: Returns a true value once it is.
         what: Its name for people.
-        log: Where it writes.
-        process: It.
+        log: Its log file.
+        process: The process.
 
     Returns:
-        What showed it.
+        The value of `ready`.
 
     Raises:
-        SetupError: It ended, or was not ready in time; with the end of its log.
+            SetupError: It exited, or was not ready in time; with the end of its log.
     """
     end = time.monotonic() + START_SECONDS
     while not (shown := ready()):

@@ -1,4 +1,4 @@
-"""An S3 endpoint's door: requests that are signed with one key pair (AWS Signature Version 4), and no others."""
+"""Access control of an S3 endpoint: only requests that are signed with one key pair (AWS Signature Version 4)."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from botocore.credentials import Credentials
 __all__ = ["sign", "signed_only"]
 
 SKEW = timedelta(minutes=15)
-"""How far a signature's time may be from now, as on S3."""
+"""Maximum difference between a signature's time and now, as on S3."""
 REGION = "us-east-1"
 DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>one key pair is let in</Message></Error>'
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def signed_only(app: Application, key: str, secret: str) -> Application:
-    """A WSGI application that asks another one only where a request is signed with this key pair."""
+    """A WSGI application that forwards requests to another one only if they are signed with this key pair."""
 
-    def door(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if _is_signed(environ, key, secret):
             return app(environ, start_response)
         start_response("403 Forbidden", [("Content-Type", "application/xml"), ("Content-Length", str(len(DENIED)))])
         return [DENIED]
 
-    return door
+    return guarded
 
 
 def sign(method: str, url: str, key: str, secret: str) -> dict[str, str]:
-    """Headers that let a request without a body in."""
+    """Headers that authorize a request without a body."""
     request = AWSRequest(method=method, url=url)
     S3SigV4Auth(Credentials(key, secret), "s3", REGION).add_auth(request)
     return dict(request.headers.items())
@@ -57,7 +57,7 @@ def _is_signed(environ: Mapping[str, Any], key: str, secret: str) -> bool:
     if not {"host", "x-amz-date"} <= headers.keys():
         return False
     target = urlsplit(environ.get("RAW_URI", environ.get("REQUEST_URI", "")))
-    # A client may send a path and a query in another encoding than it signs, so both are encoded as S3 does.
+    # A client may send a path and a query in another encoding than it signs, so both are encoded as in S3.
     url = f"http://{headers['host']}{quote(unquote(target.path), safe='/-_.~')}"
     query = parse_qsl(target.query, keep_blank_values=True)
     request = AWSRequest(method=environ["REQUEST_METHOD"], url=url, headers=headers, params=query)
@@ -71,7 +71,7 @@ def _is_signed(environ: Mapping[str, Any], key: str, secret: str) -> bool:
 
 
 class _As(S3SigV4Auth):  # type: ignore[misc]
-    """Signs the headers that the other side did."""
+    """Signs the same headers as the other side."""
 
     names: list[str]
 

@@ -1,4 +1,4 @@
-"""Sweeps of sleeping trials by one contestant or several, in a separate process that records the time of each.
+"""Sweeps of sleeping trials by one or several contestants, in a separate process that records the time of each.
 
 `python -m benchmarks.sweep.contestants FOLDER CONTESTANT ... --trials 100 --seconds 1 --slots 2`
 """
@@ -54,9 +54,9 @@ def ours(folder: Path, *, trials: int, seconds: float, slots: int) -> None:
 
 
 def tune_alone(folder: Path, *, trials: int, seconds: float, slots: int, mlflow: bool = False) -> None:
-    """Ray Tune and OptunaSearch as their documentation joins them; no ledger, no checkpoint.
+    """Ray Tune and OptunaSearch, combined as in their documentation; no ledger, no checkpoint.
 
-    With `mlflow`, MLflowLoggerCallback on SQLite beside them.
+    With `mlflow`, also MLflowLoggerCallback on SQLite.
     """
     import ray
     from ray import tune
@@ -105,11 +105,11 @@ CONTESTANTS: dict[str, Callable[..., None]] = {
     "tune": tune_alone,
     "tune-mlflow": partial(tune_alone, mlflow=True),
 }
-"""Who sweeps, by the name of its folder."""
+"""The contestants, by the name of their folder."""
 
 
 def _timed_sampler() -> dict[str, float]:
-    """Add up the time in Optuna's TPE, whoever asks it."""
+    """Add up the time in Optuna's TPE, whoever calls it."""
     import optuna
 
     spent = {"seconds": 0.0}

@@ -1,4 +1,4 @@
-"""The sweep benchmark's document: Markdown, Parquet and a picture, and what its figures mean for large studies."""
+"""The sweep benchmark's document: Markdown, Parquet and a figure, and what its numbers mean for large studies."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ LABELS = {
     "tune": "Ray Tune, OptunaSearch",
     "tune-mlflow": "Ray Tune, OptunaSearch, MLflowLoggerCallback",
 }
-QUICK = "It shows that all runs: its figures mean nothing."
+QUICK = "It shows that everything runs: its numbers mean nothing."
 SHOWN = ("ray", "optuna", "mlflow", "torch")
 TRIALS, NODES = 100_000, 1_000
-"""The large study of the paper exercise; a trial at a time on each node."""
+"""The hypothetical large study; one trial at a time on each node."""
 LATENCIES = (0.01, 0.03, 0.1)
-"""Seconds of one conditional create in an object store."""
+"""Seconds per conditional create in an object store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """Something that all trials of a study pass one after another.
+    """A resource that all trials of a study use one after another.
 
     Args:
         what: Its name.
-        seconds: What it takes a trial.
-        advice: What to set where it is the bottleneck.
+        seconds: Time per trial.
+        advice: What to set if it is the bottleneck.
     """
 
     what: str
@@ -51,7 +51,7 @@ class Limit:
 
 
 def limits(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, float]) -> list[Limit]:
-    """What a trial of the large study takes of each thing that there is one of, from the measured unit costs.
+    """The time that a trial of the large study needs of each shared resource, from the measured unit costs.
 
     Args:
         rows: Sweeps of sleeping trials.
@@ -95,7 +95,7 @@ def limits(rows: Sequence[Row], growth: Sequence[Growth], mlflow: Mapping[str, f
 
 
 def marginal(rows: Sequence[Row], field: str) -> float:
-    """What one more trial adds to a figure of ours: the difference between the largest and the smallest sweep."""
+    """The increase of one of our numbers per trial: the difference between the largest and the smallest sweep."""
     ours = sorted((row for row in rows if row.contestant == "olfl"), key=lambda row: row.trials)
     small, large = ours[0], ours[-1]
     if small.trials == large.trials:
@@ -115,12 +115,12 @@ def write_document(
     """Write `STEM-DATE.md`, `.parquet` and `.png` into `out`.
 
     Args:
-        out: Folder; made where it is not there.
-        stem: Beginning of the files' names.
+        out: Folder; created if it does not exist.
+        stem: Start of the files' names.
         rows: Sweeps of sleeping trials.
         growth: A driver as its study grows.
         mlflow: Seconds to deliver a trial's run, by store.
-        command: What was run.
+        command: The command that was run.
 
     Returns:
         The Markdown file.

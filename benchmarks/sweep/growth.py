@@ -1,6 +1,6 @@
-"""A driver's cost per trial as the study grows: a real ledger on disk, a real search, workers' messages made by hand.
+"""A driver's cost per trial as the study grows: a real ledger on disk, a real search, workers' messages written by hand.
 
-`python -m benchmarks.sweep.growth grow|restart FOLDER TRIALS` is one such driver; it prints what it took.
+`python -m benchmarks.sweep.growth grow|restart FOLDER TRIALS` is one such driver; it prints its measurements.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ __all__ = ["Growing", "Growth", "Restart", "measure_growth", "mlflow_seconds"]
 
 ARM = "baseline"
 TIMED = 100
-"""Trials at the end of a growth, and proposals of TPE after a restart, that are timed."""
+"""Number of timed trials at the end of a growth, and of timed TPE proposals after a restart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Growing:
-    """Means over the last trials before a study has its size; seconds a trial.
+    """Means over the last trials before a study reaches its size; seconds per trial.
 
     Args:
-        conductor: All that the conductor does for it, the next two included.
-        storage: Of that, putting its events on disk.
-        sampler: Of that, Optuna with random points.
-        events: Events of the ledger a trial.
-        memory_bytes: Resident size of the process then; no Ray, no MLflow.
+        conductor: All work of the conductor for it, including the two below.
+        storage: Part of it for writing its events to disk.
+        sampler: Part of it for Optuna with random points.
+        events: Number of ledger events per trial.
+        memory_bytes: Resident size of the process at that point; no Ray, no MLflow.
     """
 
     conductor: float
@@ -57,13 +57,13 @@ class Growing:
 
 @dataclass(frozen=True, kw_only=True)
 class Restart:
-    """A start that finds the study, in seconds.
+    """A start that resumes the study, in seconds.
 
     Args:
         load: Reading the ledger, compacted.
-        load_events: Reading the ledger event by event, as where the compacted object is damaged.
-        replay: Putting the trials back into the search.
-        tpe: Median proposal of TPE then.
+        load_events: Reading the ledger event by event, as if the compacted object were corrupt.
+        replay: Replaying the trials in the search.
+        tpe: Median TPE proposal afterwards.
     """
 
     load: float
@@ -77,9 +77,9 @@ class Growth:
     """A study of one size.
 
     Args:
-        trials: Finished trials.
-        growing: What its last trials took.
-        restart: What a new driver takes.
+        trials: Number of finished trials.
+        growing: Cost of its last trials.
+        restart: Cost of a new driver's start.
     """
 
     trials: int
@@ -103,13 +103,13 @@ class _Clocked(LocalStorage):
 def measure_growth(
     folder: Path, sizes: Sequence[int], say: Callable[[str], None] = lambda text: None, *, apart: bool = True
 ) -> list[Growth]:
-    """Grow one study to each size in turn, each time by a driver that goes on with it, and start anew there.
+    """Grow one study to each size in turn, each time with a driver that resumes it, and measure a restart there.
 
     Args:
         folder: The study's storage.
-        sizes: Finished trials, increasing.
-        say: Takes a line of progress.
-        apart: Whether each driver has a process of its own, without which its memory tells nothing.
+        sizes: Numbers of finished trials, increasing.
+        say: Called with lines of progress.
+        apart: Whether each driver has its own process; otherwise its memory is meaningless.
     """
     found = []
     for size in sizes:
@@ -153,7 +153,7 @@ def _grow(folder: Path, trials: int) -> Growing:
         finally:
             sampler[0] += time.perf_counter() - began
 
-    setattr(conductor.search(ARM), "propose", timed)  # noqa: B010  (a clock around it, in this process alone)
+    setattr(conductor.search(ARM), "propose", timed)  # noqa: B010  (a timer around it, only in this process)
     left = trials - len(ledger.state.trials)
     while left > TIMED:
         _play(conductor, values)
@@ -174,7 +174,7 @@ def _grow(folder: Path, trials: int) -> Growing:
 
 
 def _play(conductor: Conductor, values: random.Random) -> None:
-    """One trial as the conductor sees it: it asks for one, hears that it begins, and hears its last commit."""
+    """One trial as the conductor sees it: it is assigned, starts, and sends its last commit."""
     assert not conductor.finished
     trial = conductor.next()
     assert trial is not None
@@ -211,12 +211,12 @@ def _restart(folder: Path, trials: int) -> Restart:
 
 
 def mlflow_seconds(home: Path, folder: Path, *, server: bool = True) -> dict[str, float]:
-    """Seconds that a finished trial's whole run takes to deliver, by what stands behind MLflow.
+    """Seconds to deliver a finished trial's complete run, by MLflow's backend.
 
     Args:
         home: Home of a finished study of sleeping trials.
-        folder: Where the stores are kept.
-        server: Whether to start a server on PostgreSQL as well, where its programs are installed.
+        folder: Folder of the stores.
+        server: Whether to start a server on PostgreSQL as well, if its programs are installed.
     """
     from olfl_ray.study.home import Home
     from olfl_ray.tracking import TrackedStudy

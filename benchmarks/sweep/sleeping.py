@@ -1,4 +1,4 @@
-"""A base learner that sleeps when it is evaluated and notes when, whatever process runs it: a trial of known length."""
+"""A base learner that sleeps at its evaluation and records the time, in any process: a trial of known length."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["Span", "build", "read_spans"]
 
 
 PROBE = 2
-"""Examples of the pass that a trial measures the memory of an evaluation with."""
+"""Number of examples in the pass with which a trial measures the memory of an evaluation."""
 
 
 class Sleeping(nn.Module):
-    """Sleeps at each evaluation, and notes the end of it.
+    """Sleeps at each evaluation, and records its end.
 
     Args:
-        learner: What is wrapped.
-        seconds: How long it sleeps.
-        file: Where it notes; made where absent.
+        learner: The wrapped learner.
+        seconds: Duration of the sleep.
+        file: File of the recorded times; created if absent.
     """
 
     def __init__(self, learner: nn.Module, seconds: float, file: str) -> None:
@@ -41,10 +41,10 @@ class Sleeping(nn.Module):
 
 @dataclass(frozen=True)
 class Span:
-    """One trial as its worker saw it.
+    """One trial as seen by its worker.
 
     Args:
-        pid: The worker.
+        pid: Process id of the worker.
         begin: When its base learner was built, in seconds of the system's monotonic clock.
         end: When its evaluation ended.
     """
@@ -58,17 +58,17 @@ def build(input_shape: tuple[int, ...], outputs: int, seconds: float, file: str)
     """A linear learner that sleeps.
 
     Args:
-        input_shape: Shape of one row.
-        outputs: Classes.
-        seconds: How long an evaluation sleeps.
-        file: Where it notes begin and end.
+        input_shape: Shape of one example.
+        outputs: Number of classes.
+        seconds: Duration of an evaluation's sleep.
+        file: File of the recorded times.
     """
     _note(file, "begin")
     return Sleeping(nn.Linear(input_shape[0], outputs), seconds, file)
 
 
 def read_spans(file: Path) -> list[Span]:
-    """The trials that were noted, by their beginning. What was only built, to be checked, is none."""
+    """The recorded trials, by their start. A learner that was only built, for a check, does not count."""
     lines = (line.split() for line in file.read_text().splitlines())
     return sorted(_paired((int(pid), word, float(at)) for pid, word, at in lines), key=lambda span: span.begin)
 
@@ -85,7 +85,7 @@ def _paired(notes: Iterable[tuple[int, str, float]]) -> list[Span]:
 
 
 def _note(file: str, word: str) -> None:
-    """Add one line; appends this short never mix."""
+    """Append one line; appends this short are atomic."""
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(descriptor, f"{os.getpid()} {word} {time.monotonic():.6f}\n".encode())

@@ -1,4 +1,4 @@
-"""What a study costs beyond its trials: sleeping trials side by side with plain Ray Tune, and a driver as its study grows."""
+"""The cost of a study beyond its trials: sleeping trials compared with plain Ray Tune, and a driver as its study grows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Row", "bench_sweep", "row_of"]
 SLOTS = 2
 SCENES = {"one-second trials": (100, 1.0), "short trials": (1000, 0.05)}
 QUICK = {"short trials": (8, 0.1)}
-"""Scene -> trials and seconds of sleep."""
+"""Scene -> number of trials and seconds of sleep."""
 SIZES, QUICK_SIZES = (1000, 3000, 10_000), (20, 40)
 
 
@@ -33,16 +33,16 @@ class Row:
     """One sweep.
 
     Args:
-        scene: Which trials.
-        contestant: Who.
-        round: From 1.
-        trials: Number of them.
-        slots: Trials at a time.
-        sleep_seconds: What each sleeps.
+        scene: Name of the scene.
+        contestant: Name of the contestant.
+        round: Number of the round, from 1.
+        trials: Number of trials.
+        slots: Number of concurrent trials.
+        sleep_seconds: Sleep of each trial.
         took_seconds: From the first trial's start to the last one's end.
-        trial_seconds: What the workers spent in all trials together.
+        trial_seconds: Time of the workers in all trials together.
         overhead: `took_seconds` over `trial_seconds` / `slots`, less 1.
-        over_sleep: The same over the sleep alone.
+        over_sleep: The same relative to the sleep alone.
         gap_seconds: Median time of a worker between the end of a trial and its next start.
         early_gap_seconds: The same in the first quarter of the sweep.
         late_gap_seconds: The same in the last quarter.
@@ -50,7 +50,7 @@ class Row:
         loop_cpu_seconds: CPU time of the driver's main thread.
         driver_cpu_seconds: CPU time of the driver, all its threads.
         driver_memory_bytes: Its resident size at the end.
-        whole_seconds: From its call to its return: Ray's start, workers' start, reports too.
+        whole_seconds: From its call to its return, including the start of Ray and the workers, and the report.
     """
 
     scene: str
@@ -80,9 +80,9 @@ def bench_sweep(
 
     Args:
         out: Folder of the documents.
-        quick: Few trials in one process: shows that all runs, measures little.
-        rounds: How often each scene is played; contestants take turns.
-        say: Takes a line of progress.
+        quick: Few trials in one process: shows that everything runs, measures little.
+        rounds: Number of runs of each scene; contestants take turns.
+        say: Called with lines of progress.
 
     Returns:
         The Markdown file.
@@ -99,7 +99,7 @@ def bench_sweep(
         for scene, (trials, seconds) in (QUICK if quick else SCENES).items():
             for turn in range(1, rounds + 1):
                 folder = Path(scratch) / f"{trials}-{turn}"
-                # Ray, once started, serves them all where time counts more than what is measured.
+                # One Ray serves them all if time matters more than the measurement.
                 together = [tuple(CONTESTANTS)[::-1]] if quick else [(name,) for name in CONTESTANTS]
                 for names in together:
                     _sweep(folder, names, trials, seconds)
@@ -121,14 +121,14 @@ def _sweep(folder: Path, names: Sequence[str], trials: int, seconds: float) -> N
 
 
 def row_of(folder: Path, scene: str, contestant: str, turn: int, seconds: float) -> Row:
-    """A sweep's figures from what its workers and its driver noted.
+    """A sweep's measurements from the times recorded by its workers and its driver.
 
     Args:
-        folder: Holds their notes.
-        scene: Which trials.
-        contestant: Who.
+        folder: Folder of the recorded times.
+        scene: Name of the scene.
+        contestant: Name of the contestant.
         turn: The round, from 1.
-        seconds: What each trial slept.
+        seconds: Sleep of each trial.
     """
     spans, noted = read_spans(folder / "spans"), json.loads((folder / "found.json").read_text())
     took = max(span.end for span in spans) - min(span.begin for span in spans)
@@ -153,7 +153,7 @@ def row_of(folder: Path, scene: str, contestant: str, turn: int, seconds: float)
 
 
 def _gaps(spans: Sequence[Span]) -> list[float]:
-    """Seconds between two trials of one worker, in the order of the later one's beginning."""
+    """Seconds between two trials of one worker, in the order of the later one's start."""
     last: dict[int, Span] = {}
     gaps = []
     for span in spans:

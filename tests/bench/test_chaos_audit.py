@@ -79,7 +79,7 @@ class Scene:
         self.experiment = experiment
 
     def found(self) -> dict[str, int]:
-        """What the audit counts beside runs and points, where that is not 0."""
+        """What the audit counts control_lines runs and points, where that is not 0."""
         found = read_runs(self.uri, "here", self.state, self.storage, self.folder / "one" / "report")
         assert found.count >= 1
         return {name: value for name in ("twice", "missing", "running", "wrong") if (value := getattr(found, name))}

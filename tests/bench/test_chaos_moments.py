@@ -17,7 +17,7 @@ from benchmarks.chaos.edges import Played, files_digest
 from benchmarks.chaos.moments import FIRST, Moment, moments
 from benchmarks.chaos.specs import chaos_spec, failing_spec, small_spec
 from benchmarks.chaos.stores import own_store
-from benchmarks.chaos.watch import Watch, after, always, noted, schema, written
+from benchmarks.chaos.watch import Watch, after, always, recorded, schema, written
 from olfl_ray.ledger import Ledger, Proposed
 from olfl_ray.methods import check_used
 from olfl_ray.spec import StudySpec, trial_config
@@ -69,12 +69,12 @@ def test_triggers_tell_what_happened_since_the_start_from_what_was_there(tmp_pat
     os.utime(old, (1, 1))
     watch = Watch(tmp_path, spec.name, own_store(tmp_path))
     assert always(watch)
-    assert not any(trigger(watch) for trigger in (after(60), noted("StudyCreated"), written("page"), schema))
+    assert not any(trigger(watch) for trigger in (after(60), recorded("StudyCreated"), written("page"), schema))
     ledger.append(Proposed(trial="baseline/0", params={}, seeds=[1]))
     old.touch()
     (tmp_path / ".tmp-1-mlflow.db").touch()
-    assert noted("Proposed")(watch)
-    assert not noted("Proposed", 2)(watch)
+    assert recorded("Proposed")(watch)
+    assert not recorded("Proposed", 2)(watch)
     assert written("pag*")(watch)
     assert schema(watch)
 

@@ -24,12 +24,12 @@ NEEDED = (
 
 @pytest.mark.filterwarnings("ignore")  # the peers' own
 def test_quick_benchmark_writes_document_table_and_picture(tmp_path: Path) -> None:
-    said: list[str] = []
-    document = bench_engine(tmp_path, quick=True, networks=["linear"], say=said.append)
+    lines: list[str] = []
+    document = bench_engine(tmp_path, quick=True, networks=["linear"], say=lines.append)
     rows = {row["contestant"]: row for row in pq.read_table(document.with_suffix(".parquet")).to_pylist()}
     assert list(rows) == entered("cpu")
     assert {"higher", "TorchOpt"} <= set(rows)
-    assert len(said) == len(rows)
+    assert len(lines) == len(rows)
     assert rows["plain step"]["ratio"] == 1.0
     for name, row in rows.items():
         assert row["median_ms"] > 0

@@ -23,8 +23,8 @@ NOTED = {
 
 
 def test_quick_benchmark_gives_a_table_with_every_contestant(tmp_path: Path) -> None:
-    said: list[str] = []
-    document = bench_sweep(tmp_path, quick=True, say=said.append)
+    lines: list[str] = []
+    document = bench_sweep(tmp_path, quick=True, say=lines.append)
     rows = pq.read_table(document.with_suffix(".parquet")).to_pylist()
     [(trials, seconds)] = QUICK.values()
     assert [row["contestant"] for row in rows] == list(CONTESTANTS)
@@ -37,7 +37,7 @@ def test_quick_benchmark_gives_a_table_with_every_contestant(tmp_path: Path) -> 
         assert 0 < row["sampler_seconds"] < row["whole_seconds"] > row["took_seconds"]
         assert f"| {LABELS[row['contestant']]} | 1 | {row['took_seconds']:.2f} |" in text
     assert document.with_suffix(".png").stat().st_size > 1000
-    assert len(said) == len(CONTESTANTS) + 2
+    assert len(lines) == len(CONTESTANTS) + 2
     assert "MLflow on SQLite" in text
 
 
