@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: what can't be written is refused before anything is killed."""
+"""`python -m benchmarks`: an unwritable document is refused before anything is killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
     ("document", "says"),
     [("/proc/x/y.md", "--document: /proc/x can't be"), (".", "is a folder; name a file in it")],
 )
-def test_a_document_where_none_can_be_is_one_sentence(document: str, says: str) -> None:
+def test_unwritable_document_is_one_sentence(document: str, says: str) -> None:
     words = [sys.executable, "-m", "benchmarks", "chaos", "--document", document]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -23,7 +23,7 @@ def test_a_document_where_none_can_be_is_one_sentence(document: str, says: str) 
 
 
 @pytest.mark.parametrize("option", [("--others", "7"), ("--others", "-1"), ("--processes", "0"), ("--count", "0")])
-def test_the_random_modules_refuse_a_number_that_can_not_be(
+def test_random_modules_refuse_an_invalid_number(
     option: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from benchmarks.modules import check

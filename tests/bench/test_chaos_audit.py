@@ -1,4 +1,4 @@
-"""The chaos benchmark's own eyes: each thing that can be wrong with a study's runs is seen, and so is another's touched run."""
+"""The chaos benchmark's audit detects each possible violation in a study's runs, and changes to other studies' runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRIAL = "baseline/0"
 
 
 def ended_study(folder: Path) -> tuple[StudyState, LocalStorage]:
-    """A study of one finished trial of two replicates, and its report."""
+    """A study with one finished trial of two replicates, and its report."""
     spec, storage = study(), LocalStorage(folder)
     ledger = Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, {})
     ledger.append(Proposed(trial=TRIAL, params={}, seeds=[1, 2]))
@@ -41,7 +41,7 @@ def ended_study(folder: Path) -> tuple[StudyState, LocalStorage]:
 
 
 def deliver(client: Any, experiment: str, state: StudyState, report: Path) -> dict[str, str]:
-    """The runs as they should be; id by the trial's name."""
+    """Write the correct runs; returns their ids by the trial's name."""
     ids = {}
     for name in ("study", TRIAL):
         tags = {"olfl.study": state.name, IDENTITY: state.identity, "olfl.trial": name}
@@ -79,7 +79,7 @@ class Scene:
         self.experiment = experiment
 
     def found(self) -> dict[str, int]:
-        """What the audit counts control_lines runs and points, where that is not 0."""
+        """The audit's counts other than runs and points, if not 0."""
         found = read_runs(self.uri, "here", self.state, self.storage, self.folder / "one" / "report")
         assert found.count >= 1
         return {name: value for name in ("twice", "missing", "running", "wrong") if (value := getattr(found, name))}
@@ -143,7 +143,7 @@ CHANGES: dict[str, tuple[Callable[[Scene], Any], dict[str, int]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_audit_sees(scene: Scene, change: str) -> None:
+def test_audit_detects(scene: Scene, change: str) -> None:
     do, wanted = CHANGES[change]
     do(scene)
     assert scene.found() == wanted
@@ -159,7 +159,7 @@ TOUCHES: dict[str, Callable[[Scene, str], Any]] = {
 
 
 @pytest.mark.parametrize("touch", TOUCHES)
-def test_a_touched_run_of_another_study_is_seen_and_ones_own_is_not(scene: Scene, touch: str) -> None:
+def test_change_to_another_studys_run_is_detected_and_to_its_own_is_ignored(scene: Scene, touch: str) -> None:
     before = fingerprints(scene.uri, "here", without=scene.state)
     assert set(before) == set(scene.others.values())
     TOUCHES[touch](scene, scene.ids[TRIAL])
@@ -169,7 +169,7 @@ def test_a_touched_run_of_another_study_is_seen_and_ones_own_is_not(scene: Scene
     assert [run for run, digest in before.items() if now.get(run) != digest] == [scene.others[TRIAL]]
 
 
-def test_a_point_that_is_missing_is_seen(scene: Scene) -> None:
+def test_missing_point_is_detected(scene: Scene) -> None:
     ledger_has_more = replace(scene.state.trials[TRIAL], commits=scene.state.trials[TRIAL].commits[:1])
     assert scene.found() == {}
     scene.state = replace(scene.state, trials={TRIAL: ledger_has_more})

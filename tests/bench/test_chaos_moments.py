@@ -32,7 +32,7 @@ def found(**figures: int) -> Audit:
     return Audit(**{"trials": 4, "commits": 12, "runs": 5, "points": 100, **CLEAN, **figures})
 
 
-def test_moments_have_names_of_their_own_and_a_first_start_is_killed_every_tenth_of_a_second() -> None:
+def test_moments_have_unique_names_and_a_first_start_is_killed_every_tenth_of_a_second() -> None:
     all_of_them = moments(stores=("sqlite", "postgresql"))
     names = [(moment.family, moment.name) for moment in all_of_them]
     assert len(set(names)) == len(names)
@@ -46,7 +46,7 @@ def test_moments_have_names_of_their_own_and_a_first_start_is_killed_every_tenth
         assert {moment.harm for moment in all_of_them if moment.store == store} == {"driver", "machine", "disk"}
 
 
-def test_a_small_disk_refuses_what_is_written_until_it_is_freed(tmp_path: Path) -> None:
+def test_full_disk_refuses_writes_until_it_is_freed(tmp_path: Path) -> None:
     write = "import sys, pathlib\nfor line in sys.stdin: pathlib.Path(line.strip()).write_bytes(bytes(100_000))"
     with small_disk(tmp_path / "disk") as disk:
         (disk.folder / "before").write_bytes(b"1")
@@ -61,7 +61,7 @@ def test_a_small_disk_refuses_what_is_written_until_it_is_freed(tmp_path: Path) 
         assert (disk.folder / "before").read_bytes() == b"1"
 
 
-def test_triggers_tell_what_happened_since_the_start_from_what_was_there(tmp_path: Path) -> None:
+def test_triggers_detect_only_what_happened_since_the_start(tmp_path: Path) -> None:
     spec, home = study(), Home(tmp_path)
     storage = home.storage(spec.name)
     ledger = Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, {})
@@ -79,7 +79,7 @@ def test_triggers_tell_what_happened_since_the_start_from_what_was_there(tmp_pat
     assert schema(watch)
 
 
-def test_homes_are_alike_if_only_the_names_of_temporary_files_differ(tmp_path: Path) -> None:
+def test_homes_are_equal_if_only_the_names_of_temporary_files_differ(tmp_path: Path) -> None:
     for name, token, content in (("a", "1", "x"), ("b", "2", "x"), ("c", "1", "y")):
         (tmp_path / name / "in").mkdir(parents=True)
         (tmp_path / name / "in" / f"{TEMPORARY}{token}").write_text(content)
@@ -97,7 +97,7 @@ def test_homes_are_alike_if_only_the_names_of_temporary_files_differ(tmp_path: P
         ({"found": [found()], "problems": ("ended with 2",)}, False),
     ],
 )
-def test_a_moment_holds_if_nothing_was_found_and_the_document_counts_what_was(played: dict, holds: bool) -> None:
+def test_moment_holds_without_findings_and_the_document_counts_findings(played: dict, holds: bool) -> None:
     killed = Moment(family="end of a study", name="page", reached=always)
     full = Moment(family="disk full", name="page", reached=always, harm="disk")
     one = Played(moment=killed, phase="", **played)
@@ -111,7 +111,7 @@ def test_a_moment_holds_if_nothing_was_found_and_the_document_counts_what_was(pl
     assert cells[-2:] == [str(one.touched), str(len(one.problems))]
 
 
-def test_the_sweeps_that_are_killed_use_all_that_they_set(tmp_path: Path) -> None:
+def test_killed_sweeps_use_all_their_settings(tmp_path: Path) -> None:
     for spec in (chaos_spec(tmp_path / "passes", steps=60, trials=1), small_spec(), failing_spec(tmp_path / "flag")):
         study_spec = StudySpec.model_validate(spec)
         check_used(study_spec)

@@ -1,4 +1,4 @@
-"""The engine's benchmark runs through with every contestant, and its document and table say the same."""
+"""The engine's benchmark runs with every contestant, and its document and table agree."""
 
 import subprocess
 import sys
@@ -19,11 +19,11 @@ NEEDED = (
     "typing_extensions ruamel safetensors sympy mpmath filelock fsspec jinja2 markupsafe networkx packaging setuptools "
     "optree"
 )
-"""Modules: this package, torch, torchvision, pydantic, ruamel.yaml, safetensors, and what those bring."""
+"""Modules: this package, torch, torchvision, pydantic, ruamel.yaml, safetensors, and their dependencies."""
 
 
-@pytest.mark.filterwarnings("ignore")  # the peers' own
-def test_quick_benchmark_writes_document_table_and_picture(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # of the peers
+def test_quick_benchmark_writes_document_table_and_figure(tmp_path: Path) -> None:
     lines: list[str] = []
     document = bench_engine(tmp_path, quick=True, networks=["linear"], say=lines.append)
     rows = {row["contestant"]: row for row in pq.read_table(document.with_suffix(".parquet")).to_pylist()}
@@ -40,22 +40,22 @@ def test_quick_benchmark_writes_document_table_and_picture(tmp_path: Path) -> No
     assert document.with_suffix(".png").stat().st_size > 1000
 
 
-def test_memory_is_measured_in_a_process_of_its_own() -> None:
+def test_memory_is_measured_in_a_separate_process() -> None:
     few, many = (peak_memory("MLP 784-1000-10", rows, "ours: exact, low") for rows in (16, 4096))
-    hidden = 4080 * 1000 * 4  # of the rows more
+    hidden = 4080 * 1000 * 4  # for the additional examples
     assert few.resident is not None
     assert many.resident is not None
     for more in (many.tensors - few.tensors, many.resident - few.resident):
         assert hidden < more < 20 * hidden
 
 
-def test_low_takes_at_most_a_quarter_more_tensors_than_a_plain_step() -> None:
+def test_low_needs_at_most_a_quarter_more_tensor_memory_than_a_plain_step() -> None:
     low, plain = (peak_memory("LeNet-5", 128, name, resident=False) for name in ("ours: exact, low", "plain step"))
     assert low.tensors <= 1.25 * plain.tensors
 
 
-def test_a_machine_with_little_beside_torch_runs_the_benchmark(tmp_path: Path) -> None:
-    """Where a GPU is to be had there is often little else: no more than the packages below, and what they need."""
+def test_benchmark_runs_with_little_more_than_torch_installed(tmp_path: Path) -> None:
+    """A machine with a GPU often has little else: only the packages below, and their dependencies."""
     script = (
         "import sys\n"
         "from importlib.machinery import PathFinder\n"
@@ -74,7 +74,7 @@ def test_a_machine_with_little_beside_torch_runs_the_benchmark(tmp_path: Path) -
     assert [path.suffix for path in tmp_path.iterdir()] == [".md"]
 
 
-def test_a_contestant_that_cannot_run_stops_no_other_and_the_document_stands_after_each_network(
+def test_failing_contestant_stops_no_other_and_the_document_is_written_after_each_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without_compiler(arena: Arena) -> Callable[[], None]:
@@ -121,7 +121,7 @@ def test_unknown_network_is_refused(tmp_path: Path) -> None:
         ("cpu", "/proc/x", "--out: /proc/x can't be written"),
     ],
 )
-def test_a_device_or_a_folder_that_can_not_be_used_is_refused_before_the_work(
+def test_unusable_device_or_folder_is_refused_before_the_benchmark(
     tmp_path: Path, device: str, folder: str, wanted: str
 ) -> None:
     with pytest.raises(UserError) as refused:

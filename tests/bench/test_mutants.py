@@ -52,13 +52,13 @@ def test_each_mutation_is_one_edit_of_one_line(mutants: ModuleType) -> None:
         "return abs(left - right) <= allowed and not left < (1)",
         "return abs(left - right) <= allowed and not left < -2",
     }
-    assert not any("allowed >" in one.before for one in found), "assertions are left alone"
+    assert not any("allowed >" in one.before for one in found), "assertions are not mutated"
     assert len({one.applied(SOURCE) for one in found}) == len(found)
     assert {one.line for one in found if one.before.startswith("return abs")} == {8}
     assert [one.inside for one in found][:1] == [False], "a default belongs to the import"
 
 
-def test_a_watched_source_names_each_statement_that_runs(mutants: ModuleType) -> None:
+def test_instrumented_source_reports_each_statement_that_runs(mutants: ModuleType) -> None:
     hits: list[int] = []
     space: dict[str, object] = {}
     exec(mutants.watched(SOURCE, "near.py"), space)
@@ -68,7 +68,7 @@ def test_a_watched_source_names_each_statement_that_runs(mutants: ModuleType) ->
     assert [line for line in hits if line != 3] == [4, 5]
 
 
-def test_every_listed_equivalent_is_a_mutation_of_the_code_as_it_stands(mutants: ModuleType) -> None:
+def test_every_listed_equivalent_is_a_mutation_of_the_current_code(mutants: ModuleType) -> None:
     listed = tomllib.loads((FOLDER / "equivalents.toml").read_text(encoding="utf-8"))["equivalent"]
     rooms = Path(__file__).parents[2] / "olfl_ray"
     for file in {one["file"] for one in listed}:

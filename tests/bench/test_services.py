@@ -1,4 +1,4 @@
-"""Services for tests and the demo: one that does not come up is said at once; the local cluster's command explains itself."""
+"""Services for tests and the demo: one that does not start is reported at once; the local cluster's command explains itself."""
 
 import http.client
 import os
@@ -20,7 +20,7 @@ from olfl_ray.storage import open_storage
 PROGRAM = Path(__file__).parents[2] / "cluster" / "local" / "cluster.py"
 
 
-def test_a_service_that_ends_early_is_said_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_service_that_exits_early_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as output:
         child = subprocess.Popen([sys.executable, "-c", "print('no room'); raise SystemExit(3)"], stdout=output)
@@ -28,7 +28,7 @@ def test_a_service_that_ends_early_is_said_with_the_end_of_its_log(tmp_path: Pat
         wait_for(lambda: None, "the store", log, child)
 
 
-def test_a_local_cluster_that_does_not_run_is_one_line(tmp_path: Path) -> None:
+def test_local_cluster_that_is_not_running_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, PROGRAM, "kill-node", "1", "--folder", tmp_path]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 2
@@ -36,7 +36,7 @@ def test_a_local_cluster_that_does_not_run_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(postgres_programs() is None, reason="PostgreSQL is not installed")
-def test_the_database_is_for_its_users_password_and_runs_no_program(tmp_path: Path) -> None:
+def test_database_requires_its_users_password_and_runs_no_program(tmp_path: Path) -> None:
     with postgres() as uri:
         parts = urlsplit(uri)
         (passfile,) = parse_qs(parts.query)["passfile"]
@@ -66,7 +66,7 @@ def test_the_database_is_for_its_users_password_and_runs_no_program(tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_the_s3_endpoint_lets_one_key_pair_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_s3_endpoint_accepts_only_one_key_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = "local", "its-secret"
     with s3_server("studies", keys) as url:
 

@@ -1,4 +1,4 @@
-"""The sweep benchmark runs every contestant for real, and computes what it says from the times that were noted."""
+"""The sweep benchmark really runs every contestant, and computes its numbers from the recorded times."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_overhead_is_computed_from_the_workers_own_clocks(tmp_path: Path) -> Non
     (tmp_path / "found.json").write_text(json.dumps(NOTED))
     assert read_spans(tmp_path / "spans") == [Span(1, 10.0, 11.5), Span(2, 10.5, 12.0), Span(1, 11.7, 13.0)]
     row = row_of(tmp_path, "scene", "olfl", 1, 1.0)
-    assert row.trials == 3  # what process 9 built was only checked
+    assert row.trials == 3  # process 9 only built a learner, for a check
     assert row.took_seconds == pytest.approx(3.0)
     assert row.trial_seconds == pytest.approx(4.3)
     assert row.overhead == pytest.approx(3.0 / 2.15 - 1)

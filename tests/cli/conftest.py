@@ -10,5 +10,5 @@ from support.commands import Run, in_process
 
 @pytest.fixture
 def olfl(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run a command in an empty folder; gives its exit code, output and errors."""
+    """Run a command in an empty folder; returns its exit code, output and errors."""
     return in_process(monkeypatch, capfd, tmp_path)

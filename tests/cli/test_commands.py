@@ -1,4 +1,4 @@
-"""Each command says what it did, or one sentence about what was wrong, with exit code 2 and nothing started."""
+"""Each command reports what it did, or one sentence about what was wrong, with exit code 2 and nothing started."""
 
 import contextlib
 import json
@@ -70,7 +70,7 @@ def test_dry_run_shows_the_plan_and_starts_nothing(olfl, tmp_path: Path) -> None
     assert not (tmp_path / ".olfl" / "mlflow.db").exists()
 
 
-def test_the_plan_is_a_spec_itself_with_the_same_digest(olfl, tmp_path: Path) -> None:
+def test_plan_is_a_spec_with_the_same_digest(olfl, tmp_path: Path) -> None:
     _, out, _ = olfl("sweep", "run", SPEC, "--dry-run")
     plan, _, rest = out.partition("digest ")
     (tmp_path / "plan.yaml").write_text(plan)
@@ -78,7 +78,7 @@ def test_the_plan_is_a_spec_itself_with_the_same_digest(olfl, tmp_path: Path) ->
     assert again.partition("digest ")[2].splitlines()[0] == rest.splitlines()[0]
 
 
-def test_a_spec_may_come_from_standard_input(tmp_path: Path) -> None:
+def test_spec_can_be_read_from_standard_input(tmp_path: Path) -> None:
     dry = command("sweep", "run", "-", "--dry-run", "--name", "piped")
     done = subprocess.run(dry, input=SPEC.read_text(), capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_a_spec_may_come_from_standard_input(tmp_path: Path) -> None:
     assert done.stderr.startswith("olfl: standard input:1: seed: ")
 
 
-def test_a_spec_is_not_read_for_ever_and_standard_input_may_be_closed(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_spec_files_and_closed_standard_input_are_refused(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = olfl("sweep", "run", "/dev/zero")
     assert (code, err.count("\n")) == (2, 1)
     assert "/dev/zero: is a pipe or a device" in err
@@ -159,7 +159,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_mistake_is_one_sentence_and_starts_nothing(
+def test_user_error_is_one_sentence_and_starts_nothing(
     olfl, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -177,11 +177,11 @@ def test_mistake_is_one_sentence_and_starts_nothing(
     assert not list(tmp_path.glob(".olfl/studies/*/trials"))
 
 
-def test_an_empty_home_says_that_it_has_no_studies(olfl, tmp_path: Path) -> None:
+def test_list_of_an_empty_home_reports_no_studies(olfl, tmp_path: Path) -> None:
     assert olfl("sweep", "list", "--home", tmp_path) == (0, f"no studies in {tmp_path}\n", "")
 
 
-def test_a_stray_folder_hides_no_study_and_a_renamed_one_is_said_so(olfl, tmp_path: Path) -> None:
+def test_stray_folder_hides_no_study_and_a_renamed_one_is_reported(olfl, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     spec = read_spec(SPEC)
     Ledger.create(home.storage("digits"), spec.model_dump(mode="json", by_alias=True), spec.digest, "digits", {})
@@ -196,7 +196,7 @@ def test_a_stray_folder_hides_no_study_and_a_renamed_one_is_said_so(olfl, tmp_pa
     assert "the folder 'other' holds the study 'digits'" in err
 
 
-def test_a_study_of_a_version_with_other_fields_is_not_mixed_with_this_ones(olfl, tmp_path: Path) -> None:
+def test_study_of_a_version_with_other_fields_is_refused(olfl, tmp_path: Path) -> None:
     home, spec = Home(tmp_path / "home"), read_spec(SPEC)
     Ledger.create(home.storage("digits"), spec.model_dump(mode="json", by_alias=True), "of other fields", "digits", {})
     code, _, err = olfl("sweep", "run", SPEC, "--home", home.path)
@@ -205,7 +205,7 @@ def test_a_study_of_a_version_with_other_fields_is_not_mixed_with_this_ones(olfl
 
 
 @pytest.mark.parametrize("command", [("run", SPEC), ("resume", "digits"), ("status", "digits"), ("report", "digits")])
-def test_a_study_with_fields_that_are_gone_is_refused_and_left_alone(
+def test_study_with_removed_fields_is_refused_and_unchanged(
     olfl, command: tuple[str, ...], tmp_path: Path
 ) -> None:
     home, spec = Home(tmp_path / "home"), read_spec(SPEC)
@@ -220,21 +220,21 @@ def test_a_study_with_fields_that_are_gone_is_refused_and_left_alone(
     assert {path: path.read_bytes() for path in home.studies.rglob("*") if path.is_file()} == files
 
 
-def test_a_job_servers_address_is_for_submit(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_servers_address_is_only_for_submit(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
     code, _, err = olfl("sweep", "run", SPEC)
     assert (code, err.count("\n")) == (2, 1)
-    assert "send the study there with `olfl sweep submit`" in err
+    assert "`olfl sweep submit`" in err
 
 
-def test_an_option_of_a_model_that_the_spec_leaves_out_can_be_searched(olfl) -> None:
+def test_model_option_that_the_spec_omits_can_be_searched(olfl) -> None:
     search = "search.parameters={task.model.activation: {values: [relu, tanh]}}"
     code, out, err = olfl("sweep", "run", SPEC, "--dry-run", "--set", search)
     assert code == 0, err
     assert '"task.model.activation": "tanh"' in out
 
 
-def test_folders_of_the_environment_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_folders_in_the_environment_may_start_with_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("OLFL_HOME", "OLFL_CACHE", "OLFL_DATA"):
         monkeypatch.setenv(name, f"~/{name}")
@@ -268,7 +268,9 @@ def _answers(url: str) -> bool:
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ui_prints_its_address_once_it_answers_until_it_is_ended(tmp_path: Path, end: signal.Signals) -> None:
+def test_ui_prints_its_address_once_it_responds_and_runs_until_it_is_stopped(
+    tmp_path: Path, end: signal.Signals
+) -> None:
     port = free_port()
     with (
         (tmp_path / "said").open("w") as said,
@@ -280,11 +282,11 @@ def test_ui_prints_its_address_once_it_answers_until_it_is_ended(tmp_path: Path,
             text=True,
             preexec_fn=lambda: signal.signal(
                 end, signal.SIG_DFL
-            ),  # whoever runs the tests may ignore it, as nohup does
+            ),  # the user who runs the tests may ignore it, as nohup does
         ) as server,
     ):
         assert server.stdout is not None
-        url = server.stdout.readline().strip()  # the first that it prints
+        url = server.stdout.readline().strip()  # its first line of output
         try:
             assert url.startswith(f"http://127.0.0.1:{port}")
             assert _answers(f"http://127.0.0.1:{port}")
@@ -296,7 +298,7 @@ def test_ui_prints_its_address_once_it_answers_until_it_is_ended(tmp_path: Path,
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
 
 
-def test_ui_prints_no_address_where_the_port_is_taken(olfl) -> None:
+def test_ui_prints_no_address_if_the_port_is_taken(olfl) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -305,7 +307,7 @@ def test_ui_prints_no_address_where_the_port_is_taken(olfl) -> None:
     assert "--port: " in err
 
 
-def test_ui_says_in_one_sentence_why_there_is_no_page(olfl, tmp_path: Path) -> None:
+def test_ui_without_a_store_is_one_sentence(olfl, tmp_path: Path) -> None:
     (tmp_path / ".olfl").mkdir()
     (tmp_path / ".olfl" / "mlflow.db").write_bytes(b"this is no database" * 100)
     code, out, err = olfl("ui", "--port", free_port())
@@ -313,13 +315,13 @@ def test_ui_says_in_one_sentence_why_there_is_no_page(olfl, tmp_path: Path) -> N
     assert "mlflow.db" in err.splitlines()[-1]
 
 
-def test_a_refused_study_prints_nothing_but_the_reason(olfl, tmp_path: Path) -> None:
+def test_refused_study_prints_only_the_reason(olfl, tmp_path: Path) -> None:
     code, out, err = olfl("sweep", "run", SPEC, "--set", "search.metric=selection/rmse")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "search.metric" in err
 
 
-def test_of_one_trial_only_its_own_arm_hides_a_field(tmp_path: Path) -> None:
+def test_override_of_one_trial_conflicts_only_with_its_own_arm(tmp_path: Path) -> None:
     def trial(arm: str, field: str) -> TrialConfig:
         return trial_of(SPEC, overrides=[field], arm=arm, source=None, home=Home.find(tmp_path))[0]
 
@@ -334,7 +336,9 @@ def test_of_one_trial_only_its_own_arm_hides_a_field(tmp_path: Path) -> None:
     assert config.learner.optimizer.lr == 0.3
 
 
-def test_lines_to_copy_lead_to_a_folder_with_spaces(olfl, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_commands_to_copy_work_with_a_folder_with_spaces(
+    olfl, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     home, spec = Home(tmp_path / "my [old] home & co"), read_spec(SPEC)
     ledger = Ledger.create(
         home.storage("digits"), spec.model_dump(mode="json", by_alias=True), spec.digest, "digits", {}

@@ -1,4 +1,4 @@
-"""Output in any encoding, to a reader who leaves, to a full disk, or closed: it degrades, and no study ends by it."""
+"""Output in any encoding, to a closed pipe, to a full disk, or closed: it degrades, and no study ends because of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DRIVING = (
 
 
 def _python(code: str, folder: Path, shell: str = '"$@"', **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, by a line of the shell."""
+    """Run code in a new process, with a shell command."""
     import sys
 
     return subprocess.run(
@@ -41,7 +41,7 @@ def _python(code: str, folder: Path, shell: str = '"$@"', **variables: str) -> s
     )
 
 
-def test_signs_that_an_encoding_lacks_degrade(tmp_path: Path) -> None:
+def test_unencodable_characters_degrade(tmp_path: Path) -> None:
     done = _python(f"{TABLE}out.print(table)", tmp_path, **ASCII)
     assert done.returncode == 0, done.stderr
     assert "0.5 +- 0.1 \\xe9" in done.stdout
@@ -60,7 +60,7 @@ def test_signs_that_an_encoding_lacks_degrade(tmp_path: Path) -> None:
         ('"$@" <&- >&- 2>&-', ""),
     ],
 )
-def test_a_study_outlives_its_output_and_says_so_once(tmp_path: Path, shell: str, said: str) -> None:
+def test_study_continues_without_its_output_and_reports_it_once(tmp_path: Path, shell: str, said: str) -> None:
     done = _python(DRIVING, tmp_path, shell)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "done").exists()
@@ -72,7 +72,7 @@ def test_a_study_outlives_its_output_and_says_so_once(tmp_path: Path, shell: str
         assert "olfl sweep status s --home h" in done.stderr
 
 
-def test_what_drives_nothing_ends_quietly_with_its_reader_and_says_that_a_disk_is_full(tmp_path: Path) -> None:
+def test_other_commands_end_silently_on_a_closed_pipe_and_report_a_full_disk(tmp_path: Path) -> None:
     endless = f"{TABLE}while True: out.print('line')"
     done = _python(endless, tmp_path, '"$@" | head -2')
     assert (done.returncode, done.stderr) == (141, "")
@@ -88,7 +88,7 @@ def test_what_drives_nothing_ends_quietly_with_its_reader_and_says_that_a_disk_i
     assert len(full.stderr.splitlines()) == 1
 
 
-def test_a_terminal_without_a_size_still_shows_everything(tmp_path: Path) -> None:
+def test_terminal_without_a_size_shows_everything(tmp_path: Path) -> None:
     done = _python(f"{TABLE}out.print(table)", tmp_path, COLUMNS="0", LINES="0")
     assert "0.5 ± 0.1" in done.stdout
     for width in ("1", "x", "-3"):
@@ -97,7 +97,7 @@ def test_a_terminal_without_a_size_still_shows_everything(tmp_path: Path) -> Non
         assert done.stdout
 
 
-def test_a_study_outlives_its_terminal(tmp_path: Path) -> None:
+def test_study_continues_without_its_terminal(tmp_path: Path) -> None:
     import sys
 
     ours, theirs = pty.openpty()
@@ -120,7 +120,7 @@ def test_a_study_outlives_its_terminal(tmp_path: Path) -> None:
     assert said.count("olfl: ") == 1
 
 
-def test_a_finished_sweeps_table_is_shown_in_ascii(tmp_path: Path) -> None:
+def test_finished_sweeps_table_is_printed_in_ascii(tmp_path: Path) -> None:
     spec = {
         "name": "tiny",
         "task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [8]}},
@@ -149,8 +149,8 @@ def test_a_finished_sweeps_table_is_shown_in_ascii(tmp_path: Path) -> None:
     assert "tiny  3 of 3 trials ended" in listed.stdout
 
 
-def test_a_row_of_the_final_table_is_one_line_outside_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """A metric that is not the task's own adds a column."""
+def test_row_of_the_final_table_is_one_line_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A metric other than the task's own adds a column."""
     from olfl_ray.analysis import ArmResult
     from olfl_ray.analysis.outcome import Outcome
     from olfl_ray.analysis.statistics import paired

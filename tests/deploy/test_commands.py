@@ -1,4 +1,4 @@
-"""Commands in scripts, manifests and documents are commands that exist, and the studies that they start are accepted."""
+"""Commands in scripts, manifests and documents exist, and the studies that they start are accepted."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from typer.main import get_command
 from olfl_ray.cli import main
 from olfl_ray.cli.app import app
 
-with warnings.catch_warnings():  # what MLflow's own modules say of each other
+with warnings.catch_warnings():  # MLflow's modules warn about each other
     warnings.simplefilter("ignore")
     from mlflow.cli import cli as mlflow
 
@@ -31,7 +31,7 @@ SPEC = ROOT / "sweeps" / "digits.yaml"
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """What may hold commands: a text as it is; of YAML its comments, its texts, and lists as one line."""
+    """Texts that may contain commands: a file as it is; for YAML its comments, its texts, and lists as one line."""
     text = path.read_text().replace("\\\n", " ")
     if path.suffix != ".yaml":
         yield text
@@ -46,7 +46,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _unknown(program: str, words: list[str]) -> str:
-    """The first word that the program does not know; empty: it knows them all."""
+    """The first argument that the program does not know; empty if it knows them all."""
     command: Any = PROGRAMS[program]
     while hasattr(command, "commands") and words and not words[0].startswith("-"):
         found = command.commands.get(words[0])
@@ -54,7 +54,7 @@ def _unknown(program: str, words: list[str]) -> str:
             return words[0]
         command, words = found, words[1:]
     options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
-    if command.name == "symmetric_run":  # hands them on
+    if command.name == "symmetric_run":  # passes its arguments on
         options |= {name for parameter in ray.commands["start"].params for name in parameter.opts}
     for word in words:
         if word == "--":
@@ -64,7 +64,7 @@ def _unknown(program: str, words: list[str]) -> str:
     return ""
 
 
-def test_a_word_that_no_program_knows_is_found() -> None:
+def test_unknown_arguments_are_detected() -> None:
     assert _unknown("olfl", ["sweep", "sumbit"]) == "sumbit"
     assert _unknown("olfl", ["sweep", "run", "x.yaml", "--sets=a"]) == "--sets=a"
     assert _unknown("ray", ["symmetric-run", "--address", "x", "--num-cpus", "1", "--", "--else"]) == ""
@@ -80,7 +80,7 @@ def test_programs_know_every_command_and_option(path) -> None:
             assert not unknown, f"{program} {rest}: {unknown}"
 
 
-def test_commands_are_found_where_they_are() -> None:
+def test_commands_are_found_in_all_kinds_of_files() -> None:
     def found(path: Path) -> set[str]:
         return {f"{program} {rest.split()[0]}" for text in _texts(path) for program, rest in COMMAND.findall(text)}
 
@@ -104,7 +104,7 @@ def _accepted(arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert not left.value.code
 
 
-def test_the_study_of_the_ray_job_is_accepted(monkeypatch, tmp_path) -> None:
+def test_study_of_the_ray_job_is_accepted(monkeypatch, tmp_path) -> None:
     entrypoint = documents(CLUSTER / "kuberay" / "rayjob.yaml")[0]["spec"]["entrypoint"]
     place = entrypoint.replace("/spec", str(SPEC.parent)).replace("$OLFL_STORAGE", str(tmp_path))
     wrapper, _, *arguments = shlex.split(place)
@@ -113,13 +113,13 @@ def test_the_study_of_the_ray_job_is_accepted(monkeypatch, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("code", "told"), [(0, 0), (1, 0), (2, 0), (70, 70), (130, 0), (137, 137)])
-def test_kuberay_tries_again_only_what_was_killed_or_is_a_bug(code: int, told: int) -> None:
+def test_kuberay_retries_only_killed_jobs_and_bugs(code: int, told: int) -> None:
     script = CLUSTER / "docker" / "ray-job.sh"
     done = subprocess.run([script, "sh", "-c", f"exit {code}"], capture_output=True, check=False)
     assert done.returncode == told
 
 
-def test_the_study_of_the_slurm_job_is_accepted(monkeypatch, tmp_path) -> None:
+def test_study_of_the_slurm_job_is_accepted(monkeypatch, tmp_path) -> None:
     given = re.search(r'"\$spec" (--set .*) "\$@"', SLURM.read_text())
     assert given is not None
     sets = shlex.split(given[1].replace("$shared", str(tmp_path)))
@@ -129,7 +129,7 @@ def test_the_study_of_the_slurm_job_is_accepted(monkeypatch, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("step", "code"), [("true", 1), ('echo 1 >"$DRIVER"', 0), ('echo 1 >"$DRIVER"; exit 2', 2)])
-def test_a_slurm_job_fails_where_its_driver_failed_or_never_began(tmp_path, step: str, code: int) -> None:
+def test_slurm_job_fails_if_its_driver_failed_or_never_started(tmp_path, step: str, code: int) -> None:
     srun = tmp_path / "srun"
     srun.write_text(f'#!/bin/sh\necho "$SRUN_CPUS_PER_TASK CPUs"; case "$*" in *symmetric-run*) {step};; esac\n')
     srun.chmod(0o700)
@@ -143,10 +143,10 @@ def test_a_slurm_job_fails_where_its_driver_failed_or_never_began(tmp_path, step
     done = subprocess.run(["bash", *job], env={**given, **here}, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert done.stdout.splitlines() == ["8 CPUs", "8 CPUs"]
-    assert list((tmp_path / "shared").iterdir()) == []  # nothing of the token is left
+    assert list((tmp_path / "shared").iterdir()) == []  # the token has been removed
 
 
-def test_ray_of_the_slurm_job_gets_a_token_of_its_own() -> None:
+def test_ray_in_the_slurm_job_gets_its_own_token() -> None:
     script = SLURM.read_text()
     assert "umask 077" in script
     assert "export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$scratch/token" in script

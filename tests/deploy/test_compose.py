@@ -18,7 +18,7 @@ def test_ports_are_published_on_loopback(service) -> None:
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-def test_the_pages_and_the_bucket_are_published() -> None:
+def test_web_pages_and_the_bucket_are_published() -> None:
     assert {port for service in SERVICES.values() for port in service.get("ports", [])} == {
         "127.0.0.1:8265:8265",
         "127.0.0.1:5000:5000",
@@ -31,20 +31,20 @@ def test_each_service_has_a_healthcheck_and_no_new_privileges(service) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_secrets_are_files_that_the_script_makes(service) -> None:
+def test_secrets_are_files_that_the_script_creates(service) -> None:
     script = (COMPOSE.parent / "docker" / "make-secrets.sh").read_text()
     for name in service["secrets"]:
         assert WHOLE["secrets"][name] == {"file": f"./secrets/{name}"}
         assert f"keep {name}" in script
 
 
-def test_a_service_reads_only_secrets_that_it_is_given(service) -> None:
+def test_service_reads_only_its_own_secrets(service) -> None:
     text = f"{service.get('command')} {service.get('entrypoint')} {service.get('environment')}"
     for name in WHOLE["secrets"]:
         assert (f"/run/secrets/{name}" in text) == (name in service["secrets"])
 
 
-def test_what_a_service_waits_for_and_keeps_is_there(service) -> None:
+def test_dependencies_and_volumes_of_services_exist(service) -> None:
     for name, wait in service.get("depends_on", {}).items():
         assert "healthcheck" in SERVICES[name]
         assert wait == {"condition": "service_healthy"}
@@ -52,7 +52,7 @@ def test_what_a_service_waits_for_and_keeps_is_there(service) -> None:
         assert volume.split(":")[0] in WHOLE["volumes"]
 
 
-def test_ray_nodes_ask_for_the_token() -> None:
+def test_ray_nodes_require_the_token() -> None:
     for name in ("head", "worker", "gpu-worker"):
         assert SERVICES[name]["environment"]["RAY_AUTH_MODE"] == "token"
         assert SERVICES[name]["environment"]["RAY_AUTH_TOKEN_PATH"] == "/run/secrets/ray_token"

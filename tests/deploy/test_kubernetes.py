@@ -1,6 +1,6 @@
-"""Kubernetes takes the manifests, and its pods run without root, without privileges and within bounds of memory.
+"""Kubernetes accepts the manifests, and its pods run without root, without privileges and with memory limits.
 
-KubeRay's two kinds have no schema in any package: their pods are checked against Kubernetes' own, their other fields
+No package has schemas of KubeRay's two kinds: their pods are checked against Kubernetes' own schema, their other fields
 against the names in KubeRay's API reference (1.5).
 """
 
@@ -52,13 +52,13 @@ def test_plain_manifests_and_every_pod_follow_the_schema(version) -> None:
                 pytest.fail(f"{name}: {error}")
 
 
-def test_the_schema_would_refuse_a_field_that_it_does_not_know() -> None:
+def test_schema_refuses_an_unknown_field() -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": [], "tolerationz": []}}
     with pytest.raises(kubernetes_validate.ValidationError, match="tolerationz"):
         kubernetes_validate.validate(pod, VERSIONS[-1], strict=True)
 
 
-def test_fields_of_kuberay_are_those_of_its_reference() -> None:
+def test_fields_of_kuberay_are_in_its_reference() -> None:
     found = [document for document in everything() if document["apiVersion"] == "ray.io/v1"]
     assert {document["kind"] for document in found} == {"RayCluster", "RayJob"}
     for document in found:
@@ -72,7 +72,7 @@ def test_fields_of_kuberay_are_those_of_its_reference() -> None:
             assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
 
 
-def test_ray_asks_for_a_token_and_runs_the_version_that_is_locked() -> None:
+def test_ray_requires_a_token_and_runs_the_locked_version() -> None:
     locked = (CLUSTER.parent / "requirements.lock").read_text()
     for document in everything():
         if document["apiVersion"] == "ray.io/v1":
@@ -82,7 +82,7 @@ def test_ray_asks_for_a_token_and_runs_the_version_that_is_locked() -> None:
 
 
 @pytest.mark.parametrize("spec", PODS)
-def test_a_pod_has_no_root_no_privileges_and_a_bound_on_its_memory(spec) -> None:
+def test_pod_has_no_root_no_privileges_and_a_memory_limit(spec) -> None:
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     for container in spec["containers"]:
@@ -100,7 +100,7 @@ def test_services_have_probes() -> None:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
 
 
-def test_what_is_named_is_there() -> None:
+def test_referenced_objects_exist() -> None:
     kustomization = documents(CLUSTER / "kuberay" / "kustomization.yaml")[0]
     for name in kustomization["resources"]:
         assert (CLUSTER / "kuberay" / name).is_file(), name
@@ -114,13 +114,13 @@ def test_what_is_named_is_there() -> None:
                     assert source.get("configMapRef", {"name": "olfl"})["name"] in made, name
 
 
-def test_secrets_are_named_and_never_made() -> None:
+def test_secrets_are_referenced_and_never_created() -> None:
     kustomization = documents(CLUSTER / "kuberay" / "kustomization.yaml")[0]
     assert "secretGenerator" not in kustomization
     assert not [document for document in everything() if document["kind"] == "Secret"]
 
 
-def test_each_kind_of_pod_has_an_account_of_its_own_and_only_the_autoscaler_a_token() -> None:
+def test_each_kind_of_pod_has_its_own_account_and_only_the_autoscaler_a_token() -> None:
     accounts: dict[str, set[str]] = {}
     for document in everything():
         for name, spec in pods(document):
@@ -133,7 +133,7 @@ def test_each_kind_of_pod_has_an_account_of_its_own_and_only_the_autoscaler_a_to
     assert all(len(roles) == 1 for roles in accounts.values()), accounts
 
 
-def test_nothing_passes_between_pods_unless_a_policy_names_it() -> None:
+def test_traffic_between_pods_requires_a_policy() -> None:
     policies = {
         document["metadata"]["name"]: document["spec"]
         for document in everything()

@@ -1,4 +1,4 @@
-"""What is installed is what was locked: each file by its hash, torch by its version from its own index, nothing from elsewhere."""
+"""What is installed is what was locked: each file by its hash, torch by its version from its own index, nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def name(requirement: str) -> str:
 
 
 def entries(text: str) -> dict[str, str]:
-    """Name -> the whole entry, hashes and all."""
+    """Name -> the complete entry, including hashes."""
     return {name(entry): entry for entry in re.split(r"\n(?=\S)", text.strip())}
 
 
@@ -34,7 +34,7 @@ def test_each_entry_has_one_version_and_hashes_of_its_files() -> None:
         assert not re.search(r"https?://|--(extra-)?index-url|--find-links|--trusted-host", lock.read_text())
 
 
-def test_the_locks_hold_what_the_project_needs_and_agree() -> None:
+def test_locks_satisfy_the_project_and_agree() -> None:
     run, dev, torch = (entries(lock.read_text()) for lock in (LOCK, DEV, TORCH))
     needed = {name(one) for one in project()["dependencies"]}
     extras = {name(one) for extra in project()["optional-dependencies"].values() for one in extra}
@@ -45,7 +45,7 @@ def test_the_locks_hold_what_the_project_needs_and_agree() -> None:
     assert {key: dev.get(key) for key in run} == run
 
 
-def test_every_install_asks_for_hashes_and_torchs_index_for_torch_alone() -> None:
+def test_every_install_requires_hashes_and_uses_torchs_index_only_for_torch() -> None:
     for file in (ROOT / "Makefile", CLUSTER / "docker" / "Dockerfile"):
         text = file.read_text().replace("\\\n", " ")
         assert not re.search(r"extra-index|EXTRA_INDEX", text), file
@@ -54,6 +54,6 @@ def test_every_install_asks_for_hashes_and_torchs_index_for_torch_alone() -> Non
         for install in installs:
             locked = "--require-hashes" in install and "--no-deps" in install
             own = "--no-deps --no-build-isolation" in install
-            tool = install.endswith("pip-audit")  # in an environment of its own
+            tool = install.endswith("pip-audit")  # in a separate environment
             assert locked or own or tool or "requirements-torch.lock" in install, install
             assert ("TORCH_INDEX_URL" in install) == ("requirements-torch.lock" in install), install

@@ -1,4 +1,4 @@
-"""`ray up` takes the cluster files: Ray's own loader and schema accept them, and nothing listens beyond ssh."""
+"""`ray up` accepts the cluster files: they pass Ray's own loader and schema, and only ssh is reachable."""
 
 import copy
 from pathlib import Path
@@ -16,26 +16,26 @@ def config(request: pytest.FixtureRequest) -> dict[str, Any]:
     return documents(path)[0]
 
 
-def test_ray_accepts_it_as_it_would_before_the_first_call_to_the_cloud(config) -> None:
+def test_ray_accepts_the_cluster_file(config) -> None:
     prepared = prepare_config(copy.deepcopy(config))
     validate_config(prepared)
     assert prepared["available_node_types"]["head"]["max_workers"] == 0
 
 
-def test_ray_would_refuse_a_field_that_it_does_not_know(config) -> None:
+def test_ray_refuses_an_unknown_field(config) -> None:
     config["available_node_types"]["cpu"]["min_worker"] = 1
     with pytest.raises(jsonschema.ValidationError, match="min_worker"):
         validate_config(prepare_config(config))
 
 
-def test_workers_are_spot_and_start_from_none(config) -> None:
+def test_workers_are_spot_instances_and_start_at_zero(config) -> None:
     for name, kind in config["available_node_types"].items():
         if name != config["head_node_type"]:
             assert "SPOT" in str(kind["node_config"]).upper(), name
             assert kind["min_workers"] == 0, name
 
 
-def test_nothing_is_opened_and_machines_act_under_a_role_each(config) -> None:
+def test_no_port_is_opened_and_each_machine_has_a_role(config) -> None:
     assert "IpPermissions" not in config["provider"].get("security_group", {})
     assert not any("0.0.0.0" in command for command in config["head_start_ray_commands"])
     roles = {}
@@ -45,7 +45,7 @@ def test_nothing_is_opened_and_machines_act_under_a_role_each(config) -> None:
     assert roles["head"] != roles["cpu"] == roles["gpu"]
 
 
-def test_the_image_has_what_a_head_starts_workers_with() -> None:
+def test_image_has_what_a_head_needs_to_start_workers() -> None:
     dockerfile = (CLUSTER / "docker" / "Dockerfile").read_text().split()
     locked = (CLUSTER.parent / "requirements.lock").read_text()
     assert {"openssh-client", "rsync"} <= set(dockerfile)

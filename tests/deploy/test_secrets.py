@@ -1,4 +1,4 @@
-"""No file that deploys this package holds a secret, and no image is taken by a name that may move."""
+"""No file that deploys this package contains a secret, and no image has a name without a fixed version."""
 
 import re
 import stat
@@ -22,21 +22,21 @@ SHAPES = {
 }
 
 
-def test_the_shapes_are_those_of_secrets() -> None:
+def test_patterns_match_secrets() -> None:
     examples = ["postgresql://mlflow:hunter2@db/mlflow", "AKIA" + "ABCD" * 4, "BEGIN RSA PRIVATE KEY", "0a1b2c3d" * 4]
     for (name, shape), example in zip(SHAPES.items(), examples, strict=True):
         assert shape.search(example), name
 
 
 @pytest.mark.parametrize("path", TRACKED, ids=lambda path: str(path.relative_to(CLUSTER)))
-def test_no_file_holds_what_looks_like_a_secret(path) -> None:
+def test_no_file_contains_a_secret(path) -> None:
     for name, shape in SHAPES.items():
         found = shape.search(path.read_text())
         assert found is None, f"{name}: {found}"
 
 
 @pytest.mark.parametrize("path", [COMPOSE, *MANIFESTS, *RAY_UP], ids=lambda path: path.name)
-def test_fields_named_like_secrets_hold_references(path) -> None:
+def test_fields_named_like_secrets_contain_references(path) -> None:
     for document in documents(path):
         for place, value in walk(document):
             name = place.rpartition(".")[2]
@@ -67,7 +67,7 @@ def _run(script: Path, folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
 
 
-def test_secrets_are_made_once_and_for_one_reader(tmp_path: Path) -> None:
+def test_secrets_are_created_once_and_readable_by_one_user(tmp_path: Path) -> None:
     script, folder = CLUSTER / "docker" / "make-secrets.sh", tmp_path / "secrets"
     made = _run(script, folder)
     assert _run(script, folder) == made
@@ -78,7 +78,7 @@ def test_secrets_are_made_once_and_for_one_reader(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
 
-def test_secrets_that_were_made_stay_out_of_commits_and_of_the_image() -> None:
+def test_created_secrets_are_ignored_by_git_and_the_image() -> None:
     assert "/secrets/" in (CLUSTER / ".gitignore").read_text().splitlines()
     ignored = (CLUSTER / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     assert "*" in ignored

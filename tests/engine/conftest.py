@@ -1,4 +1,4 @@
-"""The engine's tests are many small steps: more threads than one would wait for each other."""
+"""The engine's tests consist of many small steps: several threads would wait for each other."""
 
 from collections.abc import Iterator
 

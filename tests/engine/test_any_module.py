@@ -1,4 +1,4 @@
-"""Modules as users write them: every estimator gives what reverse over reverse gives, or one message says why it can't."""
+"""Modules as users write them: every estimator equals reverse over reverse, or one message says why it can't."""
 
 import random
 import subprocess
@@ -47,7 +47,7 @@ WAYS = {
 
 
 class Pipe(nn.Module):
-    """A module from a function of itself, its parts and its input."""
+    """A module from a function of the module and its input, and named parts."""
 
     def __init__(self, forward: Callable[..., Tensor], **parts: nn.Module) -> None:
         super().__init__()
@@ -114,11 +114,11 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "attention": (lambda: pipe(attending, nn.Linear(FEATURES, FEATURES)), set()),
     "gru": (lambda: pipe(in_time, nn.GRU(FEATURES, FEATURES, batch_first=True)), set()),
 }
-"""Module, and the ways that it has not."""
+"""Module, and the estimators that it does not support."""
 
 
 class Recomputing(nn.Module):
-    """Layers whose activations are computed anew in the backward pass, or not."""
+    """Layers whose activations are recomputed in the backward pass, or not."""
 
     def __init__(self, *, anew: bool, reentrant: bool = False) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Recomputing(nn.Module):
 
 
 def twins(method: str = "online") -> tuple[Problem, Problem, LearnerState]:
-    """The same module without and with recomputation, and a state away from the module's own tensors."""
+    """The same module without and with recomputation, and a state that differs from the module's own tensors."""
     problems = []
     for anew in (False, True):
         torch.manual_seed(0)
@@ -166,7 +166,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.mark.parametrize("method", ["online", "online_lr"])
 @pytest.mark.parametrize("steps", [1, 2])
-def test_a_module_that_recomputes_activations_is_trained_as_its_twin(steps: int, method: str) -> None:
+def test_module_that_recomputes_activations_trains_like_its_twin(steps: int, method: str) -> None:
     plain, anew, state = twins(method)
     *train, meta = ((torch.randn(ROWS, FEATURES).double(), torch.arange(ROWS) % OUTPUTS) for _ in range(steps + 1))
     ways = {"reverse": reverse}
@@ -192,13 +192,13 @@ def test_a_module_that_recomputes_activations_is_trained_as_its_twin(steps: int,
 
 
 @pytest.mark.parametrize("estimator", ["auto", "exact", "reverse", "finite_difference"])
-def test_a_module_whose_recomputation_autograd_refuses_is_refused_with_torchs_reason(estimator: str) -> None:
+def test_unsupported_recomputation_is_refused_with_torchs_reason(estimator: str) -> None:
     with pytest.raises(SpecError, match=r"^meta\.estimator: .*use_reentrant=False"):
         found(Recomputing(anew=True, reentrant=True), torch.randn(ROWS, FEATURES), torch.float32, estimator=estimator)
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_way_equals_reverse_over_reverse_or_is_refused(name: str) -> None:
+def test_every_estimator_equals_reverse_over_reverse_or_is_refused(name: str) -> None:
     torch.manual_seed(0)
     build, lacking = MODULES[name]
     module, x = build().double(), torch.randn(ROWS, FEATURES, dtype=torch.float64)
@@ -211,7 +211,7 @@ def test_every_way_equals_reverse_over_reverse_or_is_refused(name: str) -> None:
             assert distance(found(module, x, **settings).phi_grad, wanted) <= 1e-10, way
 
 
-def test_plain_kernels_are_put_back() -> None:
+def test_plain_kernels_are_restored() -> None:
     module = MODULES["attention"][0]()
     enabled = torch.backends.cuda.flash_sdp_enabled(), torch.backends.cudnn.enabled
     found(module, torch.randn(ROWS, FEATURES), torch.float32)
@@ -233,7 +233,7 @@ def test_plain_kernels_are_put_back() -> None:
     ],
 )
 @pytest.mark.parametrize("estimator", ["auto", "exact"])
-def test_parts_that_do_not_fit_get_one_message_and_no_other_estimator(
+def test_mismatched_parts_are_one_message_and_no_other_estimator_is_tried(
     estimator: EstimatorName, change: dict[str, Any], says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     batch = torch.randn(ROWS, FEATURES).double(), torch.arange(ROWS) % OUTPUTS
@@ -280,7 +280,7 @@ def test_learning_rate_is_learned_through_two_steps_with_attention() -> None:
     assert loss.isfinite()
 
 
-def test_a_module_may_need_its_batch_size() -> None:
+def test_module_may_require_its_batch_size() -> None:
     torch.manual_seed(0)
     module = pipe(lambda self, x: self.head(self.body(x) + torch.ones(ROWS, FEATURES)), nn.Linear(FEATURES, FEATURES))
     x, y = torch.randn(ROWS, FEATURES), torch.arange(ROWS) % OUTPUTS
@@ -296,13 +296,13 @@ def test_a_module_may_need_its_batch_size() -> None:
 
 
 class Steep(LearnedLoss):
-    """A learned loss of a user's own class, whose forward is not its base's."""
+    """A learned loss of a user's own class that overrides forward."""
 
     def forward(self, outputs_BC: Tensor, targets: Tensor) -> Tensor:
         return 3 * super().forward(outputs_BC, targets) + outputs_BC.square().mean()
 
 
-def test_a_subclass_of_the_learned_loss_is_differentiated_as_it_computes() -> None:
+def test_subclass_of_the_learned_loss_is_differentiated_by_its_own_forward() -> None:
     torch.manual_seed(0)
     base = build_loss(LearnedLossSpec(), "classification", seed=1).double()
     learned, module = Steep(base.network, base.kind), nn.Linear(FEATURES, OUTPUTS).double()
@@ -315,7 +315,7 @@ def test_a_subclass_of_the_learned_loss_is_differentiated_as_it_computes() -> No
 
 
 @pytest.mark.parametrize("memory", ["low", "fast"])
-def test_a_learner_puts_back_what_a_module_draws_of_pythons_random(memory: Memory) -> None:
+def test_learner_restores_pythons_random_state(memory: Memory) -> None:
     torch.manual_seed(0)
     module = MODULES["layers dropped by Python's random"][0]().double()
     x, y = torch.randn(ROWS, FEATURES, dtype=torch.float64), torch.arange(ROWS) % OUTPUTS
@@ -344,8 +344,8 @@ def test_outputs_must_be_one_tensor() -> None:
         found(module, torch.randn(ROWS, FEATURES), torch.float32)
 
 
-def test_a_step_does_not_import_torchs_compiler() -> None:
-    """It takes seconds, in each process of a sweep. (Making one of torch's optimizers imports it as well.)"""
+def test_step_does_not_import_torchs_compiler() -> None:
+    """It takes seconds, in each process of a sweep. (Creating one of torch's optimizers imports it as well.)"""
     code = (
         "import sys, torch; from torch import nn; from olfl_ray import OnlineLossLearner; "
         "from olfl_ray.engine import Sgd; from olfl_ray.losses import build_loss; from olfl_ray.spec import LearnedLossSpec; "
@@ -372,7 +372,7 @@ class Attending(nn.Module):
 
 
 @pytest.mark.parametrize("way", [*WAYS, "finite differences"])
-def test_a_learned_loss_may_have_attention(way: str) -> None:
+def test_learned_loss_may_have_attention(way: str) -> None:
     torch.manual_seed(0)
     module, learned = nn.Linear(FEATURES, OUTPUTS).double(), Attending().double()
     x, y = torch.randn(ROWS, FEATURES).double(), torch.arange(ROWS) % OUTPUTS

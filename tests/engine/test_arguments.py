@@ -1,4 +1,4 @@
-"""Arguments of the engine in a loop of your own: trees of tensors work, what means nothing is one message that names it."""
+"""Arguments of the engine in a user's own loop: trees of tensors work, an invalid argument is one message that names it."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ WAYS: list[dict[str, Any]] = [
 
 
 class Scaled(nn.Module):
-    """A learned loss with one weight a class; takes targets of any form."""
+    """A learned loss with one weight per class; accepts targets of any form."""
 
     def __init__(self, take: Callable[[Any], Tensor] = lambda y: y) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Scaled(nn.Module):
 
 
 class Taking(nn.Module):
-    """A linear layer on what a function takes out of the inputs."""
+    """A linear layer on what a function extracts from the inputs."""
 
     def __init__(self, take: Callable[[Any], Tensor] = lambda x: x) -> None:
         super().__init__()
@@ -100,8 +100,8 @@ def test_inputs_and_targets_may_be_trees_of_tensors(tree: str) -> None:
             torch.testing.assert_close(metrics[1][name], value, rtol=1e-9, atol=0)
 
 
-def test_one_batch_is_told_from_several_by_form_alone() -> None:
-    """A tuple is one batch, a list of pairs is one batch a step, a data loader's list of two is one batch."""
+def test_one_batch_is_distinguished_from_several_by_structure() -> None:
+    """A tuple is one batch, a list of pairs is one batch per step, a data loader's list of two is one batch."""
     first, second = (lambda x: x[0]), plain(3)
     one, two, meta = second
 
@@ -165,7 +165,7 @@ PARTS: list[tuple[Callable[[], dict[str, Any]], str, str]] = [
 
 @pytest.mark.parametrize(("settings", "field", "says"), PARTS)
 @pytest.mark.parametrize("call", [learner, gradient])
-def test_a_part_that_means_nothing_is_refused_by_name(
+def test_invalid_part_is_refused_by_name(
     call: Callable, settings: Callable[[], dict[str, Any]], field: str, says: str
 ) -> None:
     with pytest.raises(SpecError, match=says) as caught:
@@ -184,7 +184,7 @@ def test_a_part_that_means_nothing_is_refused_by_name(
         ({"meta_clip_norm": math.nan}, "meta_clip_norm", "nan"),
     ],
 )
-def test_a_learners_number_that_means_nothing_is_refused_by_name(settings: dict, field: str, says: str) -> None:
+def test_invalid_number_of_a_learner_is_refused_by_name(settings: dict, field: str, says: str) -> None:
     with pytest.raises(SpecError, match=says) as caught:
         learner(**settings)
     assert caught.value.field == field
@@ -207,7 +207,7 @@ def test_a_learners_number_that_means_nothing_is_refused_by_name(settings: dict,
         (lambda: Adam(clip_norm=-1.0), "clip_norm"),
     ],
 )
-def test_an_optimizers_number_that_means_nothing_is_refused_by_name(make: Callable, field: str) -> None:
+def test_invalid_number_of_an_optimizer_is_refused_by_name(make: Callable, field: str) -> None:
     with pytest.raises(SpecError) as caught:
         make()
     assert caught.value.field == field
@@ -230,7 +230,7 @@ def test_an_optimizers_number_that_means_nothing_is_refused_by_name(make: Callab
         ((BATCH[0], {"y": (BATCH[1].to("meta"),)}), "is on meta"),
     ],
 )
-def test_batches_that_mean_nothing_are_refused_by_name(train: Any, says: str) -> None:
+def test_invalid_batches_are_refused_by_name(train: Any, says: str) -> None:
     with pytest.raises(SpecError, match=says) as caught:
         gradient(train=train)
     assert caught.value.field == "train"
@@ -254,7 +254,7 @@ def test_batches_that_mean_nothing_are_refused_by_name(train: Any, says: str) ->
         (lambda ours, optimizer: optimizer.param_groups[0].update(weight_decay=-1.0), "optimizer.weight_decay"),
     ],
 )
-def test_numbers_that_a_scheduler_spoils_are_refused_before_the_step(change: Callable, field: str) -> None:
+def test_invalid_numbers_from_a_scheduler_are_refused_before_the_step(change: Callable, field: str) -> None:
     module = Taking()
     optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
     ours = learner(module=module, optimizer=optimizer, lr=None)
@@ -293,7 +293,7 @@ def changed(state: dict[str, Any], part: str, **tensors: Any) -> dict[str, Any]:
         (lambda state: changed(state, "learned_loss", p=torch.ones(4)), "learned_loss"),
     ],
 )
-def test_a_state_dict_that_does_not_fit_is_refused_and_nothing_is_copied(change: Callable, field: str) -> None:
+def test_mismatched_state_dict_is_refused_and_nothing_is_copied(change: Callable, field: str) -> None:
     other, ours = (learner(optimizer=Sgd(momentum=0.9)) for _ in range(2))
     other.step(BATCH, BATCH)
     before = ours.state_dict()
@@ -310,7 +310,7 @@ def test_a_state_dict_that_does_not_fit_is_refused_and_nothing_is_copied(change:
 @pytest.mark.parametrize(
     "state", [{}, {"a.weight": torch.zeros(3, 5).double()}, {"a.weight": 1, "a.bias": 2}, Sgd(), None]
 )
-def test_an_opt_state_of_another_structure_is_refused(state: Any) -> None:
+def test_opt_state_with_another_structure_is_refused(state: Any) -> None:
     given = {"optimizer": Sgd(momentum=0.9)}
     if state is None:
         state = Adam().init(dict(Taking().named_parameters()))
@@ -320,7 +320,7 @@ def test_an_opt_state_of_another_structure_is_refused(state: Any) -> None:
 
 
 class Giving(Taking):
-    """A module that gives what a function makes of its outputs."""
+    """A module that returns a function of its outputs."""
 
     def __init__(self, give: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -331,7 +331,7 @@ class Giving(Taking):
 
 
 class Losing(Scaled):
-    """A learned loss that gives what a function makes of its value a class."""
+    """A learned loss that returns a function of its values per class."""
 
     def __init__(self, give: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -365,7 +365,7 @@ FORMS: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("settings", "field", "says"), FORMS)
 @pytest.mark.parametrize("estimator", ["auto", "reverse"])
-def test_what_a_part_gives_is_checked_and_the_part_is_named(
+def test_result_of_each_part_is_checked_and_the_part_is_named(
     settings: dict[str, Any], field: str, says: str, estimator: str
 ) -> None:
     with pytest.raises(SpecError, match=says) as caught:
@@ -374,8 +374,8 @@ def test_what_a_part_gives_is_checked_and_the_part_is_named(
     assert "\n" not in str(caught.value)
 
 
-def test_parts_in_eval_mode_stay_so_and_a_module_in_eval_mode_is_refused() -> None:
-    """Fine-tuning with a frozen batch norm: its statistics are used and do not move, as in a plain loop."""
+def test_submodules_in_eval_mode_stay_so_and_a_module_in_eval_mode_is_refused() -> None:
+    """Fine-tuning with a frozen batch norm: its statistics are used and not updated, as in a plain loop."""
 
     def make() -> nn.Module:
         torch.manual_seed(0)

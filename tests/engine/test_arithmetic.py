@@ -1,4 +1,4 @@
-"""Precision and determinism are settings that act, and only where they are set."""
+"""Precision and determinism are settings that have an effect, and only where they are set."""
 
 import contextlib
 import os
@@ -17,10 +17,10 @@ ESTIMATORS = {"reverse": reverse, "low": partial(exact, memory="low"), "fast": p
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_bf16_moves_the_meta_gradient_a_little_and_keeps_types(learner: str) -> None:
-    """bfloat16 has 8 bits of precision: products are off by up to 1 in 256, and errors add up over layers.
+def test_bf16_changes_the_meta_gradient_slightly_and_keeps_dtypes(learner: str) -> None:
+    """bfloat16 has 8 bits of precision: products have errors up to 1 in 256, which add up over layers.
 
-    On some batches the rows' parts nearly cancel, and the sum is off by more: hence the median of several.
+    On some batches the examples' contributions nearly cancel, and the sum has a larger error: hence the median of several.
     """
     problem = case(learner, "nesterov", dtype=torch.float32)
     rounded = replace(problem, problem=replace(problem.problem, precision="bf16"))
@@ -60,7 +60,7 @@ def flags() -> list[object]:
 
 
 @pytest.mark.parametrize(("precision", "wanted"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
-def test_tf32_is_allowed_inside_alone(precision, wanted: str) -> None:
+def test_tf32_is_allowed_only_inside(precision, wanted: str) -> None:
     before = flags()
     with contextlib.suppress(KeyError), arithmetic(precision, deterministic=True):
         assert flags()[:3] == [wanted] * 3
@@ -69,5 +69,5 @@ def test_tf32_is_allowed_inside_alone(precision, wanted: str) -> None:
     assert flags() == before
 
 
-def test_cublas_is_told_to_be_deterministic_before_its_first_product() -> None:
+def test_cublas_is_set_deterministic_before_its_first_product() -> None:
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")

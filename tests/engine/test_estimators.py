@@ -1,4 +1,4 @@
-"""One contract suite for the meta-gradient estimators: base learners x optimizers x learned losses x S_inner."""
+"""Contract suite of the meta-gradient estimators: base learners x optimizers x learned losses x S_inner."""
 
 import importlib
 import logging
@@ -15,7 +15,7 @@ from olfl_ray.engine import choose_estimator, exact, finite_difference, reverse
 from olfl_ray.engine.estimators.choice import pick_memory
 from olfl_ray.errors import SpecError
 
-# The package's names of these are the functions that the files are named after.
+# In the package, these names are the functions after which the files are named.
 exact_file, difference_file, reverse_file, unroll_file = (
     importlib.import_module(f"olfl_ray.engine.estimators.{name}")
     for name in ("exact", "finite_difference", "reverse", "unroll")
@@ -31,7 +31,7 @@ APART = sorted(set(ESTIMATORS) - {"reverse"})
 
 
 def allowed(learner: str, optimizer: str, steps: int) -> dict[str, float]:
-    """Estimator -> its largest relative distance from `reverse`, where it is defined."""
+    """Estimator -> its maximum relative distance from `reverse`, where it is defined."""
     found = {"exact, low": 1e-10, "exact, fast": 1e-10, "finite difference": 1e-3}
     if optimizer == "cold adam":  # g / |g| bends too sharply at small g for a difference
         del found["finite difference"]
@@ -125,13 +125,13 @@ def adjoint_off(function: Callable) -> Callable:
         *((unroll_file, "_through_update", adjoint_off, name, 3) for name in APART),
         (exact_file, "_forward_over_reverse", hessian_off, "exact, low", 3),
         (exact_file, "_reverse_twice", hessian_off, "exact, fast", 3),
-        # of finite differences, one percent of the curvature's part is less than what they are off by themselves
+        # for finite differences, one percent of the curvature's part is below their own error
         (exact_file, "_forward_over_reverse", phi_off, "exact, low", 3),
         (exact_file, "_reverse_twice", phi_off, "exact, fast", 3),
         (difference_file, "_gradients", phi_off, "finite difference", 3),
     ],
 )
-def test_an_error_of_one_percent_is_seen_in(
+def test_error_of_one_percent_is_detected_in(
     where: ModuleType, name: str, plant: Callable, estimator: str, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(where, name, plant(getattr(where, name)))
@@ -139,8 +139,8 @@ def test_an_error_of_one_percent_is_seen_in(
         check("smooth mlp", "warm adam and decay", "softplus", steps, only=estimator, lr=0.5)
 
 
-def test_an_error_of_one_percent_is_seen_in_reverse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reference: every other estimator is off it then."""
+def test_error_of_one_percent_is_detected_in_reverse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reverse is the reference: every other estimator then differs from it."""
     result = reverse_file.StepResult
     monkeypatch.setattr(
         reverse_file, "StepResult", lambda **parts: result(**{**parts, "phi_grad": scaled(parts["phi_grad"])})
@@ -151,7 +151,7 @@ def test_an_error_of_one_percent_is_seen_in_reverse(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("steps", STEPS)
-def test_every_estimator_equals_reverse_over_reverse_where_all_of_theta_is_zero(steps: int) -> None:
+def test_every_estimator_equals_reverse_over_reverse_at_theta_zero(steps: int) -> None:
     problem = case("linear", steps=steps)
     problem = replace(problem, theta={name: torch.zeros_like(value) for name, value in problem.theta.items()})
     wanted = problem.step(reverse).phi_grad
@@ -162,7 +162,9 @@ def test_every_estimator_equals_reverse_over_reverse_where_all_of_theta_is_zero(
 @pytest.mark.parametrize("steps", STEPS)
 @pytest.mark.parametrize("optimizer", ["nesterov", "warm adam and decay"])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_meta_gradient_equals_central_differences_of_the_whole_step(estimator: str, optimizer: str, steps: int) -> None:
+def test_meta_gradient_equals_central_differences_of_the_complete_step(
+    estimator: str, optimizer: str, steps: int
+) -> None:
     problem = case("smooth mlp", optimizer, "softplus", steps)
     found = problem.step(ESTIMATORS[estimator], 0.5).phi_grad
     generator = torch.Generator().manual_seed(3)
@@ -182,7 +184,7 @@ def test_meta_gradient_equals_central_differences_of_the_whole_step(estimator: s
         assert along == pytest.approx(slope, rel=1e-4 if estimator == "finite difference" else 1e-5)
 
 
-@pytest.mark.parametrize("learner", sorted(set(LEARNERS) - {"dropout"}))  # its masks differ by type
+@pytest.mark.parametrize("learner", sorted(set(LEARNERS) - {"dropout"}))  # its masks depend on the dtype
 def test_exact_estimators_agree_with_float64_in_float32(learner: str) -> None:
     wanted = case(learner, "nesterov").step(reverse).phi_grad
     single = case(learner, "nesterov", dtype=torch.float32)
@@ -200,14 +202,14 @@ def test_exact_estimators_agree_with_float64_in_float32(learner: str) -> None:
 
 
 @pytest.mark.parametrize("memory", ["low", "fast"])
-def test_same_seed_gives_the_same_bits(memory: str) -> None:
+def test_same_seed_is_bit_identical(memory: str) -> None:
     problem = case("dropout", "warm adam and decay", dtype=torch.float32)
     one, other = (problem.step(partial(exact, memory=memory)) for _ in range(2))
     for name, value in one.phi_grad.items():
         assert torch.equal(value, other.phi_grad[name])
 
 
-def test_inputs_and_modules_own_tensors_stay_as_they_were() -> None:
+def test_inputs_and_modules_own_tensors_are_unchanged() -> None:
     problem = case("batch norm", "warm adam and decay", steps=3)
     given = [problem.theta, problem.buffers, problem.state, problem.phi, problem.problem.module.state_dict()]
     before = [{name: value.clone() for name, value in tensors.items()} for tensors in given]
@@ -218,7 +220,7 @@ def test_inputs_and_modules_own_tensors_stay_as_they_were() -> None:
 
 
 def test_memory_of_the_backward_recursion_does_not_grow_with_activations() -> None:
-    """Tensors of a batch's size that stand at once: as many for six steps as for two."""
+    """The number of live tensors of a batch's size: the same for six steps as for two."""
 
     def largest(steps: int) -> int:
         problem = case("lenet", "momentum and decay", steps=steps)
@@ -242,7 +244,7 @@ def test_memory_of_the_backward_recursion_does_not_grow_with_activations() -> No
     assert largest(6) == largest(2)
 
 
-def test_auto_says_once_that_an_operator_has_no_forward_mode_and_uses_fast(caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_warns_once_about_an_operator_without_forward_mode_and_uses_fast(caplog: pytest.LogCaptureFixture) -> None:
     problem = case("lstm", dtype=torch.float32)
     with caplog.at_level(logging.WARNING):
         found = [choose_estimator("auto", "low", 1, problem.problem, problem.train[0]) for _ in range(2)]
@@ -253,7 +255,7 @@ def test_auto_says_once_that_an_operator_has_no_forward_mode_and_uses_fast(caplo
         choose_estimator("exact", "low", 1, problem.problem, problem.train[0])
 
 
-def test_auto_is_exact_and_its_memory_follows_from_the_activations() -> None:
+def test_auto_is_exact_and_chooses_memory_by_the_activations() -> None:
     problem = case("lenet")
     found = choose_estimator("auto", "auto", 3, problem.problem, problem.train[0])
     assert found.way == "fast"

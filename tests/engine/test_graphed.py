@@ -1,4 +1,4 @@
-"""A step that a GPU can replay: it looks at no value, stays on its device, and moves its state in place, to the same bits."""
+"""A step that a GPU can replay: it reads no value, stays on its device, and updates its state in place, bit for bit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -42,7 +42,7 @@ Inputs = Sequence[Any]
 
 
 class OnMeta(TorchDispatchMode):
-    """Every tensor that an operator takes is on the meta device, whose tensors have no values to look at."""
+    """Every tensor that an operator receives is on the meta device, whose tensors have no values."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         for value in torch.utils._pytree.tree_leaves((args, kwargs or {})):
@@ -87,8 +87,8 @@ def baseline(found: Case) -> Callable[[LearnerState, Inputs], tuple[LearnerState
     ("learner", "optimizer"),
     [*((learner, "clipped adamw") for learner in LEARNERS), *(("linear", optimizer) for optimizer in OPTIMIZERS)],
 )
-def test_no_step_looks_at_a_value_or_leaves_its_device(learner: str, optimizer: str) -> None:
-    """Of Algorithm 2 by each estimator, of a baseline, of the learned learning rate, and of Algorithm 1 with two base steps."""
+def test_no_step_reads_a_value_or_leaves_its_device(learner: str, optimizer: str) -> None:
+    """Algorithm 2 with each estimator, a baseline, the learned learning rate, and Algorithm 1 with two base steps."""
     found = case(learner, optimizer, dtype=torch.float32)
     state, inputs = scene(found, "meta")
     lr = torch.empty((), device="meta")
@@ -117,7 +117,7 @@ def test_no_step_looks_at_a_value_or_leaves_its_device(learner: str, optimizer: 
             )
 
 
-def test_a_look_at_a_value_is_seen() -> None:
+def test_reading_a_value_is_detected() -> None:
     found = case("linear", dtype=torch.float32)
     state, inputs = scene(found, "meta")
     step = online(found, lambda *parts, **of: reverse(*parts, **of) if parts[3][0][0].sum() > 0 else None)
@@ -136,10 +136,10 @@ def test_a_look_at_a_value_is_seen() -> None:
 @pytest.mark.parametrize("estimator", ["exact, low", "exact, fast"])
 @pytest.mark.parametrize("learner", ["lenet", "batch norm", "dropout", "shared weights"])
 @pytest.mark.parametrize("optimizer", ["nesterov", "warm adam and decay"])
-def test_state_in_place_has_the_bits_of_the_state_from_hand_to_hand(
+def test_state_in_place_is_bit_identical_to_functional_state(
     optimizer: str, learner: str, estimator: str, device: str
 ) -> None:
-    """Two kinds of steps share the state; the learning rate changes between them; on a GPU each kind is a graph."""
+    """Two kinds of steps share the state; the learning rate changes in between; on a GPU each kind is a graph."""
     found = case(learner, optimizer, dtype=torch.float32)
     state, inputs = scene(found, device)
     steps = [online(found, ESTIMATORS[estimator]), baseline(found)]
@@ -166,7 +166,7 @@ def test_state_in_place_has_the_bits_of_the_state_from_hand_to_hand(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_number_among_the_inputs_is_a_number_or_a_scalar_on_the_device(device: str) -> None:
+def test_numeric_input_is_a_number_or_a_scalar_on_the_device(device: str) -> None:
     found = case("lenet", dtype=torch.float32)
     state, inputs = scene(found, device)
     graphed = Graphed(online(found, ESTIMATORS["exact, fast"]), state, capture=device == "cuda")
@@ -178,7 +178,7 @@ def test_a_number_among_the_inputs_is_a_number_or_a_scalar_on_the_device(device:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_step_that_looks_at_a_value_runs_without_a_graph_and_spoils_no_later_one(
+def test_step_that_reads_a_value_runs_without_a_graph_and_does_not_affect_later_ones(
     device: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_graphed, "_told", set())
@@ -200,8 +200,8 @@ def test_step_that_looks_at_a_value_runs_without_a_graph_and_spoils_no_later_one
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_graph_of_a_learner_replays_random_numbers_only_where_some_are_drawn(device: str, dtype: torch.dtype) -> None:
-    """A pass that is drawn again can't be captured; one that draws nothing can, in low memory too; numbers keep their digits."""
+def test_graph_of_a_learner_replays_random_numbers_only_if_some_are_drawn(device: str, dtype: torch.dtype) -> None:
+    """A pass with repeated draws can't be captured; one without draws can, also in low memory; numbers keep their digits."""
     for name in ("lenet", "dropout"):
         found = case(name, dtype=dtype)
         _, inputs = scene(found, device)
@@ -221,5 +221,5 @@ def test_graph_of_a_learner_replays_random_numbers_only_where_some_are_drawn(dev
 
 
 @pytest.mark.parametrize(("name", "draws"), [("lenet", False), ("dropout", True)])
-def test_what_a_pass_draws_is_found(name: str, draws: bool) -> None:
+def test_random_draws_of_a_pass_are_detected(name: str, draws: bool) -> None:
     assert case(name).problem.draws_random is draws

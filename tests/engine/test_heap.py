@@ -1,4 +1,4 @@
-"""A process that keeps the memory it frees does not get the same pages cleared again at each step."""
+"""In a process that keeps the memory it frees, pages are not cleared again at each step."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Memory is the machine's, or the least that a control group of the process allows."""
+"""Memory is the machine's, or the minimum that the process's control groups allow."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         ("4:memory:/", {"memory/memory.limit_in_bytes": "9223372036854771712"}, MACHINE),
     ],
 )
-def test_host_memory_is_the_least_of_the_machine_and_its_limits(
+def test_host_memory_is_the_minimum_of_the_machine_and_its_limits(
     tmp_path: Path, own: str | None, files: dict[str, str], wanted: int
 ) -> None:
     machine(tmp_path, own, files)
@@ -53,12 +53,12 @@ def test_host_memory_is_the_least_of_the_machine_and_its_limits(
         ),
     ],
 )
-def test_free_memory_is_what_its_limits_leave(tmp_path: Path, own: str, files: dict[str, str], wanted: int) -> None:
+def test_free_memory_respects_the_limits(tmp_path: Path, own: str, files: dict[str, str], wanted: int) -> None:
     machine(tmp_path, own, files)
     assert free_memory(tmp_path) == wanted
 
 
-def test_what_is_free_now_decides_only_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_free_memory_is_checked_only_on_request(tmp_path: Path) -> None:
     assert abs(free_memory(tmp_path) - psutil.virtual_memory().available) < MACHINE / 10
     refuse_too_large(MACHINE // 10**6, "it", "task.model")
     with pytest.raises(SpecError, match=r"0\.0 GB are free now"):

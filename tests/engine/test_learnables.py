@@ -1,4 +1,4 @@
-"""Each hook of a learnable: every estimator equals reverse over reverse, which equals central differences of the whole."""
+"""Each hook of a learnable: every estimator equals reverse over reverse, which equals central differences of the step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def off(found: Case, way: Callable, fresh: bool) -> float:
     for part in ("theta", "buffers", "opt_state"):
         torch.testing.assert_close(getattr(given, part), getattr(wanted, part), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(given.base_loss, wanted.base_loss)
-    if found.problem.hooks == Hooks(start=True) and not fresh:  # phi took part before this step, and nothing in it
+    if found.problem.hooks == Hooks(start=True) and not fresh:  # phi entered before this step only
         assert not any(value.any() for value in (*wanted.phi_grad.values(), *given.phi_grad.values()))
         return 0.0
     return distance(given.phi_grad, wanted.phi_grad)
@@ -82,7 +82,7 @@ def test_reverse_equals_central_differences(hook: str, steps: int) -> None:
 
 
 @pytest.mark.parametrize("hook", LEARNABLES)
-def test_a_base_step_is_the_estimators_step(hook: str) -> None:
+def test_base_step_equals_the_estimators_step(hook: str) -> None:
     found = with_learnable(hook, "batch norm", "momentum and decay", 1)
     wanted = found.step(reverse, 0.3)
     given, measured = base_step(found.problem, found.learner, found.train[0], 0.3)
@@ -99,7 +99,7 @@ def scaled(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     ("name", "hook", "part"),
     [("through_penalty", "penalty", None), ("_through_start", "start", None), ("_through_update", "update", "phi")],
 )
-def test_an_error_of_one_percent_is_seen(
+def test_error_of_one_percent_is_detected(
     name: str, hook: str, part: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where: ModuleType = unroll_file
@@ -116,7 +116,7 @@ def test_an_error_of_one_percent_is_seen(
 
 
 @pytest.mark.parametrize("hook", LEARNABLES)
-def test_auto_compares_it_with_a_plain_loop_and_takes_the_step(hook: str) -> None:
+def test_auto_agrees_with_a_plain_loop_and_takes_the_step(hook: str) -> None:
     found = with_learnable(hook, "smooth mlp", "momentum and decay", 2)
     chosen = choose_estimator("auto", "auto", 2, found.problem, found.train[0])
     for fresh in {False, found.problem.hooks.start}:
@@ -124,7 +124,7 @@ def test_auto_compares_it_with_a_plain_loop_and_takes_the_step(hook: str) -> Non
     assert (chosen is reverse) == (hook == "update")  # whose gradient g does not depend on phi
 
 
-def test_a_learnable_in_a_loop_of_ones_own() -> None:
+def test_learnable_in_a_users_own_loop() -> None:
     torch.manual_seed(0)
     module = torch.nn.Linear(3, 4)
     learnable = LEARNABLES["all hooks"](dict(module.named_parameters()), 4)
@@ -139,7 +139,7 @@ def test_a_learnable_in_a_loop_of_ones_own() -> None:
     assert any(moved)
 
 
-def test_a_start_of_other_names_or_shapes_is_refused() -> None:
+def test_start_with_other_names_or_shapes_is_refused() -> None:
     class Wrong(PerClass):
         def start(self, theta):  # type: ignore[no-untyped-def]
             return {name: value[:1] for name, value in theta.items()}
@@ -150,7 +150,7 @@ def test_a_start_of_other_names_or_shapes_is_refused() -> None:
         wrong.step(reverse, fresh=True)
 
 
-def test_a_learnable_without_hooks_is_plain_training() -> None:
+def test_learnable_without_hooks_is_plain_training() -> None:
     found = with_learnable("loss", "linear", "sgd", 1)
     idle = Learnable()
     idle.register_parameter("idle", torch.nn.Parameter(torch.ones(2, dtype=torch.float64)))

@@ -38,7 +38,7 @@ def batches(count: int) -> list:
 
 
 def by_hand(module: nn.Module, learned: nn.Module, pairs: list, lr: float, eta: float) -> None:
-    """Algorithm 2 with momentum 0.9, as a paper's appendix would write it; the module's buffers move in train passes."""
+    """Algorithm 2 with momentum 0.9, written as in a paper's appendix; train passes update the module's buffers."""
     names = [name for name, _ in module.named_parameters()]
     velocity = [torch.zeros_like(value) for value in module.parameters()]
     meta = torch.optim.Adam(learned.parameters(), eta)
@@ -89,8 +89,8 @@ def test_learner_follows_the_scheduler_of_a_torch_optimizer() -> None:
     assert not torch.equal(module[0].weight, before[0])
 
 
-def test_learner_follows_all_that_a_scheduler_cycles_and_an_optimizer_that_is_loaded() -> None:
-    """One cycle moves momentum against the rate; warnings are errors here, torch's of a scheduler that goes first as well."""
+def test_learner_follows_a_cyclic_scheduler_and_a_loaded_optimizer() -> None:
+    """A cyclic schedule changes momentum with the rate; warnings are errors here, as torch's of a scheduler that steps first."""
     module, learned = parts()
     optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=6)
@@ -141,7 +141,7 @@ def test_learner_refuses_a_change_of_the_optimizer_that_it_cannot_follow(change:
         learner.step(train, meta)
 
 
-def test_learner_goes_on_from_its_state() -> None:
+def test_learner_resumes_from_its_state() -> None:
     data, found = batches(8), []
     for cut in (False, True):
         module, learned = parts()
@@ -209,7 +209,7 @@ def test_optimizer_without_a_counterpart_is_refused_by_name(build, message: str)
         ({"learned_loss": nn.CrossEntropyLoss()}, "learned_loss: has no parameters that require a gradient"),
     ],
 )
-def test_argument_that_means_nothing_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
+def test_invalid_argument_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
     module, learned = parts()
     given = {"module": module, "optimizer": Adam(), "learned_loss": learned, "task_loss": F.cross_entropy, "lr": 0.1}
     with pytest.raises(SpecError, match=f"^{message}"):
@@ -221,7 +221,7 @@ def test_argument_that_means_nothing_is_refused_by_name(settings: dict[str, Any]
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_parameters_frozen_or_unfrozen_later_are_refused_where_the_optimizer_has_a_state(frozen: bool) -> None:
+def test_parameters_frozen_or_unfrozen_later_are_refused_if_the_optimizer_has_state(frozen: bool) -> None:
     train, meta = batches(2)
     for optimizer in (Sgd(), Sgd(momentum=0.9)):
         module, learned = parts()
@@ -247,7 +247,7 @@ def test_parameters_frozen_or_unfrozen_later_are_refused_where_the_optimizer_has
         (lambda module, loss: loss.to(torch.float16), r"learned_loss: has network\.layers\.0\.weight, "),
     ],
 )
-def test_tensors_moved_from_under_a_captured_graph_are_refused_by_name(move: Callable, says: str) -> None:
+def test_tensors_moved_after_a_capture_are_refused_by_name(move: Callable, says: str) -> None:
     module, learned = parts()
     learner = OnlineLossLearner(module, Sgd(), learned, F.cross_entropy, lr=0.1)
     train, meta = batches(2)
@@ -275,14 +275,14 @@ def test_state_of_another_optimizer_is_refused(mine: Optimizer, other: Optimizer
         ({"deterministic": True}, "ieee", torch.float32),
     ],
 )
-def test_a_learners_passes_have_its_precision(settings: dict[str, Any], flag: str, dtype: torch.dtype) -> None:
+def test_learners_passes_have_its_precision(settings: dict[str, Any], flag: str, dtype: torch.dtype) -> None:
     module, learned = nn.Linear(6, 3), parts()[1].float()
     seen, outside = set(), torch.backends.cuda.matmul.fp32_precision
     module.register_forward_hook(lambda _, x, out: seen.add((torch.backends.cuda.matmul.fp32_precision, out.dtype)))
     learner = OnlineLossLearner(module, Sgd(), learned, F.cross_entropy, lr=0.1, **settings)
     train, meta = ((x.float(), y) for x, y in batches(2))
     learner.step(train, meta)
-    seen.clear()  # before its first step a learner compares its products with a plain loop's, in float32
+    seen.clear()  # before its first step a learner is compared with a plain loop, in float32
     metrics = learner.step(train, meta)
     assert (flag, dtype) in seen
     assert {name for name, _ in seen} == {flag}
@@ -291,7 +291,7 @@ def test_a_learners_passes_have_its_precision(settings: dict[str, Any], flag: st
 
 
 @pytest.mark.parametrize("rows", [2, 16])
-def test_a_data_loaders_list_is_one_batch(rows: int) -> None:
+def test_data_loaders_list_is_one_batch(rows: int) -> None:
     module, learned = parts()
     train, meta = ((x[:rows], y[:rows]) for x, y in batches(2))
     wanted, found = (

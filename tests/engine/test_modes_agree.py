@@ -1,4 +1,4 @@
-"""Whether forward mode agrees with a kept backward pass: compared relative to the size of the outputs."""
+"""Agreement of forward mode with a retained backward pass: compared relative to the size of the outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from olfl_ray.errors import SpecError
 
 
 class Scaled(nn.Module):
-    """A small network whose outputs are of some size; a cut one lets half of its gradient through."""
+    """A small network with outputs of a given size; a cut one lets half of its gradient through."""
 
     def __init__(self, size: float, cut: bool) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def problem(size: float, cut: bool) -> tuple[Problem, tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
-def test_a_sound_module_of_any_size_agrees_and_one_that_cuts_gradients_does_not(size: float) -> None:
+def test_valid_module_agrees_at_any_scale_and_one_that_cuts_gradients_does_not(size: float) -> None:
     for cut in (False, True):
         own, batch = problem(size, cut)
         phi = {name: value.detach() for name, value in own.learned.named_parameters()}
@@ -57,7 +57,7 @@ def test_a_sound_module_of_any_size_agrees_and_one_that_cuts_gradients_does_not(
 
 
 def test_choosing_an_estimator_keeps_no_tensor_alive() -> None:
-    """ReLU keeps its own result for its backward pass: a hook that gave it back as it is would make a ring of nodes."""
+    """ReLU saves its own result for its backward pass: a hook that returned it unchanged would create a reference cycle."""
     own, batch = problem(1.0, cut=False)
     own.module.layers[1] = nn.ReLU()
     for memory in ("low", "fast"):
@@ -70,12 +70,12 @@ def test_choosing_an_estimator_keeps_no_tensor_alive() -> None:
 
 
 def tensors() -> int:
-    """Tensors of this process that Python sees."""
+    """Number of tensors in this process that Python's garbage collector knows."""
     return sum(issubclass(type(found), Tensor) for found in gc.get_objects())
 
 
 @pytest.mark.parametrize("size", [1e-4, 1e4])
-def test_low_memory_is_refused_by_name_where_gradients_are_cut_and_taken_where_they_are_not(size: float) -> None:
+def test_low_memory_is_refused_exactly_if_gradients_are_cut(size: float) -> None:
     own, batch = problem(size, cut=True)
     with pytest.raises(SpecError, match=r"meta.estimator: exact .*no_grad"):
         choose_estimator("exact", "low", 1, own, batch)

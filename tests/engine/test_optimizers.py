@@ -1,4 +1,4 @@
-"""Base optimizers: torch's own values, and derivatives that are finite where a gradient is exactly zero."""
+"""Base optimizers: equal to torch's, with finite derivatives where a gradient is exactly zero."""
 
 import pytest
 import torch

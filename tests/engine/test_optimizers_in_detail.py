@@ -1,4 +1,4 @@
-"""Base optimizers step by step: a rate that is a number or a tensor, clipped or not, and their derivatives."""
+"""Base optimizers step by step: a learning rate as a number or a tensor, clipped or not, and their derivatives."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_a_rate_as_a_number_and_as_a_tensor_give_torchs_own_step(name: str) -> None:
+def test_learning_rate_as_number_or_tensor_gives_torchs_own_step(name: str) -> None:
     own, theirs = PAIRS[name]
     wanted = of_torch(theirs)
     same(stepped(own, 0.1), wanted)
@@ -69,14 +69,14 @@ def test_a_rate_as_a_number_and_as_a_tensor_give_torchs_own_step(name: str) -> N
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize("own", [Sgd(clip_norm=1.0), Adam(clip_norm=1.0, eps=0.1)], ids=["sgd", "adam"])
-def test_clipping_shortens_a_long_gradient_as_torch_does_and_leaves_a_short_one(own: Optimizer, scale: float) -> None:
+def test_clipping_matches_torchs_and_leaves_a_short_gradient(own: Optimizer, scale: float) -> None:
     def theirs(p: Iterable[Tensor]) -> torch.optim.Optimizer:
         return torch.optim.SGD(p, 0.1) if isinstance(own, Sgd) else torch.optim.Adam(p, 0.1, eps=0.1)
 
     same(stepped(own, 0.1, scale), of_torch(theirs, 1.0, scale))
 
 
-def test_a_gradients_norm_is_that_of_all_its_entries_together() -> None:
+def test_norm_of_a_gradient_is_over_all_entries_together() -> None:
     grads = drawn(1)
     flat = torch.cat([value.flatten() for value in grads.values()])
     assert global_norm(grads).item() == pytest.approx(flat.norm().item())
@@ -97,7 +97,7 @@ def test_the_gradient_factor_is_the_derivative_of_the_step_in_the_gradient(name:
 
 
 @pytest.mark.parametrize("own", [Sgd(clip_norm=1.0), Adam(), Adam(clip_norm=1.0)])
-def test_where_the_step_is_not_linear_in_the_gradient_there_is_no_factor(own: Optimizer) -> None:
+def test_there_is_no_factor_if_the_step_is_not_linear_in_the_gradient(own: Optimizer) -> None:
     assert own.gradient_factor(0.1) is None
 
 
@@ -105,7 +105,7 @@ def test_where_the_step_is_not_linear_in_the_gradient_there_is_no_factor(own: Op
     "own", [Sgd(momentum=0.8, weight_decay=0.2, clip_norm=1.0), Adam(clip_norm=1.0, weight_decay=0.2, decoupled=True)]
 )
 @pytest.mark.parametrize("scale", [0.01, 100.0])
-def test_a_steps_derivatives_are_those_of_finite_differences(own: Optimizer, scale: float) -> None:
+def test_derivatives_of_a_step_equal_finite_differences(own: Optimizer, scale: float) -> None:
     names = list(SHAPES)
     state = own.init(drawn(0))
     for step in (5, 6):
@@ -128,7 +128,7 @@ def test_a_gradient_of_zero_has_a_finite_derivative_through_the_norm() -> None:
         torch.testing.assert_close(found, torch.full_like(found, -0.1))
 
 
-def test_gradients_are_given_up_on_the_way_and_state_is_contiguous() -> None:
+def test_gradients_are_consumed_and_state_is_contiguous() -> None:
     for own in (Sgd(momentum=0.9), Adam()):
         theta = drawn(0)
         grads = {"w": torch.randn(2, 3, dtype=torch.float64).t(), "b": theta["b"].clone()}
@@ -138,12 +138,12 @@ def test_gradients_are_given_up_on_the_way_and_state_is_contiguous() -> None:
         assert all(value.is_contiguous() for value in state.values())
 
 
-def test_state_begins_at_zero_and_only_where_it_is_needed() -> None:
+def test_state_starts_at_zero_and_only_if_needed() -> None:
     theta = drawn(0)
     assert Sgd().init(theta) == {}
     assert list(Sgd(momentum=0.9).init(theta)) == ["w", "b"]
     state = Adam().init(theta)
     assert list(state) == ["m.w", "m.b", "v.w", "v.b", "t"]
-    assert (state["t"].tolist(), state["t"].dtype) == ([0.0, 0.0], torch.float64), "steps of each parameter"
+    assert (state["t"].tolist(), state["t"].dtype) == ([0.0, 0.0], torch.float64), "number of steps per parameter"
     assert all(not value.any() for value in state.values())
     assert Adam().update(theta, drawn(1), state, 0.1)[1]["t"].tolist() == [1.0, 1.0]

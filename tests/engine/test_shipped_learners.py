@@ -1,4 +1,4 @@
-"""The meta-gradient through the image networks that ship: exact equals reverse over reverse."""
+"""The meta-gradient through the built-in image networks: exact equals reverse over reverse."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEARNERS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int]]] = {
 
 
 @pytest.mark.parametrize("learner", sorted(LEARNERS))
-def test_exact_meta_gradient_is_had_and_equals_reverse_over_reverse(learner: str) -> None:
+def test_exact_meta_gradient_is_available_and_equals_reverse_over_reverse(learner: str) -> None:
     torch.manual_seed(0)
     name, options, shape = LEARNERS[learner]
     module = models.build(name, options, input_shape=shape, outputs=OUTPUTS, seed=1).double().train()

@@ -1,4 +1,4 @@
-"""Independent references: `higher` and TorchOpt unroll the same step and find the same meta-gradient."""
+"""Independent references: `higher` and TorchOpt unroll the same step and compute the same meta-gradient."""
 
 from functools import partial
 
@@ -11,8 +11,8 @@ from olfl_ray.engine import exact
 LEARNERS = ["mlp with dead units", "lenet", "batch norm"]
 
 
-def judged(learner: str, optimizer: str, steps: int):
-    """A case whose module stands at its theta: that is what the judges differentiate."""
+def reference_case(learner: str, optimizer: str, steps: int):
+    """A case whose module has its theta, so that the references can differentiate it."""
     problem = case(learner, optimizer, steps=steps)
     problem.problem.module.load_state_dict(problem.theta, strict=False)
     return problem
@@ -30,9 +30,9 @@ def gradient(loss: torch.Tensor, learned: torch.nn.Module) -> dict[str, torch.Te
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("memory", ["low", "fast"])
-def test_higher_finds_the_same(memory: str, learner: str, steps: int) -> None:
+def test_higher_gives_the_same_gradient(memory: str, learner: str, steps: int) -> None:
     higher = pytest.importorskip("higher")
-    problem = judged(learner, "sgd", steps)
+    problem = reference_case(learner, "sgd", steps)
     module, learned = problem.problem.module, problem.problem.learned
     optimizer = torch.optim.SGD(module.parameters(), 0.05)
     with higher.innerloop_ctx(module, optimizer, copy_initial_weights=False) as (f, inner):
@@ -45,9 +45,9 @@ def test_higher_finds_the_same(memory: str, learner: str, steps: int) -> None:
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("memory", ["low", "fast"])
-def test_torchopt_finds_the_same(memory: str, learner: str, steps: int) -> None:
+def test_torchopt_gives_the_same_gradient(memory: str, learner: str, steps: int) -> None:
     torchopt = pytest.importorskip("torchopt")
-    problem = judged(learner, "nesterov", steps)
+    problem = reference_case(learner, "nesterov", steps)
     problem.state.update({name: torch.zeros_like(value) for name, value in problem.state.items()})
     module, learned = problem.problem.module, problem.problem.learned
     optimizer = torchopt.MetaSGD(module, lr=0.05, momentum=0.9, nesterov=True)

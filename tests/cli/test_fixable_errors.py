@@ -1,4 +1,4 @@
-"""Errors of the system and of libraries, each raised by the library itself: one sentence with a next move; bugs stay bugs."""
+"""Errors of the system and of libraries, raised by the library itself: one sentence with a next move; bugs stay bugs."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ MENDABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("kind", MENDABLE)
 @pytest.mark.filterwarnings("ignore")
-def test_what_a_person_can_mend_is_one_sentence_with_a_next_move(
+def test_errors_that_users_can_fix_are_one_sentence_with_a_next_move(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -164,7 +164,7 @@ def test_what_a_person_can_mend_is_one_sentence_with_a_next_move(
 
 
 @pytest.mark.parametrize("number", SYSTEM)
-def test_what_the_system_refuses_is_named_with_the_file(number: int) -> None:
+def test_system_errors_name_the_file(number: int) -> None:
     said = mendable(OSError(number, os.strerror(number), "/a/file"))
     assert said == f"/a/file: {os.strerror(number)}; {SYSTEM[number]}"
 
@@ -187,7 +187,7 @@ def test_a_bug_stays_a_bug(error: Exception) -> None:
     assert mendable(error) is None
 
 
-def test_a_command_says_it_with_exit_code_2_and_without_secrets(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_reports_them_with_exit_code_2_and_without_secrets(olfl, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise requests.exceptions.ConnectionError("no answer from http://me:hunter2@127.0.0.1:9/")
 
@@ -198,7 +198,7 @@ def test_a_command_says_it_with_exit_code_2_and_without_secrets(olfl, monkeypatc
     assert "bug" not in err
 
 
-def test_a_lost_ray_is_told_from_a_bug() -> None:
+def test_lost_ray_is_distinguished_from_a_bug() -> None:
     try:
         try:
             raise ray.exceptions.RaySystemError("the raylet is gone\nwith a trace")

@@ -1,4 +1,4 @@
-"""Modules at the edge: each way equals torch's own loop (theta', buffers, phi's gradient), or one error says why not."""
+"""Edge cases: each estimator equals torch's own loop (theta', buffers, phi's gradient), or one error says why it can't."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 class Net(nn.Module):
-    """A function of itself, its parts and its input."""
+    """A function of the module and its input, with named parts."""
 
     def __init__(self, run: Callable[..., Tensor], **parts: Any) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ def cut(h: Tensor) -> Tensor:
 
 
 def hooked(module: nn.Module) -> nn.Module:
-    """Twice the gradient of what comes before the head."""
+    """Doubles the gradient of what precedes the head."""
     module.head.register_full_backward_hook(lambda _, inputs, outputs: (2 * inputs[0],))
     return module
 
@@ -215,16 +215,16 @@ ADAMW = {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-2}
 
 @dataclass(frozen=True)
 class Edge:
-    """What is learned, and the ways that it has not.
+    """A case, and the estimators that it does not support.
 
     Args:
         module: Builder of the base learner.
         loss: Builder of the learned loss, from the base learner.
-        refused: Ways that say that they are not had.
-        options: Of torch's optimizer: SGD, or AdamW where they have eps.
-        steps: Base steps.
+        refused: Estimators that are refused.
+        options: Options of torch's optimizer: SGD, or AdamW if they have eps.
+        steps: Number of base steps.
         cut: Whether torch's graph lacks a part of the derivative (no_grad, detach, the third derivative of a batch norm),
-            so that differences give something else: then torch's graph is the truth.
+            so that differences give another result: then torch's graph is the reference.
     """
 
     module: Callable[[], nn.Module]
@@ -334,7 +334,7 @@ def built(edge: Edge) -> tuple[nn.Module, nn.Module, list[tuple[Tensor, Tensor]]
         ]
     for index, (x, _) in enumerate(batches):
         x[0, 0] = (-1) ** index
-        x[:2] *= 0.01  # two examples alone show nothing of what depends on size
+        x[:2] *= 0.01  # so that two examples alone do not show what depends on their size
     return module, learned, batches[:-1], batches[-1]
 
 
@@ -357,12 +357,12 @@ def plain_loop(edge: Edge, shift: float = 0.0) -> tuple[dict[str, Tensor], dict[
 
 
 def double_backward(edge: Edge) -> dict[str, Tensor]:
-    """phi's gradient through SGD steps that are written out, with torch's graph of all of it."""
+    """phi's gradient through explicit SGD steps, with torch's graph of everything."""
     module, learned, train, meta = built(edge)
     names = [name for name, _ in module.named_parameters()]
     places = [(module.get_submodule(name.rpartition(".")[0])._parameters, name.rpartition(".")[2]) for name in names]
     torch.manual_seed(1)
-    # The fused kernel of attention has one derivative.
+    # The fused attention kernel has only a first derivative.
     with sdpa_kernel(SDPBackend.MATH):
         return _through_steps(module, learned, places, train, meta)
 
@@ -385,7 +385,7 @@ def state_of(*modules: nn.Module) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", EDGES)
-def test_every_way_equals_torchs_own_loop_or_is_refused(name: str) -> None:
+def test_every_estimator_equals_torchs_own_loop_or_is_refused(name: str) -> None:
     edge, h = EDGES[name], 1e-5
     theta, buffers, _ = plain_loop(edge)
     slope = (plain_loop(edge, h)[2] - plain_loop(edge, -h)[2]) / (2 * h)
@@ -435,7 +435,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 class Switched(nn.Module):
-    """Cuts gradients once a part of it is in eval mode, or a flag is set."""
+    """Cuts gradients once a submodule is in eval mode, or a flag is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -451,7 +451,7 @@ class Switched(nn.Module):
 
 
 @pytest.mark.parametrize("estimator", ["auto", "exact"])
-def test_a_part_that_changes_its_mode_is_compared_again_at_once(estimator: Any) -> None:
+def test_submodule_that_changes_its_mode_is_compared_again_at_once(estimator: Any) -> None:
     torch.manual_seed(0)
     module = Switched().double()
     learner = learner_of(module, estimator=estimator, memory="low")
@@ -466,7 +466,7 @@ def test_a_part_that_changes_its_mode_is_compared_again_at_once(estimator: Any) 
         assert learner.step(batch(), batch())["meta_loss"].isfinite()
 
 
-def test_a_flag_that_is_set_later_is_seen_at_a_step_that_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_change_of_a_flag_is_detected_at_a_compared_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compared, "EVERY", 5)
     torch.manual_seed(0)
     module = Switched().double()
@@ -483,7 +483,7 @@ def test_a_flag_that_is_set_later_is_seen_at_a_step_that_is_compared(monkeypatch
 
 
 @pytest.mark.parametrize("memory", ["low", "fast"])
-def test_comparing_at_every_step_changes_no_bit(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparison_at_every_step_changes_no_bit(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for every in (1, 10**6):
         monkeypatch.setattr(compared, "EVERY", every)
@@ -498,7 +498,7 @@ def test_comparing_at_every_step_changes_no_bit(memory: Any, monkeypatch: pytest
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
-def test_a_layer_put_in_later_is_learned_through() -> None:
+def test_layer_added_later_is_learned_through() -> None:
     torch.manual_seed(0)
     module = mlp().double()
     learner = learner_of(module)
@@ -518,7 +518,7 @@ def test_a_layer_put_in_later_is_learned_through() -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("part", ["module", "learned_loss"])
-def test_a_hook_on_a_parameter_is_refused(part: str, late: bool) -> None:
+def test_hook_on_a_parameter_is_refused(part: str, late: bool) -> None:
     module, learned = mlp().double(), weighted().double()
     learner = learner_of(module, learned)
     if late:
@@ -528,7 +528,7 @@ def test_a_hook_on_a_parameter_is_refused(part: str, late: bool) -> None:
         learner.step(batch(), batch())
 
 
-def test_passes_that_are_thrown_away_leave_no_attribute_changed() -> None:
+def test_discarded_passes_change_no_attribute() -> None:
     module = Net(
         lambda self: None,
         count=0,
