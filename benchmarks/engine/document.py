@@ -70,7 +70,7 @@ def write_document(
         f"Machine: {_machine(device)}, {platform.system()} {platform.machine()}; "
         f"Python {platform.python_version()}; " + ", ".join(f"{name} {version_of(name)}" for name in SHOWN) + ".",
         "Betty does not unroll: its default differentiates implicitly and by differences, which is another quantity, so "
-        "no error stands there.",
+        "no error is given.",
         "",
         f"![ratio to a plain step]({name}.png)",
         "",

@@ -275,8 +275,8 @@ def measure(root: Path, name: str, drawn: list[Drawn]) -> list[tuple[Drawn, str]
             seed, _, file, mutation = one
             by = package.found(tree / "olfl_ray" / file, mutation)
             results.append((one, by))
-            told = f"{seed} | {file}:{mutation.line} | {mutation.after} | {by or 'NOT FOUND'}"
-            print(told, file=sys.stderr, flush=True)
+            line = f"{seed} | {file}:{mutation.line} | {mutation.after} | {by or 'NOT FOUND'}"
+            print(line, file=sys.stderr, flush=True)
         return results
 
 

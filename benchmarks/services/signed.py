@@ -48,10 +48,10 @@ def _is_signed(environ: Mapping[str, Any], key: str, secret: str) -> bool:
     if kind != "AWS4-HMAC-SHA256" or len(scope) != 5 or scope[0] != key or not moment.startswith(scope[1]):
         return False
     try:
-        told = datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        signed_at = datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
         return False
-    if abs(datetime.now(UTC) - told) > SKEW:
+    if abs(datetime.now(UTC) - signed_at) > SKEW:
         return False
     headers = {name: _header(environ, name) for name in given.get("SignedHeaders", "").split(";")}
     if not {"host", "x-amz-date"} <= headers.keys():

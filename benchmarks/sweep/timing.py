@@ -130,7 +130,7 @@ def row_of(folder: Path, scene: str, contestant: str, turn: int, seconds: float)
         turn: The round, from 1.
         seconds: Sleep of each trial.
     """
-    spans, noted = read_spans(folder / "spans"), json.loads((folder / "found.json").read_text())
+    spans, recorded = read_spans(folder / "spans"), json.loads((folder / "found.json").read_text())
     took = max(span.end for span in spans) - min(span.begin for span in spans)
     gaps = _gaps(spans)
     spent = sum(span.end - span.begin for span in spans)
@@ -148,7 +148,7 @@ def row_of(folder: Path, scene: str, contestant: str, turn: int, seconds: float)
         gap_seconds=statistics.median(gaps),
         early_gap_seconds=statistics.median(gaps[: len(gaps) // 4 or 1]),
         late_gap_seconds=statistics.median(gaps[-(len(gaps) // 4) or -1 :]),
-        **noted,
+        **recorded,
     )
 
 

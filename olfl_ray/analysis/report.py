@@ -195,8 +195,8 @@ def _tables(results: Sequence[ArmResult], state: StudyState, storage: Storage) -
         for position, value in enumerate((trial.id.arm, str(trial.id))):
             table = table.add_column(position, _CURVES[position], pa.array([value] * table.num_rows, pa.string()))
         curves.append(table)
-    whole = pa.concat_tables(curves) if curves else _CURVES.empty_table()
-    return {**files, "curves.parquet": to_parquet(whole)}
+    combined = pa.concat_tables(curves) if curves else _CURVES.empty_table()
+    return {**files, "curves.parquet": to_parquet(combined)}
 
 
 def _arm_row(result: ArmResult) -> dict[str, Any]:

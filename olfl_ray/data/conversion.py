@@ -146,8 +146,8 @@ def as_indices(name: str, given: Any, rows: int) -> Tensor:
     found = _tensor(name, "test", _as_array(name, "test", np.asarray(given) if isinstance(given, range) else given))
     if found.dtype == torch.bool and tuple(found.shape) == (rows,):
         found = found.nonzero().flatten()
-    whole = found.dim() == 1 and not found.is_floating_point() and found.dtype != torch.bool and len(found) > 0
-    if not whole or int(found.min()) < 0 or int(found.max()) >= rows or len(found.unique()) < len(found):
+    valid = found.dim() == 1 and not found.is_floating_point() and found.dtype != torch.bool and len(found) > 0
+    if not valid or int(found.min()) < 0 or int(found.max()) >= rows or len(found.unique()) < len(found):
         raise _error(
             name,
             f"returned test of shape {tuple(found.shape)} and type {found.dtype}; it must be distinct indices from 0 to "

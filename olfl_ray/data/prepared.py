@@ -49,9 +49,9 @@ def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
             make_folder(cache)
             # A folder of its own, so that concurrent processes do not collide and no partial file remains.
             with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache) as folder:
-                whole = Path(folder) / path.name
-                _write(whole, SOURCES[name].read(root, Path(folder)))
-                os.replace(whole, path)
+                complete = Path(folder) / path.name
+                _write(complete, SOURCES[name].read(root, Path(folder)))
+                os.replace(complete, path)
         except OSError as error:
             reason = error.strerror or error
             raise SetupError(
@@ -67,7 +67,7 @@ def file_name(name: str) -> str:
 
 
 def share(name: str, *, cache: Path, root: Path | None, storage: Storage) -> None:
-    """Upload a prepared data set to where other machines can read it, unless it is there already.
+    """Upload a prepared data set to where other machines can read it, unless it exists already.
 
     Args:
         name: Built-in name.

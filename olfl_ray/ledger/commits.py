@@ -100,9 +100,9 @@ def write_commit(storage: Storage, commit: Commit, files: dict[str, bytes]) -> C
     objects = {f"{base}.{name}": data for name, data in files.items()}
     storage.write_all(objects)
     sums = {key: hashlib.sha256(data).hexdigest() for key, data in objects.items()}
-    whole = replace(commit, files=sums)
-    storage.write(whole.key, seal(json.dumps(asdict(whole)).encode()))
-    return whole
+    written = replace(commit, files=sums)
+    storage.write(written.key, seal(json.dumps(asdict(written)).encode()))
+    return written
 
 
 def left_by_learnable(storage: Storage, commit: Commit) -> dict[str, bytes]:
@@ -147,13 +147,13 @@ def read_file(storage: Storage, commit: Commit, name: str) -> bytes | None:
     return data
 
 
-def restore_point(storage: Storage, trial: str, *, noted: Collection[str] = (), scratch: int = 0) -> RestorePoint:
+def restore_point(storage: Storage, trial: str, *, recorded: Collection[str] = (), scratch: int = 0) -> RestorePoint:
     """The latest point from which a trial can resume, with every file up to it intact by its checksum.
 
     Args:
         storage: The study's storage.
         trial: `arm/name`.
-        noted: Keys of the commits in the ledger. A point that keeps more of them wins over a later one: an attempt that was
+        recorded: Keys of the commits in the ledger. A point that keeps more of them wins over a later one: an attempt that was
             given up may have left commits too.
         scratch: Attempts up to this number are discarded.
     """
@@ -168,7 +168,7 @@ def restore_point(storage: Storage, trial: str, *, noted: Collection[str] = (), 
     ranked = sorted(
         with_state,
         key=lambda commit: (
-            sum(known.key in noted for known in _ancestors(commit, found)),
+            sum(known.key in recorded for known in _ancestors(commit, found)),
             commit.position,
             commit.attempt,
         ),

@@ -91,12 +91,12 @@ class Ledger:
         """
         ledger = cls(storage)
         numbers = _numbers(storage)
-        copies, whole = _compacted(storage)
+        copies, intact = _compacted(storage)
         last = max([*copies, *numbers], default=0)
         if last == 0:
             raise StudyError(f"{storage.url}: there is no study here; check the name, or run its spec first")
         last = last if upto is None else min(last, upto)
-        lines = dict(copies) if whole else {}
+        lines = dict(copies) if intact else {}
         lines |= _read_all(storage, [number for number in range(1, last + 1) if number not in lines])
         for number in range(1, last + 1):
             try:
@@ -214,10 +214,10 @@ def _compacted(storage: Storage) -> tuple[dict[int, bytes], bool]:
     return dict(enumerate(lines, start=1)), True
 
 
-def _salvaged(damaged: bytes) -> dict[int, bytes]:
+def _salvaged(corrupt: bytes) -> dict[int, bytes]:
     """Number -> line for each line that is intact by its own checksum."""
     found = {}
-    for line in damaged.splitlines(keepends=True):
+    for line in corrupt.splitlines(keepends=True):
         try:
             found[int(json.loads(unseal(line))["number"])] = line
         except (ValueError, LookupError, TypeError):

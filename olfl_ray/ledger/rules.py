@@ -139,9 +139,9 @@ def _apply_to_trial(trial: TrialState, event: Began | Committed | Ended | Stoppe
         case Began():
             _require(event.attempt > trial.attempt, f"the attempt must be greater than {trial.attempt}", event)
             began = event.time if trial.began_at is None else trial.began_at
-            whole = tuple(commit for commit in trial.commits if commit.commit not in event.dropped)
-            redone = trial.redone or len(whole) < len(trial.commits)
-            return replace(_after(trial, whole), state="running", attempt=event.attempt, began_at=began, redone=redone)
+            kept = tuple(commit for commit in trial.commits if commit.commit not in event.dropped)
+            redone = trial.redone or len(kept) < len(trial.commits)
+            return replace(_after(trial, kept), state="running", attempt=event.attempt, began_at=began, redone=redone)
         case Committed():
             last = trial.commits[-1].step if trial.commits else 0
             _require(trial.state == "running", f"only a running trial commits, this one is {trial.state}", event)

@@ -41,7 +41,7 @@ def mlp(input_shape: Shape, outputs: int, hidden: Sequence[int] = (128,), activa
             f"there is no activation {activation!r}{close}; use one of {', '.join(ACTIVATIONS)}",
         )
     if not isinstance(hidden, list | tuple) or not all(type(units) is int and units > 0 for units in hidden):
-        raise SpecError("task.model.hidden", f"must be a list of whole numbers above 0, but it is {hidden!r}")
+        raise SpecError("task.model.hidden", f"must be a list of positive integers, but it is {hidden!r}")
     sizes = [math.prod(input_shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()] if len(input_shape) > 1 else []
     for inputs, units in itertools.pairwise(sizes):

@@ -39,8 +39,8 @@ def positive_int(value: Any, option: str) -> int:
     """A positive integer, such as a width.
 
     Raises:
-        SpecError: It is not a whole number above 0.
+        SpecError: It is not a positive integer.
     """
     if type(value) is not int or value < 1:
-        raise SpecError(f"task.model.{option}", f"must be a whole number above 0, but it is {value!r}; change it")
+        raise SpecError(f"task.model.{option}", f"must be a positive integer, but it is {value!r}; change it")
     return value

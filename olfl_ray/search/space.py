@@ -105,8 +105,8 @@ class Space:
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 assert parameter.min is not None
                 assert parameter.max is not None
-                whole = value == int(value) or not parameter.is_integer
-                if whole and parameter.min <= value <= parameter.max:
+                integral = value == int(value) or not parameter.is_integer
+                if integral and parameter.min <= value <= parameter.max:
                     return int(value) if parameter.is_integer else float(value)
             raise SpecError(
                 "search.sampler", f"the searcher proposed {value!r} for {name}, which is not among its values"

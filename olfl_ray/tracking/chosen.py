@@ -62,10 +62,10 @@ def check_same_place(spec: StudySpec, before: Mapping[str, Any]) -> None:
     Raises:
         StudyError: Names both locations.
     """
-    noted = {named.name: config for named, _, config in _chosen(trackers_from(before["tracking"]))}
+    previous = {named.name: config for named, _, config in _chosen(trackers_from(before["tracking"]))}
     for named, kind, config in _chosen(spec.tracking):
-        if named.name in noted:
-            kind.resolve(config, noted[named.name])
+        if named.name in previous:
+            kind.resolve(config, previous[named.name])
 
 
 @contextmanager

@@ -100,7 +100,7 @@ class Session:
 
     def _resume(self) -> Iterator[Message]:
         given = self.assignment
-        point = restore_point(self.storage, given.trial, noted=given.noted, scratch=given.scratch)
+        point = restore_point(self.storage, given.trial, recorded=given.noted, scratch=given.scratch)
         yield self._message("begun", chain=tuple(commit.key for commit in point.chain))
         for commit in point.chain:  # the driver may have been killed between a commit and its record
             yield self._message("commit", commit=commit)
@@ -171,11 +171,11 @@ class Session:
             report={name: list(values) for name, values in progress.report.items()},
             parent=parent,
         )
-        whole = write_commit(self.storage, commit, files)
-        self._states.append(state_key(whole))
+        written = write_commit(self.storage, commit, files)
+        self._states.append(state_key(written))
         while len(self._states) > 2:  # the last two are enough to resume, even if the last is corrupt
             self.storage.delete(self._states.pop(0))
-        return whole
+        return written
 
 
 def _bound_memory(assignment: Assignment) -> None:

@@ -117,7 +117,7 @@ def _refuse_corrupt(storage: Storage, trial: str) -> None:
         DataError: A file of a commit in the ledger is missing or corrupt.
     """
     state = Ledger.load(storage).state.trials.get(trial)
-    commits = [read_commit(storage, noted.commit) for noted in state.commits] if state is not None else []
+    commits = [read_commit(storage, commit.commit) for commit in state.commits] if state is not None else []
     for commit in commits:
         for file in commit.files:
             if commit is commits[-1] or file != state_key(commit):  # of the states, only the last is stored

@@ -206,9 +206,11 @@ def test_corrupt_records_are_skipped_with_a_warning(study: Study, caplog: pytest
     for step in (1, 2, 3):
         table = to_parquet(records_to_table([Record(step=step, time_ms=step, metrics={"m": (0.5,)})]))
         commit = Commit(trial="online/0", attempt=1, position=step, step=step, outcome=None, report={}, parent=None)
-        whole = write_commit(study.storage, commit, {"records.parquet": table})
-        keys.append(whole.key)
-        study.ledger.append(Committed(trial="online/0", attempt=1, commit=whole.key, step=step, value=None, values={}))
+        written = write_commit(study.storage, commit, {"records.parquet": table})
+        keys.append(written.key)
+        study.ledger.append(
+            Committed(trial="online/0", attempt=1, commit=written.key, step=step, value=None, values={})
+        )
     study.storage.write(keys[1], b"corrupt")
     trial = study.ledger.state.trials["online/0"]
     assert records_table(study.storage, trial)["step"].to_pylist() == [1, 3]

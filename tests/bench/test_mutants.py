@@ -70,9 +70,9 @@ def test_instrumented_source_reports_each_statement_that_runs(mutants: ModuleTyp
 
 def test_every_listed_equivalent_is_a_mutation_of_the_current_code(mutants: ModuleType) -> None:
     listed = tomllib.loads((FOLDER / "equivalents.toml").read_text(encoding="utf-8"))["equivalent"]
-    rooms = Path(__file__).parents[2] / "olfl_ray"
+    package = Path(__file__).parents[2] / "olfl_ray"
     for file in {one["file"] for one in listed}:
-        known = {(one.before, one.after) for one in mutants.mutations((rooms / file).read_bytes())}
+        known = {(one.before, one.after) for one in mutants.mutations((package / file).read_bytes())}
         for one in listed:
             assert one["file"] != file or (one["from"], one["to"]) in known, one
             assert one["why"]

@@ -42,8 +42,8 @@ def test_database_requires_its_users_password_and_runs_no_program(tmp_path: Path
         (passfile,) = parse_qs(parts.query)["passfile"]
         assert os.stat(passfile).st_mode & 0o077 == 0
         place = f"host=127.0.0.1 port={parts.port}"
-        strangers = ["postgres", "mlflow", "olfl", pwd.getpwuid(os.getuid()).pw_name]
-        for who in strangers:
+        others = ["postgres", "mlflow", "olfl", pwd.getpwuid(os.getuid()).pw_name]
+        for who in others:
             for password in ("", who):
                 with pytest.raises(psycopg.OperationalError):
                     psycopg.connect(f"{place} user={who} password='{password}' dbname=postgres passfile=/dev/null")

@@ -149,7 +149,7 @@ def test_svhn_is_read_from_its_matlab_files(tmp_path: Path, monkeypatch: pytest.
     assert np.array_equal(found.x[5, 2].numpy(), images[:, :, 2, 5])
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"test_32x32.mat: has MD5 .* expected"):
-        data.load("svhn", {}, cache=tmp_path / "anew", root=tmp_path)
+        data.load("svhn", {}, cache=tmp_path / "new", root=tmp_path)
 
 
 def test_communities_and_crime_drops_columns_that_most_communities_lack(prepared: Path, olfl_data: Path) -> None:

@@ -46,11 +46,11 @@ def folder_instead(file: Path) -> None:
     file.mkdir()
 
 
-@pytest.mark.parametrize("damage", [truncate, alter, empty, Path.unlink, folder_instead])
+@pytest.mark.parametrize("corrupt", [truncate, alter, empty, Path.unlink, folder_instead])
 def test_corrupt_file_is_named_with_both_ways_to_fix_it(
-    damage: Callable[[Path], None], copied: Path, tmp_path: Path
+    corrupt: Callable[[Path], None], copied: Path, tmp_path: Path
 ) -> None:
-    damage(copied / LABELS)
+    corrupt(copied / LABELS)
     cache = tmp_path / "cache"
     with pytest.raises(DataError) as caught:
         data.load("mnist", {}, cache=cache, root=copied)
@@ -73,13 +73,13 @@ def test_repaired_file_is_used(copied: Path, olfl_data: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.999])
 def test_message_for_a_truncated_prepared_file_says_to_delete_it(keep: float, tmp_path: Path) -> None:
-    whole = data.load("digits", {}, cache=tmp_path, root=None)
-    before = whole.x.clone()
+    complete = data.load("digits", {}, cache=tmp_path, root=None)
+    before = complete.x.clone()
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
-    torn = tmp_path / "torn"
-    torn.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
-    torn.replace(file)
+    truncated = tmp_path / "truncated"
+    truncated.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
+    truncated.replace(file)
     with pytest.raises(DataError, match=r"truncated|corrupt|checksum") as caught:
         data.load("digits", {}, cache=tmp_path, root=None)
     assert str(caught.value).startswith(str(file))

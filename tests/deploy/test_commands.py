@@ -112,11 +112,11 @@ def test_study_of_the_ray_job_is_accepted(monkeypatch, tmp_path) -> None:
     _accepted(arguments, monkeypatch, tmp_path)
 
 
-@pytest.mark.parametrize(("code", "told"), [(0, 0), (1, 0), (2, 0), (70, 70), (130, 0), (137, 137)])
-def test_kuberay_retries_only_killed_jobs_and_bugs(code: int, told: int) -> None:
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (1, 0), (2, 0), (70, 70), (130, 0), (137, 137)])
+def test_kuberay_retries_only_killed_jobs_and_bugs(code: int, status: int) -> None:
     script = CLUSTER / "docker" / "ray-job.sh"
     done = subprocess.run([script, "sh", "-c", f"exit {code}"], capture_output=True, check=False)
-    assert done.returncode == told
+    assert done.returncode == status
 
 
 def test_study_of_the_slurm_job_is_accepted(monkeypatch, tmp_path) -> None:

@@ -120,9 +120,9 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
 class Recomputing(nn.Module):
     """Layers whose activations are recomputed in the backward pass, or not."""
 
-    def __init__(self, *, anew: bool, reentrant: bool = False) -> None:
+    def __init__(self, *, recompute: bool, reentrant: bool = False) -> None:
         super().__init__()
-        self.anew, self.reentrant = anew, reentrant
+        self.recompute, self.reentrant = recompute, reentrant
         self.body = nn.Sequential(
             nn.Conv1d(1, 4, 3, padding=1), nn.BatchNorm1d(4), nn.Dropout(0.3), nn.Tanh(), nn.Flatten(), nn.Linear(24, 8)
         )
@@ -133,18 +133,18 @@ class Recomputing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        hidden = checkpoint(self.hidden, x, use_reentrant=self.reentrant) if self.anew else self.hidden(x)
+        hidden = checkpoint(self.hidden, x, use_reentrant=self.reentrant) if self.recompute else self.hidden(x)
         return self.head(hidden)
 
 
 def twins(method: str = "online") -> tuple[Problem, Problem, LearnerState]:
     """The same module without and with recomputation, and a state that differs from the module's own tensors."""
     problems = []
-    for anew in (False, True):
+    for recompute in (False, True):
         torch.manual_seed(0)
         problems.append(
             Problem(
-                module=Recomputing(anew=anew).double(),
+                module=Recomputing(recompute=recompute).double(),
                 learned=build_loss(LearnedLossSpec(), "classification", seed=1).double()
                 if method == "online"
                 else LearningRate(0.1).double(),
@@ -167,14 +167,14 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.mark.parametrize("method", ["online", "online_lr"])
 @pytest.mark.parametrize("steps", [1, 2])
 def test_module_that_recomputes_activations_trains_like_its_twin(steps: int, method: str) -> None:
-    plain, anew, state = twins(method)
+    plain, recompute, state = twins(method)
     *train, meta = ((torch.randn(ROWS, FEATURES).double(), torch.arange(ROWS) % OUTPUTS) for _ in range(steps + 1))
     ways = {"reverse": reverse}
     if method == "online":
         ways |= {"low": partial(exact, memory="low"), "fast": partial(exact, memory="fast"), "fd": finite_difference}
     for name, way in ways.items():
         results = []
-        for problem in (plain, anew):
+        for problem in (plain, recompute):
             torch.manual_seed(3)
             results.append(way(problem, state, 0.1, train, meta))
         for part in ("phi_grad", "theta", "buffers", "opt_state"):
@@ -184,7 +184,7 @@ def test_module_that_recomputes_activations_trains_like_its_twin(steps: int, met
     steps_of.append(partial(online_step, train=train[0], meta=meta, estimator=reverse, **rates))
     for step in steps_of:
         moved = []
-        for problem in (plain, anew):
+        for problem in (plain, recompute):
             torch.manual_seed(3)
             moved.append(step(problem, state)[0])
         for part in ("theta", "buffers", "phi"):
@@ -194,7 +194,9 @@ def test_module_that_recomputes_activations_trains_like_its_twin(steps: int, met
 @pytest.mark.parametrize("estimator", ["auto", "exact", "reverse", "finite_difference"])
 def test_unsupported_recomputation_is_refused_with_torchs_reason(estimator: str) -> None:
     with pytest.raises(SpecError, match=r"^meta\.estimator: .*use_reentrant=False"):
-        found(Recomputing(anew=True, reentrant=True), torch.randn(ROWS, FEATURES), torch.float32, estimator=estimator)
+        found(
+            Recomputing(recompute=True, reentrant=True), torch.randn(ROWS, FEATURES), torch.float32, estimator=estimator
+        )
 
 
 @pytest.mark.parametrize("name", MODULES)

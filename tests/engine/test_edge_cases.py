@@ -257,10 +257,10 @@ EDGES: dict[str, Edge] = {
     "idle parameters, AdamW": Edge(
         lambda: body_and_head(lambda self, x: self.head(x), into=FEATURES), options=ADAMW, steps=2
     ),
-    "branches by turns, momentum": Edge(
+    "branches in turn, momentum": Edge(
         lambda: Net(by_turns, first=linear(), second=linear(), third=linear()), options=MOMENTUM, steps=4
     ),
-    "branches by turns, AdamW": Edge(
+    "branches in turn, AdamW": Edge(
         lambda: Net(by_turns, first=linear(), second=linear(), third=linear()), options=ADAMW, steps=4
     ),
     "complex outputs": Edge(

@@ -145,8 +145,8 @@ def test_recorded_commits_win_over_later_unrecorded_ones(disk: Storage) -> None:
     known = commit(disk, 40, one)
     commit(disk, 60, one, attempt=2)
     assert positions(disk) == [20, 60]
-    assert positions(disk, noted=[one.key]) == [20, 60]
-    assert positions(disk, noted=[one.key, known.key]) == [20, 40]
+    assert positions(disk, recorded=[one.key]) == [20, 60]
+    assert positions(disk, recorded=[one.key, known.key]) == [20, 40]
 
 
 def test_the_latest_attempt_wins_among_commits_at_the_same_step(disk: Storage) -> None:

@@ -181,9 +181,9 @@ def test_killed_driver_loses_no_recorded_event(spawn, ledger: Ledger, store: Sto
         child.stdout.readline()
         time.sleep(0.02 + 0.017 * turn)
         child.kill()
-        noted = int(child.communicate()[0].split("\n")[-2])
+        recorded = int(child.communicate()[0].split("\n")[-2])
         loaded = Ledger.load(store)
-        assert noted <= len(loaded.events) <= noted + 1
+        assert recorded <= len(loaded.events) <= recorded + 1
         loaded.compact()
 
 

@@ -34,7 +34,7 @@ from olfl_ray.ledger import (
 from olfl_ray.storage import Lease, Storage, open_storage
 
 ENDS = ("finished", "pruned", "diverged", "failed")
-Fate = Literal["lives", "dies before", "dies after", "hears no answer"]
+Fate = Literal["lives", "dies before", "dies after", "gets no response"]
 
 
 class Killed(BaseException):
@@ -59,7 +59,7 @@ class Mortal:
         won = self._storage.create(key, data)
         if fate == "dies after":
             raise Killed
-        if fate == "hears no answer":
+        if fate == "gets no response":
             raise SetupError("the store does not answer")
         return won
 
@@ -123,7 +123,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert len(self.ledger.events) == self.count
         return fate != "dies before"
 
-    @rule(fate=st.sampled_from(["dies before", "dies after", "hears no answer"]))
+    @rule(fate=st.sampled_from(["dies before", "dies after", "gets no response"]))
     def next_event_is_cut_short(self, fate: Fate) -> None:
         self.storage.fate = fate
 

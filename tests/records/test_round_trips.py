@@ -97,9 +97,9 @@ def test_surfaces_have_one_row_per_point(
 
 
 def test_surface_with_columns_of_unequal_length_is_refused() -> None:
-    torn = Surface(step=0, replicate=0, target=(0.0,), output=(0.0, 1.0), learned=(0.0,), task=(0.0,))
+    uneven = Surface(step=0, replicate=0, target=(0.0,), output=(0.0, 1.0), learned=(0.0,), task=(0.0,))
     with pytest.raises(ValueError, match="zip"):
-        surfaces_to_table([torn])
+        surfaces_to_table([uneven])
 
 
 def test_no_records_are_an_empty_table() -> None:

@@ -34,8 +34,8 @@ def test_grid_is_covered_once_starting_from_the_specs_own_values(conduct: Conduc
 def test_grid_of_a_hundred_million_points_is_never_built_in_full(conduct: Conduct) -> None:
     names = ["learner.optimizer.lr", "meta.eta_online", "meta.eta_init", "loss.activation.beta"]
     numbers = {name: {"values": [0.01 * n for n in range(1, 11)]} for name in names}
-    whole = ["meta.init_steps", "meta.inner_steps", "meta.every", "eval.every"]
-    search = {"parameters": {**numbers, **{name: {"values": list(range(1, 11))} for name in whole}}, "sampler": "grid"}
+    fields = ["meta.init_steps", "meta.inner_steps", "meta.every", "eval.every"]
+    search = {"parameters": {**numbers, **{name: {"values": list(range(1, 11))} for name in fields}}, "sampler": "grid"}
     spec = study(search=search, arms={"online": {"trials": 3}}, confirm={"seeds": 0})
     tracemalloc.start()
     conductor = conduct(spec)
@@ -64,7 +64,7 @@ def test_no_point_is_tried_twice_and_an_arm_ends_when_its_points_run_out(
     search = {"parameters": SMALL, "pruner": "none", "sampler": sampler, "deterministic": deterministic}
     spec = study(search=search, arms={"online": {"trials": 12}}, confirm={"seeds": 0}, concurrency=1)
     found = {}
-    for name in ("whole", "killed"):
+    for name in ("uninterrupted", "killed"):
         conductor = conduct(spec, name)
         while (trial := conductor.next()) is not None:
             send(conductor, trial, 900, 0.1 * trial.id.ordinal, "finished")
@@ -72,7 +72,7 @@ def test_no_point_is_tried_twice_and_an_arm_ends_when_its_points_run_out(
         assert conductor.finished
         found[name] = [dict(trial.params) for trial in conductor.state.trials.values()]
         assert len({json.dumps(point, sort_keys=True) for point in found[name]}) == len(found[name]) == 9
-    assert not deterministic or found["killed"] == found["whole"]
+    assert not deterministic or found["killed"] == found["uninterrupted"]
     assert any("9 points" in note and "9 of 12" in note for note in notes(spec))
 
 

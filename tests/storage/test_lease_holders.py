@@ -96,14 +96,14 @@ def test_remote_holder_that_releases_while_watched_loses_then(store: Storage, mo
 def test_holder_that_keeps_writing_unreadable_claims_keeps_the_lease(
     store: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.write(FIRST, b"damaged")
-    at_the_third_look(monkeypatch, store, b"damaged otherwise")
+    store.write(FIRST, b"corrupt")
+    at_the_third_look(monkeypatch, store, b"corrupt otherwise")
     with pytest.raises(StudyError, match="another driver"):
         Lease.acquire(store, "me", ttl=2.0)
 
 
 def test_acquirers_ttl_applies_to_an_unreadable_claim(store: Storage) -> None:
-    store.write(FIRST, b"damaged")
+    store.write(FIRST, b"corrupt")
     assert 0.2 <= seconds_to_take(store, ttl=0.2) < 5.0
 
 

@@ -76,7 +76,7 @@ def test_no_temporary_files_are_left(tmp_path: Path) -> None:
 def test_temporary_file_of_a_killed_writer_is_not_listed(tmp_path: Path) -> None:
     storage = open_storage(tmp_path)
     storage.write("a/b", b"1")
-    (tmp_path / "a" / ".tmp-123-abc").write_bytes(b"torn")
+    (tmp_path / "a" / ".tmp-123-abc").write_bytes(b"truncated")
     assert storage.keys() == ["a/b"]
 
 

@@ -236,10 +236,10 @@ def test_response_without_a_code_is_classified_by_its_status(
 )
 def test_response_is_classified_by_its_code(code: str, reason: str) -> None:
     answer = f"Generic S3 error: status 400\n<Error><Code>{code}</Code><AWSAccessKeyId>AKIAX</AWSAccessKeyId></Error>"
-    told, move = reason_and_move(answer, "s3", "studies", "")
-    assert told in (f"Amazon S3 {reason}", reason)
+    reason_found, move = reason_and_move(answer, "s3", "studies", "")
+    assert reason_found in (f"Amazon S3 {reason}", reason)
     assert move
-    assert "AKIAX" not in told + move
+    assert "AKIAX" not in reason_found + move
 
 
 def test_short_outage_is_retried(

@@ -28,7 +28,7 @@ LOSS = {"learned_loss.safetensors": b"tensors", "learned_loss.json": b"{}"}
 
 
 def trained(
-    own: Any, name: str = "online/0", end: str = "finished", damaged: int | None = None, left: dict[str, bytes] = LOSS
+    own: Any, name: str = "online/0", end: str = "finished", corrupt: int | None = None, left: dict[str, bytes] = LOSS
 ) -> None:
     """A trial of two replicates with two commits, the second with its learnable's files."""
     own.ledger.append(Proposed(trial=name, params={"learner.optimizer.lr": 0.02}, seeds=[3, 4], time=1.0))
@@ -39,8 +39,8 @@ def trained(
         files |= left if step == 20 else {}
         made = Commit(trial=name, attempt=1, position=step, step=step, outcome=None, report={}, parent=None)
         made = write_commit(own.storage, made, files)
-        if step == damaged:
-            own.storage.write(made.key, b"damaged")
+        if step == corrupt:
+            own.storage.write(made.key, b"corrupt")
         own.ledger.append(Committed(trial=name, attempt=1, commit=made.key, step=step, value=0.3, values={}))
     metrics = {"selection/error": [0.2, 0.4], "empty": []}
     cause = "boom" if end == "failed" else None
@@ -134,19 +134,19 @@ def test_a_run_has_the_files_of_any_learnable(home: Callable[..., Any], held: Ca
     }
 
 
-@pytest.mark.parametrize(("damaged", "steps"), [(10, [20]), (20, [10])])
+@pytest.mark.parametrize(("corrupt", "steps"), [(10, [20]), (20, [10])])
 def test_corrupt_records_are_skipped_and_the_rest_is_shown(
-    damaged: int, steps: list[int], home: Callable[..., Any], held: Callable[..., Any]
+    corrupt: int, steps: list[int], home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
     own = home()
-    trained(own, damaged=damaged)
+    trained(own, corrupt=corrupt)
     own.deliver(runs_of(own))
     there = held()
     run = there.of(own)["online/0"]
     assert there.steps(run) == steps
     assert run.info.status == "FINISHED"
     names = {file.path for file in there.client.list_artifacts(run.info.run_id)}
-    assert ("learned_loss" in names) == (damaged != 20)
+    assert ("learned_loss" in names) == (corrupt != 20)
 
 
 def test_planned_trial_has_no_run_and_a_stopped_ones_is_killed_until_it_resumes(

@@ -78,15 +78,15 @@ def comparable(found: list[Progress]) -> list[Any]:
 
 def resumes_bit_for_bit(settings: TrialConfig, place: Place) -> list[Progress]:
     """Interrupt a trial after each record, serialize its state, and compare what follows."""
-    whole = list(run(settings, place))
-    assert whole[-1].outcome == "finished"
-    last = state_to_bytes(whole[-1].state)
-    for cut in range(len(whole) - 1):
+    uninterrupted = list(run(settings, place))
+    assert uninterrupted[-1].outcome == "finished"
+    last = state_to_bytes(uninterrupted[-1].state)
+    for cut in range(len(uninterrupted) - 1):
         torch.rand(3, device=place.device)  # other draws of the process in between
-        rest = list(run(settings, place, state_from_bytes(state_to_bytes(whole[cut].state), place.device)))
-        assert comparable(rest) == comparable(whole[cut + 1 :])
+        rest = list(run(settings, place, state_from_bytes(state_to_bytes(uninterrupted[cut].state), place.device)))
+        assert comparable(rest) == comparable(uninterrupted[cut + 1 :])
         assert state_to_bytes(rest[-1].state) == last
-    return whole
+    return uninterrupted
 
 
 @pytest.fixture(scope="module", params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
@@ -100,10 +100,10 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_batch_norm_dropout_and_moments_resume(method: str, optimizer: dict[str, Any], place: Place) -> None:
     own = {"model": f"{__name__}:normed"}
     learner = {"method": method, "optimizer": optimizer, "schedule": {"name": "cosine"}}
-    whole = resumes_bit_for_bit(config(method, task=own, learner=learner, meta={"every": 3}), place)
-    state = whole[-1].state.replicates[0]
+    uninterrupted = resumes_bit_for_bit(config(method, task=own, learner=learner, meta={"every": 3}), place)
+    state = uninterrupted[-1].state.replicates[0]
     assert state.learner.buffers["2.num_batches_tracked"] == 12, "the train pass alone moves the statistics"
-    assert not torch.equal(state.rng, whole[-2].state.replicates[0].rng), "dropout draws"
+    assert not torch.equal(state.rng, uninterrupted[-2].state.replicates[0].rng), "dropout draws"
     assert "1.bias" not in state.learner.theta
 
 
@@ -131,8 +131,8 @@ def test_regression_resumes_and_reports_original_units(method: str, place: Place
         loss={"name": "ml3"},
         learner={"optimizer": SGD, "method": method},
     )
-    whole = resumes_bit_for_bit(settings, place)
-    report = whole[-1].report
+    uninterrupted = resumes_bit_for_bit(settings, place)
+    report = uninterrupted[-1].report
     assert set(report) == {
         f"{part}/{metric}"
         for part in ("selection", "test", "trivial")

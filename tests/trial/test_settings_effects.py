@@ -84,13 +84,13 @@ def test_meta_batches_from_train_never_see_the_meta_split(method: str, place: Pl
 def digits_with_a_meta_split(spoilt: bool) -> data.Dataset:
     """The meta split of replicate 1 is corrupted: every pixel is at its darkest."""
     x, y = (torch.as_tensor(part) for part in load_digits(return_X_y=True))
-    whole = data.Dataset(
+    dataset = data.Dataset(
         name="digits", kind="classification", x=x, y=y, test=None, outputs=10, fingerprint="", source="scikit-learn"
     )
-    rows = data.split(whole, study_seed=0, seed=seed_of(1, "split"), test=0.2, meta=0.1, selection=0.1).meta
+    rows = data.split(dataset, study_seed=0, seed=seed_of(1, "split"), test=0.2, meta=0.1, selection=0.1).meta
     if spoilt:
         x[rows] = 16
-    return whole
+    return dataset
 
 
 @pytest.mark.parametrize("method", ["label_smoothing", "focal", "poly1"])
@@ -166,7 +166,7 @@ def test_learned_loss_of_another_task_or_missing_is_refused(place: Place, tmp_pa
         check(config("online", "diabetes", loss={"from": source}), place)
     with pytest.raises(SpecError, match=r"^loss\.from: .*nowhere"):
         check(config("online", loss={"from": str(tmp_path / "nowhere")}), place)
-    (tmp_path / "loss" / "learned_loss.safetensors").write_bytes(b"torn")
+    (tmp_path / "loss" / "learned_loss.safetensors").write_bytes(b"truncated")
     with pytest.raises(SpecError, match=r"^loss\.from: .*is not a learned loss"):
         check(config("online", loss={"from": source}), place)
 

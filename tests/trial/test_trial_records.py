@@ -60,9 +60,9 @@ def test_surfaces_are_recorded_at_the_start_a_tenth_a_quarter_a_half_and_the_end
 
 
 def test_surface_is_recorded_once_when_a_trial_resumes(place: Place) -> None:
-    whole = list(run(config("online"), place))
-    rest = list(run(config("online"), place, whole[4].state))
-    for one, other in zip(rest, whole[5:], strict=True):
+    uninterrupted = list(run(config("online"), place))
+    rest = list(run(config("online"), place, uninterrupted[4].state))
+    for one, other in zip(rest, uninterrupted[5:], strict=True):
         assert [record.surfaces for record in one.records] == [record.surfaces for record in other.records]
 
 
@@ -110,7 +110,7 @@ def test_steps_end_at_multiples_of_the_interval_and_at_the_last(place: Place) ->
 
 def test_cached_initialization_is_used_and_not_computed_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = Kept()
-    whole = list(run(config("online"), place, None, kept))
+    uninterrupted = list(run(config("online"), place, None, kept))
     (key,) = kept
 
     def refuse(*_: object) -> None:
@@ -121,13 +121,13 @@ def test_cached_initialization_is_used_and_not_computed_again(place: Place, monk
         again = list(run(config("online"), place, None, kept))
     first = again[0]
     assert [record.step for record in first.records] == [3, 6], "one progress with all records"
-    assert first.state.init_curve == whole[1].state.init_curve
+    assert first.state.init_curve == uninterrupted[1].state.init_curve
     assert (first.state.init_steps, first.state.step, first.outcome) == (6, 0, None)
-    assert first.files == whole[1].files
-    assert state_to_bytes(again[-1].state) == state_to_bytes(whole[-1].state)
+    assert first.files == uninterrupted[1].files
+    assert state_to_bytes(again[-1].state) == state_to_bytes(uninterrupted[-1].state)
     monkeypatch.setattr(kept, "put", refuse)
-    rest = list(run(config("online"), place, whole[0].state, Kept()))
-    assert state_to_bytes(rest[-1].state) == state_to_bytes(whole[-1].state), (
+    rest = list(run(config("online"), place, uninterrupted[0].state, Kept()))
+    assert state_to_bytes(rest[-1].state) == state_to_bytes(uninterrupted[-1].state), (
         "half of it is cached, the rest is computed"
     )
     assert key
@@ -165,18 +165,18 @@ def normed(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 def test_weights_and_buffers_of_the_best_evaluation_survive_a_restart(place: Place) -> None:
     """If the best evaluation is before the interruption, a resumed trial reports the uninterrupted one's test error."""
-    wild = config(
+    steep = config(
         "baseline",
         task={"model": f"{__name__}:normed", "batch_size": 16},
         learner={"method": "baseline", "steps": 48, "optimizer": {"name": "sgd", "lr": 3.0}},
         eval={"every": 4},
         confirming=True,
     )
-    whole = list(run(wild, place))
-    best = whole[-1].state.replicates[0].best
+    uninterrupted = list(run(steep, place))
+    best = uninterrupted[-1].state.replicates[0].best
     assert best is not None
     assert best.step < 44, "otherwise the interruption is before the best evaluation"
-    cut = state_from_bytes(state_to_bytes(whole[-2].state))
+    cut = state_from_bytes(state_to_bytes(uninterrupted[-2].state))
     kept = cut.replicates[0].best
     assert kept is not None
     assert (kept.step, kept.metrics) == (best.step, best.metrics)
@@ -184,8 +184,8 @@ def test_weights_and_buffers_of_the_best_evaluation_survive_a_restart(place: Pla
         one, other = getattr(kept, part), getattr(best, part)
         assert one.keys() == other.keys() != set()
         assert all(torch.equal(value, other[name]) for name, value in one.items())
-    (rest,) = run(wild, place, cut)
-    assert rest.report == whole[-1].report
+    (rest,) = run(steep, place, cut)
+    assert rest.report == uninterrupted[-1].report
     assert rest.report["test/error"] == rest.records[-1].metrics["test/error"]
 
 

@@ -32,12 +32,12 @@ def strip(progress) -> list:
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
 def test_resumed_trial_equals_uninterrupted_trial(method: str, tmp_path: Path) -> None:
     place = Place(cache=tmp_path)
-    whole = list(run(config(method), place))
-    assert whole[-1].outcome == "finished"
-    for cut in range(len(whole) - 1):
-        state = state_from_bytes(state_to_bytes(whole[cut].state))
+    uninterrupted = list(run(config(method), place))
+    assert uninterrupted[-1].outcome == "finished"
+    for cut in range(len(uninterrupted) - 1):
+        state = state_from_bytes(state_to_bytes(uninterrupted[cut].state))
         rest = list(run(config(method), place, state))
-        assert [strip(one) for one in rest] == [strip(other) for other in whole[cut + 1 :]]
+        assert [strip(one) for one in rest] == [strip(other) for other in uninterrupted[cut + 1 :]]
 
 
 def test_online_trial_learns_phi_and_offline_keeps_it(tmp_path: Path) -> None:

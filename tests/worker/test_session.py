@@ -184,15 +184,17 @@ def test_interrupted_session_ends_like_an_uninterrupted_one(
         assert read_file(sessions.storage, chain[-1], name) == read_file(reference.storage, wanted[-1], name)
 
 
-@pytest.mark.parametrize("damage", [lambda state: state[:-9], lambda state: b"", lambda state: state[:-1] + b"?", None])
+@pytest.mark.parametrize(
+    "corrupt", [lambda state: state[:-9], lambda state: b"", lambda state: state[:-1] + b"?", None]
+)
 def test_truncated_state_is_skipped_for_the_commit_before(
-    damage: Callable[[bytes], bytes] | None, sessions: Sessions, uninterrupted: tuple[Sessions, list[Commit]]
+    corrupt: Callable[[bytes], bytes] | None, sessions: Sessions, uninterrupted: tuple[Sessions, list[Commit]]
 ) -> None:
     last = commits(drop_after(sessions.session(), 4))[-1]
-    if damage is None:
+    if corrupt is None:
         sessions.storage.delete(state_key(last))
     else:
-        sessions.storage.write(state_key(last), damage(sessions.storage.read(state_key(last))))
+        sessions.storage.write(state_key(last), corrupt(sessions.storage.read(state_key(last))))
     messages = list(sessions.session())
     assert [(commit.position, commit.attempt) for commit in commits(messages)] == [(20, 1), (40, 1), (60, 2), (80, 2)]
     assert len(messages[0].chain) == 2

@@ -77,8 +77,8 @@ def store_uri(given: str | None, home: Path) -> str:
         SetupError: The environment names a file by a relative path, which depends on the current folder.
     """
     named = os.environ.get(FROM_ENVIRONMENT)
-    if given is None and named and (whole := absolute_uri(named)) != named:
-        raise SetupError(f"{FROM_ENVIRONMENT}: {named!r} depends on the current folder; use {whole} for this one")
+    if given is None and named and (absolute := absolute_uri(named)) != named:
+        raise SetupError(f"{FROM_ENVIRONMENT}: {named!r} depends on the current folder; use {absolute} for this one")
     return given or named or embedded_uri(home)
 
 

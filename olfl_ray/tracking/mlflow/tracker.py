@@ -42,12 +42,12 @@ class Mlflow(Tracker):
 
     @classmethod
     def resolve(cls, config: Config, before: Config | None = None) -> Config:
-        given, noted = config.uri, before.uri if before is not None else None
+        given, before_uri = config.uri, before.uri if before is not None else None
         if given is None or (wanted := absolute_uri(given)) == given:
             return config
-        if noted not in (None, given, wanted) and (file := file_of(str(noted))) is not None and file.exists():
+        if before_uri not in (None, given, wanted) and (file := file_of(str(before_uri))) is not None and file.exists():
             raise StudyError(
-                f"tracking.uri: {given!r} is {wanted} here, but the study's runs are in {noted}; give the intended one "
+                f"tracking.uri: {given!r} is {wanted} here, but the study's runs are in {before_uri}; give the intended one "
                 "as an absolute path"
             )
         return config.model_copy(update={"uri": wanted})
