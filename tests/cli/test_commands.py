@@ -205,9 +205,7 @@ def test_study_of_a_version_with_other_fields_is_refused(olfl, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("command", [("run", SPEC), ("resume", "digits"), ("status", "digits"), ("report", "digits")])
-def test_study_with_removed_fields_is_refused_and_unchanged(
-    olfl, command: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_study_with_removed_fields_is_refused_and_unchanged(olfl, command: tuple[str, ...], tmp_path: Path) -> None:
     home, spec = Home(tmp_path / "home"), read_spec(SPEC)
     before = spec.model_dump(mode="json", by_alias=True)
     before["loss"]["replay"] = False
