@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from olfl_ray.engine import Initialised, OnlineLossLearner, initialise, keep_freed_memory, meta_gradient
-    from olfl_ray.study import load_loss
+    from olfl_ray.study import Study, list_studies, load_loss
 
-__all__ = ["Initialised", "OnlineLossLearner", "initialise", "keep_freed_memory", "load_loss", "meta_gradient"]
+__all__ = [
+    "Initialised",
+    "OnlineLossLearner",
+    "Study",
+    "initialise",
+    "keep_freed_memory",
+    "list_studies",
+    "load_loss",
+    "meta_gradient",
+]
 
 _ROOMS = {
     "Initialised": "engine",
     "OnlineLossLearner": "engine",
+    "Study": "study",
     "initialise": "engine",
     "keep_freed_memory": "engine",
+    "list_studies": "study",
     "load_loss": "study",
     "meta_gradient": "engine",
 }

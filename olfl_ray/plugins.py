@@ -15,7 +15,7 @@ from typing import Any
 
 from olfl_ray.errors import SpecError
 
-__all__ = ["allows", "digest_of_code", "load_builder", "nearest"]
+__all__ = ["allows", "digest_of_code", "load_builder", "name_of_builder", "nearest"]
 
 
 def load_builder(dotted: str, field: str, gives: tuple[type, ...] = ()) -> Callable[..., Any]:
@@ -106,3 +106,44 @@ def _annotated(function: Any) -> Any:
     except Exception:  # names that are imported only for type checkers, for example
         return None
     return typing.get_origin(hint) or hint
+
+
+def name_of_builder(given: Any) -> str:
+    """The `package.module:builder` of a function or class, under which another process finds the same one.
+
+    Args:
+        given: The function or class.
+
+    Raises:
+        ValueError: No other process finds it; says why, and what to do.
+    """
+    if isinstance(given, functools.partial):
+        raise ValueError(
+            f"a functools.partial of {_shown(given.func)} has no name; pass the function, and its arguments as options: "
+            "{'name': function, 'option': value}"
+        )
+    module, name = getattr(given, "__module__", None), getattr(given, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError(
+            f"{_shown(given)} has no name that another process can import; pass a function or a class of a module"
+        )
+    if "<lambda>" in name or "<locals>" in name:
+        kind = "a lambda" if "<lambda>" in name else "defined inside a function"
+        raise ValueError(
+            f"{name} is {kind}, which the trials' processes can't import; define it with a name at the top level of a module"
+        )
+    if module == "__main__":
+        raise ValueError(
+            f"{name} is defined in the script or notebook that runs, which the trials' processes can't import; move it to a "
+            f"module next to it (say builders.py), and pass it after `from builders import {name}`"
+        )
+    if getattr(sys.modules.get(module), name, None) is not given:
+        raise ValueError(
+            f"{module}:{name} is not this {type(given).__name__}, so the trials' processes would import another one; define "
+            "it under its own name at the top level of that module, or import the module again"
+        )
+    return f"{module}:{name}"
+
+
+def _shown(given: Any) -> str:
+    return getattr(given, "__qualname__", None) or f"a {type(given).__name__}"

@@ -14,7 +14,7 @@ from olfl_ray.analysis import final_table, records_table
 from olfl_ray.ledger import Committed, Ended, Ledger, Reopened, StudyState, TrialState
 from olfl_ray.records import names
 from olfl_ray.storage import Storage
-from olfl_ray.study import Home, spec_of
+from olfl_ray.study import Home, Study
 from olfl_ray.tracking.mlflow import experiment_of
 
 __all__ = ["Audit", "audit"]
@@ -89,7 +89,7 @@ class _Study:
     """A study in a home folder."""
 
     def __init__(self, home: Path, name: str) -> None:
-        self.spec = spec_of(name, home=Home(home))
+        self.spec = Study.open(name, home=home).spec
         self.storage = Home(home).storage(name)
         self.ledger = Ledger.load(self.storage)
 

@@ -9,7 +9,7 @@ from typing import Literal
 from benchmarks.chaos.driver import Driver
 from benchmarks.chaos.stores import Store
 from olfl_ray.ledger import StudyState
-from olfl_ray.study import Home, status
+from olfl_ray.study import Study
 
 __all__ = ["Sweep", "Verb"]
 
@@ -58,7 +58,7 @@ class Sweep:
     @property
     def state(self) -> StudyState:
         """The study's state."""
-        return status(self.name, home=Home(self.home))
+        return Study.open(self.name, home=self.home).state
 
     def _lacks(self, verb: Verb) -> bool:
         """Whether a change of the study was not recorded before its driver ended."""

@@ -44,11 +44,10 @@ def sleeping_spec(folder: Path, *, trials: int, seconds: float, slots: int) -> d
 def ours(folder: Path, *, trials: int, seconds: float, slots: int) -> None:
     """`olfl sweep run`: ledger, commits, MLflow, report."""
     from olfl_ray.spec import parse_spec
-    from olfl_ray.study import run
-    from olfl_ray.study.home import Home
+    from olfl_ray.study import Study
 
     spec = parse_spec(json.dumps(sleeping_spec(folder, trials=trials, seconds=seconds, slots=slots)).encode())
-    result = run(spec, home=Home.find(folder / "home"))
+    result = Study.from_spec(spec, home=folder / "home").run(progress=False)
     if result.undelivered or not result.finished:
         raise RuntimeError(f"the study is not whole: {result.problem or 'trials are missing'}")
 

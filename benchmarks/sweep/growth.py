@@ -218,7 +218,7 @@ def mlflow_seconds(home: Path, folder: Path, *, server: bool = True) -> dict[str
         folder: Folder of the stores.
         server: Whether to start a server on PostgreSQL as well, if its programs are installed.
     """
-    from olfl_ray.study.home import Home
+    from olfl_ray.driver.home import Home
     from olfl_ray.tracking import TrackedStudy
     from olfl_ray.tracking.mlflow import Runs, experiment_of, open_store
 

@@ -35,7 +35,7 @@ def paper_run(
     """Run or resume benchmarks; each is one study at fixed and one at tuned settings."""
     from experiments import paper
     from olfl_ray import study
-    from olfl_ray.cli.view import StudyView, final_view
+    from olfl_ray.study.view import StudyView, final_view
 
     specs = [
         paper.study_of(row, folder=folder, settings=kind, scale=scale, seeds=seeds, overrides=set_ or ())
@@ -45,7 +45,7 @@ def paper_run(
     place = study.Home.find(home)
     if dry_run:
         for spec in specs:
-            study.check_study(spec, place)
+            study.Study.from_spec(spec, home=place).plan()
             trials = sum(arm.trials + seeds for arm in spec.arms.values())
             out.print(f"{spec.name}: {trials} trials of {len(spec.arms)} methods, {spec.learner.steps} base steps")
         return
@@ -53,7 +53,7 @@ def paper_run(
         out.print(f"study {spec.name} in {place.study_folder(spec.name)}", highlight=False, soft_wrap=True)
         with StudyView(spec, out) as view:
             result = paper.run_row(spec, home=place, watch=view.watch)
-        out.print(final_view(result.table))
+        out.print(final_view(result.arms))
         if result.stopped:
             raise typer.Exit(INTERRUPTED)
     out.print("the document: python -m experiments.paper table", highlight=False)

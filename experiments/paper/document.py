@@ -150,7 +150,7 @@ def _by_study(kept: Path) -> dict[str, Result]:
 
 
 def _pictures(name: str, home: study.Home) -> Iterator[tuple[str, str]]:
-    spec, state = study.spec_of(name, home=home), study.status(name, home=home)
+    spec, state, _ = study.Study.open(name, home=home).loaded()
     storage, dataset = home.storage(spec.name), dataset_of(spec, home)
     classes = dataset.outputs if task_of(dataset.kind).classes else None
     finished = {arm: confirmed(spec, state, arm) for arm in spec.arms}

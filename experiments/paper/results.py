@@ -18,13 +18,13 @@ from experiments.paper.phenomena import Curves
 from experiments.paper.rows import BASELINE, Card, Scale, Settings
 from olfl_ray import data, study
 from olfl_ray.analysis import confirmed, values_on_test
+from olfl_ray.driver.home import data_root
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import StudyState
 from olfl_ray.methods import METHODS, method_of
 from olfl_ray.records import names
 from olfl_ray.spec import Strict, StudySpec, base_values, get_dotted, planned, trial_config
 from olfl_ray.storage import LocalStorage, Storage
-from olfl_ray.study.home import data_root
 from olfl_ray.tasks import task_of
 from olfl_ray.worker import find_loss
 
@@ -125,7 +125,7 @@ def collect(row: str, card: Card, settings: Settings, scale: Scale, name: str, h
         name: Name of the study.
         home: The home folder that it is in.
     """
-    spec, state = study.spec_of(name, home=home), study.status(name, home=home)
+    spec, state, _ = study.Study.open(name, home=home).loaded()
     reader = _Reader(spec, state, home.storage(name), dataset_of(spec, home), home.studies)
     curves = {arm: reader.curves(arm) for arm in spec.arms}
     levels = {

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from experiments.paper.machine import note_machine
-from olfl_ray import study
+from olfl_ray.driver import Home, StudyResult, drive
 from olfl_ray.ledger import Event, StudyState
 from olfl_ray.spec import StudySpec
 
 __all__ = ["run_row"]
 
 
-def run_row(
-    spec: StudySpec, *, home: study.Home, watch: Callable[[Event, StudyState], None] | None = None
-) -> study.StudyResult:
+def run_row(spec: StudySpec, *, home: Home, watch: Callable[[Event, StudyState], None] | None = None) -> StudyResult:
     """Run what the study of a benchmark lacks; a killed one resumes.
 
     Args:
@@ -23,7 +21,7 @@ def run_row(
         watch: Called with each event of the ledger and the state after it.
 
     Raises:
-        UserError: As for `olfl_ray.study.run`.
+        UserError: As for `olfl_ray.study.Study.run`.
     """
     noted = False
 
@@ -35,4 +33,4 @@ def run_row(
         if watch is not None:
             watch(event, state)
 
-    return study.run(spec, home=home, watch=observe)
+    return drive(spec, home, watch=observe)

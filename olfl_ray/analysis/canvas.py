@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GRID", "INK", "as_svg", "colormap", "grid", "ink", "legend", "style"]
+__all__ = ["GRID", "INK", "as_svg", "colormap", "drawn_by", "grid", "ink", "legend", "style"]
 
 INK, GRID = "#1b1c1f", "#c9ccd1"
 """Colors of text and of grid lines; the report replaces them with those of the reader's theme."""
@@ -16,12 +19,24 @@ INK, GRID = "#1b1c1f", "#c9ccd1"
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")  # Okabe and Ito.
 _DASHES = ("-", "--", "-.", ":")
 
+_figure_maker: ContextVar[Callable[..., Any] | None] = ContextVar("figure_maker", default=None)
+
+
+@contextmanager
+def drawn_by(make: Callable[..., Any]) -> Iterator[None]:
+    """Pictures are drawn in figures that `make` gives (pyplot's, say, which a notebook shows) in place of plain ones."""
+    token = _figure_maker.set(make)
+    try:
+        yield
+    finally:
+        _figure_maker.reset(token)
+
 
 def grid(rows: int, columns: int, *, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
     """A figure of the given size in inches, and its panels by row and column."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = (_figure_maker.get() or Figure)(figsize=(width, height), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, **options)
     for axes in panels.flat:
         ink(axes)

@@ -149,7 +149,7 @@ def data_list() -> None:
     from rich.table import Table
 
     from olfl_ray import study
-    from olfl_ray.cli.view import LOOK
+    from olfl_ray.study.view import LOOK
 
     table = Table("name", "kind", "rows", "shape", "where", **LOOK)
     for row in study.describe_data():

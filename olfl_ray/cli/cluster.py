@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from olfl_ray.cli.options import Cluster, Follow, Home, PyModules, Sets, WorkingDir, out
-from olfl_ray.cli.outcome import print_plan, print_result, study_view
+from olfl_ray.cli.outcome import print_result
 from olfl_ray.cli.output import option
-from olfl_ray.errors import INTERRUPTED, SetupError, StudyError
+from olfl_ray.errors import INTERRUPTED
 
-__all__ = ["located", "logs", "print_studies", "show", "stop_there", "submit"]
+if TYPE_CHECKING:
+    from olfl_ray.remote import Submission
+    from olfl_ray.remote.jobs import Attempt
+    from olfl_ray.study import Study
+    from olfl_ray.study.remote_study import RemoteStudy
+
+__all__ = ["logs", "show", "submit"]
 
 
 def submit(
@@ -28,20 +34,17 @@ def submit(
     home: Home = None,
 ) -> None:
     """Run or resume a study on a cluster, or attach to it."""
-    from olfl_ray import remote, study
-    from olfl_ray.spec import located, read_spec
+    from olfl_ray import remote
+    from olfl_ray.study import Study
 
-    checked = read_spec(spec, set_ or (), name)
-    cluster = remote.RayCluster.connect(address)
-    if dry_run:
-        with located(spec, set_ or ()):
-            print_plan(remote.spec_on(checked, cluster))
-        out.print(f"would be submitted to {cluster.server.address}", highlight=False, soft_wrap=True)
-        return
     code = remote.Code(working_dir=working_dir, py_modules=tuple(py_module or ()))
-    with located(spec, set_ or ()):
-        submission = remote.submit(checked, cluster=cluster, code=code)
-    show(submission, cluster, study.Home.find(home), follow)
+    study = Study.from_yaml(spec, set_ or (), name=name, home=home, cluster=address or True, code=code)
+    assert study.remote is not None
+    if dry_run:
+        out.print(str(study.plan()), highlight=False, soft_wrap=True, markup=False)
+        _say(f"would be submitted to {study.remote.cluster.server.address}")
+        return
+    show(study, study.submit(), follow)
 
 
 def logs(
@@ -62,94 +65,43 @@ def logs(
         raise typer.Exit(INTERRUPTED) from None
 
 
-def show(submission: Any, cluster: Any, place: Any, follow: bool) -> None:
+def show(study: Study, submission: Submission, follow: bool) -> None:
     """Say what a submission came to; with `follow`, stay until its driver ends, and leave with its exit code."""
-
-    from olfl_ray import remote
-
-    attempt, at = submission.attempt, option("--address", cluster.name)
+    there = study.remote
+    assert there is not None
+    attempt, at = submission.attempt, option("--address", there.cluster.name)
     how = "attached to" if submission.attached else "submitted as"
-    _say(f"study {attempt.study}: {how} job {attempt.id} at {cluster.server.address}")
+    _say(f"study {attempt.study}: {how} job {attempt.id} at {there.cluster.server.address}")
     if submission.note:
         _say(
             f"it runs with the spec that it was submitted with (first difference: {submission.note}); stop it to change that"
         )
     try:
         with out.status(f"{attempt.id}: its driver checks the spec on the cluster"):
-            attempt = remote.accepted(attempt, cluster=cluster, patience=math.inf if follow else 90.0)
+            attempt = there.accepted(attempt, patience=math.inf if follow else 90.0)
         if attempt.live:
             _say(f"status: olfl sweep status {attempt.study} {at}")
             _say(f"follow: olfl sweep logs {attempt.study} --follow {at}")
             _say(f"stop:   olfl sweep stop {attempt.study} {at}")
         if follow or not attempt.live:
-            _follow(attempt, cluster, place)
+            _follow(study, there, attempt)
     except KeyboardInterrupt:
         _say(f"detached: the study continues; stop it with: olfl sweep stop {attempt.study} {at}")
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _follow(attempt: Any, cluster: Any, place: Any) -> None:
+def _follow(study: Study, there: RemoteStudy, attempt: Attempt) -> None:
     """The live view, where the study's storage is seen, else its driver's lines; then the table and the exit code."""
-    from olfl_ray import remote, study
+    from olfl_ray.study.view import StudyView
 
-    try:
-        remote.locate(attempt.study, home=place, cluster=cluster)
-    except (remote.Unseen, SetupError):
-        for piece in remote.logs(attempt.study, cluster=cluster, attempt=attempt.number, follow=attempt.live):
-            out.out(piece, end="", highlight=False)
-        attempt = cluster.server.look(attempt)
-    else:
-        if attempt.live:
-            with study_view(study.spec_of(attempt.study, home=place)) as view:
-                for event, state in remote.follow(attempt, cluster=cluster, home=place):
-                    view.watch(event, state)
-        attempt = cluster.server.look(attempt)
-        if attempt.state == "failed" and not remote.came_to_its_end(attempt, home=place):
-            raise StudyError(remote.last_words(attempt, cluster))
-        print_result(remote.outcome(attempt, cluster=cluster, home=place), place, option("--address", cluster.name))
+    seen = there.seen(attempt)
+    view = StudyView(study.spec, out) if seen and attempt.live else True
+    attempt = there.follow(attempt, view, lambda piece: out.out(piece, end="", highlight=False))
+    if seen:
+        print_result(there.result(attempt), study.home, option("--address", there.cluster.name))
     if attempt.state == "stopped":
         raise typer.Exit(INTERRUPTED)
     raise typer.Exit(1 if attempt.exit_code is None else attempt.exit_code)
-
-
-def located(name: str, place: Any, address: str | None = None, storage: str | None = None) -> Any:
-    """Find a study that an address or a storage leads to; the cluster, if any."""
-
-    from olfl_ray import remote
-
-    if address is None and storage is None:
-        return None
-    cluster = remote.RayCluster.connect(address) if address is not None else None
-    remote.locate(name, home=place, cluster=cluster, storage=storage)
-    return cluster
-
-
-def stop_there(name: str, address: str, storage: str | None, place: Any) -> None:
-    """Stop a study on a cluster."""
-
-    from olfl_ray import remote
-
-    cluster = remote.RayCluster.connect(address)
-    with out.status(f"{name}: its trials commit at their next evaluation and stop"):
-        remote.stop_on(name, cluster=cluster, home=place, storage=storage)
-    _say(f"stopped; resume with: olfl sweep resume {name} {option('--address', cluster.name)}")
-
-
-def print_studies(address: str | None, storage: str | None) -> None:
-    """One line for each study of a cluster, or of a storage."""
-
-    from olfl_ray import remote
-
-    cluster = remote.RayCluster.connect(address) if address is not None else None
-    for standing in remote.list_on(cluster, storage):
-        ended = (
-            "trials not seen from here"
-            if standing.ended is None
-            else f"{standing.ended} of {standing.trials} trials ended"
-        )
-        attempts = "1 attempt" if standing.attempts == 1 else f"{standing.attempts} attempts"
-        problem = f": {standing.problem}" if standing.problem else ""
-        _say(f"{standing.name}  {ended}  {standing.state}  {attempts}{problem}")
 
 
 def _say(line: str) -> None:

@@ -1,49 +1,20 @@
-"""What `olfl sweep` prints about a study: the plan before it starts, and the result."""
+"""What `olfl sweep` prints about a study: its notes, its result, its failures."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from olfl_ray.cli.options import out
 from olfl_ray.cli.output import option
-from olfl_ray.cli.terminal import Terminal
 from olfl_ray.errors import INTERRUPTED
+from olfl_ray.study.terminal import Terminal
 
-__all__ = ["noted", "print_failures", "print_notes", "print_plan", "print_result", "print_winners", "study_view"]
+__all__ = ["noted", "print_failures", "print_notes", "print_result", "print_standing", "print_winners"]
 
 TABLE_WIDTH = 100
 """Least width of the final table, in characters: all columns fit. Rich takes 80 where there is no terminal."""
-
-
-@contextmanager
-def study_view(spec: Any, *head: str) -> Iterator[Any]:
-    """The live view of a study, or plain lines; its first lines come once the study has started, and was not refused."""
-    from olfl_ray.cli.view import StudyView
-
-    with StudyView(spec, out, head) as view:
-        yield view
-
-
-def print_plan(spec: Any) -> None:
-    """A spec as it is resolved, its digest, and the first points of each arm."""
-    from olfl_ray import study
-    from olfl_ray.spec import planned, spec_as_yaml
-
-    out.print(spec_as_yaml(spec), highlight=False, soft_wrap=True, markup=False)
-    out.print(f"digest {spec.digest}", highlight=False)
-    for arm in spec.arms:
-        out.print(
-            f"arm {arm}: {planned(spec, arm)} trials over {', '.join(spec.parameters_of(arm)) or 'nothing'}",
-            soft_wrap=True,
-        )
-        for index, params in enumerate(study.sample(spec, arm, 3)):
-            out.print(f"  {arm}/{index}: {json.dumps(params)}", highlight=False, soft_wrap=True)
-    print_notes(spec)
 
 
 def print_notes(spec: Any) -> None:
@@ -71,7 +42,7 @@ def print_result(result: Any, place: Any, where: str | None = None, *, begun: bo
     Raises:
         typer.Exit: It was interrupted; or, with code 1, trials failed or runs did not reach MLflow.
     """
-    from olfl_ray.cli.view import status_view
+    from olfl_ray.study.view import status_view
 
     spec, here = result.spec, option("--home", place.path)
     where = where or here
@@ -83,7 +54,7 @@ def print_result(result: Any, place: Any, where: str | None = None, *, begun: bo
     if not begun or result.nothing_to_do:
         print_notes(spec)
     out.print()
-    print_winners(result.table)
+    print_winners(result.arms)
     out.print()
     if result.nothing_to_do and result.problem:
         out.print(
@@ -112,7 +83,7 @@ def print_result(result: Any, place: Any, where: str | None = None, *, begun: bo
 
 def print_winners(results: Any) -> None:
     """Each arm's winner, one to a line."""
-    from olfl_ray.cli.view import final_view
+    from olfl_ray.study.view import final_view
 
     Terminal(file=out.file, width=max(out.width, TABLE_WIDTH)).print(final_view(results))
 
@@ -134,3 +105,21 @@ def print_failures(state: Any, where: str) -> None:
     lines.append(f"retry:  olfl sweep resume {state.name} --failed {where}")
     for line in lines:
         out.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_standing(standing: Any, *, elsewhere: bool) -> None:
+    """One line about a study of a list.
+
+    Args:
+        standing: From `list_studies`.
+        elsewhere: Whether it is of a cluster or a storage, and not of the home folder.
+    """
+    seen = f"{standing.ended} of {standing.trials} trials ended"
+    if not elsewhere:
+        line = f"{standing.name}  {standing.problem or f'{seen}  {standing.digest[:12]}'}"
+    else:
+        seen = "trials not seen from here" if standing.ended is None else seen
+        attempts = "1 attempt" if standing.attempts == 1 else f"{standing.attempts} attempts"
+        problem = f": {standing.problem}" if standing.problem else ""
+        line = f"{standing.name}  {seen}  {standing.state}  {attempts}{problem}"
+    out.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from olfl_ray.cli.terminal import Terminal
 from olfl_ray.errors import SetupError
+from olfl_ray.study.terminal import Terminal
 
 __all__ = ["errors", "option", "out", "outliving"]
 

@@ -4,10 +4,12 @@ from olfl_ray.data.batches import TaskData
 from olfl_ray.data.dataset import Dataset, Splits, split
 from olfl_ray.data.load import check_repeatable, describe, episode, forget, load, names
 from olfl_ray.data.prepared import CACHE, node_cache, share
+from olfl_ray.data.scaler import InputScaler
 
 __all__ = [
     "CACHE",
     "Dataset",
+    "InputScaler",
     "Splits",
     "TaskData",
     "check_repeatable",

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from olfl_ray.data.dataset import Dataset, Splits
+from olfl_ray.data.scaler import InputScaler
 from olfl_ray.errors import SpecError
 from olfl_ray.tasks import task_of
 
@@ -59,7 +60,8 @@ class TaskData:
         self._device = torch.device(device)
         self._whole = whole
         self.input_shape: tuple[int, ...] = tuple(dataset.x.shape[1:])
-        x = _imputed(dataset.x, splits.train)
+        self._fill = _means_of_missing(dataset.x, splits.train)
+        x = dataset.x if self._fill is None else torch.where(dataset.x.isnan(), self._fill, dataset.x)
         self.ids = x.dtype == torch.int64
         self._exact = torch.float64 if x.dtype == torch.float64 else torch.float32
         self._scales = dataset.scaled and not self.ids
@@ -67,6 +69,7 @@ class TaskData:
             mean, sd = _moments(x, splits.train)
             self._mean, self._sd = (value.to(self._device, self._exact) for value in (mean, sd))
         y, scale = dataset.y, None
+        self._raw_y = y
         if dataset.scaled:
             y, scale = task_of(dataset.kind).scaled(dataset.y, splits.train)
         elif y.is_floating_point():
@@ -116,6 +119,21 @@ class TaskData:
             x = (x.to(self._exact) - self._mean) / self._sd
         return x if self.ids else x.to(torch.float32)
 
+    def target_scaling(self) -> tuple[Tensor | None, Tensor | None]:
+        """Center and scale (C,) that turn outputs into the targets' own units, on the CPU; None: they are as given."""
+        if self.target_scale is None:
+            return None, None
+        scale = self.target_scale.cpu()
+        center = (self._raw_y.to(torch.float64) - self._y.cpu().to(torch.float64) * scale.to(torch.float64)).mean(0)
+        return center.to(torch.float32), scale.to(torch.float32)
+
+    def scaler(self) -> InputScaler:
+        """What turns raw inputs into those of a batch, on the CPU."""
+        if not self._scales:
+            return InputScaler(fill=self._fill, dtype=None if self.ids else torch.float32)
+        mean, sd = self._mean.cpu(), self._sd.cpu()
+        return InputScaler(fill=self._fill, mean=mean, sd=sd, dtype=torch.float32)
+
     def _draws(self, stream: str, part: str, step: int) -> tuple[Tensor, Tensor]:
         """Indices (B,) and, for augmentation, random numbers (3, B) of one step."""
         block, offset = divmod(step, BLOCK)
@@ -131,11 +149,9 @@ class TaskData:
         return kept[1][offset], kept[2][offset] if self._augment else kept[2]
 
 
-def _imputed(x: Tensor, rows: Tensor) -> Tensor:
-    """Replace missing values by their feature's mean over `rows`; return `x` itself if none is missing."""
-    if not x.is_floating_point() or not (missing := x.isnan()).any():
-        return x
-    return torch.where(missing, x[rows].nanmean(0), x)
+def _means_of_missing(x: Tensor, rows: Tensor) -> Tensor | None:
+    """What replaces a missing value: its feature's mean over some examples; None where none is missing."""
+    return x[rows].nanmean(0) if x.is_floating_point() and bool(x.isnan().any()) else None
 
 
 def _moments(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -144,6 +144,11 @@ class Ledger:
                 yield self._events[-1]
             ahead = min(2 * ahead, _AHEAD)
 
+    def catch_up(self) -> None:
+        """Apply the events that another driver has recorded since."""
+        for _ in self.news():
+            pass
+
     def append(self, event: Event) -> None:
         """Record an event durably.
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from olfl_ray.driver.home import Home
 from olfl_ray.errors import StudyError
 from olfl_ray.remote.targets import Target, find_target, token_of
 from olfl_ray.storage import LocalStorage, Storage, expanded, open_storage
-from olfl_ray.study.home import Home
 from olfl_ray.tracking.mlflow import FROM_ENVIRONMENT, storage_in_runs
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from olfl_ray.analysis import final_table
+from olfl_ray.driver.home import Home
+from olfl_ray.driver.look import STARTED, load, report_of, spec_in, stop_driver, trials_of
+from olfl_ray.driver.run import StudyResult
 from olfl_ray.errors import StudyError, UserError
 from olfl_ray.ledger import DriverStarted, Event, Ledger, StopRequest, StudyState
 from olfl_ray.remote.clusters import RayCluster, locate
 from olfl_ray.remote.submit import last_words
 from olfl_ray.spec import without_secrets
 from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
-from olfl_ray.study.home import Home
-from olfl_ray.study.look import STARTED, load, report_of, spec_in, stop, trials_of
-from olfl_ray.study.run import StudyResult
 
 if TYPE_CHECKING:
     from olfl_ray.remote.jobs import Attempt
@@ -39,6 +39,7 @@ class Standing:
         ended: Number of trials that have ended; None if this machine can't access them.
         trials: Number of trials that it will have once it is complete.
         problem: The last message of a failed driver.
+        digest: Digest of what affects the study's results; empty if this machine can't access it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Standing:
     ended: int | None
     trials: int
     problem: str = ""
+    digest: str = ""
 
 
 def follow(attempt: Attempt, *, cluster: RayCluster, home: Home) -> Iterator[tuple[Event, StudyState]]:
@@ -82,7 +84,7 @@ def outcome(attempt: Attempt, *, cluster: RayCluster, home: Home) -> StudyResult
     return StudyResult(
         spec=spec,
         state=ledger.state,
-        table=final_table(spec, ledger.state, storage),
+        arms=final_table(spec, ledger.state, storage),
         report=report_of(spec, ledger.state, storage, home),
         tracking=tuple(without_secrets(str(own.options["uri"])) for own in spec.tracking if own.options.get("uri")),
         finished=attempt.state != "stopped",
@@ -140,7 +142,9 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
     attempt = cluster.server.newest(name)
     if attempt is None:  # a driver that was not started as a job of this cluster
         locate(name, home=home, cluster=cluster, storage=storage)
-        stop(name, home=home, patience=patience)
+        home.refuse_hearsay(name)
+        _, begun, place = load(name, home)
+        stop_driver(begun, place, patience=patience)
         return
     if not attempt.live:
         raise StudyError(

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from olfl_ray.driver.check import check_failed, check_same, extended, first_difference
+from olfl_ray.driver.home import Home
+from olfl_ray.driver.look import STARTED, load, spec_in
 from olfl_ray.errors import SetupError, SpecError, StudyError
 from olfl_ray.ledger import StudyState
 from olfl_ray.remote.clusters import RayCluster, Unseen, locate
 from olfl_ray.search import check_search
 from olfl_ray.spec import StorageSpec, StudySpec, parse_spec, resolve_search
 from olfl_ray.storage import open_storage
-from olfl_ray.study.check import check_failed, check_same, extended, first_difference
-from olfl_ray.study.home import Home
-from olfl_ray.study.look import STARTED, load, spec_in
 from olfl_ray.tracking import resolved_tracking
 from olfl_ray.tracking.mlflow import with_uri
 

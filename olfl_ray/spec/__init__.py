@@ -3,16 +3,19 @@
 from olfl_ray.seeds import seed_of
 from olfl_ray.spec.options import checked_options
 from olfl_ray.spec.points import active, base_values, get_dotted, set_dotted, trial_config
-from olfl_ray.spec.reading import located, parse_as, parse_spec, read_spec, spec_as_yaml
+from olfl_ray.spec.reading import located, parse_as, parse_fields, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (
     PRINTABLE,
+    AdamSpec,
+    AdamWSpec,
     EvalSpec,
     LearnedLossSpec,
     LearnerSpec,
     MetaSpec,
     MetricSpec,
     NamedBuilder,
+    SgdSpec,
     SplitSpec,
     Strict,
     TaskSpec,
@@ -21,9 +24,14 @@ from olfl_ray.spec.space import notes, own_point, planned, points_left, resolve_
 from olfl_ray.spec.study import (
     NAME,
     ArmSpec,
+    BudgetSpec,
+    CheckpointSpec,
+    ConfirmSpec,
     Parameter,
     PrunerSpec,
     Resources,
+    SamplerSpec,
+    SearchSpec,
     StoragePlace,
     StorageSpec,
     StudySpec,
@@ -37,7 +45,12 @@ from olfl_ray.spec.text import printable
 __all__ = [
     "NAME",
     "PRINTABLE",
+    "AdamSpec",
+    "AdamWSpec",
     "ArmSpec",
+    "BudgetSpec",
+    "CheckpointSpec",
+    "ConfirmSpec",
     "EvalSpec",
     "LearnedLossSpec",
     "LearnerSpec",
@@ -47,6 +60,9 @@ __all__ = [
     "Parameter",
     "PrunerSpec",
     "Resources",
+    "SamplerSpec",
+    "SearchSpec",
+    "SgdSpec",
     "SplitSpec",
     "StoragePlace",
     "StorageSpec",
@@ -63,6 +79,7 @@ __all__ = [
     "notes",
     "own_point",
     "parse_as",
+    "parse_fields",
     "parse_spec",
     "planned",
     "points_left",

@@ -7,7 +7,7 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,13 +19,14 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import nearest
+from olfl_ray.spec.given import as_plain
 from olfl_ray.spec.points import dotted, plain, set_dotted
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.space import resolve_search
 from olfl_ray.spec.study import Parameter, StudySpec, default_arm
 from olfl_ray.spec.suggest import did_you_mean
 
-__all__ = ["located", "parse_as", "parse_spec", "read_bounded", "read_spec", "spec_as_yaml"]
+__all__ = ["located", "parse_as", "parse_fields", "parse_spec", "read_bounded", "read_spec", "spec_as_yaml"]
 
 MAX_BYTES = 1_000_000
 
@@ -124,6 +125,18 @@ def parse_spec(
         if any(_overlap(field, error.field) for field, _ in given):
             raise SpecError(error.field, error.problem, "--set") from None
         raise
+
+
+def parse_fields(fields: Mapping[str, Any]) -> StudySpec:
+    """Check a spec that a Python program gives; the same rules and errors as for YAML.
+
+    Args:
+        fields: Field -> mapping or settings; a builder may be a function or a class instead of its dotted name.
+
+    Raises:
+        SpecError: A field breaks a rule.
+    """
+    return _checked(StudySpec, as_plain(dict(fields)), None, "", resolve_search)
 
 
 def _override(text: str) -> tuple[str, str]:

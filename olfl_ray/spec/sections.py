@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from olfl_ray.plugins import name_of_builder
+
 __all__ = [
     "Activation",
     "AdamSpec",
@@ -49,9 +51,14 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def as_name(value: Any) -> Any:
+    """A function or class as its dotted name."""
+    return name_of_builder(value) if callable(value) else value
+
+
 def as_named(value: Any) -> Any:
-    """A plain name as a section with that name."""
-    return {"name": value} if isinstance(value, str) else value
+    """A plain name, or a builder itself, as a section with that name."""
+    return {"name": as_name(value)} if isinstance(value, str) or callable(value) else value
 
 
 PRINTABLE = r"^[^\x00-\x1f]+$"
@@ -80,7 +87,7 @@ class NamedBuilder(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, BeforeValidator(as_name), Field(min_length=1)]
     """Built-in name, or `package.module:builder`."""
 
     @property
@@ -115,7 +122,7 @@ class SplitSpec(Strict):
 class MetricSpec(Strict):
     """A user's metric, measured on the full split in addition to the task's."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    name: Annotated[str, BeforeValidator(as_name), Field(pattern=r"^[\w.]+:\w+$")]
     """`package.module:function`, called with (outputs, targets); gives a float. The part after the colon is its name."""
     goal: Literal["minimize", "maximize"] = "minimize"
     """Which value is better: the lower or the higher one."""
@@ -131,7 +138,7 @@ class TaskSpec(Strict):
     model: Named = NamedBuilder(name="mlp")
     """Base learner: linear | mlp | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn, or `package.module:builder`;
     options next to the name."""
-    loss: Annotated[str, Field(pattern=PART)] = "auto"
+    loss: Annotated[str, BeforeValidator(as_name), Field(pattern=PART)] = "auto"
     """Task loss: one of the task's (classification: cross_entropy; regression: squared_error), or
     `package.module:function`; auto: the task's first."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
@@ -237,7 +244,7 @@ ScheduleSpec: TypeAlias = Annotated[
 class LearnerSpec(Strict):
     """How theta is learned."""
 
-    method: Annotated[str, Field(pattern=PART)] = "online"
+    method: Annotated[str, BeforeValidator(as_name), Field(pattern=PART)] = "online"
     """What is meta-learned, and when: a built-in method, or `package.module:Class`."""
     options: Annotated[dict[str, Any], Field(exclude_if=lambda value: not value)] = {}
     """Settings of a method that has some of its own."""

@@ -22,6 +22,7 @@ from olfl_ray.spec.sections import (
     Steps,
     Strict,
     TaskSpec,
+    as_name,
     as_named,
     as_tuple,
 )
@@ -125,7 +126,7 @@ class SamplerSpec(NamedBuilder):
     Their other fields, like gp's first ten trials, are drawn at random.
     """
 
-    name: Annotated[str, Field(min_length=1)] = "tpe"
+    name: Annotated[str, BeforeValidator(as_name), Field(min_length=1)] = "tpe"
     """A file of olfl_ray/search, such as tpe, random, grid (all combinations of `values`), qmc (evenly scattered: Sobol'),
     cmaes or gp (Gaussian process); or `package.module:Class`."""
 
@@ -257,7 +258,7 @@ StoragePlace: TypeAlias = Annotated[StorageSpec, BeforeValidator(_as_storage)]
 class TrackerSpec(NamedBuilder):
     """Where records go: a tracker, with its settings next to the name."""
 
-    name: Annotated[str, Field(min_length=1)] = "mlflow"
+    name: Annotated[str, BeforeValidator(as_name), Field(min_length=1)] = "mlflow"
     """A file or package of olfl_ray/tracking, such as mlflow (uri, experiment) or json_lines (folder); or
     `package.module:Class`."""
 

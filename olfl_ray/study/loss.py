@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from olfl_ray.driver.home import Home
 from olfl_ray.errors import DataError
 from olfl_ray.losses import LearnedLoss, loss_from_bytes
-from olfl_ray.study.home import Home
 from olfl_ray.worker import find_loss
 
 __all__ = ["load_loss"]

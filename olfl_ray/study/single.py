@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from olfl_ray import data
+from olfl_ray.driver.home import Home, data_root
+from olfl_ray.driver.look import load
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.plugins import allows
-from olfl_ray.spec import Resources, TrialConfig, read_spec, seed_of, trial_config
-from olfl_ray.study.home import Home, data_root
-from olfl_ray.study.look import load
+from olfl_ray.spec import Resources, StudySpec, TrialConfig, read_spec, seed_of, trial_config
 from olfl_ray.trial import Place, Progress, check, set_threads
 from olfl_ray.trial import run as run_one
 from olfl_ray.worker import KeptLosses
 
-__all__ = ["run_trial", "trial_of"]
+__all__ = ["builders_in", "builders_of", "run_trial", "trial_of"]
 
 
 def trial_of(
@@ -80,6 +81,24 @@ def builders_of(config: TrialConfig) -> dict[str, str]:
         **{f"task.metrics.{index}": metric.name for index, metric in enumerate(config.task.metrics)},
     }
     return {field: name for field, name in named.items() if ":" in name}
+
+
+def builders_in(spec: StudySpec | None) -> tuple[str, ...]:
+    """Every `package.module:builder` that a spec names, in any arm and at any point of its search space."""
+    found: list[str] = []
+
+    def walk(value: object) -> None:
+        if isinstance(value, dict):
+            for inner in value.values():
+                walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+        elif isinstance(value, str) and re.fullmatch(r"[\w.]+:\w+", value):
+            found.append(value)
+
+    walk(None if spec is None else spec.model_dump(mode="json", by_alias=True))
+    return tuple(dict.fromkeys(found))
 
 
 def run_trial(config: TrialConfig, resources: Resources, *, home: Home) -> Iterator[Progress]:

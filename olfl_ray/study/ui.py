@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from olfl_ray.driver.home import Home
 from olfl_ray.errors import SetupError
-from olfl_ray.study.home import Home
 from olfl_ray.tracking.mlflow import make_store
 
 __all__ = ["serve_ui"]

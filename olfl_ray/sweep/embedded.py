@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from olfl_ray.errors import SetupError
@@ -49,7 +50,7 @@ def embedded_ray(**options: Any) -> Iterator[Path]:
         SetupError: This machine lacks what Ray needs, or Ray does not start; the folder then stays, with Ray's logs.
     """
     _check_open_files()
-    with private_folder() as folder, _own_token(folder):
+    with private_folder() as folder, _own_token(folder), _own_group(), _same_imports():
         try:
             ray.init(
                 "local",
@@ -183,6 +184,44 @@ def _own_token(folder: Path) -> Iterator[None]:
             if value is not None:
                 os.environ[name] = value
         _read_again()
+
+
+@contextmanager
+def _own_group() -> Iterator[None]:
+    """Ray's processes in a process group of their own: a signal that a terminal, `timeout` or a batch system sends to the
+    driver's group must not end the trials before the driver has had them commit.
+    """
+
+    class Apart(services.ConsolePopen):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **given: Any) -> None:
+            super().__init__(*arguments, process_group=0, **given)
+
+    before = services.ConsolePopen
+    services.ConsolePopen = Apart
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
+
+
+@contextmanager
+def _same_imports() -> Iterator[None]:
+    """Trials import modules from where the driver does: a program or a notebook may have added folders to `sys.path`."""
+    before = os.environ.get("PYTHONPATH")
+    known = {os.path.abspath(folder) for folder in (before or "").split(os.pathsep) if folder}
+    own = [sys.prefix, sys.base_prefix, sys.exec_prefix]
+    added = [
+        folder
+        for folder in dict.fromkeys(map(os.path.abspath, filter(None, sys.path)))
+        if folder not in known and os.path.isdir(folder) and not any(Path(folder).is_relative_to(base) for base in own)
+    ]
+    os.environ["PYTHONPATH"] = os.pathsep.join([*([before] if before else []), *added])
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
 
 
 def _read_again() -> None:

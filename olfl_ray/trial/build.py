@@ -42,6 +42,7 @@ __all__ = [
     "Examination",
     "Replicate",
     "arithmetic_of",
+    "batches_of",
     "build_replicate",
     "check",
     "code_of",
@@ -110,12 +111,12 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     metrics = metrics_of(predicted, task.metrics)
     _check_metric(config, metrics, kind)
     family = dataset.episode is not None
-    batches = _batches(config, place, data.episode(dataset, seed_of(seed, "task")), seed, whole=family)
+    batches = batches_of(config, place, data.episode(dataset, seed_of(seed, "task")), seed, whole=family)
 
     def episode(index: int) -> TaskData:
         if not family:
             return batches
-        return _batches(config, place, data.episode(dataset, seed_of(seed, "episode", index)), seed, whole=True)
+        return batches_of(config, place, data.episode(dataset, seed_of(seed, "episode", index)), seed, whole=True)
 
     shapes: dict[str, Any] = {"input_shape": batches.input_shape, "outputs": dataset.outputs}
     method = method_of(config.learner)
@@ -192,7 +193,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     )
 
 
-def _batches(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int, *, whole: bool) -> TaskData:
+def batches_of(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int, *, whole: bool) -> TaskData:
     """The batches of a replicate's data set, or of an episode."""
     task = config.task
     splits = data.split(

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olfl_ray.errors import DataError, StudyError
-from olfl_ray.ledger import Commit, Ledger, TrialId, read_commit, read_file, restore_point, state_key
+from olfl_ray.ledger import Commit, Ledger, RestorePoint, TrialId, read_commit, read_file, restore_point, state_key
 from olfl_ray.losses import LearnedLoss, loss_from_bytes, read_loss
 from olfl_ray.spec import NAME
 from olfl_ray.storage import Storage, open_folder, open_storage
 
-__all__ = ["KeptLosses", "find_loss", "find_sequence"]
+__all__ = ["KeptLosses", "find_loss", "find_sequence", "finished_chain", "loss_at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +100,63 @@ def _finished(source: str, studies: Path, beside: str) -> tuple[Storage, tuple[C
         there = ", ".join(_names(studies)) or "none yet"
         also = f"nor in {beside}, " if beside else ""
         raise DataError(f"{source!r}: neither a path, {also}nor a trial here; the studies in {studies} are: {there}")
-    chain = restore_point(storage, trial).chain
+    return storage, finished_chain(storage, trial, source).chain
+
+
+def finished_chain(storage: Storage, trial: str, source: str) -> RestorePoint:
+    """The commits of a finished trial, and its last state.
+
+    Args:
+        storage: The study's storage.
+        trial: `arm/name`.
+        source: Names it in an error.
+
+    Raises:
+        DataError: It has not finished, or a file of it is corrupt.
+    """
+    point = restore_point(storage, trial)
+    chain, study = point.chain, source.partition("/")[0]
     if not chain or chain[-1].outcome != "finished":
         _refuse_corrupt(storage, trial)
     if not chain:
         raise DataError(f"{source!r}: study {study!r} has no trial {trial!r} with results; see its report")
     if chain[-1].outcome != "finished":
         raise DataError(f"{source!r}: that trial has not finished; name one that has, of an online or offline arm")
-    return storage, chain
+    return point
+
+
+def loss_at(storage: Storage, trial: str, source: str, at: float, allow: Iterable[str] = ()) -> LearnedLoss:
+    """The learned loss that a finished trial trained on at one moment: the last that a commit recorded until then.
+
+    Args:
+        storage: The study's storage.
+        trial: `arm/name`.
+        source: Names it in an error.
+        at: An integer is a base step; else a fraction of the training, from 0.0 to 1.0.
+        allow: Builders that may be called, as for `olfl_ray.losses.loss_from_bytes`.
+
+    Raises:
+        DataError: There is none, or `at` is no moment of the training.
+    """
+    chain = finished_chain(storage, trial, source).chain
+    last = chain[-1].step
+    if isinstance(at, bool) or not 0 <= at <= (last if isinstance(at, int) else 1):
+        raise DataError(
+            f"at: must be a base step, an integer from 0 to {last}, or a fraction of the training, 0.0 to 1.0, but it is {at!r}"
+        )
+    step = at if isinstance(at, int) else at * last
+    recorded = [commit for commit in chain if commit.file(".learned_loss.json") is not None]
+    until = [commit for commit in recorded if commit.step <= step]
+    if recorded and not until:
+        raise DataError(
+            f"at: {at!r} is before the first recorded learned loss, of step {recorded[0].step}; give a later one"
+        )
+    found = _loss_of(storage, until[-1], source, allow) if until else None
+    if found is None:
+        raise DataError(
+            f"{source!r}: that trial saved no learned loss; name a finished trial of an online or offline arm"
+        )
+    return found
 
 
 def _refuse_corrupt(storage: Storage, trial: str) -> None:

@@ -20,11 +20,11 @@ from olfl_ray import data, study
 from olfl_ray.analysis import final_table
 from olfl_ray.cli.app import app
 from olfl_ray.cli.outcome import print_result
+from olfl_ray.driver.home import data_root
 from olfl_ray.errors import SetupError, SpecError
 from olfl_ray.ledger import Began, DriverStarted, Ended, Ledger, Proposed
 from olfl_ray.spec import TrialConfig, read_spec
 from olfl_ray.study import Home, trial_of
-from olfl_ray.study.home import data_root
 
 SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
 
@@ -352,7 +352,7 @@ def test_commands_to_copy_work_with_a_folder_with_spaces(
     result = study.StudyResult(
         spec=spec,
         state=ledger.state,
-        table=final_table(spec, ledger.state),
+        arms=final_table(spec, ledger.state),
         report=home.path / "report",
         tracking=(home.tracking_uri,),
         undelivered=1,

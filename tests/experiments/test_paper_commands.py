@@ -70,7 +70,7 @@ def table(place: Path, home: str) -> str:
 
 
 def test_methods_share_fresh_seeds_that_no_search_saw(place: Path) -> None:
-    trials = study.status("paper-small-fixed-short", home=study.Home(place / "home")).trials.values()
+    trials = study.Study.open("paper-small-fixed-short", home=place / "home").state.trials.values()
     searched = {seed for trial in trials if not trial.id.confirming for seed in trial.seeds}
     reported = {
         arm: {seed for trial in trials if trial.id.arm == arm and trial.id.confirming for seed in trial.seeds}
@@ -117,7 +117,7 @@ def test_a_row_that_has_only_begun_here_leaves_what_was_kept(place: Path) -> Non
     text = table(place, "home")
     drawn = {path: path.read_text() for path in (place / "docs").rglob("*.svg")}
     run(place, "begun", "--set", "budget.study_seconds=0.001")
-    assert study.status("paper-small-fixed-short", home=study.Home(place / "begun")).trials == {}
+    assert study.Study.open("paper-small-fixed-short", home=place / "begun").state.trials == {}
     assert table(place, "begun") == text
     assert {path: path.read_text() for path in drawn} == drawn
 

@@ -37,8 +37,9 @@ ARMS: dict[str, dict[str, Any]] = {
 DRIVER = """
 import sys
 from olfl_ray.ledger import Committed, StopRequest
+from olfl_ray.driver import drive
 from olfl_ray.spec import read_spec
-from olfl_ray.study import Home, run
+from olfl_ray.study import Home
 
 home = Home.find("home")
 
@@ -46,7 +47,7 @@ def stop(event, state):
     if isinstance(event, Committed):
         StopRequest(home.storage("extended"), state.epoch).make()
 
-result = run(read_spec("spec.yaml"), home=home, watch=stop if sys.argv[1] == "stop" else None)
+result = drive(read_spec("spec.yaml"), home, watch=stop if sys.argv[1] == "stop" else None)
 print(result.finished, result.undelivered, result.problem)
 """
 

@@ -14,6 +14,7 @@ from support.commands import Run, in_process, start, wait_until
 
 from benchmarks.services.local_cluster import LocalCluster
 from olfl_ray import remote, study
+from olfl_ray.driver import STARTED
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import DriverStarted, Ledger
 from olfl_ray.spec import StudySpec, parse_spec
@@ -106,7 +107,7 @@ def test_repeated_submissions_run_one_attempt_and_a_new_one_resumes_after_a_cras
     assert "first difference: arms.baseline.trials was 2, is 3" in out
 
     follower = start("sweep", "submit", spec, *there, "--follow", cwd=laptop, log="follow.log")
-    wait_until(lambda: study.STARTED in (laptop / "follow.log").read_text())
+    wait_until(lambda: STARTED in (laptop / "follow.log").read_text())
     commands = " ".join(word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or ())
     assert "sweep submit" in commands
     assert token(cluster) not in commands
@@ -162,7 +163,7 @@ def test_study_is_found_by_its_storage_or_by_mlflow_alone(
         home = study.Home.find(laptop / name)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", cluster.tracking_uri)
         assert remote.locate("long", home=home, storage=storage).url == f"{root}/long"
-        assert study.status("long", home=home).name == "long"
+        assert study.Study.open("long", home=home).state.name == "long"
 
 
 def test_study_that_only_the_cluster_can_access_is_followed_by_its_log_and_stopped_by_a_signal(
@@ -178,7 +179,7 @@ def test_study_that_only_the_cluster_can_access_is_followed_by_its_log_and_stopp
     assert "which this machine can't access" in err
     assert "olfl sweep logs hidden" in err
     reader = start("sweep", "logs", "hidden", *there, "--follow", cwd=laptop, log="reader.log")
-    wait_until(lambda: study.STARTED in (laptop / "reader.log").read_text())
+    wait_until(lambda: STARTED in (laptop / "reader.log").read_text())
     reader.send_signal(signal.SIGINT)
     assert reader.wait(30) == 130
     assert "Traceback" not in (laptop / "reader.log").read_text()

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from support.conducting import study
 
+from olfl_ray.driver.check import check_failed
+from olfl_ray.driver.run import tried_again
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Began, Ended, Ledger, Proposed, Reopened, StopRequest
 from olfl_ray.storage import LocalStorage
-from olfl_ray.study.check import check_failed
-from olfl_ray.study.run import tried_again
 from olfl_ray.sweep import Conductor
 
 NAMES = ("baseline/0", "baseline/1", "baseline/2", "online/0")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from olfl_ray.driver import Home, dataset_lines, dataset_notes
+from olfl_ray.driver.datasets import DATASETS, stored_lines
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import open_storage
-from olfl_ray.study import Home, dataset_lines, dataset_notes
-from olfl_ray.study.datasets import DATASETS, stored_lines
 
 
 def named() -> tuple[list[list[float]], list[str]]:

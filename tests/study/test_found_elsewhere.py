@@ -14,12 +14,12 @@ from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.ledger import Event, Ledger
 from olfl_ray.remote import list_on, locate
 from olfl_ray.storage import Lease, Storage
-from olfl_ray.study import Home, extend, resume, retry
+from olfl_ray.study import Home, Study
 
 VERBS: dict[str, Callable[..., Any]] = {
-    "resume": resume,
-    "retry": lambda name, home: retry(name, [], home=home),
-    "extend": lambda name, home: extend(name, 1, home=home),
+    "resume": lambda name, home: Study.open(name, home=home).resume(progress=False),
+    "retry": lambda name, home: Study.open(name, home=home).retry(progress=False),
+    "extend": lambda name, home: Study.open(name, home=home).extend(1, progress=False),
 }
 
 
@@ -76,7 +76,7 @@ def test_a_driver_that_is_overtaken_before_its_first_event_stops_with_one_senten
             Ledger.load(begun).append(event)  # by another driver, a moment before
             super().append(event)
 
-    monkeypatch.setattr(sys.modules["olfl_ray.study.run"], "Ledger", Overtaken)
+    monkeypatch.setattr(sys.modules["olfl_ray.driver.look"], "Ledger", Overtaken)
     with pytest.raises(StudyError, match="'s': another driver took it over"):
-        resume("s", home=Home(tmp_path / "first"))
+        VERBS["resume"]("s", home=Home(tmp_path / "first"))
     assert len(Ledger.load(begun).events) == 2

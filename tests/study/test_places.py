@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from support.conducting import run_to_end, study
 
+from olfl_ray.driver.look import storage_of
+from olfl_ray.driver.places import resolved
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.ledger import DriverStarted, DriverStopped, Ledger, StopRequest
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage, open_storage
-from olfl_ray.study import Home, check_study, load_loss, resume, run, spec_of, status
-from olfl_ray.study.look import storage_of
-from olfl_ray.study.places import resolved
+from olfl_ray.study import Home, Study, StudyResult, load_loss
 from olfl_ray.sweep import Conductor
 from olfl_ray.tracking import check_same_place
 
@@ -31,6 +31,14 @@ def finished(spec: StudySpec, storage: Storage, value: float | None = 0.1) -> No
     else:
         run_to_end(conductor, lambda trial: value)
     ledger.append(DriverStopped(epoch=1, reason="finished"))
+
+
+def run(spec: StudySpec, *, home: Home) -> StudyResult:
+    return Study.from_spec(spec, home=home).run(progress=False)
+
+
+def resume(name: str, *, home: Home) -> StudyResult:
+    return Study.open(name, home=home).resume(progress=False)
 
 
 def runs_in(home: Home) -> dict[str, str]:
@@ -69,7 +77,7 @@ def test_a_study_in_which_nothing_finished_is_failed_in_mlflow_and_says_so(tmp_p
     assert "ValueError: boom" in out
     assert "Traceback" not in out
     assert f"olfl sweep resume s --failed --home {home.path}" in out
-    assert runs_in(home) == dict.fromkeys(["study", *status("s", home=home).trials], "FAILED")
+    assert runs_in(home) == dict.fromkeys(["study", *Study.open("s", home=home).state.trials], "FAILED")
     assert "ValueError: boom" in (home.report_folder("s") / "index.html").read_text()
     code, out, _ = here("sweep", "status", "s", "--home", home.path)
     assert (code, "failed: 6 of 6 trials" in out) == (0, True)
@@ -101,14 +109,18 @@ def test_a_relative_place_is_resolved_once_and_a_second_one_is_refused_with_both
     run(spec, home=home)
     assert (tmp_path / "a" / "runs.db").exists()
     monkeypatch.chdir(tmp_path / "b")
-    for use in (lambda: run(spec, home=home), lambda: check_study(spec, home), lambda: run(study(), home=home)):
+    for use in (
+        lambda: run(spec, home=home),
+        lambda: Study.from_spec(spec, home=home).plan(),
+        lambda: run(study(), home=home),
+    ):
         with pytest.raises(StudyError, match=r"^storage: ") as refused:
             use()
         assert (tmp_path / "a" / "s" / "s").as_uri() in str(refused.value)
     assert "b/s/s" in str(_refusal(lambda: run(spec, home=home)))
     assert resume("s", home=home).nothing_to_do  # found by its name, and its runs too
     assert list((tmp_path / "b").iterdir()) == []
-    noted = spec_of("s", home=home)
+    noted = Study.open("s", home=home).spec
     assert noted.storage.url == str(tmp_path / "a" / "s")
     with pytest.raises(StudyError, match=r"^tracking.uri: ") as second:
         check_same_place(spec, noted.model_dump())
@@ -133,7 +145,7 @@ def test_a_place_that_holds_the_study_no_more_may_be_replaced(tmp_path: Path) ->
     shutil.move(tmp_path / "far" / "s", tmp_path / "far" / "gone")
     finished(study(), open_storage(home.study_folder("s")))
     home.point_to("s", open_storage(home.study_folder("s")))
-    assert status("s", home=home).name == "s"
+    assert Study.open("s", home=home).state.name == "s"
 
 
 def test_a_place_inside_the_home_folder_moves_with_it(tmp_path: Path) -> None:
@@ -143,7 +155,7 @@ def test_a_place_inside_the_home_folder_moves_with_it(tmp_path: Path) -> None:
     home.point_to("s", storage_of(spec, home))
     shutil.move(home.path, tmp_path / "moved")
     assert Home(tmp_path / "moved").storage("s").url == (tmp_path / "moved" / "mine" / "s").as_uri()
-    assert status("s", home=Home(tmp_path / "moved")).trials
+    assert Study.open("s", home=Home(tmp_path / "moved")).state.trials
 
 
 def test_a_relative_file_of_the_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from olfl_ray.driver.check import check_facts, check_same, extended
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Examined, StudyState
 from olfl_ray.spec import StudySpec
-from olfl_ray.study.check import check_facts, check_same, extended
 
 
 def spec(**changes: Any) -> StudySpec:

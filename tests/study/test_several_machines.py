@@ -13,11 +13,12 @@ import ray
 from ray.cluster_utils import Cluster
 from support.object_store import BUCKET, point_at, relay
 
+from olfl_ray.driver import check_study
+from olfl_ray.driver.look import storage_of
+from olfl_ray.driver.reach import check_reach
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import Resources, StudySpec, parse_spec
-from olfl_ray.study import Home, check_study, run
-from olfl_ray.study.look import storage_of
-from olfl_ray.study.reach import check_reach
+from olfl_ray.study import Home, Study
 from olfl_ray.sweep.cluster import check_resources, connected, running_ray
 from olfl_ray.sweep.embedded import LOOPBACK
 
@@ -151,7 +152,7 @@ def test_data_reach_each_node_once_and_losses_come_from_the_studies_beside(home:
         arms={"online": {"trials": 4}},
         concurrency=3,
     )
-    done = run(first, home=home)
+    done = Study.from_spec(first, home=home).run(progress=False)
     assert done.finished
     assert {trial.state for trial in done.state.trials.values()} == {"finished"}
     prepared = [path for path in home.cache.iterdir() if path.suffix == ".arrow"]
@@ -170,7 +171,7 @@ def test_data_reach_each_node_once_and_losses_come_from_the_studies_beside(home:
         loss={"from": "wide/online/0"},
         arms={"offline": {"trials": 1}},
     )
-    after = run(from_it, home=home)
+    after = Study.from_spec(from_it, home=home).run(progress=False)
     assert {trial.state for trial in after.state.trials.values()} == {"finished"}
     assert machines.count("PUT", shared) == 1
     assert machines.count("GET", shared) == 2

@@ -96,8 +96,9 @@ def test_no_escape_sequence_of_a_study_reaches_the_terminal(home: Path, here: Ru
 def test_the_live_view_and_a_librarys_warning_pass_the_same_way(capfd: pytest.CaptureFixture[str]) -> None:
     import logging
 
-    from olfl_ray.cli.terminal import Terminal, log_to_terminal
-    from olfl_ray.cli.view import StudyView
+    from olfl_ray.cli.terminal import log_to_terminal
+    from olfl_ray.study.terminal import Terminal
+    from olfl_ray.study.view import StudyView
 
     with StudyView(small_study(), Terminal()) as view:
         spec = small_study().model_dump(mode="json", by_alias=True)

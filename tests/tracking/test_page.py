@@ -22,8 +22,7 @@ from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger
 from olfl_ray.remote import locate
 from olfl_ray.storage import Lease, open_storage
-from olfl_ray.study import Home, extend, resume, retry, stop
-from olfl_ray.study import status as status_of
+from olfl_ray.study import Home, Study
 
 LIST = "/ajax-api/2.0/mlflow/artifacts/list?run_id="
 SEARCH = "/api/2.0/mlflow/experiments/search?max_results=10"
@@ -125,14 +124,14 @@ def test_study_found_only_through_mlflow_is_read_and_never_run(
     Ledger.create(place, spec.model_dump(mode="json", by_alias=True), spec.digest, "s", {})
     home = Home.find(tmp_path / "home")
     run: list[Any] = [
-        lambda: resume("s", home=home),
-        lambda: retry("s", [], home=home),
-        lambda: extend("s", 1, home=home),
-        lambda: stop("s", home=home),
+        lambda: Study.open("s", home=home).resume(progress=False),
+        lambda: Study.open("s", home=home).retry(progress=False),
+        lambda: Study.open("s", home=home).extend(1, progress=False),
+        lambda: Study.open("s", home=home).stop(),
     ]
     for _ in range(2):
         assert locate("s", home=home).url == place.url
-        assert status_of("s", home=home).name == "s"
+        assert Study.open("s", home=home).state.name == "s"
         for attack in run:
             with pytest.raises(StudyError, match="--storage"):
                 attack()
@@ -140,4 +139,4 @@ def test_study_found_only_through_mlflow_is_read_and_never_run(
     locate("s", home=home, storage=s3_place)
     locate("s", home=home)  # a location given by the user is kept
     with Lease.acquire(place, "another driver"), pytest.raises(StudyError, match="held by another driver"):
-        resume("s", home=home)
+        Study.open("s", home=home).resume(progress=False)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from olfl_ray import data
+from olfl_ray.driver.home import Home, data_root
 from olfl_ray.spec import StudySpec, trial_config
 from olfl_ray.storage import Storage
-from olfl_ray.study.home import Home, data_root
 from olfl_ray.tracking import DatasetNote
 
 __all__ = ["DATASETS", "dataset_lines", "dataset_notes", "describe_data", "prepare_data", "stored_lines"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from olfl_ray.driver.home import Home
+from olfl_ray.driver.look import storage_of
 from olfl_ray.errors import StudyError
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import expanded, is_relative
-from olfl_ray.study.home import Home
-from olfl_ray.study.look import storage_of
 from olfl_ray.tracking import resolved_tracking
 
 __all__ = ["check_place", "resolved"]

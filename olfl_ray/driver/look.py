@@ -9,27 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from olfl_ray.analysis import write_report
+from olfl_ray.driver.datasets import stored_lines
+from olfl_ray.driver.home import Home
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Ledger, StopRequest, StudyState
 from olfl_ray.search import ArmSearch
 from olfl_ray.spec import StudySpec, parse_spec, planned
 from olfl_ray.storage import Lease, Storage, open_storage
-from olfl_ray.study.datasets import stored_lines
-from olfl_ray.study.home import Home
 
 __all__ = [
     "STARTED",
     "another_version",
-    "data_of",
+    "importances_of",
     "is_driven",
     "load",
-    "report",
+    "placed",
     "report_of",
     "sample",
     "spec_in",
-    "spec_of",
-    "status",
-    "stop",
+    "stop_driver",
     "storage_of",
     "trials_of",
 ]
@@ -101,14 +99,21 @@ def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:
     return spec_in(ledger.state.spec, name), ledger, storage
 
 
-def spec_of(name: str, *, home: Home) -> StudySpec:
-    """The spec of a study here."""
-    return load(name, home)[0]
+def placed(spec: StudySpec, storage: Storage, home: Home) -> StudySpec:
+    """The spec of a study that is to be driven: it names the storage in which the study was found.
 
-
-def status(name: str, *, home: Home) -> StudyState:
-    """Show the state of a study."""
-    return load(name, home)[1].state
+    Raises:
+        StudyError: Its folder has another name than the study, or only MLflow says where it is.
+    """
+    home.refuse_hearsay(spec.name)
+    if storage.url != storage_of(spec, home).url:  # begun under another home folder, or moved
+        place = spec.storage.model_copy(update={"url": storage.url.rpartition("/")[0]})
+        spec = spec.model_copy(update={"storage": place})
+        if storage.url != storage_of(spec, home).url:
+            raise StudyError(
+                f"study: {storage.url} holds the study {spec.name!r}; give that folder its name, {spec.name}"
+            )
+    return spec
 
 
 def trials_of(state: StudyState, spec: StudySpec) -> int:
@@ -123,58 +128,50 @@ def trials_of(state: StudyState, spec: StudySpec) -> int:
     return max(len(state.trials), wanted)
 
 
-def data_of(name: str, *, home: Home) -> list[str]:
-    """A line for each data set of a study that was begun."""
-    return stored_lines(load(name, home)[2])
-
-
-def report(name: str, *, home: Home) -> Path:
-    """Write a study's report again and return its page."""
-    spec, ledger, storage = load(name, home)
-    return report_of(spec, ledger.state, storage, home)
+def importances_of(storage: Storage) -> dict[str, dict[str, float]]:
+    """For each arm the importance of each searched field, as its last driver recorded them; empty where none has."""
+    try:
+        found = json.loads(storage.read("importances.json"))
+        return {str(arm): {str(k): float(v) for k, v in fields.items()} for arm, fields in found.items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def report_of(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:
     """Write the report of a study's current state and return its page."""
-    try:
-        found = json.loads(storage.read("importances.json"))
-        importances = {str(arm): {str(k): float(v) for k, v in fields.items()} for arm, fields in found.items()}
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
-        importances = {}
+    importances = importances_of(storage)
     out = home.report_folder(spec.name)
     lines = stored_lines(storage)
     return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances, data=lines)
 
 
-def stop(name: str, *, home: Home, patience: float = 600.0) -> StudyState:
+def stop_driver(ledger: Ledger, storage: Storage, *, patience: float = 600.0) -> None:
     """Ask a study's driver to stop, and wait until it has: trials commit at their next evaluation.
 
     Args:
-        name: The study.
-        home: The home folder.
+        ledger: The study's.
+        storage: Its storage.
         patience: Seconds to wait.
 
     Raises:
         StudyError: No driver runs it, or it did not stop in time.
     """
-    home.refuse_hearsay(name)
-    _, ledger, storage = load(name, home)
-    if not ledger.state.driving or not Lease.is_held(storage):
+    ledger.catch_up()
+    name, epoch = ledger.live.name, ledger.live.epoch
+    if not is_driven(ledger, storage):
         raise StudyError(f"study {name!r} is not running; `olfl sweep resume {name}` resumes it")
-    epoch = ledger.state.epoch
     StopRequest(storage, epoch).make()
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        state = Ledger.load(storage).state
-        if state.epoch != epoch or not state.driving or not Lease.is_held(storage):
-            return state
+        ledger.catch_up()
+        if ledger.live.epoch != epoch or not is_driven(ledger, storage):
+            return
         time.sleep(POLL_SECONDS)
     raise StudyError(
         f"study {name!r} was asked to stop, but its driver still runs after {patience:g} s; keep waiting, or end its process"
     )
 
 
-def is_driven(name: str, *, home: Home) -> bool:
+def is_driven(ledger: Ledger, storage: Storage) -> bool:
     """Whether a driver holds a study's lease; watches one on another machine for some seconds."""
-    _, ledger, storage = load(name, home)
-    return ledger.state.driving and Lease.is_held(storage)
+    return ledger.live.driving and Lease.is_held(storage)

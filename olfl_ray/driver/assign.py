@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from olfl_ray import data
+from olfl_ray.driver.check import device_of
+from olfl_ray.driver.home import Home, data_root
 from olfl_ray.ledger import Examined, TrialState
 from olfl_ray.spec import PrunerSpec, StudySpec, TrialConfig
 from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
-from olfl_ray.study.check import device_of
-from olfl_ray.study.home import Home, data_root
 from olfl_ray.worker import Assignment
 
 __all__ = ["Assigner"]

@@ -13,6 +13,12 @@ from pathlib import Path
 
 from olfl_ray import data
 from olfl_ray.analysis import ArmResult, final_table
+from olfl_ray.driver.assign import Assigner
+from olfl_ray.driver.check import check_data, check_facts, check_same, check_trials
+from olfl_ray.driver.datasets import DATASETS, dataset_notes
+from olfl_ray.driver.home import Home
+from olfl_ray.driver.look import report_of, storage_of
+from olfl_ray.driver.places import check_place, resolved
 from olfl_ray.errors import Fenced, StudyError, UserError
 from olfl_ray.ledger import (
     DriverStarted,
@@ -28,12 +34,6 @@ from olfl_ray.ledger import (
 )
 from olfl_ray.spec import StudySpec, resolve_search
 from olfl_ray.storage import Lease, Storage
-from olfl_ray.study.assign import Assigner
-from olfl_ray.study.check import check_data, check_facts, check_failed, check_same, check_trials, extended
-from olfl_ray.study.datasets import DATASETS, dataset_notes
-from olfl_ray.study.home import Home
-from olfl_ray.study.look import load, report_of, storage_of
-from olfl_ray.study.places import check_place, resolved
 from olfl_ray.sweep import Conductor
 from olfl_ray.tracking import (
     Sink,
@@ -45,9 +45,10 @@ from olfl_ray.tracking import (
     trackers_of,
 )
 
-__all__ = ["StudyResult", "extend", "resume", "retry", "run", "tried_again"]
+__all__ = ["StudyResult", "Watcher", "drive", "tried_again"]
 
 Watcher = Callable[[Event, StudyState], None]
+"""Called with each event of a study's ledger, and the state after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class StudyResult:
     Args:
         spec: The study as it was run.
         state: Its trials; `state.failures` has those that failed, by cause.
-        table: One row per arm.
+        arms: Each arm's outcome.
         report: The report's page.
         tracking: Where each tracker keeps its records, without passwords.
         undelivered: Runs that a tracker does not have yet, the study's own among them; the next start delivers them.
@@ -69,7 +70,7 @@ class StudyResult:
 
     spec: StudySpec
     state: StudyState
-    table: list[ArmResult]
+    arms: list[ArmResult]
     report: Path
     tracking: tuple[str, ...]
     undelivered: int = 0
@@ -78,62 +79,11 @@ class StudyResult:
     stopped: bool = False
     nothing_to_do: bool = False
 
-
-def run(spec: StudySpec, *, home: Home, watch: Watcher | None = None) -> StudyResult:
-    """Run what a study lacks.
-
-    Args:
-        spec: The study. Where it was begun before, what affects results must be as it was.
-        home: The home folder.
-        watch: Called with each event of the ledger from this driver's start, and the state after it.
-
-    Raises:
-        UserError: The spec, this machine or another driver does not allow it; nothing was started.
-    """
-    return _run(spec, home, watch)
-
-
-def resume(
-    name: str, *, home: Home, watch: Watcher | None = None, failed: bool = False, from_scratch: bool = False
-) -> StudyResult:
-    """Go on with a study by its name; the same as `run` with its spec.
-
-    Args:
-        name: The study.
-        home: The home folder.
-        watch: As for `run`.
-        failed: Run the failed trials again, each from its last commit, and no others.
-        from_scratch: Try them from the beginning.
-
-    Raises:
-        UserError: As for `run`.
-    """
-    spec, ledger = _found(name, home)
-    if not failed:
-        return _run(spec, home, watch)
-    names, reopened = tried_again(ledger.state)
-    return _run(spec, home, watch, names, from_scratch, only=[*names, *reopened])
-
-
-def retry(
-    name: str, trials: Sequence[str], *, home: Home, watch: Watcher | None = None, from_scratch: bool = False
-) -> StudyResult:
-    """Retry a study's failed trials, and resume it.
-
-    Args:
-        name: The study.
-        trials: `ARM/ORDINAL` of each.
-        home: The home folder.
-        watch: As for `run`.
-        from_scratch: From the beginning, not from their last commits.
-
-    Raises:
-        UserError: One of them is not there or did not fail; or as for `run`.
-    """
-    spec, ledger = _found(name, home)
-    check_failed(trials, ledger.state)
-    reopen = [trial for trial in trials if not ledger.state.trials[trial].retried]
-    return _run(spec, home, watch, reopen, from_scratch)
+    def __repr__(self) -> str:
+        ended = sum(trial.ended for trial in self.state.trials.values())
+        failed = sum(map(len, self.state.failures.values()))
+        end = "finished" if self.finished else "stopped" if self.stopped else "unfinished"
+        return f"StudyResult({self.spec.name!r}, {end}, {ended} trials ended, {failed} failed, report={str(self.report)!r})"
 
 
 def tried_again(state: StudyState) -> tuple[list[str], list[str]]:
@@ -142,56 +92,39 @@ def tried_again(state: StudyState) -> tuple[list[str], list[str]]:
     return failed, [name for name, trial in state.trials.items() if trial.retried]
 
 
-def extend(name: str, trials: int, *, home: Home, watch: Watcher | None = None, arm: str | None = None) -> StudyResult:
-    """Add trials to every arm of a study, or to one; the search keeps its history.
-
-    Args:
-        name: The study.
-        trials: More search trials for each arm.
-        home: The home folder.
-        watch: As for `run`.
-        arm: The arm that gets them; None: all.
-
-    Raises:
-        UserError: As for `run`.
-    """
-    spec = _found(name, home)[0]
-    return _run(extended(spec, trials, arm), home, watch)
-
-
-def _found(name: str, home: Home) -> tuple[StudySpec, Ledger]:
-    """A study that was begun: its spec, with the storage in which it was found, and its ledger.
-
-    Raises:
-        StudyError: It is not there, or its folder has another name than the study.
-    """
-    home.refuse_hearsay(name)
-    spec, ledger, storage = load(name, home)
-    if storage.url != storage_of(spec, home).url:  # begun under another home folder, or moved
-        place = spec.storage.model_copy(update={"url": storage.url.rpartition("/")[0]})
-        spec = spec.model_copy(update={"storage": place})
-        if storage.url != storage_of(spec, home).url:
-            raise StudyError(f"study: {storage.url} holds the study {name!r}; give that folder its name, {name}")
-    return spec, ledger
-
-
-def _run(
+def drive(
     spec: StudySpec,
     home: Home,
-    watch: Watcher | None,
+    ledger: Ledger | None = None,
+    *,
+    watch: Watcher | None = None,
     retried: Sequence[str] = (),
     from_scratch: bool = False,
     only: Sequence[str] | None = None,
 ) -> StudyResult:
+    """Run what a study lacks: start it, resume it, or find that nothing is left to do.
+
+    Args:
+        spec: The study. Where it was begun before, what affects results must be as it was.
+        home: The home folder.
+        ledger: Its ledger, where it is loaded already.
+        watch: Called with each event of the ledger from this driver's start, and the state after it.
+        retried: Failed trials that are tried again.
+        from_scratch: Try them from the beginning, not from their last commits.
+        only: Trials to run and no others; None: all that the study lacks.
+
+    Raises:
+        UserError: The spec, this machine or another driver does not allow it; nothing was started.
+    """
     data.forget()
     written, spec = spec, resolved(resolve_search(spec))
     check_place(spec, home)
     storage = storage_of(spec, home)
     study = TrackedStudy(spec=spec, storage=storage, home=home.path)
     trackers = trackers_of(study)
-    begun = bool(storage.keys("ledger/"))
-    if begun:
+    if ledger is None and storage.keys("ledger/"):
         ledger = Ledger.load(storage)
+    if ledger is not None:
         check_same(spec, ledger.state.spec, ledger.state.digest)
         check_same_place(written, ledger.state.spec)
         if not retried and _is_finished(spec, ledger, storage):
@@ -202,18 +135,21 @@ def _run(
     facts = check_trials(spec, home)
     notes = dataset_notes(spec, home)
     trackers = trackers_of(replace(study, git_commit=_git_commit(), datasets=notes))
-    if begun:
+    if ledger is not None:
         check_facts(facts, ledger.state)
     else:
         check_data(spec)
         for tracker in trackers:
             with explained(tracker.name):
                 tracker.prepare()
-        Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions())
+        ledger = Ledger.create(
+            storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, _versions()
+        )
     home.point_to(spec.name, storage)
     holder = f"olfl on {socket.gethostname()}"
-    with Lease.acquire(storage, holder, above=Ledger.load(storage).state.epoch) as lease:
-        ledger = Ledger.load(storage)
+    ledger.catch_up()
+    with Lease.acquire(storage, holder, above=ledger.live.epoch) as lease:
+        ledger.catch_up()  # from here on nobody else writes
         sinks = [Sink(tracker, ledger.live.identity, lambda: lease.lost) for tracker in trackers]
 
         def observe(event: Event) -> None:
@@ -328,7 +264,7 @@ def _result(
     return StudyResult(
         spec=spec,
         state=state,
-        table=final_table(spec, state, storage),
+        arms=final_table(spec, state, storage),
         report=page,
         tracking=tuple(tracker.location for tracker in trackers),
     )

@@ -8,16 +8,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from olfl_ray import data
+from olfl_ray.driver.home import Home, data_root
+from olfl_ray.driver.look import another_version, spec_in, storage_of
+from olfl_ray.driver.places import check_place, resolved
+from olfl_ray.driver.reach import check_reach
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Examined, StudyState
 from olfl_ray.methods import check_used, field_of
 from olfl_ray.plugins import digest_of_code
 from olfl_ray.search import check_search, scattered
 from olfl_ray.spec import StudySpec, TrialConfig, parse_spec, resolve_search, trial_config
-from olfl_ray.study.home import Home, data_root
-from olfl_ray.study.look import another_version, spec_in, storage_of
-from olfl_ray.study.places import check_place, resolved
-from olfl_ray.study.reach import check_reach
 from olfl_ray.tracking import TrackedStudy, explained, trackers_of
 from olfl_ray.trial import Place, check
 from olfl_ray.worker import KeptLosses

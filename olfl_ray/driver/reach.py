@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from olfl_ray.driver.home import Home
 from olfl_ray.errors import SetupError
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import LocalStorage, Storage
-from olfl_ray.study.home import Home
 from olfl_ray.tracking import TrackedStudy, trackers_of
 
 if TYPE_CHECKING:

@@ -1,0 +1,215 @@
+"""What a study found: tables, trials, pictures, the report; and what it left to take away."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from olfl_ray.analysis import final_table
+from olfl_ray.driver import Home, data_root, report_of, stored_lines, trials_of
+from olfl_ray.errors import StudyError
+from olfl_ray.ledger import Ledger, StudyState
+from olfl_ray.plugins import allows
+from olfl_ray.spec import StudySpec
+from olfl_ray.storage import Storage
+from olfl_ray.study.frames import Rows, arms_frame, curves_of, surfaces_of, trials_frame
+from olfl_ray.study.plots import Plots
+from olfl_ray.study.single import builders_of
+from olfl_ray.study.trial_view import Trial
+from olfl_ray.study.view import as_html, status_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from olfl_ray.losses import LearnedLoss
+    from olfl_ray.trial import TrainedModel
+
+__all__ = ["Results"]
+
+
+class Results(ABC):
+    """The results of one study, up to the newest event each time they are asked for."""
+
+    name: str
+    """The study's name."""
+    home: Home
+    """The home folder."""
+    _allow: tuple[str, ...] = ()
+
+    @property
+    @abstractmethod
+    def begun(self) -> bool:
+        """Whether it was started before."""
+
+    @abstractmethod
+    def _load(self) -> tuple[StudySpec, Ledger, Storage]:
+        """Its spec, ledger and storage, up to the newest event."""
+
+    @property
+    def plot(self) -> Plots:
+        """The report's pictures as matplotlib axes."""
+        return Plots(self)
+
+    @property
+    def state(self) -> StudyState:
+        """Its trials."""
+        return self._load()[1].state
+
+    @property
+    def total(self) -> int:
+        """How many trials it has once nothing is left to do."""
+        spec, ledger, _ = self._load()
+        return trials_of(ledger.live, spec)
+
+    @property
+    def data(self) -> list[str]:
+        """A line for each data set, with its number of examples and its classes."""
+        return stored_lines(self._load()[2])
+
+    def loaded(self, arm: str | None = None) -> tuple[StudySpec, StudyState, Storage]:
+        """Its spec, state and storage, up to the newest event.
+
+        Args:
+            arm: An arm that it must have.
+
+        Raises:
+            StudyError: It has not begun, or has no such arm.
+        """
+        spec, ledger, storage = self._load()
+        if arm is not None and arm not in spec.arms:
+            raise StudyError(f"arm: study {self.name!r} has no arm {arm!r}; it has {', '.join(spec.arms)}")
+        return spec, ledger.state, storage
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per arm: its winner on fresh seeds, and its paired comparison with the baseline."""
+        spec, state, storage = self.loaded()
+        return arms_frame(final_table(spec, state, storage))
+
+    def trials(self, arm: str | None = None) -> pd.DataFrame:
+        """One row per trial: its state, settings and metrics.
+
+        Args:
+            arm: Only this arm's; None: all.
+        """
+        spec, state, _ = self.loaded(arm)
+        return trials_frame(spec, state, arm)
+
+    @property
+    def curves(self) -> Rows:
+        """Every metric of every evaluation: `curves()` is a DataFrame, `curves.to_arrow()` an Arrow table; both take
+        `trial`, `arm` and `metric`.
+        """
+        return curves_of(self.loaded()[2], lambda: dict(self.loaded()[1].trials))
+
+    @property
+    def surfaces(self) -> Rows:
+        """The learned losses on a grid of (target, output), at some moments of training; called as `curves`."""
+        return surfaces_of(self.loaded()[2], lambda: dict(self.loaded()[1].trials))
+
+    def trial(self, name: str) -> Trial:
+        """A trial.
+
+        Args:
+            name: `ARM/ORDINAL`, or `ARM/cN` of a confirming trial.
+
+        Raises:
+            StudyError: There is none.
+        """
+        trials = self.loaded()[1].trials
+        if name not in trials:
+            there = ", ".join(list(trials)[:4]) or "none yet"
+            raise StudyError(f"study {self.name!r} has no trial {name!r}; it has {there}{', ...' * (len(trials) > 4)}")
+        return Trial(self, trials[name])
+
+    def best(self, arm: str | None = None) -> Trial:
+        """The winner of an arm: its best finished search trial, by the search metric on the validation split.
+
+        Args:
+            arm: The arm; None: the best of all arms.
+
+        Raises:
+            StudyError: No trial has finished.
+        """
+        spec, state, _ = self.loaded(arm)
+        sign = 1 if spec.search.goal == "minimize" else -1
+        found = [state.best(own, spec.search.goal) for own in ([arm] if arm is not None else spec.arms)]
+        best = min((one for one in found if one is not None), key=lambda one: sign * (one.value or 0.0), default=None)
+        if best is None:
+            raise StudyError(
+                f"study {self.name!r}: no search trial of {arm or 'any arm'} has finished; run more of it first"
+            )
+        return Trial(self, best)
+
+    def report(self) -> Path:
+        """Write its report again, and return the page."""
+        spec, state, storage = self.loaded()
+        return report_of(spec, state, storage, self.home)
+
+    def learned(self, trial: str, at: float = 1.0, *, allow: Iterable[str] = ()) -> LearnedLoss:
+        """The learned loss of a finished trial as an `nn.Module`: called with (outputs, targets), gives a scalar.
+
+        Args:
+            trial: `ARM/ORDINAL` or `ARM/cN`; of its replicates, the first one's.
+            at: When: a fraction of the training, 0.0 to 1.0, or as an integer a base step. It is recorded at each commit
+                (`checkpoint.every_steps`); the last one until then counts.
+            allow: As for `open`, for this call.
+
+        Raises:
+            DataError: The trial has not finished, has none, or a builder that is not allowed makes it.
+        """
+        from olfl_ray.worker import loss_at
+
+        self.trial(trial)
+        return loss_at(self.loaded()[2], trial, f"{self.name}/{trial}", at, self._allowed(allow))
+
+    def model(self, trial: str, *, replicate: int = 0, allow: Iterable[str] = ()) -> TrainedModel:
+        """The base learner that a finished trial trained, with its input scaler and the names of its classes.
+
+        It takes raw inputs. Its weights are those of the evaluation that counts (`eval.report`), on which the trial's test
+        metrics were measured. The data set is read again, for the scaler and the classes.
+
+        Args:
+            trial: `ARM/ORDINAL` or `ARM/cN`.
+            replicate: Which seed's; a confirming trial has one.
+            allow: As for `open`, for this call.
+
+        Raises:
+            UserError: The trial has not finished, its data are not here, or a builder is not allowed.
+        """
+        from olfl_ray.trial import Place as TrialPlace
+        from olfl_ray.trial import state_from_bytes, trained_model
+        from olfl_ray.worker import finished_chain
+
+        config = self.trial(trial).config
+        refused = [name for name in builders_of(config).values() if not allows(self._allowed(allow), name)]
+        if refused:
+            raise StudyError(
+                f"study {self.name!r} names {refused[0]!r}, which is code; pass allow=[{refused[0]!r}] if you trust who wrote it"
+            )
+        point = finished_chain(self.loaded()[2], trial, f"{self.name}/{trial}")
+        assert point.state is not None, "a restore point with commits has a state"
+        place = TrialPlace(cache=self.home.cache, data_root=data_root(), data=self._fingerprint(trial))
+        return trained_model(config, place, state_from_bytes(point.state), replicate)
+
+    def _repr_html_(self) -> str:
+        if not self.begun:
+            return as_html(["study", ""], [[self.name, "not begun"]])
+        spec, state, _ = self.loaded()
+        status = as_html(*status_rows(state, spec))
+        frame = self.table.drop(columns=["trials", "failed"])
+        table = frame.to_html(na_rep="", float_format="{:.4g}".format) if frame["n"].any() else ""
+        return f"<b>{self!r}</b>{status}{table}"
+
+    def _allowed(self, allow: Iterable[str]) -> tuple[str, ...]:
+        return (*self._allow, *([allow] if isinstance(allow, str) else allow))
+
+    def _fingerprint(self, trial: str) -> str:
+        """Fingerprint of a trial's data; empty where its point sets an option of the data set."""
+        own = self.loaded()[1].trials[trial]
+        if any(field.startswith("task.dataset") for field in own.params):
+            return ""
+        facts = self.loaded()[1].facts.get(own.id.arm)
+        return "" if facts is None else facts.data
