@@ -29,14 +29,14 @@ class Followed(Optimizer):
     Args:
         given: `torch.optim.SGD`, `Adam` or `AdamW`.
         module: The optimizer's parameters must be exactly its trainable ones.
+        clip_norm: Largest global norm of the gradient; None: no clipping.
 
     Raises:
         SpecError: It has no counterpart here, or other parameters.
     """
 
-    clip_norm = None
-
-    def __init__(self, given: torch.optim.Optimizer, module: nn.Module) -> None:
+    def __init__(self, given: torch.optim.Optimizer, module: nn.Module, clip_norm: float | None = None) -> None:
+        self.clip_norm = clip_norm
         kind = type(given)
         if kind not in PLAIN:
             known = ", ".join(one.__name__ for one in PLAIN)
@@ -117,9 +117,21 @@ class Followed(Optimizer):
         decay = float(group["weight_decay"])
         try:
             if kind is torch.optim.SGD:
-                return Sgd(momentum=float(group["momentum"]), nesterov=group["nesterov"], weight_decay=decay)
+                return Sgd(
+                    momentum=float(group["momentum"]),
+                    nesterov=group["nesterov"],
+                    weight_decay=decay,
+                    clip_norm=self.clip_norm,
+                )
             beta1, beta2 = map(float, group["betas"])
             decoupled = kind is torch.optim.AdamW or bool(group.get("decoupled_weight_decay", False))
-            return Adam(beta1=beta1, beta2=beta2, eps=group["eps"], weight_decay=decay, decoupled=decoupled)
+            return Adam(
+                beta1=beta1,
+                beta2=beta2,
+                eps=group["eps"],
+                weight_decay=decay,
+                decoupled=decoupled,
+                clip_norm=self.clip_norm,
+            )
         except SpecError as error:  # a scheduler changes momentum and betas
             raise SpecError(f"optimizer.{error.field}", error.problem) from None

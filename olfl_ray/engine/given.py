@@ -114,12 +114,20 @@ def knows_draws(problem: Problem, batch: Batch, *, replayed: bool) -> tuple[bool
     return random or not replayed, python
 
 
-def optimizer_of(module: nn.Module, given: Any, lr: float | None) -> tuple[Optimizer, Callable[[], float]]:
+def optimizer_of(
+    module: nn.Module, given: Any, lr: float | None, clip_norm: float | None = None
+) -> tuple[Optimizer, Callable[[], float]]:
     """The pure optimizer, and where its learning rate is read.
 
     Raises:
         SpecError: It has no counterpart here, or a learning rate is lacking, or given twice.
     """
+    if clip_norm is not None:
+        check_rate("clip_norm", clip_norm, positive=True)
+        if isinstance(given, Optimizer):
+            raise SpecError(
+                "clip_norm", f"is {clip_norm}, but this package's optimizers bring their own; give it to them"
+            )
     if isinstance(given, Optimizer):
         if lr is None:
             raise SpecError(
@@ -131,5 +139,5 @@ def optimizer_of(module: nn.Module, given: Any, lr: float | None) -> tuple[Optim
         raise SpecError("optimizer", f"is a {type(given).__name__}, but must be one of this package's or of torch's")
     if lr is not None:
         raise SpecError("lr", f"is {lr}, but a torch optimizer brings its own; leave lr out")
-    followed = Followed(given, module)
+    followed = Followed(given, module, clip_norm)
     return followed, followed.lr

@@ -55,6 +55,7 @@ class OnlineLossLearner:
             part in a step: training has begun.
         task_loss: L_T, called with (outputs, targets); gives a scalar.
         lr: Base learning rate alpha; only with this package's own optimizers.
+        clip_norm: Largest global norm of the base gradient, only with torch's optimizers; None: no clipping.
         eta: Meta learning rate.
         meta: Meta-optimizer, on phi.
         meta_clip_norm: Largest norm of the meta-gradient; None: no clipping.
@@ -86,6 +87,7 @@ class OnlineLossLearner:
         task_loss: TaskLoss,
         *,
         lr: float | None = None,
+        clip_norm: float | None = None,
         eta: float = 1e-5,
         meta: Literal["adam", "sgd"] = "adam",
         meta_clip_norm: float | None = None,
@@ -105,7 +107,7 @@ class OnlineLossLearner:
         if meta_clip_norm is not None:
             check_rate("meta_clip_norm", meta_clip_norm, positive=True)
         check_parts(module, learned_loss, task_loss)
-        self._optimizer, self._lr = optimizer_of(module, optimizer, lr)
+        self._optimizer, self._lr = optimizer_of(module, optimizer, lr, clip_norm)
         self._problem = problem_of(
             module,
             self._optimizer,
