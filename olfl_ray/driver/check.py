@@ -107,8 +107,8 @@ def _searcher_code(spec: StudySpec) -> dict[str, str]:
 def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> None:
     """Check points all over an arm's search space: values valid by themselves may be invalid together."""
 
-    def substance(config: TrialConfig) -> tuple[str, str, str | None]:
-        return config.task.model_dump_json(), config.learner.method, config.loss.from_
+    def substance(config: TrialConfig) -> tuple[str, str, str, str | None]:
+        return config.task.model_dump_json(), config.learner.method, config.meta.estimator, config.loss.from_
 
     seen = {substance(own)}
     for params in scattered(spec, arm, POINTS):

@@ -4,9 +4,10 @@ from olfl_ray.engine.algorithm1 import Algorithm1
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.drawing import drawn
-from olfl_ray.engine.estimators.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.estimators.choice import Memory, choose_estimator
 from olfl_ray.engine.estimators.exact import exact
 from olfl_ray.engine.estimators.finite_difference import finite_difference
+from olfl_ray.engine.estimators.named import ESTIMATORS, NamedEstimator
 from olfl_ray.engine.estimators.reverse import reverse
 from olfl_ray.engine.graphed import Graphed, clone_state, copy_state
 from olfl_ray.engine.heap import keep_freed_memory
@@ -20,11 +21,11 @@ from olfl_ray.engine.steps import Metrics, base_step, init_step, meta_optimizer,
 from olfl_ray.learnable import Learnable, Params
 
 __all__ = [
+    "ESTIMATORS",
     "Adam",
     "Algorithm1",
     "Batch",
     "Estimator",
-    "EstimatorName",
     "Graphed",
     "Hooks",
     "Initialised",
@@ -32,6 +33,7 @@ __all__ = [
     "LearnerState",
     "Memory",
     "Metrics",
+    "NamedEstimator",
     "OnlineLossLearner",
     "Optimizer",
     "Params",

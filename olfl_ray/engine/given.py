@@ -12,7 +12,8 @@ from olfl_ray.engine.arguments import check_name, check_rate
 from olfl_ray.engine.arithmetic import Precision
 from olfl_ray.engine.batches import Batch
 from olfl_ray.engine.drawing import drawn
-from olfl_ray.engine.estimators.choice import EstimatorName, Memory
+from olfl_ray.engine.estimators.choice import Memory
+from olfl_ray.engine.estimators.named import ESTIMATORS
 from olfl_ray.engine.followed import Followed
 from olfl_ray.engine.optimizers import Optimizer
 from olfl_ray.engine.problem import Problem
@@ -40,7 +41,7 @@ Select = Callable[[Any], Tensor]
 
 def check_choice(estimator: str, memory: str) -> None:
     """Names of an estimator and of a memory mode."""
-    check_name("estimator", estimator, get_args(EstimatorName))
+    ESTIMATORS.find(estimator, "estimator")
     check_name("memory", memory, get_args(Memory))
 
 

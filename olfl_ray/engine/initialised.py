@@ -18,7 +18,7 @@ from olfl_ray.engine.algorithm1 import Algorithm1
 from olfl_ray.engine.arguments import check_batch, check_count, check_name, check_parts, check_rate, check_state
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.estimators.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.estimators.choice import Memory, choose_estimator
 from olfl_ray.engine.estimators.probing import probe
 from olfl_ray.engine.followed import Followed
 from olfl_ray.engine.given import Select, TaskLoss, check_choice, knows_draws, optimizer_of, problem_of, tensors_of
@@ -80,7 +80,7 @@ def initialise(
     eta: float = 1e-3,
     meta: Literal["adam", "sgd"] = "adam",
     meta_clip_norm: float | None = None,
-    estimator: EstimatorName = "auto",
+    estimator: str = "auto",
     memory: Memory = "auto",
     precision: Precision | None = None,
     deterministic: bool = False,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from olfl_ray.engine.arguments import check_batch, check_batches, check_name, check_parts, check_rate
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.batches import Batch, joined, parted
-from olfl_ray.engine.estimators.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.estimators.choice import Memory, choose_estimator
 from olfl_ray.engine.estimators.probing import probe
 from olfl_ray.engine.followed import Followed
 from olfl_ray.engine.given import (
@@ -91,7 +91,7 @@ class OnlineLossLearner:
         eta: float = 1e-5,
         meta: Literal["adam", "sgd"] = "adam",
         meta_clip_norm: float | None = None,
-        estimator: EstimatorName = "auto",
+        estimator: str = "auto",
         memory: Memory = "auto",
         graph: bool = False,
         precision: Precision | None = None,
@@ -122,7 +122,7 @@ class OnlineLossLearner:
             self._arithmetic = partial(arithmetic, precision or "float32", deterministic=deterministic)
         self._meta_optimizer, self._meta_clip_norm, self.eta = meta_optimizer(meta), meta_clip_norm, eta
         self._learned, self._graph = learned_loss, graph
-        self._choice: tuple[EstimatorName, Memory] = (estimator, memory)
+        self._choice: tuple[str, Memory] = (estimator, memory)
         self.steps = 0
         self._estimators: dict[bool, Estimator] = {}  # of a step that accumulates, or not
         self._captured: Optimizer | None = None

@@ -8,7 +8,7 @@ from torch import nn
 from olfl_ray.engine.arguments import check_batch, check_parts, check_state, each_batch
 from olfl_ray.engine.attributes import attributes_kept
 from olfl_ray.engine.batches import Batch
-from olfl_ray.engine.estimators.choice import EstimatorName, Memory, choose_estimator
+from olfl_ray.engine.estimators.choice import Memory, choose_estimator
 from olfl_ray.engine.estimators.known import Known
 from olfl_ray.engine.estimators.probing import probe
 from olfl_ray.engine.followed import Followed
@@ -32,7 +32,7 @@ def meta_gradient(
     *,
     lr: float | None = None,
     opt_state: Params | None = None,
-    estimator: EstimatorName = "auto",
+    estimator: str = "auto",
     memory: Memory = "auto",
     fresh: bool = False,
     select: Select | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from olfl_ray.engine import ESTIMATORS
 from olfl_ray.errors import SpecError
 from olfl_ray.methods.chosen import METHOD, METHODS, OPTIONS
 from olfl_ray.methods.method import Method
@@ -22,6 +23,7 @@ from olfl_ray.spec import (
 
 __all__ = ["check_used", "field_of"]
 
+ESTIMATOR = "meta.estimator"
 _OPTIONAL = ("loss", "meta")
 """Sections of which some methods read nothing or not every field; every method reads the others."""
 
@@ -56,6 +58,9 @@ def check_used(spec: StudySpec) -> None:
     for field in _changed(spec):
         if not _used(field, every):
             raise SpecError(field, f"is set, but no arm's method ({', '.join(sorted(every))}) uses it; remove it")
+    for arm in spec.arms:
+        for name, where in _named(spec, arm, ESTIMATOR).items():
+            ESTIMATORS.find(name, where)
 
 
 def field_of(spec: StudySpec, arm: str, field: str) -> str:
@@ -72,11 +77,15 @@ def field_of(spec: StudySpec, arm: str, field: str) -> str:
 
 def _methods_of(spec: StudySpec, arm: str) -> dict[str, type[Method]]:
     """The method of an arm, or the methods that it searches, by name."""
-    searched = spec.parameters_of(arm).get(METHOD)
+    return {name: METHODS.find(name, where) for name, where in _named(spec, arm, METHOD).items()}
+
+
+def _named(spec: StudySpec, arm: str, field: str) -> dict[str, str]:
+    """What an arm has or searches in a field that names a part, each with its place in the spec."""
+    searched = spec.parameters_of(arm).get(field)
     if searched is None:
-        name = str(get_dotted(base_values(spec, arm), METHOD))
-        return {name: METHODS.find(name, field_of(spec, arm, METHOD))}
-    return {str(name): METHODS.find(str(name), _searched_at(spec, arm, METHOD)) for name in searched.extremes()}
+        return {str(get_dotted(base_values(spec, arm), field)): field_of(spec, arm, field)}
+    return {str(name): _searched_at(spec, arm, field) for name in searched.extremes()}
 
 
 def _searched_at(spec: StudySpec, arm: str, field: str) -> str:

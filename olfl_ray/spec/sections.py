@@ -334,9 +334,8 @@ class MetaSpec(Strict):
     """Where meta batches come from: the meta-validation split, or train."""
     clip_norm: Positive | None = None
     """Largest norm of the meta-gradient; null: no clipping."""
-    estimator: Literal["auto", "exact", "reverse", "finite_difference"] = "auto"
-    """Meta-gradient: exact (products along one direction) | reverse (reverse over reverse) | finite_difference, which is
-    approximate | auto: exact where the learner's operators allow it, else reverse."""
+    estimator: Annotated[str, Field(pattern=PART)] = "auto"
+    """How the meta-gradient is computed: a built-in estimator, or `package.module:Class`."""
     memory: Literal["auto", "low", "fast"] = "auto"
     """Of the exact meta-gradient: low (little more than ordinary training) | fast (about twice) | auto: fast where it fits.
     The two agree to rounding."""

@@ -13,16 +13,22 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
+from olfl_ray.engine import ESTIMATORS
 from olfl_ray.methods import METHODS
 from olfl_ray.registry import Registry
 from olfl_ray.search import SEARCHERS
-from olfl_ray.spec import StudySpec
+from olfl_ray.spec import Strict, StudySpec
 from olfl_ray.tracking import TRACKERS
 
 __all__ = ["complete_yaml"]
 
 WIDTH = 110
-PARTS: dict[str, Registry[Any]] = {"learner.method": METHODS, "search.sampler": SEARCHERS, "tracking": TRACKERS}
+PARTS: dict[str, Registry[Any]] = {
+    "learner.method": METHODS,
+    "meta.estimator": ESTIMATORS,
+    "search.sampler": SEARCHERS,
+    "tracking": TRACKERS,
+}
 """Fields that name an implementation of a part."""
 HEAD = """\
 # Every field of a spec, with its meaning. All fields but name, task.dataset and search have defaults; this file shows them,
@@ -95,7 +101,7 @@ def _implementations(part: Registry[Any], width: int) -> Iterator[str]:
     """Each built-in implementation's name with its settings and their defaults."""
     for name in part.names():
         found = part.find(name, name)
-        yield from _listed_as(name, found, found.Config.model_fields, width)
+        yield from _listed_as(name, found, getattr(found, "Config", Strict).model_fields, width)
 
 
 def _variant(model: type[BaseModel], width: int) -> Iterator[str]:

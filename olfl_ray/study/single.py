@@ -78,6 +78,7 @@ def builders_of(config: TrialConfig) -> dict[str, str]:
         "task.loss": config.task.loss,
         "learner.method": config.learner.method,
         "loss.name": config.loss.name,
+        "meta.estimator": config.meta.estimator,
         **{f"task.metrics.{index}": metric.name for index, metric in enumerate(config.task.metrics)},
     }
     return {field: name for field, name in named.items() if ":" in name}

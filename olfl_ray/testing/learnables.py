@@ -149,7 +149,7 @@ class LearnableContract:
             found.train[0],
             found.meta,
             lr=0.2,
-            estimator=estimator,  # type: ignore[arg-type]
+            estimator=estimator,
             fresh=True,
         )
 

@@ -353,8 +353,11 @@ def code_of(config: TrialConfig, kind: str) -> dict[str, str]:
     found = [task.dataset.name, kind, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
     method = config.learner.method
     found += [method] if ":" in method else []
-    if "loss" in method_of(config.learner).uses:
+    uses = method_of(config.learner).uses
+    if "loss" in uses:
         found.append(config.loss.name)
+    if "meta" in uses or "meta.estimator" in uses:
+        found.append(config.meta.estimator)
     return dict(digest_of_code(name) for name in found if ":" in name)
 
 

@@ -31,6 +31,12 @@ ARMS: dict[str, dict[str, Any]] = {
     "weight_decay": {"learner.method": "mine.weight_decay:WeightDecay", "meta.eta_online": 0.01},
     "layer_rates": {"learner.method": "mine.layer_rates:PerLayer", "meta.eta_online": 0.01},
     "from_scratch": {"learner.method": "mine.from_scratch:FromScratch", "meta.every": 2},
+    "last_step": {
+        "learner.method": "online",
+        "meta.estimator": "mine.last_step:LastStep",
+        "meta.inner_steps": 2,
+        "meta.init_steps": 8,
+    },
     "counts": {"task.dataset": "mine.visits:visits", "task.metrics": []},
 }
 """Examples that a sweep has as arms."""

@@ -18,12 +18,13 @@ from support.commands import environment
 from torch import Tensor
 
 import olfl_ray
+from olfl_ray.engine import Estimator
 from olfl_ray.learnable import Learnable
 from olfl_ray.plugins import load_builder
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.tasks import Task
-from olfl_ray.testing import LearnableContract, MethodContract, TaskContract
+from olfl_ray.testing import EstimatorContract, LearnableContract, MethodContract, TaskContract
 from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes
 
 HERE = Path(__file__).parent
@@ -88,6 +89,15 @@ class TestFromScratch(MethodContract):
     name = METHODS["from_scratch"]
 
 
+class TestLastStep(EstimatorContract):
+    """Over three steps it leaves out what the first two add, here up to 80 percent of the gradient."""
+
+    allowed = 0.8
+
+    def make(self) -> Estimator:
+        return part("mine.last_step:LastStep")()  # type: ignore[no-any-return]
+
+
 class TestCounts(TaskContract):
     def make(self) -> Task:
         return part("mine.counts:Counts")()  # type: ignore[no-any-return]
@@ -101,11 +111,12 @@ def test_a_negative_count_is_refused() -> None:
 def trial(**settings: Any) -> TrialConfig:
     task = {"dataset": settings.pop("dataset", "digits"), "model": "linear", "batch_size": 16}
     task |= settings.pop("task", {})
+    meta = {"init_steps": 8, "eta_online": 0.01} | settings.pop("meta", {})
     return TrialConfig.model_validate(
         {
             "task": task,
             "learner": {"method": "online", "steps": 12, **settings},
-            "meta": {"init_steps": 8, "eta_online": 0.01},
+            "meta": meta,
             "eval": {"every": 4},
             "seeds": [1],
         }
@@ -114,6 +125,7 @@ def trial(**settings: Any) -> TrialConfig:
 
 TRIALS: dict[str, Callable[[], TrialConfig]] = {
     **{name: lambda method=method: trial(method=method) for name, method in METHODS.items()},  # type: ignore[misc]
+    "last_step": lambda: trial(meta={"estimator": "mine.last_step:LastStep", "inner_steps": 2}),
     "counts": lambda: trial(method="baseline", dataset="mine.visits:visits"),
     "a learned loss on counts": lambda: trial(dataset="mine.visits:visits"),
     "a metric": lambda: trial(method="baseline", task={"metrics": ["mine.metrics:top2_error"]}),

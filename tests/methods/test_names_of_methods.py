@@ -55,6 +55,21 @@ def test_a_wrong_name_is_refused_with_the_field_and_the_nearest_name(arm: dict[s
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("arm", "field"),
+    [
+        ({"set": {"meta.estimator": "revers"}}, "arms.a.set.meta.estimator"),
+        ({"parameters": {"meta.estimator": {"values": ["auto", "revers"]}}}, "arms.a.parameters.meta.estimator"),
+    ],
+)
+def test_so_is_a_wrong_name_of_an_estimator(arm: dict[str, Any], field: str) -> None:
+    with pytest.raises(SpecError, match="did you mean 'reverse'") as caught:
+        check_used(spec(**arm))
+    assert caught.value.field == field
+    with pytest.raises(SpecError, match="subclass of NamedEstimator"):
+        check_used(spec(set={"meta.estimator": f"{__name__}:Own"}))
+
+
 def test_a_users_method_is_checked_as_a_built_in_one_is() -> None:
     check_used(spec(set={"learner.method": f"{__name__}:Own"}))
     with pytest.raises(SpecError, match=r"arms\.a\.set\.meta\.every.*Own"):
@@ -82,6 +97,7 @@ def test_a_study_without_arms_has_one_named_after_the_class() -> None:
     [
         ("onlin", "learner.steps: 5", "s.yaml:4: learner.method: ", "'online'", []),
         ("online", "learner.method: offlin", "s.yaml:11: arms.other.set.learner.method: ", "'offline'", []),
+        ("online", "meta.estimator: exactt", "s.yaml:11: arms.other.set.meta.estimator: ", "'exact'", []),
         ("online", "task.loss: crossentropy", "s.yaml:11: arms.other.set.task.loss: ", "'cross_entropy'", []),
         ("baseline", "meta.every: 2", "s.yaml:11: arms.other.set.meta.every: ", "remove", []),
         (
@@ -120,5 +136,6 @@ def test_a_task_loss_is_one_of_the_tasks() -> None:
 def test_a_trial_of_a_study_names_its_method_and_metrics_among_its_code() -> None:
     from olfl_ray.spec import trial_config
 
-    found = trial_config(spec(set={"learner.method": "a.b:C", "task.metrics": ["a.b:d"]}), "a", {}, seeds=(0,))
-    assert builders_of(found) == {"learner.method": "a.b:C", "task.metrics.0": "a.b:d"}
+    own = {"learner.method": "a.b:C", "meta.estimator": "a.b:E", "task.metrics": ["a.b:d"]}
+    found = trial_config(spec(set=own), "a", {}, seeds=(0,))
+    assert builders_of(found) == {"learner.method": "a.b:C", "meta.estimator": "a.b:E", "task.metrics.0": "a.b:d"}

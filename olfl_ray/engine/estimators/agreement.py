@@ -21,7 +21,7 @@ from olfl_ray.engine.optimizers import added, with_gradient
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.learnable import Params
 
-__all__ = ["Moment", "Products", "disagreement"]
+__all__ = ["Moment", "Products", "disagreement", "rounding", "size"]
 
 Products = Literal["low", "fast", "finite_difference"]
 """How an estimator computes products along w."""
@@ -111,10 +111,8 @@ def disagreement(problem: Problem, way: Products | Literal["reverse"], moment: M
             nearby = _plainly(problem, way, near, w, unrolled)
     for name in off:
         group, other = wanted[name], nearby[name]
-        noise = (
-            _size({key: other[key] - value for key, value in group.items()}) if other.keys() == group.keys() else 0.0
-        )
-        if not _close(found[name], group, min(NOISE * noise, MOST * _size(group))):
+        noise = size({key: other[key] - value for key, value in group.items()}) if other.keys() == group.keys() else 0.0
+        if not _close(found[name], group, min(NOISE * noise, MOST * size(group))):
             return CAUSES[name]
     return None
 
@@ -258,13 +256,19 @@ def _repeats(problem: Problem, moment: Moment) -> bool:
     return bool((one - other).norm() <= AGREE * torch.finfo(one.dtype).eps * one.norm())
 
 
-def _allowed(way: Products, group: str, wanted: Params) -> float:
+def rounding(wanted: Params) -> float:
+    """The largest distance from some tensors that is taken for rounding."""
     eps = _eps(wanted)
-    relative: float = AGREE * eps**0.5
-    if way == "finite_difference" and group in ("outputs", "products", "curvature", "bend"):
-        relative = max(APPROXIMATE * eps**0.5, LEAST)
-    floor: float = eps**1.5
-    return relative * _size(wanted) + floor
+    allowed: float = AGREE * eps**0.5 * size(wanted) + eps**1.5
+    return allowed
+
+
+def _allowed(way: Products, group: str, wanted: Params) -> float:
+    if way != "finite_difference" or group not in ("outputs", "products", "curvature", "bend"):
+        return rounding(wanted)
+    eps = _eps(wanted)
+    allowed: float = max(APPROXIMATE * eps**0.5, LEAST) * size(wanted) + eps**1.5
+    return allowed
 
 
 def _eps(tensors: Params) -> float:
@@ -276,7 +280,8 @@ def _eps(tensors: Params) -> float:
     return max([torch.finfo(kind).eps for kind in kinds], default=0.0)
 
 
-def _size(tensors: Params) -> float:
+def size(tensors: Params) -> float:
+    """The norm of all of them."""
     parts = [value.double() if not value.is_complex() else value for value in tensors.values()]
     return float(torch.stack([part.norm().cpu() for part in parts]).norm()) if parts else 0.0
 
@@ -284,7 +289,7 @@ def _size(tensors: Params) -> float:
 def _close(found: Params, wanted: Params, allowed: float) -> bool:
     if found.keys() != wanted.keys():
         return False
-    return _size({name: found[name] - value for name, value in wanted.items()}) <= allowed
+    return size({name: found[name] - value for name, value in wanted.items()}) <= allowed
 
 
 def _nudged(moment: Moment) -> Moment:

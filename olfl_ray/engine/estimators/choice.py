@@ -21,16 +21,17 @@ from olfl_ray.engine.estimators.agreement import Moment, disagreement
 from olfl_ray.engine.estimators.compared import SECOND, Compared, record_of
 from olfl_ray.engine.estimators.exact import exact, products
 from olfl_ray.engine.estimators.finite_difference import finite_difference
+from olfl_ray.engine.estimators.named import ESTIMATORS
+from olfl_ray.engine.estimators.own import check_own
 from olfl_ray.engine.estimators.reverse import reverse
 from olfl_ray.engine.kernels.plain import PlainKernels, plain_kernels
 from olfl_ray.engine.problem import Problem, leaves
-from olfl_ray.engine.state import Estimator, LearnerState
+from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 from olfl_ray.errors import SpecError, UserError
 from olfl_ray.memory import host_memory
 
-__all__ = ["EstimatorName", "Memory", "choose_estimator", "pick_memory"]
+__all__ = ["Memory", "choose_estimator", "pick_memory"]
 
-EstimatorName = Literal["auto", "exact", "reverse", "finite_difference"]
 Memory = Literal["auto", "low", "fast"]
 
 Way = Literal["low", "fast", "reverse", "finite_difference"]
@@ -58,7 +59,7 @@ _log = logging.getLogger(__name__)
 
 
 def choose_estimator(
-    name: EstimatorName,
+    name: str,
     memory: Memory,
     inner_steps: int,
     problem: Problem,
@@ -73,7 +74,7 @@ def choose_estimator(
     modules' submodules, modes or hooks have changed.
 
     Args:
-        name: auto, exact, reverse or finite_difference.
+        name: A file of this package: auto, exact, reverse or finite_difference; or `package.module:Class`.
         memory: For exact: low, fast, or auto, which is fast if that fits.
         inner_steps: S_inner, the largest number of base steps to unroll.
         problem: Base learner, learnable, losses and optimizer.
@@ -84,7 +85,7 @@ def choose_estimator(
         SpecError: The requested estimator is not available for this learner; or none is, as the module, the losses and the
             batch do not match.
     """
-    if not (problem.hooks.gradient or problem.hooks.start):
+    if ":" not in name and not (problem.hooks.gradient or problem.hooks.start):
         _check_hooks(problem)
         if accumulates:
             return ACCUMULATED["reverse"]
@@ -95,10 +96,10 @@ def choose_estimator(
             "meta.estimator",
             "finite_difference is lost in the rounding error of learner.precision=bf16; use auto, or float32",
         )
-    if accumulates and name == "finite_difference":
+    if accumulates and (":" in name or name == "finite_difference"):
         raise SpecError(
             "estimator",
-            "is 'finite_difference', which has no step on several micro-batches; use auto, exact or reverse",
+            f"is {name!r}, which has no step on several micro-batches; use auto, exact or reverse",
         )
     moment = Moment(
         theta=problem.theta(),
@@ -107,11 +108,29 @@ def choose_estimator(
         loss_buffers=problem.loss_buffers(),
         batch=batch,
     )
+    if ":" in name:
+        return _own(name, inner_steps, problem, moment)
     return _choose(name, memory, 2 if accumulates else inner_steps, accumulates, problem, moment)
 
 
+def _own(name: str, inner_steps: int, problem: Problem, moment: Moment) -> Estimator:
+    """A user's estimator."""
+    _check_hooks(problem)
+    estimator = ESTIMATORS.find(name, "meta.estimator")()
+    with problem.unchanged():
+        few = replace(moment, batch=problem.few(moment.batch))
+        kernels = plain_kernels(problem, few.batch)
+
+        def step(way: Estimator) -> StepResult:
+            with problem.unchanged(), kernels.inside():
+                return _step(way, inner_steps, problem, few)
+
+        check_own(estimator, name, step)
+    return kernels.around(estimator)
+
+
 def _choose(
-    name: EstimatorName, memory: Memory, inner_steps: int, accumulates: bool, problem: Problem, moment: Moment
+    name: str, memory: Memory, inner_steps: int, accumulates: bool, problem: Problem, moment: Moment
 ) -> Compared:
     _check_hooks(problem)
     with problem.unchanged():
@@ -141,7 +160,7 @@ def _choose(
 def _compared(
     way: Way,
     kernels: PlainKernels,
-    name: EstimatorName,
+    name: str,
     memory: Memory,
     inner_steps: int,
     accumulates: bool,
@@ -167,7 +186,7 @@ def _first(
         try:
             with kernels.inside():
                 with problem.unchanged():
-                    _try(way, inner_steps, problem, few)
+                    _step(WAYS[way], inner_steps, problem, few)
                 _compare(way, inner_steps, problem, moment, few)
         except UserError:
             raise
@@ -250,7 +269,8 @@ class _Results(TorchFunctionMode):
         return found
 
 
-def _try(way: Way, inner_steps: int, problem: Problem, at: Moment) -> None:
+def _step(estimator: Estimator, inner_steps: int, problem: Problem, at: Moment) -> StepResult:
+    """Of at most two base steps."""
     state = LearnerState(
         theta=dict(at.theta),
         buffers=dict(at.buffers),
@@ -259,7 +279,7 @@ def _try(way: Way, inner_steps: int, problem: Problem, at: Moment) -> None:
         meta_state={},
         loss_buffers=dict(at.loss_buffers),
     )
-    WAYS[way](problem, state, 1e-3, [at.batch] * min(inner_steps, 2), at.batch, fresh=problem.hooks.start)
+    return estimator(problem, state, 1e-3, [at.batch] * min(inner_steps, 2), at.batch, fresh=problem.hooks.start)
 
 
 class _Differs(RuntimeError):

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.estimators.named import NamedEstimator
 from olfl_ray.engine.estimators.unroll import GradientsAlong, OutputsAlong, Point, unroll
 from olfl_ray.engine.kernels.tangents import Tangents
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.state import LearnerState, StepResult
 from olfl_ray.learnable import Params
 
-__all__ = ["exact", "products"]
+__all__ = ["Exact", "exact", "products"]
 
 
 def exact(
@@ -57,6 +58,12 @@ def exact(
         gradients_along=gradients_along,
         keep_backward=memory == "fast",
     )
+
+
+class Exact(NamedEstimator):
+    """Products along one direction, exact to rounding."""
+
+    __call__ = staticmethod(exact)
 
 
 def products(memory: Literal["low", "fast"]) -> tuple[OutputsAlong, GradientsAlong]:

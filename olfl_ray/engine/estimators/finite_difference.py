@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.estimators.named import NamedEstimator
 from olfl_ray.engine.estimators.unroll import GradientsAlong, OutputsAlong, Point, unroll
 from olfl_ray.engine.optimizers import global_norm
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.state import LearnerState, StepResult
 from olfl_ray.learnable import Params
 
-__all__ = ["finite_difference"]
+__all__ = ["FiniteDifference", "finite_difference"]
 
 SMALLEST = 0.1
 """Norm of theta below which the difference is not reduced further: a layer may start at zero."""
@@ -50,6 +51,13 @@ def finite_difference(
         gradients_along=gradients_along,
         keep_backward=False,
     )
+
+
+class FiniteDifference(NamedEstimator):
+    """Finite differences along one direction, which are approximate."""
+
+    error = 1e-2
+    __call__ = staticmethod(finite_difference)
 
 
 def products() -> tuple[OutputsAlong, GradientsAlong]:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.estimators.named import NamedEstimator
 from olfl_ray.engine.optimizers import with_gradient
 from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.state import LearnerState, StepResult
 from olfl_ray.learnable import Params
 
-__all__ = ["reverse"]
+__all__ = ["Reverse", "reverse"]
 
 
 def reverse(
@@ -82,6 +83,12 @@ def reverse(
         task_loss=task_loss.detach(),
         meta_loss=meta_loss.detach(),
     )
+
+
+class Reverse(NamedEstimator):
+    """Reverse over reverse, exact to rounding."""
+
+    __call__ = staticmethod(reverse)
 
 
 @dataclass(frozen=True, kw_only=True)
