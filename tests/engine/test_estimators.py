@@ -121,8 +121,8 @@ def adjoint_off(function: Callable) -> Callable:
         (exact_file, "_forward_mode", u_off, "exact, low", 1),
         (exact_file, "_transposed_twice", u_off, "exact, fast", 1),
         (difference_file, "_outputs", u_off, "finite difference", 1),
-        *((unroll_file, "_through_update", w_off, name, 1) for name in APART),
-        *((unroll_file, "_through_update", adjoint_off, name, 3) for name in APART),
+        *((unroll_file, "through_update", w_off, name, 1) for name in APART),
+        *((unroll_file, "through_update", adjoint_off, name, 3) for name in APART),
         (exact_file, "_forward_over_reverse", hessian_off, "exact, low", 3),
         (exact_file, "_reverse_twice", hessian_off, "exact, fast", 3),
         # for finite differences, one percent of the curvature's part is below their own error

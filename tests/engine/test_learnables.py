@@ -97,7 +97,7 @@ def scaled(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "hook", "part"),
-    [("through_penalty", "penalty", None), ("_through_start", "start", None), ("_through_update", "update", "phi")],
+    [("through_penalty", "penalty", None), ("_through_start", "start", None), ("through_update", "update", "phi")],
 )
 def test_error_of_one_percent_is_detected(
     name: str, hook: str, part: str | None, monkeypatch: pytest.MonkeyPatch
