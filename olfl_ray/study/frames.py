@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from olfl_ray.analysis import ArmResult, mean, records_table, surfaces_table
+from olfl_ray.errors import StudyError
 from olfl_ray.ledger import StudyState, TrialId, TrialState
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage
@@ -101,12 +102,12 @@ class Rows:
 
     Args:
         read: Gives the Arrow table of a trial.
-        trials: Gives the study's trials, each with its name.
+        state: Gives the study's state.
         what: For `repr`.
     """
 
     read: Callable[[TrialState], pa.Table]
-    trials: Callable[[], dict[str, TrialState]]
+    state: Callable[[], StudyState]
     what: str
 
     def __call__(
@@ -118,6 +119,9 @@ class Rows:
             trial: Only these trials: `ARM/ORDINAL`, or several.
             arm: Only this arm's trials.
             metric: Only this metric (of curves).
+
+        Raises:
+            StudyError: There is no such trial or arm.
         """
         found: pd.DataFrame = self.to_arrow(trial, arm=arm, metric=metric).to_pandas()
         return found
@@ -129,9 +133,18 @@ class Rows:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        wanted = None if trial is None else {trial} if isinstance(trial, str) else set(trial)
+        study = self.state()
+        wanted = None if trial is None else [trial] if isinstance(trial, str) else list(trial)
+        for what, asked, there in (
+            ("trial", wanted or [], study.trials),
+            ("arm", [] if arm is None else [arm], study.spec["arms"]),
+        ):
+            if unknown := [name for name in asked if name not in there]:
+                raise StudyError(
+                    f"{what}: study {study.name!r} has no {what} {unknown[0]!r}; see study.trials() for names"
+                )
         tables = []
-        for name, state in self.trials().items():
+        for name, state in study.trials.items():
             if (wanted is not None and name not in wanted) or arm not in (None, state.id.arm):
                 continue
             own = self.read(state)
@@ -146,7 +159,7 @@ class Rows:
         return f"<{self.what}: call it for a DataFrame, or .to_arrow()>"
 
 
-def curves_of(storage: Storage, trials: Callable[[], dict[str, TrialState]]) -> Rows:
+def curves_of(storage: Storage, state: Callable[[], StudyState]) -> Rows:
     """Every metric of every evaluation: trial, arm, confirming, step, metric, replicate, value, time."""
 
     def read(trial: TrialState) -> pa.Table:
@@ -159,12 +172,12 @@ def curves_of(storage: Storage, trials: Callable[[], dict[str, TrialState]]) -> 
             table.schema.get_field_index("metric"), "metric", table["metric"].dictionary_encode().combine_chunks()
         )
 
-    return Rows(read, trials, "curves of a study")
+    return Rows(read, state, "curves of a study")
 
 
-def surfaces_of(storage: Storage, trials: Callable[[], dict[str, TrialState]]) -> Rows:
+def surfaces_of(storage: Storage, state: Callable[[], StudyState]) -> Rows:
     """The learned losses on their grids: trial, arm, confirming, step, replicate, target, output, learned, task."""
-    return Rows(lambda trial: surfaces_table(storage, trial), trials, "surfaces of a study")
+    return Rows(lambda trial: surfaces_table(storage, trial), state, "surfaces of a study")
 
 
 def _marked(table: pa.Table, name: str, trial: TrialState) -> pa.Table:

@@ -102,12 +102,12 @@ class Results(ABC):
         """Every metric of every evaluation: `curves()` is a DataFrame, `curves.to_arrow()` an Arrow table; both take
         `trial`, `arm` and `metric`.
         """
-        return curves_of(self.loaded()[2], lambda: dict(self.loaded()[1].trials))
+        return curves_of(self.loaded()[2], lambda: self.state)
 
     @property
     def surfaces(self) -> Rows:
         """The learned losses on a grid of (target, output), at some moments of training; called as `curves`."""
-        return surfaces_of(self.loaded()[2], lambda: dict(self.loaded()[1].trials))
+        return surfaces_of(self.loaded()[2], lambda: self.state)
 
     def trial(self, name: str) -> Trial:
         """A trial.
