@@ -59,7 +59,7 @@ def study(home: Path) -> Iterator[Study]:
         result = study.run(progress=False)
     assert (result.finished, result.undelivered, result.state.failures) == (True, 0, {})
     assert repr(result).startswith("StudyResult('small', finished, 10 trials ended, 0 failed")
-    yield study
+    return study
 
 
 def test_it_is_one_line_and_in_a_notebook_its_tables(study: Study) -> None:
