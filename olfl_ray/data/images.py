@@ -145,18 +145,16 @@ def _mat(content: bytes) -> Part:
     return table["X"].transpose(3, 2, 0, 1), table["y"].ravel() % 10
 
 
-def _downloaded(name: str, kind: str, files: Files, root: Path | None, scratch: Path) -> tuple[Part, Part]:
-    """The train and test sets as read by torchvision's class `kind`."""
+def _downloaded(name: str, reader: str, files: Files, root: Path | None, scratch: Path) -> tuple[Part, Part]:
+    """The train and test sets as read by torchvision's class `reader`."""
     with downloading(name, root, files):
         torchvision()
         from torchvision import datasets
 
-        reader = getattr(datasets, kind)
-        if kind == "SVHN":
-            return _read(reader(str(scratch), "train", download=True)), _read(
-                reader(str(scratch), "test", download=True)
-            )
-        return _read(reader(str(scratch), True, download=True)), _read(reader(str(scratch), False, download=True))
+        load = getattr(datasets, reader)
+        if reader == "SVHN":
+            return _read(load(str(scratch), "train", download=True)), _read(load(str(scratch), "test", download=True))
+        return _read(load(str(scratch), True, download=True)), _read(load(str(scratch), False, download=True))
 
 
 def _read(found: Any) -> Part:

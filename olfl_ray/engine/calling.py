@@ -32,12 +32,12 @@ class Stateless:
         self._norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
         first: dict[int, str] = {}
         for prefix, part in module.named_modules():
-            for held, kind in ((part._parameters, "parameter"), (part._buffers, "buffer")):
+            for held in (part._parameters, part._buffers):
                 for key, tensor in held.items():
                     if tensor is None:
                         continue
                     name = first.setdefault(id(tensor), f"{prefix}.{key}" if prefix else key)
-                    if name not in self._slots and kind == "buffer":
+                    if name not in self._slots and held is part._buffers:
                         self._buffers.append(name)
                     self._slots.setdefault(name, []).append((held, key))
 

@@ -54,7 +54,7 @@ def check_used(spec: StudySpec) -> None:
                     f"is searched in every arm, but arm {arm}'s method {', '.join(found)} does not use it; move it to "
                     "arms.ARM.parameters of the arms that do",
                 )
-    every = {name: method for found in methods.values() for name, method in found.items()}
+    every = {name: own for found in methods.values() for name, own in found.items()}
     for field in _changed(spec):
         if not _used(field, every):
             raise SpecError(field, f"is set, but no arm's method ({', '.join(sorted(every))}) uses it; remove it")
@@ -123,7 +123,7 @@ def _check_options(spec: StudySpec, arm: str, name: str, methods: Mapping[str, t
 def _used(field: str, methods: Mapping[str, type[Method]]) -> bool:
     if not any(_within(field, section) for section in _OPTIONAL):
         return True
-    return any(_within(field, used) for method in methods.values() for used in method.uses)
+    return any(_within(field, section) for found in methods.values() for section in found.uses)
 
 
 def _within(field: str, section: str) -> bool:

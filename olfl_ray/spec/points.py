@@ -183,15 +183,15 @@ FORMS = {
 
 def plain(error: Any) -> str:
     """A pydantic error as one sentence with the value and the rule."""
-    kind, value = error["type"], error.get("input")
-    if kind == "extra_forbidden":
+    rule, value = error["type"], error.get("input")
+    if rule == "extra_forbidden":
         return "there is no such field; remove it or correct its name"
-    if kind == "missing":
+    if rule == "missing":
         return "this field is required; add it"
     message = str(error["msg"]).removeprefix("Value error, ")
-    if kind == "value_error":
+    if rule == "value_error":
         return message
-    if kind == "string_pattern_mismatch":
+    if rule == "string_pattern_mismatch":
         message = f"must be {FORMS.get(error['ctx']['pattern'], error['msg'])}"
     shown = repr(value)
     return f"{message}, but it is {shown if len(shown) <= 80 else shown[:77] + '...'} ({type(value).__name__})"

@@ -129,21 +129,22 @@ class Conductor:
             raise SetupError(message.cause)
         if trial.ended or message.attempt < trial.attempt or message.trial not in self._live:
             return False  # Tune repeats the last message of a stopped trial
-        if message.kind == "begun":
-            if message.attempt > trial.attempt:
-                self._begin(trial, message)
-        elif message.kind == "commit":
-            assert message.commit is not None
-            self._commit(message.commit)
-        elif message.kind == "failed":
-            self._fail(trial, message.cause)
-        elif message.kind == "stopped":
-            self.stop.make()  # the worker may notice a request before its driver does
-            self._suspend(trial)
-        elif not trial.alone:
-            self._suspend(trial, out_of_memory=True)
-        else:
-            self._fail(trial, f"out of device memory, though alone on the device: {message.cause}")
+        match message.kind:
+            case "begun":
+                if message.attempt > trial.attempt:
+                    self._begin(trial, message)
+            case "commit":
+                assert message.commit is not None
+                self._commit(message.commit)
+            case "failed":
+                self._fail(trial, message.cause)
+            case "stopped":
+                self.stop.make()  # the worker may notice a request before its driver does
+                self._suspend(trial)
+            case _ if not trial.alone:
+                self._suspend(trial, out_of_memory=True)
+            case _:
+                self._fail(trial, f"out of device memory, though alone on the device: {message.cause}")
         return message.trial in self._live and not self.stop.made()
 
     def lost(self, name: str, cause: str) -> None:

@@ -44,7 +44,7 @@ class _Receiver:
     def receive(self, trial: Any, result: dict[str, Any]) -> bool:
         """Whether the trial continues."""
         message = Message.from_result(result)
-        if message.kind == "commit":
+        if message.commit is not None:
             trial.run_metadata.num_failures = 0  # so that Tune counts only consecutive losses
         with self.keeping():
             return self.conductor.hear(message)

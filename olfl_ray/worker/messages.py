@@ -37,8 +37,7 @@ class Message:
     @property
     def last(self) -> bool:
         """Whether it is the worker's last message."""
-        if self.kind == "commit":
-            assert self.commit is not None
+        if self.commit is not None:
             return self.commit.outcome is not None
         return self.kind != "begun"
 
