@@ -62,7 +62,7 @@ class EstimatorContract:
                     getattr(given, part), getattr(wanted, part), rtol=1e-9, atol=0, msg=f"{name}: {part} differs"
                 )
 
-    def test_it_changes_nothing_that_it_is_given(self) -> None:
+    def test_it_does_not_change_its_arguments(self) -> None:
         for name, found in _problems():
             before = copy.deepcopy((found.state, found.train, found.meta))
             modules = [copy.deepcopy(part.state_dict()) for part in (found.problem.module, found.problem.learned)]
@@ -73,7 +73,7 @@ class EstimatorContract:
             for old_state, part in zip(modules, (found.problem.module, found.problem.learned), strict=True):
                 assert _equal(old_state, part.state_dict()), f"{name}: a module has changed"
 
-    def test_its_results_are_detached_and_of_their_own(self) -> None:
+    def test_its_results_are_detached_and_not_shared(self) -> None:
         for name, found in _problems():
             result = found.step(self.make(), fresh=True)
             own = {value.data_ptr() for value in (*found.state.theta.values(), *found.state.phi.values())}

@@ -78,7 +78,7 @@ class LearnableContract:
                         f"the meta-gradient is {given} along a direction of phi, the central difference {wanted}"
                     )
 
-    def test_an_error_of_one_percent_would_be_seen(self) -> None:
+    def test_error_of_one_percent_would_be_detected(self) -> None:
         """phi matters: its gradient is far above the tolerance of the comparisons."""
         for found in self._problems(steps=2):
             gradient = found.step(reverse, fresh=True).phi_grad
@@ -88,7 +88,7 @@ class LearnableContract:
             ]
             assert any(seen), "phi does not change the outer objective"
 
-    def test_it_learns_in_a_loop_of_its_own(self) -> None:
+    def test_it_works_in_a_users_own_loop(self) -> None:
         for found in self._problems(steps=1):
             problem = found.problem
             one, other = (self._own_loop(found, name) for name in ("auto", "reverse"))
@@ -98,7 +98,7 @@ class LearnableContract:
                 name for name, value in problem.learned.named_parameters() if value.requires_grad
             }
 
-    def test_its_state_survives_as_files(self) -> None:
+    def test_its_state_round_trips_through_files(self) -> None:
         for found in self._problems(steps=1):
             learnable = found.problem.learned
             assert isinstance(learnable, Learnable)

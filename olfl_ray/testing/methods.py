@@ -61,7 +61,7 @@ class MethodContract:
             used = any(_within(field, own) for own in self._method.uses)
             assert self._refused({field: value}) == ("" if used else f"arms.it.set.{field}")
 
-    def test_what_it_learns_depends_on_nothing_else(self) -> None:
+    def test_initial_phi_depends_only_on_listed_settings(self) -> None:
         before = self._phi({})
         for field, value in OPTIONAL.items():
             if not any(_within(field, own) for own in self._method.uses):
@@ -69,12 +69,12 @@ class MethodContract:
                 same = before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
                 assert same, f"its initial phi depends on {field}, which it does not list"
 
-    def test_what_it_learns_depends_on_the_seed_alone(self) -> None:
+    def test_initial_phi_depends_only_on_the_seed(self) -> None:
         one, other = self._phi({}), self._phi({})
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one), "two calls with one seed give two initial phis"
 
-    def test_it_learns_when_it_says_so(self) -> None:
+    def test_it_learns_when_it_declares_to(self) -> None:
         method = self._method
         learns = bool(self._phi({}))
         assert learns == (method.before or method.during), "phi is empty, or `before` and `during` are both False"
@@ -107,7 +107,7 @@ class MethodContract:
         for _, phi in found:
             assert phi.keys() == self._phi({}).keys()
 
-    def test_it_gives_a_learnable(self) -> None:
+    def test_it_returns_a_learnable(self) -> None:
         assert isinstance(self._learnable({}), Learnable)
         assert issubclass(self._method, Method)
 

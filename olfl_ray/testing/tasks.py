@@ -54,7 +54,7 @@ class TaskContract:
                 share = (strata[part] == stratum).float().mean() - (strata == stratum).float().mean()
                 assert share.abs() < 0.1, f"stratum {int(stratum)} has another share in a split"
 
-    def test_scaling_looks_at_the_train_split_alone(self) -> None:
+    def test_scaling_uses_only_the_train_split(self) -> None:
         task, targets = self.make(), self.targets(COUNT)
         train = torch.arange(COUNT // 2)
         scaled, scale = task.scaled(targets, train)
@@ -125,7 +125,7 @@ class TaskContract:
             fitted = _fitted(loss, trivial, targets)
             assert loss(fitted, targets) < loss(trivial, targets), f"{name} has no descent direction"
 
-    def test_a_learned_loss_can_be_drawn(self) -> None:
+    def test_learned_loss_can_be_plotted(self) -> None:
         task = self.make()
         levels, line = task.grid(POINTS)
         assert line.shape == (POINTS,)

@@ -42,12 +42,12 @@ class TrackerContract:
         """Wrap the tracker's connection to its store with `wrap`; whether that is possible."""
         return False
 
-    def test_check_keeps_nothing(self, tmp_path: Path) -> None:
+    def test_check_stores_nothing(self, tmp_path: Path) -> None:
         made = _made(tmp_path)
         self.make(made.tracked).check()
         assert self.kept(made.tracked, made.state.identity) == {}
 
-    def test_each_record_is_kept_once_with_how_its_trial_ended(self, tmp_path: Path) -> None:
+    def test_each_record_is_stored_once_with_the_end_of_its_trial(self, tmp_path: Path) -> None:
         made = _made(tmp_path)
         for ordinal, end in enumerate(("finished", "pruned", "diverged", "failed")):
             made.run(f"online/{ordinal}", (10, 20), end)
@@ -55,7 +55,7 @@ class TrackerContract:
         self._deliver(made)
         self._holds(made)
 
-    def test_a_planned_trial_is_not_kept(self, tmp_path: Path) -> None:
+    def test_planned_trial_is_not_stored(self, tmp_path: Path) -> None:
         made = _made(tmp_path)
         made.propose("online/0")
         self._deliver(made)
@@ -69,7 +69,7 @@ class TrackerContract:
             _deliver_trials(tracker, made)
             self._holds(made)
 
-    def test_what_is_delivered_again_is_kept_once(self, tmp_path: Path) -> None:
+    def test_repeated_delivery_is_stored_once(self, tmp_path: Path) -> None:
         made = _made(tmp_path)
         made.run("online/0", (10, 20), "finished")
         made.run("online/1", (10,))
@@ -88,7 +88,7 @@ class TrackerContract:
         _deliver_trials(self._opened(made), made, "online/1")
         self._holds(made)
 
-    def test_a_retried_trial_is_kept_once(self, tmp_path: Path) -> None:
+    def test_retried_trial_is_stored_once(self, tmp_path: Path) -> None:
         made = _made(tmp_path)
         made.run("online/0", (10,), "failed")
         self._deliver(made)
@@ -97,7 +97,7 @@ class TrackerContract:
         self._deliver(made)
         self._holds(made)
 
-    def test_two_studies_of_one_name_do_not_mix(self, tmp_path: Path) -> None:
+    def test_studies_with_the_same_name_are_not_mixed(self, tmp_path: Path) -> None:
         one, two = _made(tmp_path, "one"), _made(tmp_path, "two")
         one.run("online/0", (10,), "finished")
         two.run("online/0", (20, 30), "pruned")
@@ -106,7 +106,7 @@ class TrackerContract:
         self._holds(one)
         self._holds(two)
 
-    def test_it_knows_what_it_lacks(self, tmp_path: Path) -> None:
+    def test_undelivered_counts_what_is_missing(self, tmp_path: Path) -> None:
         made = _made(tmp_path)
         made.run("online/0", (10,), "finished")
         made.run("online/1", (10,), "pruned")
@@ -120,9 +120,7 @@ class TrackerContract:
         made.run("online/2", (10,), "finished")
         assert self.make(made.tracked).undelivered(made.state) == 1
 
-    def test_a_driver_killed_between_or_within_any_two_calls_of_the_store_leaves_each_record_once(
-        self, tmp_path: Path
-    ) -> None:
+    def test_driver_killed_at_any_call_leaves_each_record_once(self, tmp_path: Path) -> None:
         for lost, again in ((False, False), (True, False), (True, True)):
             for call in itertools.count(1):
                 made = _made(tmp_path, f"{lost}-{again}-{call}", f"home-{lost}-{again}-{call}")

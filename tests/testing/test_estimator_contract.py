@@ -68,8 +68,8 @@ def drawing(result: StepResult) -> StepResult:
         ),
         (lambda result: replace(result, theta=scaled(result.theta)), "its_steps_are_those_of_reverse_over_reverse"),
         (lambda result: replace(result, buffers=scaled(result.buffers)), "its_steps_are_those_of_reverse_over_reverse"),
-        (None, "it_changes_nothing_that_it_is_given"),
-        (with_graph, "its_results_are_detached_and_of_their_own"),
+        (None, "it_does_not_change_its_arguments"),
+        (with_graph, "its_results_are_detached_and_not_shared"),
         (drawing, "it_draws_the_random_numbers_of_its_passes"),
     ],
 )

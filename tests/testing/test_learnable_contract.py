@@ -121,11 +121,11 @@ def with_suite(make: Callable[[], Learnable]) -> LearnableContract:
 @pytest.mark.parametrize(
     ("broken", "claim"),
     [
-        (Kept, "its_state_survives_as_files"),
-        (Hidden, "its_state_survives_as_files"),
+        (Kept, "its_state_round_trips_through_files"),
+        (Hidden, "its_state_round_trips_through_files"),
         (Cut, "its_meta_gradient_equals_central_differences"),
         (Off, "its_meta_gradient_equals_central_differences"),
-        (Idle, "an_error_of_one_percent_would_be_seen"),
+        (Idle, "error_of_one_percent_would_be_detected"),
         (Reshaped, "its_hooks_keep_names_and_shapes"),
         (Renamed, "its_hooks_keep_names_and_shapes"),
         (NotANumber, "what_it_measures_is_finite"),

@@ -97,10 +97,10 @@ class Undrawn(Regression):
         (NotANumber, "metrics_are_named_finite_and_better_for_a_better_prediction"),
         (WithoutPrimary, "metrics_are_named_finite_and_better_for_a_better_prediction"),
         (AnyConstant, "the_trivial_prediction_is_the_best_constant"),
-        (Peeking, "scaling_looks_at_the_train_split_alone"),
+        (Peeking, "scaling_uses_only_the_train_split"),
         (TooMany, "it_counts_the_outputs"),
         (Short, "each_split_has_its_part_of_each_stratum"),
-        (Undrawn, "a_learned_loss_can_be_drawn"),
+        (Undrawn, "learned_loss_can_be_plotted"),
     ],
 )
 def test_task_that_breaks_a_rule_is_detected(broken: type[Task], claim: str) -> None:

@@ -152,18 +152,18 @@ class Content(JsonLines):
         return 0
 
 
-KILLED = "test_a_driver_killed_between_or_within_any_two_calls_of_the_store_leaves_each_record_once"
+KILLED = "test_driver_killed_at_any_call_leaves_each_record_once"
 
 
 @pytest.mark.parametrize(
     ("fault", "elsewhere", "test"),
     [
         (Forgets, False, "test_a_new_driver_keeps_what_an_earlier_one_delivered"),
-        (Doubles, False, "test_what_is_delivered_again_is_kept_once"),
+        (Doubles, False, "test_repeated_delivery_is_stored_once"),
         (Doubles, False, KILLED),
         (Marks, False, KILLED),
-        (Mixes, True, "test_two_studies_of_one_name_do_not_mix"),
-        (Content, False, "test_it_knows_what_it_lacks"),
+        (Mixes, True, "test_studies_with_the_same_name_are_not_mixed"),
+        (Content, False, "test_undelivered_counts_what_is_missing"),
     ],
 )
 def test_planted_fault_is_detected(fault: type[JsonLines], elsewhere: bool, test: str, tmp_path: Path) -> None:
