@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,7 @@ class Study(Results):
         self._allow = (*([allow] if isinstance(allow, str) else allow), *builders_in(spec))
         self._source: tuple[str | Path, Sequence[str]] | None = None
         self._kept: tuple[StudySpec, Ledger, Storage] | None = None
+        self._as_recorded: Mapping[str, Any] = {}
 
     # What it is
 
@@ -361,11 +362,12 @@ class Study(Results):
     def _load(self) -> tuple[StudySpec, Ledger, Storage]:
         if self._kept is None:
             self._kept = self._found()
+            self._as_recorded = self._kept[1].live.spec
         _, ledger, storage = self._kept
-        before = ledger.live.spec
         ledger.catch_up()
-        if ledger.live.spec is not before:
-            self._kept = spec_in(ledger.live.spec, self.name), ledger, storage
+        if ledger.live.spec is not self._as_recorded:  # a driver, perhaps this handle's own, has revised it
+            self._as_recorded = ledger.live.spec
+            self._kept = spec_in(self._as_recorded, self.name), ledger, storage
         return self._kept
 
     def _found(self) -> tuple[StudySpec, Ledger, Storage]:
