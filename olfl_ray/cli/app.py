@@ -168,9 +168,9 @@ def data_prepare(name: str, home: Home = None) -> None:
 @spec_app.command("schema")
 def spec_schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
-    from olfl_ray.spec import StudySpec
+    from olfl_ray.study.reference import schema
 
-    out.print(json.dumps(StudySpec.model_json_schema(), indent=2), markup=False, highlight=False, soft_wrap=True)
+    out.print(json.dumps(schema(), indent=2), markup=False, highlight=False, soft_wrap=True)
 
 
 @spec_app.command("complete")

@@ -14,10 +14,10 @@ from olfl_ray.driver.places import check_place, resolved
 from olfl_ray.driver.reach import check_reach
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Examined, StudyState
-from olfl_ray.methods import check_used, field_of
+from olfl_ray.methods import check_settings, check_used, complete
 from olfl_ray.plugins import digest_of_code
 from olfl_ray.search import check_search, scattered
-from olfl_ray.spec import StudySpec, TrialConfig, parse_spec, resolve_search, trial_config
+from olfl_ray.spec import StudySpec, TrialConfig, field_of, parse_spec, trial_config
 from olfl_ray.tracking import TrackedStudy, explained, trackers_of
 from olfl_ray.trial import Place, check
 from olfl_ray.worker import KeptLosses
@@ -44,7 +44,7 @@ def check_study(spec: StudySpec, home: Home) -> None:
     Raises:
         UserError: Names the field, the value and the next move.
     """
-    spec = resolved(resolve_search(spec))
+    spec = resolved(complete(spec))
     check_place(spec, home)
     storage = storage_of(spec, home)
     storage.keys("ledger/")  # a bucket that is not there, say, is refused here
@@ -107,13 +107,15 @@ def _searcher_code(spec: StudySpec) -> dict[str, str]:
 def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> None:
     """Check points all over an arm's search space: values valid by themselves may be invalid together."""
 
-    def substance(config: TrialConfig) -> tuple[str, str, str, str | None]:
-        return config.task.model_dump_json(), config.learner.method, config.meta.estimator, config.loss.from_
+    def substance(config: TrialConfig) -> tuple[str, str, str, str, str | None]:
+        loss = config.loss
+        return config.task.model_dump_json(), config.learner.method, config.meta.estimator, loss.name, loss.from_
 
     seen = {substance(own)}
     for params in scattered(spec, arm, POINTS):
         try:
             config = trial_config(spec, arm, params, seeds=(spec.seed,))
+            check_settings(config)
             if substance(config) not in seen and len(seen) < TRIED:
                 seen.add(substance(config))
                 check(config, place)

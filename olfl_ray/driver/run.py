@@ -32,7 +32,8 @@ from olfl_ray.ledger import (
     StudyState,
     latest_attempt,
 )
-from olfl_ray.spec import StudySpec, resolve_search
+from olfl_ray.methods import complete
+from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Lease, Storage
 from olfl_ray.sweep import Conductor
 from olfl_ray.tracking import (
@@ -117,7 +118,7 @@ def drive(
         UserError: The spec, this machine or another driver does not allow it; nothing was started.
     """
     data.forget()
-    written, spec = spec, resolved(resolve_search(spec))
+    written, spec = spec, resolved(complete(spec))
     check_place(spec, home)
     storage = storage_of(spec, home)
     study = TrackedStudy(spec=spec, storage=storage, home=home.path)

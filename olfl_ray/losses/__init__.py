@@ -2,22 +2,29 @@
 
 from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.build import build_loss
+from olfl_ray.losses.chosen import LEARNED, loss_settings
+from olfl_ray.losses.elementwise import ElementwiseLoss, Slopes
 from olfl_ray.losses.files import loss_from_bytes, read_loss
-from olfl_ray.losses.learned import LearnedLoss, LossNetwork
+from olfl_ray.losses.learned_loss import LearnedLoss
+from olfl_ray.losses.network import LossNetwork
 from olfl_ray.losses.sources import Losses, LossFiles
 from olfl_ray.losses.standardised import check_standardised
 from olfl_ray.losses.task import TaskLoss, task_loss
 
 __all__ = [
+    "LEARNED",
+    "ElementwiseLoss",
     "LearnedLoss",
     "LossFiles",
     "LossNetwork",
     "Losses",
+    "Slopes",
     "SmoothLeakyReLU",
     "TaskLoss",
     "build_loss",
     "check_standardised",
     "loss_from_bytes",
+    "loss_settings",
     "read_loss",
     "task_loss",
 ]

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
+import sys
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from olfl_ray.errors import SpecError
-from olfl_ray.losses.activation import SmoothLeakyReLU
-from olfl_ray.losses.learned import LearnedLoss, LossNetwork
+from olfl_ray.losses.chosen import SECTION, loss_settings, named_loss
+from olfl_ray.losses.elementwise import ElementwiseLoss
+from olfl_ray.losses.learned_loss import LearnedLoss
 from olfl_ray.losses.roles import check_order
 from olfl_ray.memory import refuse_too_large
-from olfl_ray.plugins import load_builder
-from olfl_ray.spec import LearnedLossSpec
+from olfl_ray.spec import LearnedLossSpec, checked_options
 from olfl_ray.tasks import task_of
 
 __all__ = ["build_loss", "bytes_of"]
 
-ML3_HIDDEN = (50, 50)
-"""Units of ML3's hidden layers."""
 PHI_COPIES = 4
 """How often a meta-update holds phi at least: itself, its gradient, and the two moments of Adam."""
 
@@ -29,51 +27,55 @@ def build_loss(spec: LearnedLossSpec, kind: str, *, seed: int) -> LearnedLoss:
     """Build M_phi with initial weights drawn from `seed`; the global random state is not changed.
 
     Args:
-        spec: Settings. `package.module:builder` is called with the options and gives an `nn.Module` l_phi(output, target).
-        kind: What goes into the loss network.
+        spec: Its name and settings. `package.module:builder` is a subclass of `ElementwiseLoss`, or is called with the
+            settings and gives an `nn.Module` l_phi(output, target).
+        kind: What goes into it.
         seed: Seed of the initial weights.
 
     Raises:
-        SpecError: A user's builder does not give an elementwise module that can be learned, or no memory holds phi.
+        SpecError: A setting breaks a rule, a user's builder does not give an elementwise module that can be learned, or no
+            memory holds phi.
     """
-    refuse_too_large(
-        PHI_COPIES * bytes_of(spec), f"a loss network with hidden layers {list(spec.hidden)}", "loss.hidden"
-    )
+    spec = LearnedLossSpec.model_validate(loss_settings(spec.model_dump(mode="json", by_alias=True)))
+    needed = PHI_COPIES * bytes_of(spec)
+    if needed:
+        decides = getattr(named_loss(spec.name), "sized_by", "")
+        what = f" with {decides} {spec.options[decides]}" if decides else ""
+        refuse_too_large(needed, f"the learned loss {spec.name}{what}", f"{SECTION}.{decides}" if decides else SECTION)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
-        return LearnedLoss(_network(spec, kind), kind, spec.reduction, spec)
+        return LearnedLoss(_module(spec, kind), kind, spec.reduction, spec)
 
 
 def bytes_of(spec: LearnedLossSpec) -> int:
-    """Bytes of a built-in loss network's parameters, counted without making any; 0 for a user's own."""
+    """Bytes of a built-in learned loss's parameters, counted without making any; 0 for a user's own."""
     if ":" in spec.name:
         return 0
-    hidden, bias = (spec.hidden, spec.bias) if spec.name == "mlp" else (ML3_HIDDEN, False)
-    sizes = itertools.pairwise([2, *hidden, 1])
-    return torch.finfo(torch.float32).bits // 8 * sum((inputs + bias) * outputs for inputs, outputs in sizes)
-
-
-def _network(spec: LearnedLossSpec, kind: str) -> nn.Module:
-    if spec.name == "mlp":
-        return LossNetwork(
-            spec.hidden,
-            _activation(spec.activation),
-            softplus_output=spec.output == "softplus",
-            bias=spec.bias,
-            init=spec.init,
-        )
-    if spec.name == "ml3":
-        return LossNetwork(ML3_HIDDEN, nn.ReLU(), softplus_output=True, bias=False, init=spec.init)
-    network = _user_network(spec)
-    check_order(network.forward, spec.name, "loss.name")
-    _try(spec.name, network, kind)
-    return network
-
-
-def _user_network(spec: LearnedLossSpec) -> nn.Module:
-    builder = load_builder(spec.name, "loss.name", (nn.Module,))
     try:
-        network = builder(**spec.options)
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            module = _called(spec)
+    except RuntimeError as error:
+        if "overflow" in str(error).lower():
+            return sys.maxsize
+        raise
+    return sum(value.numel() * value.element_size() for value in module.parameters())
+
+
+def _called(spec: LearnedLossSpec) -> Any:
+    builder: Any = named_loss(spec.name)
+    if isinstance(builder, type) and issubclass(builder, ElementwiseLoss):
+        return builder(checked_options(builder.Config, spec.options, SECTION))
+    return builder(**spec.options)
+
+
+def _module(spec: LearnedLossSpec, kind: str) -> nn.Module:
+    if ":" not in spec.name:
+        built_in: nn.Module = _called(spec)
+        return built_in
+    try:
+        network = _called(spec)
+    except SpecError:
+        raise
     except (Exception, SystemExit) as error:
         raise SpecError(
             "loss.name", f"{spec.name!r} raised {type(error).__name__}: {error}; correct the builder"
@@ -82,6 +84,8 @@ def _user_network(spec: LearnedLossSpec) -> nn.Module:
         raise SpecError("loss.name", f"{spec.name!r} returned a {type(network).__name__}; it must return an nn.Module")
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise SpecError("loss.name", f"{spec.name!r} returned a module without parameters to learn; give it some")
+    check_order(network.forward, spec.name, "loss.name")
+    _try(spec.name, network, kind)
     return network
 
 
@@ -137,10 +141,3 @@ def _slope(value: Tensor, of: Tensor) -> Tensor | None:
         return None
     (found,) = torch.autograd.grad(value.sum(), of, create_graph=True, allow_unused=True)
     return found
-
-
-def _activation(spec: Any) -> nn.Module:
-    if spec.name == "smooth_leaky_relu":
-        return SmoothLeakyReLU(spec.beta, spec.gamma)
-    kinds: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "softplus": nn.Softplus, "tanh": nn.Tanh}
-    return kinds[spec.name]()

@@ -13,12 +13,16 @@ from safetensors.torch import load as load_tensors
 
 from olfl_ray.errors import DataError, SetupError, SpecError
 from olfl_ray.losses.build import build_loss, bytes_of
-from olfl_ray.losses.learned import LearnedLoss
+from olfl_ray.losses.chosen import LEARNED
+from olfl_ray.losses.learned_loss import LearnedLoss
 from olfl_ray.plugins import allows
 from olfl_ray.spec import LearnedLossSpec
 from olfl_ray.storage import LocalStorage
 
 __all__ = ["loss_from_bytes", "read_loss"]
+
+OF_MLP = ("hidden", "activation", "output", "bias", "init")
+"""Settings that a file of format 1 has for every loss."""
 
 
 def read_loss(folder: str | Path, allow: Iterable[str] = ()) -> LearnedLoss:
@@ -59,7 +63,7 @@ def loss_from_bytes(weights: bytes, settings: bytes, source: str, allow: Iterabl
         found: dict[str, Any] = json.loads(settings)
         if not isinstance(found, dict):
             raise ValueError("its settings are not a mapping")
-        spec, kind = LearnedLossSpec.model_validate_json(json.dumps(found["loss"])), found["kind"]
+        spec, kind = LearnedLossSpec.model_validate(_section(found)), found["kind"]
         if not isinstance(kind, str):
             raise ValueError(f"its kind is {kind!r}")
         for builder in (spec.name, kind):
@@ -74,6 +78,20 @@ def loss_from_bytes(weights: bytes, settings: bytes, source: str, allow: Iterabl
         loss.load_state_dict(load_tensors(weights))
     except (SafetensorError, SpecError, ValueError, LookupError, TypeError, RuntimeError, RecursionError) as error:
         raise DataError(f"{source}: is not a learned loss, with its .json ({_reason(error)}); save it again") from None
+    return loss
+
+
+def _section(found: dict[str, Any]) -> dict[str, Any]:
+    """The `loss` section of the settings. Format 1 had the settings of mlp in every loss, and a builder's own in `options`."""
+    loss = dict(found["loss"])
+    if found.get("format", 1) == 1:
+        options = loss.pop("options", {})
+        loss.pop("replay", None)
+        name = str(loss.get("name", "mlp"))
+        if name != "mlp":
+            own = () if ":" in name else LEARNED.find(name, "loss.name").Config.model_fields
+            loss = {key: value for key, value in loss.items() if key in own or key not in OF_MLP}
+        loss.update(options)
     return loss
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from olfl_ray.errors import DataError
 from olfl_ray.losses.files import read_loss
-from olfl_ray.losses.learned import LearnedLoss
+from olfl_ray.losses.learned_loss import LearnedLoss
 
 __all__ = ["LossFiles", "Losses"]
 

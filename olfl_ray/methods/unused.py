@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from olfl_ray.engine import ESTIMATORS
 from olfl_ray.errors import SpecError
+from olfl_ray.losses import loss_settings
 from olfl_ray.methods.chosen import METHOD, METHODS, OPTIONS
 from olfl_ray.methods.method import Method
-from olfl_ray.spec import (
-    LearnedLossSpec,
-    LearnerSpec,
-    MetaSpec,
-    StudySpec,
-    base_values,
-    checked_options,
-    get_dotted,
-    same,
-    set_dotted,
-)
+from olfl_ray.spec import StudySpec, base_values, checked_options, field_of, get_dotted, same, set_dotted
 
-__all__ = ["check_used", "field_of"]
+__all__ = ["check_used", "methods_of", "uses"]
 
 ESTIMATOR = "meta.estimator"
 _OPTIONAL = ("loss", "meta")
@@ -34,21 +24,21 @@ def check_used(spec: StudySpec) -> None:
     Raises:
         SpecError: Names the first such field, the arm and its method.
     """
-    methods = {arm: _methods_of(spec, arm) for arm in spec.arms}
+    methods = {arm: methods_of(spec, arm) for arm in spec.arms}
     for arm, found in methods.items():
         for name in found:
             _check_options(spec, arm, name, found)
     for arm, own in spec.arms.items():
         for where, fields in (("set", own.set), ("parameters", own.parameters)):
             for field in fields:
-                if not _used(field, methods[arm]):
+                if not uses(field, methods[arm]):
                     raise SpecError(
                         f"arms.{arm}.{where}.{field}",
                         f"is set, but the method {', '.join(methods[arm])} does not use it; remove it",
                     )
     for field in spec.search.parameters:
         for arm, found in methods.items():
-            if not _used(field, found):
+            if not uses(field, found):
                 raise SpecError(
                     f"search.parameters.{field}",
                     f"is searched in every arm, but arm {arm}'s method {', '.join(found)} does not use it; move it to "
@@ -56,26 +46,14 @@ def check_used(spec: StudySpec) -> None:
                 )
     every = {name: own for found in methods.values() for name, own in found.items()}
     for field in _changed(spec):
-        if not _used(field, every):
+        if not uses(field, every):
             raise SpecError(field, f"is set, but no arm's method ({', '.join(sorted(every))}) uses it; remove it")
     for arm in spec.arms:
         for name, where in _named(spec, arm, ESTIMATOR).items():
             ESTIMATORS.find(name, where)
 
 
-def field_of(spec: StudySpec, arm: str, field: str) -> str:
-    """Where a spec has the value of an arm's field: with the arm, if that sets it, or else as it is named.
-
-    Args:
-        spec: The study.
-        arm: Name of the arm.
-        field: Dotted name of a trial's field.
-    """
-    own = [name for name in spec.arms[arm].set if _within(field, name) or _within(name, field)]
-    return f"arms.{arm}.set.{own[0]}" if own and field else field
-
-
-def _methods_of(spec: StudySpec, arm: str) -> dict[str, type[Method]]:
+def methods_of(spec: StudySpec, arm: str) -> dict[str, type[Method]]:
     """The method of an arm, or the methods that it searches, by name."""
     return {name: METHODS.find(name, where) for name, where in _named(spec, arm, METHOD).items()}
 
@@ -120,7 +98,8 @@ def _check_options(spec: StudySpec, arm: str, name: str, methods: Mapping[str, t
                 )
 
 
-def _used(field: str, methods: Mapping[str, type[Method]]) -> bool:
+def uses(field: str, methods: Mapping[str, type[Method]]) -> bool:
+    """Whether one of some methods reads a field or section."""
     if not any(_within(field, section) for section in _OPTIONAL):
         return True
     return any(_within(field, section) for found in methods.values() for section in found.uses)
@@ -132,12 +111,10 @@ def _within(field: str, section: str) -> bool:
 
 def _changed(spec: StudySpec) -> Iterator[str]:
     """Fields of the study's own sections whose value is not the default."""
-    sections: dict[str, tuple[Any, Any]] = {
-        "learner": (spec.learner, LearnerSpec()),
-        "loss": (spec.loss, LearnedLossSpec()),
-        "meta": (spec.meta, MetaSpec()),
-    }
-    for section, (own, default) in sections.items():
-        for name, field in type(own).model_fields.items():
-            if getattr(own, name) != getattr(default, name):
-                yield f"{section}.{field.alias or name}"
+    for section, own in (("learner", spec.learner), ("loss", spec.loss), ("meta", spec.meta)):
+        given, default = (one.model_dump(mode="json", by_alias=True) for one in (own, type(own)()))
+        if section == "loss":
+            default = loss_settings(default)
+        yield from (
+            f"{section}.{name}" for name, value in given.items() if name not in default or value != default[name]
+        )

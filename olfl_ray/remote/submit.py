@@ -14,9 +14,10 @@ from olfl_ray.driver.home import Home
 from olfl_ray.driver.look import STARTED, load, spec_in
 from olfl_ray.errors import SetupError, SpecError, StudyError
 from olfl_ray.ledger import StudyState
+from olfl_ray.methods import complete
 from olfl_ray.remote.clusters import RayCluster, Unseen, locate
 from olfl_ray.search import check_search
-from olfl_ray.spec import StorageSpec, StudySpec, parse_spec, resolve_search
+from olfl_ray.spec import StorageSpec, StudySpec, parse_spec
 from olfl_ray.storage import open_storage
 from olfl_ray.tracking import resolved_tracking
 from olfl_ray.tracking.mlflow import with_uri
@@ -73,7 +74,7 @@ def spec_on(spec: StudySpec, cluster: RayCluster) -> StudySpec:
     Raises:
         SpecError: It names a folder or file relative to the driver's working folder.
     """
-    spec = resolve_search(spec)
+    spec = complete(spec, own=False)
     if ":" not in spec.search.sampler.name:
         check_search(spec)
     storage, tracking = spec.storage, spec.tracking

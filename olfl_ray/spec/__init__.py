@@ -1,8 +1,9 @@
 """A study's specification: its schema, its YAML, its digest."""
 
 from olfl_ray.seeds import seed_of
+from olfl_ray.spec.complete import Parts
 from olfl_ray.spec.options import checked_options
-from olfl_ray.spec.points import active, base_values, get_dotted, set_dotted, trial_config
+from olfl_ray.spec.points import active, base_values, field_of, get_dotted, set_dotted, trial_config
 from olfl_ray.spec.reading import located, parse_as, parse_fields, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (
@@ -19,6 +20,8 @@ from olfl_ray.spec.sections import (
     SplitSpec,
     Strict,
     TaskSpec,
+    as_named,
+    as_tuple,
 )
 from olfl_ray.spec.space import notes, own_point, planned, points_left, resolve_search, values_of
 from olfl_ray.spec.study import (
@@ -58,6 +61,7 @@ __all__ = [
     "MetricSpec",
     "NamedBuilder",
     "Parameter",
+    "Parts",
     "PrunerSpec",
     "Resources",
     "SamplerSpec",
@@ -72,8 +76,11 @@ __all__ = [
     "TrackerSpec",
     "TrialConfig",
     "active",
+    "as_named",
+    "as_tuple",
     "base_values",
     "checked_options",
+    "field_of",
     "get_dotted",
     "located",
     "notes",

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import sections
-from olfl_ray.spec.sections import BUILDER, METRIC, PART, PRINTABLE
+from olfl_ray.spec.sections import METRIC, OPEN, PART, PRINTABLE
 from olfl_ray.spec.study import NAME, Parameter, StudySpec, TrialConfig, same
 from olfl_ray.spec.suggest import did_you_mean
 
@@ -18,7 +18,9 @@ __all__ = [
     "active",
     "base_values",
     "dotted",
+    "field_of",
     "get_dotted",
+    "is_open",
     "plain",
     "require_trial_field",
     "set_dotted",
@@ -42,6 +44,8 @@ def get_dotted(data: Mapping[str, Any], field: str) -> Any:
 def set_dotted(data: dict[str, Any], field: str, value: Any) -> None:
     """Set a dotted field in place. A new `name` drops the settings that its kind does not have.
 
+    In an open section it drops all settings of the part that it replaces: what they are is not known here.
+
     Raises:
         SpecError: The field lies in no section.
     """
@@ -54,7 +58,7 @@ def set_dotted(data: dict[str, Any], field: str, value: Any) -> None:
         if not isinstance(inner, dict):
             raise SpecError(field, f"`{part}` is not a section, it is {inner!r}; name a field that exists")
         here = inner
-    if last == "name" and here.get("name", value) != value:
+    if last == "name" and here.get("name", _default_name(path, value)) != value:
         known = _fields_of(path, value)
         if known is not None:
             for key in [key for key in here if key not in known]:
@@ -62,12 +66,25 @@ def set_dotted(data: dict[str, Any], field: str, value: Any) -> None:
     here[last] = copy.deepcopy(value)  # a field below it may be set next, and the value is the spec's own
 
 
+def is_open(field: str) -> bool:
+    """Whether a dotted field is an open section, or lies in one."""
+    return field.partition(".")[0] in OPEN
+
+
+def _default_name(path: list[str], otherwise: Any) -> Any:
+    """The name of an open section that names no part."""
+    own = OPEN.get(".".join(path))
+    return otherwise if own is None else own.model_fields["name"].default
+
+
 def _fields_of(path: list[str], name: Any) -> set[str] | None:
-    """Fields of the section kind called `name` at a dotted path; None where the kinds have no fixed fields."""
+    """Fields of the section kind called `name` at a dotted path; None where a builder's options are next to it."""
+    if is_open(".".join(path)):
+        own = OPEN.get(".".join(path))
+        return {info.alias or field for field, info in own.model_fields.items()} if own is not None else {"name"}
     union = {
         "learner.optimizer": sections.OptimizerSpec,
         "learner.schedule": sections.ScheduleSpec,
-        "loss.activation": sections.Activation,
     }.get(".".join(path))
     if union is None:
         return None
@@ -85,6 +102,20 @@ def base_values(spec: StudySpec, arm: str) -> dict[str, Any]:
         require_trial_field(f"arms.{arm}.set.{field}", field)
         set_dotted(data, field, value)
     return data
+
+
+def field_of(spec: StudySpec, arm: str, field: str) -> str:
+    """Where a spec has the value of an arm's field: with the arm, if that sets it, or else as it is named.
+
+    Args:
+        spec: The study.
+        arm: Name of the arm.
+        field: Dotted name of a trial's field.
+    """
+    own = [
+        name for name in spec.arms[arm].set if f"{field}.".startswith(f"{name}.") or f"{name}.".startswith(f"{field}.")
+    ]
+    return f"arms.{arm}.set.{own[0]}" if own and field else field
 
 
 def _outer_first(fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -174,7 +205,6 @@ def dotted(loc: tuple[Any, ...], data: Any, *, missing: bool) -> str:
 FORMS = {
     NAME: "a name of 1 to 64 letters, digits, `_`, `.` and `-`, of which the first is a letter or a digit",
     PRINTABLE: "a string of at least one character without control characters",
-    BUILDER: "a built-in name, or package.module:builder",
     PART: "a built-in name, or package.module:Class",
     METRIC: "selection/ and the name of a metric, such as selection/error: only that split decides a search",
 }

@@ -6,19 +6,21 @@ know (which data sets and models exist, shapes, devices) is checked by `olfl_ray
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from olfl_ray.plugins import name_of_builder
 
 __all__ = [
-    "Activation",
+    "OPEN",
     "AdamSpec",
     "AdamWSpec",
     "EvalSpec",
     "LearnedLossSpec",
     "LearnerSpec",
+    "LossSection",
     "MetaSpec",
     "MetricSpec",
     "NamedBuilder",
@@ -64,16 +66,11 @@ def as_named(value: Any) -> Any:
 PRINTABLE = r"^[^\x00-\x1f]+$"
 """Text of at least one character, none of them a control character."""
 
-BUILDER = r"^[\w.]+:\w+$"
-"""A user's own builder: `package.module:builder`."""
 PART = r"^(\w+|[\w.]+:\w+)$"
 """A built-in name, or a user's own `package.module:Class`; the part's registry knows which there are."""
 METRIC = r"^selection/\w+$"
 """A metric of the validation split."""
 
-Ints: TypeAlias = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(as_tuple), Field(min_length=1)
-]
 LONGEST = 10**9
 """The most steps of anything: more than any trial makes."""
 Steps: TypeAlias = Annotated[int, Field(ge=1, le=LONGEST)]
@@ -262,57 +259,23 @@ class LearnerSpec(Strict):
     """On a GPU: the same bits from the same seed, at some cost in time. On a CPU they are the same anyway."""
 
 
-class SmoothLeakyReluSpec(Strict):
-    """s(z) = (1/beta) log(exp(beta z) + 1) (1 - gamma) + gamma z."""
+class LearnedLossSpec(NamedBuilder):
+    """The learned loss M_phi(y, f) = reduce_i l_phi(y_i, f_i), mean over the batch. The other keys are settings of l_phi."""
 
-    name: Literal["smooth_leaky_relu"] = "smooth_leaky_relu"
-    """smooth_leaky_relu"""
-    beta: Positive = 10.0
-    """Sharpness of the bend."""
-    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Slope for negative inputs."""
+    model_config = ConfigDict(populate_by_name=True, use_attribute_docstrings=True)
 
-
-class PlainActivationSpec(Strict):
-    """An activation without settings."""
-
-    name: Literal["relu", "softplus", "tanh"]
-    """relu | softplus | tanh"""
-
-
-def _activation_kind(value: Any) -> str:
-    name = value.get("name", "smooth_leaky_relu") if isinstance(value, dict) else getattr(value, "name", None)
-    return "plain" if name in ("relu", "softplus", "tanh") else "smooth"
-
-
-Activation: TypeAlias = Annotated[
-    Annotated[SmoothLeakyReluSpec, Tag("smooth")] | Annotated[PlainActivationSpec, Tag("plain")],
-    Discriminator(_activation_kind),
-    BeforeValidator(as_named),
-]
-
-
-class LearnedLossSpec(Strict):
-    """The learned loss M_phi(y, f) = reduce_i l_phi(y_i, f_i), mean over the batch."""
-
-    name: Literal["mlp", "ml3"] | Annotated[str, Field(pattern=BUILDER)] = "mlp"
-    """mlp (AdaLFL) | ml3 (2-50-50-1, ReLU, Softplus output, no bias) | `package.module:builder`."""
-    hidden: Ints = (40, 40)
-    """Units of the hidden layers (mlp)."""
-    activation: Activation = SmoothLeakyReluSpec()
-    """Hidden activation (mlp)."""
-    output: Literal["none", "softplus"] = "none"
-    """Output activation (mlp)."""
-    bias: bool = False
-    """Biases in the loss network (mlp)."""
-    init: Literal["kaiming_normal", "xavier_uniform"] = "kaiming_normal"
-    """Initial weights."""
+    name: Annotated[str, Field(pattern=PART)] = "mlp"
+    """l_phi: a file of olfl_ray/losses/learned, or `package.module:builder`; a new name starts from its own defaults."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over the outputs of the base learner."""
     from_: Annotated[Annotated[str, Field(pattern=PRINTABLE)] | None, Field(alias="from")] = None
     """Start from a learned loss file, or from another trial's (`STUDY/ARM/ORDINAL`), instead of Algorithm 1."""
-    options: dict[str, Any] = {}
-    """Keyword arguments of a user's builder."""
+
+
+LossSection: TypeAlias = Annotated[LearnedLossSpec, BeforeValidator(as_named)]
+"""A learned loss; a text is its name."""
+OPEN: Mapping[str, type[NamedBuilder]] = {"loss": LearnedLossSpec}
+"""Open sections: besides fields of their own they hold the settings of the part that their name means."""
 
 
 class MetaSpec(Strict):

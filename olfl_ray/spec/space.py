@@ -9,10 +9,12 @@ from random import Random
 from typing import Any
 
 from olfl_ray.errors import SpecError
+from olfl_ray.spec.complete import NO_PARTS, Parts, completed
 from olfl_ray.spec.points import (
     active,
     base_values,
     get_dotted,
+    is_open,
     require_trial_field,
     set_dotted,
     trial_config,
@@ -24,13 +26,18 @@ from olfl_ray.spec.suggest import did_you_mean
 __all__ = ["notes", "own_point", "planned", "points_left", "resolve_search", "values_of"]
 
 
-def resolve_search(spec: StudySpec) -> StudySpec:
+def resolve_search(spec: StudySpec, parts: Parts = NO_PARTS) -> StudySpec:
     """The spec with every searched value in its field's type, so that two spellings of one study are one study.
+
+    Args:
+        spec: The study.
+        parts: What is known of its open sections: they are completed. Others stay as they are.
 
     Raises:
         SpecError: Names the parameter, the value and the rule: fields exist, ends of ranges fit, values differ,
             conditions can hold.
     """
+    spec = completed(spec, parts)
     shared = dict(spec.search.parameters)
     arms = dict(spec.arms)
     for arm in spec.arms:
@@ -41,8 +48,8 @@ def resolve_search(spec: StudySpec) -> StudySpec:
             own = field in spec.arms[arm].parameters
             where = f"arms.{arm}.parameters.{field}" if own else f"search.parameters.{field}"
             require_trial_field(where, field)
-            _check_condition(where, parameter, parameters, base)
-            resolved = _resolved(spec, arm, where, field, parameter)
+            _check_condition(where, parameter, parameters, base, parts)
+            resolved = _resolved(spec, arm, where, field, parameter, parts)
             if own:
                 arms[arm] = arms[arm].model_copy(update={"parameters": {**arms[arm].parameters, field: resolved}})
             else:
@@ -51,26 +58,35 @@ def resolve_search(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"search": search, "arms": arms})
 
 
-def _resolved(spec: StudySpec, arm: str, where: str, field: str, parameter: Parameter) -> Parameter:
-    """A parameter whose numbers are those that its field takes them for: 0 is 0.0 where the field is a float."""
+def _resolved(spec: StudySpec, arm: str, where: str, field: str, parameter: Parameter, parts: Parts) -> Parameter:
+    """A parameter whose values are those that its field takes them for: 0 is 0.0 where the field is a float."""
     given = parameter.extremes()
-    taken = [_taken(spec, arm, where, field, value, parameter.when) for value in given]
+    taken = [_taken(spec, arm, where, field, value, parameter.when, parts) for value in given]
     for index, value in enumerate(taken):
         before = next((place for place in range(index) if same(taken[place], value)), None)
         if parameter.values is not None and before is not None:
             raise SpecError(
                 where, f"`values` must differ, but {given[before]!r} and {given[index]!r} are the same; list it once"
             )
-    numbers = [
-        now if isinstance(now, float) and isinstance(value, int) else value
+    section = field.partition(".")[0] in parts.settings
+    found = [
+        now if (isinstance(now, float) and isinstance(value, int)) or (section and isinstance(now, dict)) else value
         for value, now in zip(given, taken, strict=True)
     ]
     if parameter.values is not None:
-        return parameter.model_copy(update={"values": tuple(numbers)})
-    return parameter.model_copy(update={"min": numbers[0], "max": numbers[1]})
+        return parameter.model_copy(update={"values": tuple(found)})
+    return parameter.model_copy(update={"min": found[0], "max": found[1]})
 
 
-def _taken(spec: StudySpec, arm: str, where: str, field: str, value: Any, when: Mapping[str, Any]) -> Any:
+def _taken(
+    spec: StudySpec,
+    arm: str,
+    where: str,
+    field: str,
+    value: Any,
+    when: Mapping[str, Any],
+    parts: Parts,
+) -> Any:
     """What a field makes of a value. A builder's option has no declared type: the spec's own value defines it."""
     data = base_values(spec, arm)
     try:
@@ -80,14 +96,30 @@ def _taken(spec: StudySpec, arm: str, where: str, field: str, value: Any, when: 
     for other, wanted in itertools.chain(when.items(), [(field, value)]):
         set_dotted(data, other, wanted)
     try:
-        found = get_dotted(validated(data, spec, (0,), False, where).model_dump(mode="json", by_alias=True), field)
+        whole = validated(data, spec, (0,), False, where).model_dump(mode="json", by_alias=True)
+        for section in parts.settings:
+            whole[section] = _in_full(spec, arm, where, section, whole[section], parts)
+        found = get_dotted(whole, field)
     except KeyError:
         raise SpecError(where, f"there is no field {field!r}{_near(field)}; correct its name") from None
     except SpecError as error:
-        if "no such field" in error.problem:
+        if "no such field" in error.problem and not is_open(field):
             raise SpecError(where, f"there is no field {field!r}{_near(field)}; correct its name") from None
         raise
     return float(found) if isinstance(before, float) and type(found) is int else found
+
+
+def _in_full(
+    spec: StudySpec, arm: str, where: str, section: str, data: Mapping[str, Any], parts: Parts
+) -> dict[str, Any]:
+    """An open section at a point. What is missing there may be searched as well."""
+    try:
+        return parts.in_full(arm, section, data)
+    except SpecError as error:
+        here = where.endswith(f".{error.field}")
+        if error.field in spec.parameters_of(arm) and not here:
+            return dict(data)
+        raise SpecError(where, error.problem if here else f"{error.field}: {error.problem}") from None
 
 
 def _near(field: str) -> str:
@@ -95,7 +127,11 @@ def _near(field: str) -> str:
 
 
 def _check_condition(
-    where: str, parameter: Parameter, parameters: Mapping[str, Parameter], base: Mapping[str, Any]
+    where: str,
+    parameter: Parameter,
+    parameters: Mapping[str, Parameter],
+    base: Mapping[str, Any],
+    parts: Parts,
 ) -> None:
     for field, wanted in parameter.when.items():
         if field in parameters:
@@ -114,6 +150,8 @@ def _check_condition(
         try:
             fixed = get_dotted(base, field)
         except KeyError:
+            if is_open(field) and field.partition(".")[0] not in parts.settings:
+                continue  # a default that only the part knows
             raise SpecError(
                 where, f"`when` names the field {field!r}, which does not exist{_near(field)}; correct its name"
             ) from None
@@ -142,7 +180,7 @@ def own_point(spec: StudySpec, arm: str) -> dict[str, Any] | None:
             found = [
                 choice
                 for choice in parameter.values
-                if same(choice, value) or same(_taken(spec, arm, arm, field, choice, parameter.when), value)
+                if same(choice, value) or same(_taken(spec, arm, arm, field, choice, parameter.when, NO_PARTS), value)
             ]
             if not found:
                 return None

@@ -16,6 +16,7 @@ from olfl_ray.spec.sections import (
     EvalSpec,
     LearnedLossSpec,
     LearnerSpec,
+    LossSection,
     MetaSpec,
     MetricSpec,
     NamedBuilder,
@@ -283,7 +284,7 @@ class TrialConfig(Strict):
 
     task: TaskSpec
     learner: LearnerSpec = LearnerSpec()
-    loss: LearnedLossSpec = LearnedLossSpec()
+    loss: LossSection = LearnedLossSpec()
     meta: MetaSpec = MetaSpec()
     eval: EvalSpec = EvalSpec()
     metric: str = "selection/task_loss"
@@ -326,7 +327,7 @@ class StudySpec(Strict):
     """What is learned."""
     learner: LearnerSpec = LearnerSpec()
     """How theta is learned."""
-    loss: LearnedLossSpec = LearnedLossSpec()
+    loss: LossSection = LearnedLossSpec()
     """The learned loss."""
     meta: MetaSpec = MetaSpec()
     """How phi is learned."""

@@ -29,6 +29,7 @@ from olfl_ray.driver import (
 )
 from olfl_ray.errors import StudyError, UserError
 from olfl_ray.ledger import DriverStopped, Ledger
+from olfl_ray.methods import complete
 from olfl_ray.remote import Code, RayCluster, Submission, locate, spec_on
 from olfl_ray.spec import StudySpec, located, parse_fields, read_spec
 from olfl_ray.storage import Storage
@@ -91,7 +92,9 @@ class Study(Results):
         Raises:
             SpecError: The file or a field of it breaks a rule.
         """
-        study = cls.from_spec(read_spec(path, overrides, name), home=home, cluster=cluster, code=code)
+        spec = read_spec(path, overrides, name)
+        with located(path, overrides):
+            study = cls.from_spec(spec, home=home, cluster=cluster, code=code)
         study._source = (path, overrides)
         return study
 
@@ -99,7 +102,11 @@ class Study(Results):
     def from_spec(
         cls, spec: StudySpec, *, home: Place = None, cluster: Cluster = None, code: Code | None = None
     ) -> Study:
-        """The study of a spec that is checked already; arguments as for the class."""
+        """The study of a spec; arguments as for the class.
+
+        Raises:
+            SpecError: A setting of a part that it names breaks a rule.
+        """
         study = cls.__new__(cls)
         study._set(spec, home, cluster, code)
         return study
@@ -146,6 +153,7 @@ class Study(Results):
         storage: str | None = None,
         allow: Iterable[str] = (),
     ) -> None:
+        spec = None if spec is None else complete(spec, own=cluster is None or cluster is False)
         self._given, self.name, self._elsewhere = spec, name if spec is None else spec.name, storage
         self.home = home if isinstance(home, Home) else Home.find(home)
         self._remote: RemoteStudy | None = None

@@ -1,4 +1,4 @@
-"""Every field of a spec with its meaning and default, as YAML that can be read: made from the settings classes."""
+"""Every field of a spec with its meaning and default, as YAML and as JSON Schema: made from the settings classes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
 from olfl_ray.engine import ESTIMATORS
+from olfl_ray.losses import LEARNED
 from olfl_ray.methods import METHODS
 from olfl_ray.registry import Registry
 from olfl_ray.search import SEARCHERS
 from olfl_ray.spec import Strict, StudySpec
 from olfl_ray.tracking import TRACKERS
 
-__all__ = ["complete_yaml"]
+__all__ = ["complete_yaml", "schema"]
 
 WIDTH = 110
+OPEN: dict[str, Registry[Any]] = {"loss": LEARNED}
+"""Open sections, with the parts whose settings they hold."""
 PARTS: dict[str, Registry[Any]] = {
     "learner.method": METHODS,
     "meta.estimator": ESTIMATORS,
@@ -68,6 +71,39 @@ def complete_yaml() -> str:
     return HEAD + "\n".join(_fields(StudySpec, "", 0)) + "\n"
 
 
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a spec. An open section is one of its parts with that part's settings, or a user's own."""
+    whole = StudySpec.model_json_schema()
+    for field, part in OPEN.items():
+        (kind,) = _models(StudySpec.model_fields[field].annotation)
+        own = whole["$defs"].pop(kind.__name__)
+        choices = [_choice(whole, own, name, part.find(name, name).Config) for name in part.names()]
+        named = {
+            **own["properties"],
+            "name": {"type": "string", "pattern": ":", "description": "`package.module:builder`."},
+        }
+        choices.append({**own, "properties": named, "required": ["name"], "title": "a user's own"})
+        head = {key: own[key] for key in ("title", "description") if key in own}
+        whole["$defs"][kind.__name__] = {**head, "anyOf": [*choices, {"type": "string"}]}
+    return whole
+
+
+def _choice(whole: dict[str, Any], own: dict[str, Any], name: str, form: type[BaseModel]) -> dict[str, Any]:
+    """An open section that names a built-in part."""
+    settings = form.model_json_schema()
+    whole["$defs"].update(settings.get("$defs", {}))
+    default = own["properties"]["name"].get("default")
+    names = {**own["properties"]["name"], "const": name}
+    names.pop("pattern", None)
+    return {
+        "type": "object",
+        "title": name,
+        "properties": {**own["properties"], "name": names, **settings.get("properties", {})},
+        "required": [*settings.get("required", []), *([] if name == default else ["name"])],
+        "additionalProperties": False,
+    }
+
+
 def _fields(model: type[BaseModel], prefix: str, depth: int) -> Iterator[str]:
     for name, info in model.model_fields.items():
         key = info.alias or name
@@ -83,6 +119,10 @@ def _field(field: str, key: str, info: FieldInfo, depth: int) -> Iterator[str]:
         yield f"{indent}# {line}"
     if field in PARTS:
         yield from (f"{indent}# {line}" for line in _implementations(PARTS[field], WIDTH - len(indent)))
+    if field in OPEN:
+        yield f"{indent}{key}:"
+        yield from _open_section(field, models[0], OPEN[field], depth + 1)
+        return
     default = EXAMPLES.get(field, None if info.is_required() else info.get_default(call_default_factory=True))
     sections = [one for one in models if one.model_config.get("extra") == "forbid"]
     if len(sections) == 1 and field not in EXAMPLES and (info.is_required() or isinstance(default, sections[0])):
@@ -95,6 +135,34 @@ def _field(field: str, key: str, info: FieldInfo, depth: int) -> Iterator[str]:
         yield from (f"{indent}{line}" for line in _yaml({key: default}, flow=None))
     else:
         yield f"{indent}{key}: {_inline(default)}"
+
+
+def _open_section(field: str, model: type[BaseModel], part: Registry[Any], depth: int) -> Iterator[str]:
+    """The section's own fields, then the settings of the part that is its default; of the others only a list."""
+    default, indent = model.model_fields["name"].default, "  " * depth
+    for name in part.names():
+        if name != default:
+            yield from (
+                f"{indent}# {line}" for line in _with_meanings(name, part.find(name, name), WIDTH - len(indent))
+            )
+    found = part.find(default, default)
+    yield f"{indent}# - {default}: {_summary(found)} Its settings are those after `from`."
+    yield from _fields(model, f"{field}.", depth)
+    yield from _fields(found.Config, f"{field}.", depth)
+
+
+def _with_meanings(name: str, found: Any, width: int) -> Iterator[str]:
+    """A part's name and summary, then each of its settings."""
+    yield from textwrap.wrap(f"- {name}: {_summary(found)} Settings:", width - 2, subsequent_indent="  ")
+    for key, info in found.Config.model_fields.items():
+        default = "required" if info.is_required() else _inline(info.default)
+        text = f"{info.alias or key} ({default}): {' '.join((info.description or '').split())}"
+        yield from textwrap.wrap(text, width - 2, initial_indent="  - ", subsequent_indent="    ")
+
+
+def _summary(of: type) -> str:
+    """The first paragraph of a class's docstring."""
+    return " ".join((of.__doc__ or "").strip().partition("\n\n")[0].split())
 
 
 def _implementations(part: Registry[Any], width: int) -> Iterator[str]:
@@ -112,8 +180,7 @@ def _variant(model: type[BaseModel], width: int) -> Iterator[str]:
 
 def _listed_as(names: str, of: type, fields: Mapping[str, FieldInfo], width: int) -> Iterator[str]:
     own = [f"{name} ({_inline(info.default)})" for name, info in fields.items() if name != "name"]
-    summary = " ".join((of.__doc__ or "").strip().partition("\n\n")[0].split())
-    head = f"- {names}: {summary}"
+    head = f"- {names}: {_summary(of)}"
     yield from textwrap.wrap(f"{head} Fields: {', '.join(own)}." if own else head, width - 2, subsequent_indent="  ")
 
 

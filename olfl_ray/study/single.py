@@ -11,8 +11,9 @@ from olfl_ray import data
 from olfl_ray.driver.home import Home, data_root
 from olfl_ray.driver.look import load
 from olfl_ray.errors import SpecError, StudyError
+from olfl_ray.methods import complete
 from olfl_ray.plugins import allows
-from olfl_ray.spec import Resources, StudySpec, TrialConfig, read_spec, seed_of, trial_config
+from olfl_ray.spec import Resources, StudySpec, TrialConfig, located, read_spec, seed_of, trial_config
 from olfl_ray.trial import Place, Progress, check, set_threads
 from olfl_ray.trial import run as run_one
 from olfl_ray.worker import KeptLosses
@@ -46,6 +47,8 @@ def trial_of(
         raise SpecError("olfl trial run", "give either a SPEC or --from STUDY/ARM/ORDINAL")
     if spec is not None:
         study = read_spec(spec, overrides, arm=arm)
+        with located(spec, overrides):
+            study = complete(study)
         arm = arm or next(iter(study.arms))
         if arm not in study.arms:
             raise SpecError("--arm", f"there is no arm {arm!r}; there are: {', '.join(study.arms)}")

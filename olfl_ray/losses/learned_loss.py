@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -14,66 +13,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from olfl_ray.learnable import Learnable
+from olfl_ray.losses.elementwise import ElementwiseLoss
 from olfl_ray.losses.roles import check_order
-from olfl_ray.losses.slopes import DERIVATIVES, pair_slopes
 from olfl_ray.losses.unchanged import AsBuilt
 from olfl_ray.spec import LearnedLossSpec
 from olfl_ray.tasks import task_of
 
-__all__ = ["LearnedLoss", "LossNetwork"]
-
-
-class LossNetwork(nn.Module):
-    """l_phi : R^2 -> R, a small perceptron of (target, output).
-
-    Args:
-        hidden: Units of the hidden layers.
-        activation: Hidden activation.
-        softplus_output: Softplus on the output, which makes the loss positive.
-        bias: Biases in every layer.
-        init: Initial weights: kaiming_normal or xavier_uniform; biases start at 0.
-    """
-
-    def __init__(
-        self, hidden: tuple[int, ...], activation: nn.Module, *, softplus_output: bool, bias: bool, init: str
-    ) -> None:
-        super().__init__()
-        sizes = [2, *hidden, 1]
-        layers: list[nn.Module] = []
-        for index, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
-            linear = nn.Linear(inputs, outputs, bias=bias)
-            if init == "kaiming_normal":
-                nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-            else:
-                nn.init.xavier_uniform_(linear.weight)
-            if bias:
-                nn.init.zeros_(linear.bias)
-            layers.append(linear)
-            if index < len(hidden):
-                layers.append(activation)
-        if softplus_output:
-            layers.append(nn.Softplus())
-        self.layers = nn.Sequential(*layers)
-
-    def parts(self) -> tuple[list[int], list[nn.Module | None]]:
-        """Positions of the linear layers in `layers`, and what follows each; None: nothing."""
-        linear = [index for index, layer in enumerate(self.layers) if isinstance(layer, nn.Linear)]
-        after = [self.layers[index + 1] if index + 1 < len(self.layers) else None for index in linear]
-        return linear, after
-
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """l_phi, elementwise.
-
-        Args:
-            output: f(x)_i, any shape.
-            target: y_i, the same shape.
-
-        Returns:
-            The loss of each pair, the same shape.
-        """
-        pairs_N2 = torch.stack((target.reshape(-1), output.reshape(-1)), dim=1)
-        value: Tensor = self.layers(pairs_N2)
-        return value.reshape(output.shape)
+__all__ = ["LearnedLoss"]
 
 
 class LearnedLoss(Learnable):
@@ -130,20 +76,10 @@ class LearnedLoss(Learnable):
         rounds = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
         if self._plain is None or not self._plain.holds() or rounds:
             return None
+        own = {name.removeprefix("network."): value for name, value in phi.items()}
         network: Any = self.network
-        linear, activations = network.parts()
-        prefix = "network.layers"
-
-        def tensor(index: int, name: str) -> Any:
-            own = getattr(network.layers[index], name)
-            return phi.get(f"{prefix}.{index}.{name}", own)  # a frozen one is no part of phi
-
-        weights = [tensor(index, "weight") for index in linear]
-        biases = [tensor(index, "bias") for index in linear]
         inputs_BC, targets = self.task.pairs(outputs_BC, targets)
-        loss_N, slope_N, along_phi = pair_slopes(
-            weights, biases, activations, targets.reshape(-1), inputs_BC.reshape(-1)
-        )
+        loss_N, slope_N, along_phi = network.slopes(own, inputs_BC.reshape(-1), targets.reshape(-1))
         outputs = outputs_BC.shape[-1]
         scale = 1 / (outputs_BC.numel() // outputs) / (outputs if self.reduction == "mean" else 1)
         df_BC = self.task.pull(inputs_BC, slope_N.reshape(outputs_BC.shape).mul(scale))
@@ -151,11 +87,8 @@ class LearnedLoss(Learnable):
         @torch.no_grad()
         def gradient(u_BC: Tensor) -> dict[str, Tensor]:
             t_BC = self.task.pull(inputs_BC, u_BC)
-            found = along_phi(t_BC.reshape(-1).mul(scale))
-            grads = {}
-            for index, (weight, bias) in zip(linear, found, strict=True):
-                grads[f"{prefix}.{index}.weight"], grads[f"{prefix}.{index}.bias"] = weight, bias
-            return {name: grads[name] for name in phi}
+            grads = along_phi(t_BC.reshape(-1).mul(scale))
+            return {name: grads[name.removeprefix("network.")] for name in phi}
 
         return loss_N.sum() * scale, df_BC, gradient
 
@@ -171,7 +104,7 @@ class LearnedLoss(Learnable):
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         return {
             "learned_loss.safetensors": save(tensors),
-            "learned_loss.json": json.dumps({"format": 1, "kind": self.kind, "loss": own}, indent=2).encode(),
+            "learned_loss.json": json.dumps({"format": 2, "kind": self.kind, "loss": own}, indent=2).encode(),
         }
 
     @torch.no_grad()
@@ -190,8 +123,10 @@ class LearnedLoss(Learnable):
 
 
 def _has_closed_form(network: nn.Module) -> bool:
-    """Whether it is layers of `LossNetwork`, each as that class builds them."""
-    if type(network) is not LossNetwork or type(network.layers) is not nn.Sequential:
+    """Whether its class offers one that holds for its own `forward`, not for that of the class above it."""
+    if not isinstance(network, ElementwiseLoss) or not network.closed:
         return False
-    kinds = [type(layer) for layer in network.layers]
-    return set(kinds[::2]) == {nn.Linear} and set(kinds[1::2]) <= set(DERIVATIVES)
+    forward, slopes = (
+        next(kind for kind in type(network).__mro__ if name in vars(kind)) for name in ("forward", "slopes")
+    )
+    return forward is slopes

@@ -1,0 +1,63 @@
+"""l_phi, what a learned loss consists of: the loss of one output and its target."""
+
+# N pairs (batch times outputs)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from olfl_ray.spec import Strict
+
+__all__ = ["ElementwiseLoss", "Slopes"]
+
+Slopes = tuple[Tensor, Tensor, Callable[[Tensor], Mapping[str, Tensor]]]
+"""loss_N, slope_N = d loss / d output, and the function from t_N to the gradient of <slope_N, t_N> in each parameter."""
+
+
+class ElementwiseLoss(nn.Module):
+    """A loss of pairs, whose parameters are phi. A subclass is one file; `loss.name` finds it.
+
+    Attributes:
+        sized_by: Setting that decides how many parameters it has, for a message; empty: several do.
+
+    Args:
+        config: Its settings.
+    """
+
+    class Config(Strict):
+        """Its settings, next to `loss.name`. A subclass that has some replaces this class."""
+
+    sized_by: ClassVar[str] = ""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """l_phi of each pair; differentiable twice.
+
+        Args:
+            output: f(x)_i, any shape.
+            target: y_i, the same shape.
+
+        Returns:
+            The same shape.
+        """
+        raise NotImplementedError
+
+    @property
+    def closed(self) -> bool:
+        """Whether `slopes` holds for it as it is built. Default: no, and autograd differentiates `forward`."""
+        return False
+
+    def slopes(self, phi: Mapping[str, Tensor], output_N: Tensor, target_N: Tensor) -> Slopes:
+        """`forward` with its derivatives in closed form, which saves autograd's passes.
+
+        Args:
+            phi: Parameters by name, instead of its own; it may lack some that are frozen.
+            output_N: f(x)_i.
+            target_N: y_i.
+        """
+        raise NotImplementedError
