@@ -2,7 +2,7 @@
 
 from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.build import build_loss
-from olfl_ray.losses.chosen import LEARNED, loss_settings
+from olfl_ray.losses.chosen import LEARNED, loss_settings, named_loss
 from olfl_ray.losses.elementwise import ElementwiseLoss, Slopes
 from olfl_ray.losses.files import loss_from_bytes, read_loss
 from olfl_ray.losses.learned_loss import LearnedLoss
@@ -25,6 +25,7 @@ __all__ = [
     "check_standardised",
     "loss_from_bytes",
     "loss_settings",
+    "named_loss",
     "read_loss",
     "task_loss",
 ]

@@ -31,7 +31,8 @@ def checked_options(form: type[Form], options: Mapping[str, Any], field: str) ->
     try:
         return form.model_validate(dict(options))
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped name comes before the field that is missing because of it.
+        first = min(error.errors(), key=lambda one: one["type"] == "missing")
         inner = dotted(first["loc"], options, missing=first["type"] == "missing")
         problem = plain(first)
         if first["type"] == "extra_forbidden":

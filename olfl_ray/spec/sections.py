@@ -265,7 +265,8 @@ class LearnedLossSpec(NamedBuilder):
     model_config = ConfigDict(populate_by_name=True, use_attribute_docstrings=True)
 
     name: Annotated[str, Field(pattern=PART)] = "mlp"
-    """l_phi: a file of olfl_ray/losses/learned, or `package.module:builder`; a new name starts from its own defaults."""
+    """l_phi: a file of olfl_ray/losses/learned, or `package.module:builder`. The other keys are its settings; where an arm or a
+    search sets another name, that one's defaults replace them."""
     reduction: Literal["mean", "sum"] = "mean"
     """Over the outputs of the base learner."""
     from_: Annotated[Annotated[str, Field(pattern=PRINTABLE)] | None, Field(alias="from")] = None

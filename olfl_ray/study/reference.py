@@ -119,6 +119,9 @@ def _field(field: str, key: str, info: FieldInfo, depth: int) -> Iterator[str]:
         yield f"{indent}# {line}"
     if field in PARTS:
         yield from (f"{indent}# {line}" for line in _implementations(PARTS[field], WIDTH - len(indent)))
+    if field.removesuffix(".name") in OPEN and key == "name":
+        part = OPEN[field.removesuffix(".name")]
+        yield from (f"{indent}# {line}" for line in _named(part, info.default, WIDTH - len(indent)))
     if field in OPEN:
         yield f"{indent}{key}:"
         yield from _open_section(field, models[0], OPEN[field], depth + 1)
@@ -138,17 +141,20 @@ def _field(field: str, key: str, info: FieldInfo, depth: int) -> Iterator[str]:
 
 
 def _open_section(field: str, model: type[BaseModel], part: Registry[Any], depth: int) -> Iterator[str]:
-    """The section's own fields, then the settings of the part that is its default; of the others only a list."""
-    default, indent = model.model_fields["name"].default, "  " * depth
-    for name in part.names():
-        if name != default:
-            yield from (
-                f"{indent}# {line}" for line in _with_meanings(name, part.find(name, name), WIDTH - len(indent))
-            )
-    found = part.find(default, default)
-    yield f"{indent}# - {default}: {_summary(found)} Its settings are those after `from`."
+    """The section's own fields, then the settings of the part that is its default."""
+    default = model.model_fields["name"].default
     yield from _fields(model, f"{field}.", depth)
-    yield from _fields(found.Config, f"{field}.", depth)
+    yield from _fields(part.find(default, default).Config, f"{field}.", depth)
+
+
+def _named(part: Registry[Any], default: str, width: int) -> Iterator[str]:
+    """Each built-in part; of all but the default, whose settings are fields of the document, with its settings."""
+    for name in part.names():
+        found = part.find(name, name)
+        if name == default:
+            yield from textwrap.wrap(f"- {name}: {_summary(found)} Settings: below.", width - 2, subsequent_indent="  ")
+        else:
+            yield from _with_meanings(name, found, width)
 
 
 def _with_meanings(name: str, found: Any, width: int) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from olfl_ray.testing.estimators import EstimatorContract
 from olfl_ray.testing.learnables import LearnableContract
+from olfl_ray.testing.losses import LearnedLossContract
 from olfl_ray.testing.methods import MethodContract
 from olfl_ray.testing.searchers import SearcherContract, list_space, mixed_space
 from olfl_ray.testing.studies import HandMadeStudy
@@ -13,6 +14,7 @@ __all__ = [
     "HandMadeStudy",
     "Kept",
     "LearnableContract",
+    "LearnedLossContract",
     "MethodContract",
     "SearcherContract",
     "TaskContract",

@@ -51,7 +51,7 @@ def own(formula: str) -> nn.Module:
 
 
 def build(formula: str, kind: str) -> None:
-    build_loss(LearnedLossSpec(name=f"{__name__}:own", options={"formula": formula}), kind, seed=0)
+    build_loss(LearnedLossSpec.model_validate({"name": f"{__name__}:own", "formula": formula}), kind, seed=0)
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])

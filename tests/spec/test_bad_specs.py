@@ -71,8 +71,8 @@ BAD = {
     "a value twice": (GOOD.replace("[250, 500, 1000, 2000]", "[250, 500, 250]"), "but 250 appears twice"),
     "a number that is none": (GOOD.replace("hidden: [128]", "x: .nan"), "task.model.x: must be a finite number"),
     "an infinite option": (
-        GOOD.replace("  options: {}", "  options: {a: [.inf]}"),
-        "loss.options.a.0: must be a finite",
+        GOOD.replace("  init: kaiming_normal", "  init: [.inf]"),
+        "loss.init.0: must be a finite",
     ),
     "bytes": (GOOD.replace("hidden: [128]", "x: !!binary gIGC"), "task.model.x: is a bytes, but must be"),
     "a day": (GOOD.replace("hidden: [128]", "x: 2024-01-01"), "task.model.x: is a date, but must be"),

@@ -70,6 +70,14 @@ def test_a_set_value_is_a_copy() -> None:
         ("learner.schedule", {"name": "cosine", "final": 0.1}, "constant", {}),
         ("loss.activation", {"name": "smooth_leaky_relu", "gamma": 0.1}, "tanh", {}),
         ("task.model", {"name": "mlp", "hidden": [4]}, "lenet5", {"hidden": [4]}),
+        (
+            "loss",
+            {"name": "mlp", "hidden": [4], "reduction": "sum", "from": "x"},
+            "ml3",
+            {"reduction": "sum", "from": "x"},
+        ),
+        ("loss", {"hidden": [4], "reduction": "sum"}, "ml3", {"reduction": "sum"}),
+        ("loss", {"hidden": [4], "reduction": "sum"}, "mlp", {"hidden": [4], "reduction": "sum"}),
     ],
 )
 def test_a_new_name_drops_the_settings_that_its_kind_does_not_have(

@@ -143,7 +143,7 @@ def test_a_package_allows_what_lies_in_it_and_nothing_beside_it() -> None:
 def test_a_trial_of_a_strangers_study_runs_no_builder_unless_it_is_allowed(
     mark: Path, tmp_path: Path, here: Run
 ) -> None:
-    task, loss = SPEC["task"], {"name": "hostile:build", "options": {"mark": str(mark)}}
+    task, loss = SPEC["task"], {"name": "hostile:build", "mark": str(mark)}
     spec = parse_spec(json.dumps({**SPEC, "loss": loss, "task": task, "meta": {"init_steps": 1}}).encode())
     ledger = Ledger.create(
         open_storage(tmp_path / "studies" / "innocent"),

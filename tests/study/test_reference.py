@@ -4,12 +4,15 @@ import itertools
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from olfl_ray.losses import LEARNED
+from olfl_ray.methods import complete
 from olfl_ray.spec import StudySpec, parse_spec
-from olfl_ray.study.reference import complete_yaml
+from olfl_ray.study.reference import complete_yaml, schema
 
 COMPLETE = Path(__file__).parents[2] / "docs" / "complete.yaml"
 
@@ -24,7 +27,7 @@ def test_it_is_read_and_shows_the_defaults() -> None:
         {"name": "digits", "task": {"dataset": "digits"}, "search": {"parameters": {}}}
         | {"arms": json.loads(spec.model_dump_json(by_alias=True))["arms"]}
     )
-    assert spec.model_copy(update={"search": least.search}) == least
+    assert complete(spec).model_copy(update={"search": least.search}) == complete(least)
     assert spec.search.model_copy(update={"parameters": {}}) == least.search
 
 
@@ -55,3 +58,33 @@ def test_a_field_that_it_lacks_is_seen(field: str) -> None:
     section, name = field.split(".")
     del given[section][name]
     assert missing(StudySpec, given) == [field]
+
+
+@pytest.mark.parametrize("name", LEARNED.names())
+def test_each_learned_loss_is_there_with_the_meanings_of_its_settings(name: str) -> None:
+    text = " ".join(complete_yaml().replace("#", " ").split())
+    assert f"- {name}: " in text
+    for key, field in LEARNED.find(name, "loss.name").Config.model_fields.items():
+        assert key in text
+        assert " ".join((field.description or "?").split()) in text
+
+
+@pytest.mark.parametrize(
+    ("loss", "fits"),
+    [
+        ({}, True),
+        ("ml3", True),
+        ({"hidden": [3], "activation": {"name": "tanh"}}, True),
+        ({"name": "ml3", "init": "xavier_uniform", "reduction": "sum"}, True),
+        ({"name": "mine:build", "degree": 3}, True),
+        ({"hiddn": [3]}, False),
+        ({"hidden": ["many"]}, False),
+        ({"name": "ml3", "hidden": [3]}, False),
+        ({"name": "ml4"}, False),
+        ({"name": "mine:build", "reduction": "max"}, False),
+    ],
+)
+def test_the_schema_knows_the_settings_of_each_learned_loss(loss: object, fits: bool) -> None:
+    spec = {**YAML(typ="safe").load(complete_yaml()), "loss": loss}
+    found = list(jsonschema.Draft202012Validator(schema()).iter_errors(spec))
+    assert (not found) == fits, found

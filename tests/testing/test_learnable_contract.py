@@ -20,7 +20,7 @@ from olfl_ray.testing import LearnableContract
 
 class TestLossNetworkOnClasses(LearnableContract):
     def make(self, theta: Mapping[str, Tensor], outputs: int) -> Learnable:
-        return build_loss(LearnedLossSpec(hidden=(6,)), self.task, seed=1)
+        return build_loss(LearnedLossSpec.model_validate({"hidden": [6]}), self.task, seed=1)
 
 
 class TestLossNetworkOnNumbers(TestLossNetworkOnClasses):
