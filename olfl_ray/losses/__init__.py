@@ -1,7 +1,7 @@
 """Task losses and learned losses."""
 
 from olfl_ray.losses.activation import SmoothLeakyReLU
-from olfl_ray.losses.build import build_loss
+from olfl_ray.losses.build import build_loss, bytes_of
 from olfl_ray.losses.chosen import LEARNED, loss_settings, named_loss
 from olfl_ray.losses.elementwise import ElementwiseLoss, Slopes
 from olfl_ray.losses.files import loss_from_bytes, read_loss
@@ -22,6 +22,7 @@ __all__ = [
     "SmoothLeakyReLU",
     "TaskLoss",
     "build_loss",
+    "bytes_of",
     "check_standardised",
     "loss_from_bytes",
     "loss_settings",

@@ -47,6 +47,11 @@ class LossNetwork(ElementwiseLoss):
             layers.append(nn.Softplus())
         self.layers = nn.Sequential(*layers)
 
+    @staticmethod
+    def count(hidden: tuple[int, ...], *, bias: bool) -> int:
+        """How many parameters such a network has."""
+        return sum((inputs + bias) * outputs for inputs, outputs in itertools.pairwise([2, *hidden, 1]))
+
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """l_phi, elementwise."""
         pairs_N2 = torch.stack((target.reshape(-1), output.reshape(-1)), dim=1)

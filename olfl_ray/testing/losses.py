@@ -12,7 +12,15 @@ from torch import Tensor
 
 from olfl_ray.errors import SpecError
 from olfl_ray.learnable import Learnable
-from olfl_ray.losses import ElementwiseLoss, LearnedLoss, build_loss, loss_from_bytes, loss_settings, named_loss
+from olfl_ray.losses import (
+    ElementwiseLoss,
+    LearnedLoss,
+    build_loss,
+    bytes_of,
+    loss_from_bytes,
+    loss_settings,
+    named_loss,
+)
 from olfl_ray.spec import LearnedLossSpec
 from olfl_ray.tasks import task_of
 from olfl_ray.testing.learnables import LearnableContract
@@ -51,6 +59,11 @@ class LearnedLossContract(LearnableContract):
         except SpecError as error:
             refused = error.field
         assert refused == "loss.no_such_setting", "it takes settings that it does not have"
+
+    def test_its_parameters_are_counted_as_it_is_built(self) -> None:
+        counted = bytes_of(LearnedLossSpec.model_validate({"name": self.name, **self.options}))
+        built = sum(value.numel() * value.element_size() for value in self._loss().parameters())
+        assert counted in (0, built), "`parameters_of` is not the number of parameters"
 
     def test_its_weights_depend_on_the_seed_alone(self) -> None:
         before = torch.random.get_rng_state()

@@ -24,7 +24,7 @@ from olfl_ray.plugins import load_builder
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.tasks import Task
-from olfl_ray.testing import EstimatorContract, LearnableContract, MethodContract, TaskContract
+from olfl_ray.testing import EstimatorContract, LearnableContract, LearnedLossContract, MethodContract, TaskContract
 from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes
 
 HERE = Path(__file__).parent
@@ -56,6 +56,16 @@ def moved(learnable: Learnable, size: float = 0.3) -> Learnable:
         for value in learnable.parameters():
             value.add_(size * torch.randn(value.shape, generator=draw))
     return learnable
+
+
+class TestTaylor(LearnedLossContract):
+    name = "mine.taylor:Taylor"
+    options = {"degree": 2}  # noqa: RUF012
+
+
+class TestTaylorOfNumbers(TestTaylor):
+    task = "regression"
+    options = {"scale": 0.5}  # noqa: RUF012
 
 
 class TestClassLoss(LearnableContract):
@@ -115,6 +125,7 @@ def trial(**settings: Any) -> TrialConfig:
     return TrialConfig.model_validate(
         {
             "task": task,
+            "loss": settings.pop("loss", {}),
             "learner": {"method": "online", "steps": 12, **settings},
             "meta": meta,
             "eval": {"every": 4},
@@ -128,6 +139,8 @@ TRIALS: dict[str, Callable[[], TrialConfig]] = {
     "last_step": lambda: trial(meta={"estimator": "mine.last_step:LastStep", "inner_steps": 2}),
     "counts": lambda: trial(method="baseline", dataset="mine.visits:visits"),
     "a learned loss on counts": lambda: trial(dataset="mine.visits:visits"),
+    "taylor": lambda: trial(loss={"name": "mine.taylor:Taylor", "degree": 2}),
+    "taylor on counts": lambda: trial(loss={"name": "mine.taylor:Taylor"}, dataset="mine.visits:visits"),
     "a metric": lambda: trial(method="baseline", task={"metrics": ["mine.metrics:top2_error"]}),
 }
 
@@ -190,9 +203,15 @@ def test_a_copy_within_the_package_is_one_new_file(tmp_path: Path) -> None:
     shutil.copytree(Path(olfl_ray.__file__).parent, tmp_path / "olfl_ray", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HERE / "mine" / "per_class.py", tmp_path / "olfl_ray" / "methods" / "per_class.py")
     shutil.copy(HERE / "mine" / "counts.py", tmp_path / "olfl_ray" / "tasks" / "counts.py")
+    shutil.copy(HERE / "mine" / "taylor.py", tmp_path / "olfl_ray" / "losses" / "learned" / "taylor.py")
     script = (
         "from olfl_ray.methods import METHODS; from olfl_ray.tasks import TASKS, task_of;"
-        "print(METHODS.names(), METHODS.find('per_class', 'f').__name__, TASKS.names(), type(task_of('counts')).__name__)"
+        "print(METHODS.names(), METHODS.find('per_class', 'f').__name__, TASKS.names(), type(task_of('counts')).__name__);"
+        "from olfl_ray.losses import LEARNED, build_loss; from olfl_ray.methods import complete;"
+        "from olfl_ray.spec import parse_spec; from olfl_ray.study.reference import complete_yaml;"
+        "spec = complete(parse_spec(b'{name: s, task: {dataset: x}, loss: {name: taylor, degree: 2}, search: {parameters: {}}}'));"
+        "print(LEARNED.names(), spec.loss.options, build_loss(spec.loss, 'counts', seed=0).network.powers);"
+        "print([line.strip(' #') for line in complete_yaml().splitlines() if 'degree' in line])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -205,5 +224,7 @@ def test_a_copy_within_the_package_is_one_new_file(tmp_path: Path) -> None:
     )
     assert done.stdout.strip() == (
         "['baseline', 'focal', 'label_smoothing', 'offline', 'online', 'online_lr', 'per_class', 'poly1'] PerClass "
-        "['classification', 'counts', 'regression'] Counts"
+        "['classification', 'counts', 'regression'] Counts\n"
+        "['ml3', 'mlp', 'taylor'] {'degree': 2, 'scale': 0.1} [(1, 0), (1, 1), (2, 0)]\n"
+        "['- degree (3): Largest sum of the two powers in a term.']"
     ), done.stderr

@@ -11,6 +11,7 @@ from support.conducting import run_to_end, send, study
 
 from olfl_ray.errors import SetupError
 from olfl_ray.ledger import Commit, Reopened
+from olfl_ray.methods import complete
 from olfl_ray.search import scattered
 from olfl_ray.spec import StudySpec
 from olfl_ray.sweep import Conductor
@@ -272,7 +273,7 @@ def test_scattered_points_start_with_the_specs_own_and_include_every_value_of_ea
     parameters = {**LR, "meta.init_steps": {"values": [0, 10, 20]}, "loss.output": {"values": ["none", "softplus"]}}
     search = {"parameters": parameters, "pruner": "none"}
     spec = study(search=search, arms={"online": {"trials": 4}}, meta={"init_steps": 10})
-    first, *points = scattered(spec, "online", 8)
+    first, *points = scattered(complete(spec), "online", 8)
     assert first == {"learner.optimizer.lr": 0.05, "meta.init_steps": 10, "loss.output": "none"}
     assert len(points) == 8
     assert {point["meta.init_steps"] for point in points[:3]} == {0, 10, 20}

@@ -84,3 +84,8 @@ class Mlp(LossNetwork):
             bias=config.bias,
             init=config.init,
         )
+
+    @classmethod
+    def parameters_of(cls, config: Config) -> int:
+        """How many parameters it has."""
+        return cls.count(config.hidden, bias=config.bias)
