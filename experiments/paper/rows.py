@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field
 
 from olfl_ray.errors import SpecError
+from olfl_ray.methods import complete
 from olfl_ray.plugins import nearest
 from olfl_ray.spec import Strict, StudySpec, parse_as, parse_spec, read_spec
 
@@ -123,7 +124,7 @@ def study_of(
         data["arms"] = {arm: {**spec, "trials": 1, "parameters": {}} for arm, spec in data["arms"].items()}
     data["confirm"] = {"seeds": seeds}
     name = study_name(row, settings, scale)
-    return parse_spec(json.dumps(data).encode(), source=str(path), overrides=overrides, name=name)
+    return complete(parse_spec(json.dumps(data).encode(), source=str(path), overrides=overrides, name=name))
 
 
 def study_name(row: str, settings: Settings, scale: Scale) -> str:

@@ -13,6 +13,7 @@ from olfl_ray.driver.datasets import stored_lines
 from olfl_ray.driver.home import Home
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Ledger, StopRequest, StudyState
+from olfl_ray.methods import complete
 from olfl_ray.search import ArmSearch
 from olfl_ray.spec import StudySpec, parse_spec, planned
 from olfl_ray.storage import Lease, Storage, open_storage
@@ -57,7 +58,7 @@ def spec_in(resolved: Mapping[str, Any], name: str) -> StudySpec:
         StudyError: Another version, whose specs have other fields, wrote them.
     """
     try:
-        return parse_spec(json.dumps(dict(resolved)).encode(), source=name)
+        return complete(parse_spec(json.dumps(dict(resolved)).encode(), source=name), own=False)
     except SpecError as error:
         raise another_version(name, error.field) from None
 

@@ -140,7 +140,6 @@ TRIALS: dict[str, Callable[[], TrialConfig]] = {
     "counts": lambda: trial(method="baseline", dataset="mine.visits:visits"),
     "a learned loss on counts": lambda: trial(dataset="mine.visits:visits"),
     "taylor": lambda: trial(loss={"name": "mine.taylor:Taylor", "degree": 2}),
-    "taylor on counts": lambda: trial(loss={"name": "mine.taylor:Taylor"}, dataset="mine.visits:visits"),
     "a metric": lambda: trial(method="baseline", task={"metrics": ["mine.metrics:top2_error"]}),
 }
 

@@ -16,7 +16,7 @@ from olfl_ray.errors import SpecError
 from olfl_ray.losses import ElementwiseLoss, build_loss
 from olfl_ray.methods import check_settings, check_used, complete
 from olfl_ray.spec import Strict, StudySpec, base_values, own_point, parse_spec, trial_config
-from olfl_ray.study import read
+from olfl_ray.study import Study
 
 MLP = {
     "name": "mlp",
@@ -141,12 +141,12 @@ def test_an_error_names_the_line_of_the_file(tmp_path: Path) -> None:
     text = "name: s\ntask: {dataset: digits}\nloss:\n  hidden: [4]\n  bais: true\nsearch: {parameters: {}}\n"
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(SpecError, match=r"s\.yaml:5: loss\.bais: .*'loss\.bias'"):
-        read(tmp_path / "s.yaml")
+        Study.from_yaml(tmp_path / "s.yaml", home=tmp_path)
     with pytest.raises(SpecError, match=r"--set: loss\.inti"):
-        read(tmp_path / "s.yaml", ["loss={inti: x}"])
+        Study.from_yaml(tmp_path / "s.yaml", ["loss={inti: x}"], home=tmp_path)
     (tmp_path / "s.yaml").write_text(text.replace("  bais: true\n", "arms: {a: {trials: 1, set: {loss.bais: true}}}\n"))
     with pytest.raises(SpecError, match=r"s\.yaml:5: arms\.a\.set\.loss\.bais"):
-        read(tmp_path / "s.yaml")
+        Study.from_yaml(tmp_path / "s.yaml", home=tmp_path)
 
 
 def test_an_arm_with_another_loss_starts_from_the_defaults_of_that_one() -> None:
