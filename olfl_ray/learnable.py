@@ -30,6 +30,9 @@ class Learnable(nn.Module):
     parameters to phi before it calls a hook, and differentiates through the call. Only `loss` may write to buffers, once a step.
     """
 
+    seen: Tensor | None = None
+    """What training has shown it, such as a range; a tensor that it updates in place, and that a trial's state keeps."""
+
     def start(self, theta: Params) -> Params:
         """theta_0, where training starts. Default: the base learner's own initial weights.
 

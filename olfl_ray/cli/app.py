@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from olfl_ray.cli.loss import loss_app
 from olfl_ray.cli.mendable import mendable
 from olfl_ray.cli.options import Home, Sets
 from olfl_ray.cli.output import errors, out
@@ -36,6 +37,7 @@ for name, group in (
     ("trial", trial_app),
     ("data", data_app),
     ("spec", spec_app),
+    ("loss", loss_app),
 ):
     app.add_typer(group, name=name)
 

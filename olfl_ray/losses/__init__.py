@@ -8,6 +8,7 @@ from olfl_ray.losses.files import loss_from_bytes, read_loss
 from olfl_ray.losses.learned_loss import LearnedLoss
 from olfl_ray.losses.network import LossNetwork
 from olfl_ray.losses.sources import Losses, LossFiles
+from olfl_ray.losses.standalone import standalone
 from olfl_ray.losses.standardised import check_standardised
 from olfl_ray.losses.task import TaskLoss, task_loss
 
@@ -28,5 +29,6 @@ __all__ = [
     "loss_settings",
     "named_loss",
     "read_loss",
+    "standalone",
     "task_loss",
 ]

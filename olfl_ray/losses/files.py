@@ -15,6 +15,7 @@ from olfl_ray.errors import DataError, SetupError, SpecError
 from olfl_ray.losses.build import build_loss, bytes_of
 from olfl_ray.losses.chosen import LEARNED
 from olfl_ray.losses.learned_loss import LearnedLoss
+from olfl_ray.losses.seen import tensor_of
 from olfl_ray.plugins import allows
 from olfl_ray.spec import LearnedLossSpec
 from olfl_ray.storage import LocalStorage
@@ -76,6 +77,8 @@ def loss_from_bytes(weights: bytes, settings: bytes, source: str, allow: Iterabl
             raise ValueError("its settings ask for more weights than there are")
         loss = build_loss(spec, kind, seed=0)
         loss.load_state_dict(load_tensors(weights))
+        if "seen" in found:  # files of an earlier version have no range
+            loss.seen, loss.limits = tensor_of(found["seen"]), tensor_of(found["seen"])
     except (SafetensorError, SpecError, ValueError, LookupError, TypeError, RuntimeError, RecursionError) as error:
         raise DataError(f"{source}: is not a learned loss, with its .json ({_reason(error)}); save it again") from None
     return loss

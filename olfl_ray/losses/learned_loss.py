@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from olfl_ray.learnable import Learnable
 from olfl_ray.losses.elementwise import ElementwiseLoss
 from olfl_ray.losses.roles import check_order
+from olfl_ray.losses.seen import nothing_seen, observe, ranges_of
 from olfl_ray.losses.unchanged import AsBuilt
 from olfl_ray.spec import LearnedLossSpec
 from olfl_ray.tasks import task_of
@@ -44,6 +45,8 @@ class LearnedLoss(Learnable):
         check_order(network.forward, type(network).__name__, "learned_loss")
         self.task = task_of(kind, "learned_loss")
         self.network, self.kind, self.reduction, self.settings = network, kind, reduction, settings
+        self.seen: Tensor = nothing_seen(classes=kind == "classification")
+        self.limits: Tensor | None = None
         self._plain = AsBuilt(self) if type(self) is LearnedLoss and _has_closed_form(network) else None
 
     def forward(self, outputs_BC: Tensor, targets: Tensor) -> Tensor:
@@ -53,7 +56,9 @@ class LearnedLoss(Learnable):
             outputs_BC: Raw outputs (logits) of the base learner; more dimensions before the last count as batch.
             targets: Class indices (B,) for classification, targets (B, C) for regression.
         """
-        loss_BC: Tensor = self.network(*self.task.pairs(outputs_BC, targets))
+        inputs_BC, targets = self.task.pairs(outputs_BC, targets)
+        observe(self, inputs_BC, targets)
+        loss_BC: Tensor = self.network(inputs_BC, targets)
         loss_B = loss_BC.mean(-1) if self.reduction == "mean" else loss_BC.sum(-1)
         return loss_B.mean()
 
@@ -79,6 +84,7 @@ class LearnedLoss(Learnable):
         own = {name.removeprefix("network."): value for name, value in phi.items()}
         network: Any = self.network
         inputs_BC, targets = self.task.pairs(outputs_BC, targets)
+        observe(self, inputs_BC, targets)
         loss_N, slope_N, along_phi = network.slopes(own, inputs_BC.reshape(-1), targets.reshape(-1))
         outputs = outputs_BC.shape[-1]
         scale = 1 / (outputs_BC.numel() // outputs) / (outputs if self.reduction == "mean" else 1)
@@ -93,7 +99,7 @@ class LearnedLoss(Learnable):
         return loss_N.sum() * scale, df_BC, gradient
 
     def files(self) -> dict[str, bytes]:
-        """`learned_loss.safetensors` with phi, and `learned_loss.json` with what this was built from.
+        """`learned_loss.safetensors` with phi, and `learned_loss.json` with its settings and the ranges that it has seen.
 
         Raises:
             ValueError: It was built without settings.
@@ -102,9 +108,11 @@ class LearnedLoss(Learnable):
             raise ValueError("a learned loss can be kept in files where it was built from settings; use build_loss")
         own = self.settings.model_dump(mode="json", by_alias=True)
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        seen = ranges_of(self.seen)
+        kept = {"format": 2, "kind": self.kind, "loss": own} | ({"seen": seen} if seen is not None else {})
         return {
             "learned_loss.safetensors": save(tensors),
-            "learned_loss.json": json.dumps({"format": 2, "kind": self.kind, "loss": own}, indent=2).encode(),
+            "learned_loss.json": json.dumps(kept, indent=2).encode(),
         }
 
     @torch.no_grad()

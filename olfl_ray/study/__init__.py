@@ -4,7 +4,7 @@ from olfl_ray.driver import Home, StudyResult, describe_data, prepare_data
 from olfl_ray.remote import Code
 from olfl_ray.study.handle import Study
 from olfl_ray.study.listing import list_studies
-from olfl_ray.study.loss import load_loss
+from olfl_ray.study.loss import export_loss, load_loss
 from olfl_ray.study.plan import Plan
 from olfl_ray.study.single import run_trial, trial_of
 from olfl_ray.study.trial_view import Trial
@@ -18,6 +18,7 @@ __all__ = [
     "StudyResult",
     "Trial",
     "describe_data",
+    "export_loss",
     "list_studies",
     "load_loss",
     "prepare_data",

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
+import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -35,16 +36,20 @@ def initial_phi_key(config: TrialConfig, fingerprint: str, code: Mapping[str, st
     return hashlib.sha256(json.dumps([data, fingerprint, dict(code)], sort_keys=True).encode()).hexdigest()
 
 
-def phi_to_bytes(phis: Sequence[dict[str, Tensor]], curve: Curve) -> bytes:
-    """Serialize one phi per replicate, and the learning curve of the initialization."""
+Seen = Sequence[Tensor | None]
+
+
+def phi_to_bytes(phis: Sequence[dict[str, Tensor]], curve: Curve, seen: Seen) -> bytes:
+    """Serialize one phi per replicate, what each has seen, and the learning curve of the initialization."""
     tensors = {
         f"{index}/{name}": value.detach().cpu().clone() for index, phi in enumerate(phis) for name, value in phi.items()
     }
-    numbers = {"curve": curve, "order": list(tensors), "replicates": len(phis)}
+    shown = [None if own is None else own.tolist() for own in seen]
+    numbers = {"curve": curve, "order": list(tensors), "replicates": len(phis), "seen": shown}
     return save_tensors(tensors, metadata={"numbers": json.dumps(numbers)})
 
 
-def phi_from_bytes(data: bytes) -> tuple[list[dict[str, Tensor]], Curve]:
+def phi_from_bytes(data: bytes) -> tuple[list[dict[str, Tensor]], Curve, Seen]:
     """The inverse of `phi_to_bytes`."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     numbers = json.loads(header["__metadata__"]["numbers"])
@@ -53,4 +58,5 @@ def phi_from_bytes(data: bytes) -> tuple[list[dict[str, Tensor]], Curve]:
     for key in numbers["order"]:  # sums over parameters round by their order, which the file format does not preserve
         index, name = key.split("/", 1)
         phis[int(index)][name] = tensors[key].clone()  # aligned like a fresh tensor
-    return phis, tuple((step, tuple(values)) for step, values in numbers["curve"])
+    seen = [None if own is None else torch.tensor(own) for own in numbers.get("seen", [None] * len(phis))]
+    return phis, tuple((step, tuple(values)) for step, values in numbers["curve"]), seen

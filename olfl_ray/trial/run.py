@@ -88,6 +88,7 @@ def run(
                 ReplicateState(learner=replicate.start, rng=_fresh_rng(replicate)) for replicate in replicates
             ),
         )
+    _show(replicates, state)
     keep_freed_memory()
     steppers = [Stepper(config, replicate, in_place=_device(replicate).type == "cuda") for replicate in replicates]
     for progress in _initialise(config, replicates, steppers, state, phi_cache, dataset):
@@ -100,6 +101,18 @@ def run(
 
 def _fresh_rng(replicate: Replicate) -> Tensor:
     return fresh_random(seed_of(replicate.seed, "dropout"), _device(replicate))
+
+
+def _seen(replicate: Replicate) -> Tensor | None:
+    seen = replicate.learnable.seen
+    return None if seen is None else seen.cpu().clone()
+
+
+def _show(replicates: Sequence[Replicate], state: TrialState) -> None:
+    """Give each learnable what it had seen when the state was kept."""
+    for replicate, own in zip(replicates, state.replicates, strict=True):
+        if own.seen is not None:
+            replicate.learnable.seen = own.seen.clone()
 
 
 def _needs_initialisation(config: TrialConfig) -> bool:
@@ -123,14 +136,17 @@ def _initialise(
         cache = None  # it stores only phi
     kept = cache.get(key) if cache is not None and state.init_steps == 0 else None
     if kept is not None:
-        phis, curve = phi_from_bytes(kept)
+        phis, curve, seen = phi_from_bytes(kept)
         done = tuple(
             replace(
-                old, learner=_with_phi(replicate, old.learner, {k: v.to(_device(replicate)) for k, v in phi.items()})
+                old,
+                learner=_with_phi(replicate, old.learner, {k: v.to(_device(replicate)) for k, v in phi.items()}),
+                seen=own,
             )
-            for replicate, old, phi in zip(replicates, state.replicates, phis, strict=True)
+            for replicate, old, phi, own in zip(replicates, state.replicates, phis, seen, strict=True)
         )
         now = replace(state, init_steps=total, init_curve=curve, replicates=done)
+        _show(replicates, now)
         yield _init_progress(now, curve, _files(replicates, now))
         return
     while state.init_steps < total:
@@ -139,7 +155,7 @@ def _initialise(
         for replicate, stepper, old in zip(replicates, steppers, state.replicates, strict=True):
             with RandomState(old.rng, _device(replicate)) as random, arithmetic_of(config):
                 learner, loss = stepper.initialise(old.learner, state.init_steps, end)
-            new.append(replace(old, learner=learner, rng=random.after))
+            new.append(replace(old, learner=learner, rng=random.after, seen=_seen(replicate)))
             losses.append(loss)
         values = tuple(losses)
         if end == total:
@@ -149,7 +165,7 @@ def _initialise(
             ]
         state = replace(state, init_steps=end, replicates=tuple(new), init_curve=(*state.init_curve, (end, values)))
         if end == total and cache is not None and all(map(math.isfinite, values)):
-            cache.put(key, phi_to_bytes([old.learner.phi for old in new], state.init_curve))
+            cache.put(key, phi_to_bytes([old.learner.phi for old in new], state.init_curve, [old.seen for old in new]))
         yield _init_progress(state, state.init_curve[-1:], _files(replicates, state) if end == total else {})
 
 
@@ -201,7 +217,8 @@ def _train(
                 now = evaluate(replicate, learner.theta, learner.buffers, "selection")
                 slopes = gradients(replicate, learner, replicate.data.batch("train", "train", end))
             measured.append({**means, **slopes, **now})
-            new.append(replace(old, learner=learner, rng=random.after, best=_best(config, old.best, learner, now, end)))
+            best = _best(config, old.best, learner, now, end)
+            new.append(replace(old, learner=learner, rng=random.after, best=best, seen=_seen(replicate)))
         seconds = time.perf_counter() - began
         state = replace(state, step=end, replicates=tuple(new))
         if any(start < moment <= end for moment in moments):

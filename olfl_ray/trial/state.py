@@ -37,11 +37,13 @@ class Best:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplicateState:
-    """One replicate: its learner, its random state (dropout; bytes of the CPU's and the GPU's), its best evaluation."""
+    """One replicate: its learner, its random state (dropout; bytes of the CPU's and the GPU's), its best evaluation,
+    and what its learnable has seen."""
 
     learner: LearnerState
     rng: Tensor
     best: Best | None = None
+    seen: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ def state_to_bytes(state: TrialState) -> bytes:
             for name, value in getattr(replicate.learner, part).items():
                 tensors[f"{index}/{part}/{name}"] = value
         tensors[f"{index}/rng/cpu"] = replicate.rng
+        if replicate.seen is not None:
+            tensors[f"{index}/seen/range"] = replicate.seen
         best = replicate.best
         bests.append(None if best is None else {"step": best.step, "metrics": dict(best.metrics)})
         if best is not None:
@@ -116,6 +120,7 @@ def state_from_bytes(data: bytes, device: str = "cpu") -> TrialState:
             ReplicateState(
                 learner=learner,
                 rng=parts[index, "rng"]["cpu"],
+                seen=parts.get((index, "seen"), {}).get("range"),
                 best=None
                 if best is None
                 else Best(

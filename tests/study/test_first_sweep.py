@@ -82,6 +82,41 @@ def test_learned_loss_comes_back_as_a_module(home: Path) -> None:
         settings.write_text(kept)
 
 
+def test_a_learned_loss_is_loaded_at_a_moment_and_exported_as_one_file(home: Path) -> None:
+    import torch
+
+    from olfl_ray import load_loss
+
+    outputs_BC, targets_B = torch.randn(4, 10), torch.tensor([0, 1, 2, 3])
+    last, begun = (load_loss("digits/online/c0", at=at, home=home) for at in (1.0, 0))
+    assert torch.equal(last(outputs_BC, targets_B), load_loss("digits/online/c0", home=home)(outputs_BC, targets_B))
+    assert not torch.equal(last(outputs_BC, targets_B), begun(outputs_BC, targets_B))
+    for at in (1.5, 10**6):
+        with pytest.raises(DataError, match=r"^at:"):
+            load_loss("digits/online/c0", at=at, home=home)
+    with pytest.raises(DataError, match=r"^at:"):
+        load_loss(home, at=0.5)
+    done = olfl("loss", "export", "digits/online/c0", "--standalone", "mine.py", "--home", home, cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "mine.py"
+    head = (home / "mine.py").read_text().split("import base64")[0]
+    assert "digits" in head
+    assert "95 % interval" in head
+    assert "outputs from" in head
+    check = (
+        "import sys, torch, mine; print(mine.LearnedLoss()(*torch.load('pair.pt')).item(), 'olfl_ray' in sys.modules)"
+    )
+    torch.save((outputs_BC, targets_B), home / "pair.pt")
+    alone = subprocess.run([sys.executable, "-W", "ignore", "-c", check], cwd=home, capture_output=True, text=True)
+    value, imported = alone.stdout.split()
+    assert float(value) == pytest.approx(last(outputs_BC, targets_B).item(), rel=1e-5)
+    assert imported == "False"
+    for wrong in (["--at", "x"], ["--at", "2.0"], ["--standalone", "a b.txt"]):
+        done = olfl("loss", "export", "digits/online/c0", "--standalone", "b.py", *wrong, "--home", home, cwd=home)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+
+
 def test_a_trial_starts_from_another_trials_learned_loss(home: Path) -> None:
     sets = ["--set", "loss.from=digits/online/c0", "--set", "learner.steps=20", "--set", "eval.every=10"]
     done = olfl("trial", "run", SPEC, "--arm", "offline", "--home", home, *sets, cwd=home)

@@ -1,0 +1,52 @@
+"""The commands of `olfl loss`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from olfl_ray.cli.options import Home
+from olfl_ray.cli.output import out
+from olfl_ray.errors import SpecError
+
+__all__ = ["loss_app"]
+
+loss_app = typer.Typer(help="Learned losses.", no_args_is_help=True)
+
+
+@loss_app.callback()
+def _group() -> None:
+    """Learned losses."""
+
+
+@loss_app.command("export")
+def loss_export(
+    source: Annotated[
+        str, typer.Argument(help="STUDY/ARM/ORDINAL, a file or folder of a learned loss, or an MLflow run.")
+    ],
+    standalone: Annotated[Path, typer.Option(help="Python file to write, which needs torch alone.")],
+    at: Annotated[
+        str | None,
+        typer.Option(help="When: a fraction of the training (0.5), or a base step (200); else after the last."),
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", help="A builder that the loss's files may call. May be repeated.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Write a learned loss as one Python file, with what it was learned on and the range that it has seen."""
+    from olfl_ray import study
+
+    written = study.export_loss(source, standalone, at=_moment(at), home=home, allow=allow or ())
+    out.print(str(written), highlight=False, soft_wrap=True, markup=False)
+
+
+def _moment(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return int(text) if text.isdigit() else float(text)
+    except ValueError:
+        raise SpecError("at", f"is {text!r}, but must be a fraction such as 0.5 or a base step such as 200") from None
