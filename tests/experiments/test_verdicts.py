@@ -21,7 +21,7 @@ def method(arm: str, level: float, *, spread: float = 1.0, seeds: int = 10, **ch
     noise = NOISE if arm == "online" else NOISE[::-1]
     settings = {
         "arm": arm,
-        "settings": {},
+        "settings": {"learner.method": "online"},
         "searched": {},
         "trials": {"finished": 1},
         "budget": 1,
