@@ -9,11 +9,12 @@ import pytest
 from olfl_ray.driver.check import check_facts, check_same, extended
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Examined, StudyState
+from olfl_ray.methods import complete
 from olfl_ray.spec import StudySpec
 
 
 def spec(**changes: Any) -> StudySpec:
-    return StudySpec.model_validate(
+    study = StudySpec.model_validate(
         {
             "name": "same",
             "task": {"dataset": "digits"},
@@ -22,6 +23,7 @@ def spec(**changes: Any) -> StudySpec:
             **changes,
         }
     )
+    return complete(study)
 
 
 def arms(**more: Any) -> dict[str, Any]:

@@ -272,8 +272,8 @@ def test_importances_need_four_different_results(conduct: Conduct) -> None:
 def test_scattered_points_start_with_the_specs_own_and_include_every_value_of_each_list() -> None:
     parameters = {**LR, "meta.init_steps": {"values": [0, 10, 20]}, "loss.output": {"values": ["none", "softplus"]}}
     search = {"parameters": parameters, "pruner": "none"}
-    spec = study(search=search, arms={"online": {"trials": 4}}, meta={"init_steps": 10})
-    first, *points = scattered(complete(spec), "online", 8)
+    spec = complete(study(search=search, arms={"online": {"trials": 4}}, meta={"init_steps": 10}))
+    first, *points = scattered(spec, "online", 8)
     assert first == {"learner.optimizer.lr": 0.05, "meta.init_steps": 10, "loss.output": "none"}
     assert len(points) == 8
     assert {point["meta.init_steps"] for point in points[:3]} == {0, 10, 20}
