@@ -19,6 +19,9 @@ Ranges = Mapping[str, Sequence[float]]
 SLACK = 0.01
 """Part of a range's width by which a value may leave it before a warning."""
 
+LOOKS_EVERY = 64
+"""Calls on a GPU between two looks at what was seen, for which the host waits."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -67,30 +70,35 @@ def observe(loss: Any, output: Tensor, target: Tensor) -> None:
     if loss.seen.device != output.device:
         loss.seen = loss.seen.to(output.device)
     low, high = torch.aminmax(output.detach())
-    if loss.kind == "classification":  # targets are 0 and 1
-        now, own = torch.stack((low, -high)), loss.seen[2:]
-    else:
-        first, last = torch.aminmax(target.detach().to(low.dtype))
-        now, own = torch.stack((first, -last, low, -high)), loss.seen
-    now = now.to(own.dtype)
-    if loss.limits is not None and _may_look(now):
-        _check(loss, now.tolist())
-    torch.minimum(own, now, out=own)
+    ends = [(2, low), (3, -high)]
+    if loss.kind != "classification":  # there targets are 0 and 1
+        first, last = torch.aminmax(target.detach())
+        ends = [(0, first), (1, -last), *ends]
+    if output.is_cuda:
+        now = torch.stack([value.to(loss.seen.dtype) for _, value in ends])
+        own = loss.seen[-len(ends) :]
+        torch.minimum(own, now, out=own)
+        loss.calls += 1
+        looks = loss.limits is not None and loss.calls % LOOKS_EVERY == 0 and _may_look()
+    else:  # reading a value is cheaper than an operator
+        own = loss.seen.tolist()
+        wider = [(at, value.item()) for at, value in ends if value.item() < own[at]]
+        for at, value in wider:
+            loss.seen[at] = value
+        looks = loss.limits is not None and bool(wider)
+    if looks:
+        _check(loss)
 
 
-def _may_look(value: Tensor) -> bool:
-    """Whether a value may be read: no graph is captured, nor about to be."""
-    if not value.is_cuda:
-        return True
+def _may_look() -> bool:
+    """Whether a value of the GPU may be read: no graph is captured, nor about to be."""
     return not torch.cuda.is_current_stream_capturing() and torch.cuda.get_sync_debug_mode() == 0
 
 
-def _check(loss: Any, now: Sequence[float]) -> None:
-    limits = loss.limits.tolist()[-len(now) :]
-    for start, name in ((-2, "outputs"), (-4, "targets")):
-        if -start > len(now):
-            continue
-        (low, high), (least, most) = _pair(limits, start), _pair(now, start)
+def _check(loss: Any) -> None:
+    limits, seen = loss.limits.tolist(), loss.seen.tolist()
+    for start, name in ((2, "outputs"), (0, "targets")):
+        (low, high), (least, most) = _pair(limits, start), _pair(seen, start)
         slack = SLACK * (high - low)
         if least < low - slack or most > high + slack:
             loss.limits = None
