@@ -5,6 +5,7 @@ from olfl_ray.losses.build import build_loss, bytes_of
 from olfl_ray.losses.chosen import LEARNED, loss_settings, named_loss
 from olfl_ray.losses.elementwise import ElementwiseLoss, Slopes
 from olfl_ray.losses.files import loss_from_bytes, read_loss
+from olfl_ray.losses.formula import Formula, read_formula
 from olfl_ray.losses.learned_loss import LearnedLoss
 from olfl_ray.losses.network import LossNetwork
 from olfl_ray.losses.sources import Losses, LossFiles
@@ -15,6 +16,7 @@ from olfl_ray.losses.task import TaskLoss, task_loss
 __all__ = [
     "LEARNED",
     "ElementwiseLoss",
+    "Formula",
     "LearnedLoss",
     "LossFiles",
     "LossNetwork",
@@ -28,6 +30,7 @@ __all__ = [
     "loss_from_bytes",
     "loss_settings",
     "named_loss",
+    "read_formula",
     "read_loss",
     "standalone",
     "task_loss",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from olfl_ray.errors import DataError, SpecError
 from olfl_ray.losses import LearnedLoss, build_loss
+from olfl_ray.methods.chosen import method_of
 from olfl_ray.methods.method import Setting
 
 __all__ = ["loss_network"]
@@ -13,15 +14,31 @@ def loss_network(setting: Setting) -> LearnedLoss:
     """A learned loss.
 
     Raises:
-        SpecError: `loss.from` names none, or one of another task.
+        SpecError: `loss.from` names none, or one of another task, or the method would learn a loss that has no parameters.
     """
     loss = setting.config.loss
     if loss.from_ is None:
-        return build_loss(loss, setting.kind, seed=setting.seed)
+        built = build_loss(loss, setting.kind, seed=setting.seed)
+        _check_learned(built, setting)
+        return built
     try:
         found = setting.losses.loss(loss.from_, (loss.name, setting.kind))
     except DataError as error:
         raise SpecError("loss.from", str(error)) from None
     if found.kind != setting.kind:
         raise SpecError("loss.from", f"{loss.from_!r} was learned for {found.kind}, but the task is {setting.kind}")
+    _check_learned(found, setting)
     return found
+
+
+def _check_learned(loss: LearnedLoss, setting: Setting) -> None:
+    """Refuse to learn a loss without parameters."""
+    config, method = setting.config, method_of(setting.config.learner)
+    before = method.before and config.loss.from_ is None and config.meta.init_steps > 0
+    if (before or method.during) and not any(value.requires_grad for value in loss.parameters()):
+        settings = ", ".join(f"{name}: {value}" for name, value in config.loss.options.items())
+        raise SpecError(
+            "learner.method",
+            f"is {config.learner.method}, which learns the loss, but {config.loss.name} has no parameters with its settings "
+            f"({settings}); give it some, or use learner.method: offline with meta.init_steps: 0, which trains on it as it is",
+        )

@@ -15,6 +15,7 @@ from olfl_ray import data, models
 from olfl_ray.data import TaskData
 from olfl_ray.engine import (
     Adam,
+    Batch,
     Estimator,
     LearnerState,
     Optimizer,
@@ -25,6 +26,7 @@ from olfl_ray.engine import (
     choose_estimator,
     drawn,
     meta_optimizer,
+    reverse,
 )
 from olfl_ray.errors import DataError, SetupError, SpecError, UserError
 from olfl_ray.learnable import Learnable, Params
@@ -175,13 +177,7 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         method=method,
         learnable=learnable,
         rebuild=lambda weights: build(seed=weights, check=False).to(place.device),
-        estimator=choose_estimator(
-            config.meta.estimator,
-            config.meta.memory,
-            config.meta.inner_steps,
-            problem,
-            batches.batch("probe", "train", 0),
-        ),
+        estimator=_estimator(config, problem, batches.batch("probe", "train", 0)),
         meta_optimizer=meta,
         start=start,
         chunk=examples_at_once(problem, batches.batch("probe", "train", 0)[0][:2], task.batch_size),
@@ -191,6 +187,13 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         ],
         episode=episode,
     )
+
+
+def _estimator(config: TrialConfig, problem: Problem, batch: Batch) -> Estimator:
+    """The estimator of the meta-gradient. A learned loss without parameters needs none."""
+    if problem.hooks.gradient and not problem.phi():
+        return reverse
+    return choose_estimator(config.meta.estimator, config.meta.memory, config.meta.inner_steps, problem, batch)
 
 
 def batches_of(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int, *, whole: bool) -> TaskData:

@@ -13,8 +13,9 @@ from olfl_ray.losses import LEARNED, ElementwiseLoss, Slopes
 from olfl_ray.spec import Strict
 from olfl_ray.testing import LearnedLossContract
 
-SMALL: dict[str, dict[str, Any]] = {"mlp": {"hidden": [6], "bias": True}}
-"""Settings that keep a learned loss small; every other is tested as its defaults build it."""
+FORMULA = "square(y - tanh(f)) + abs(y / (1 + f)) - sign(y) * sqrt(1 + square(f)) * max(-1, log(1 + 1 + square(f))) + min(f, y)"
+SMALL: dict[str, dict[str, Any]] = {"mlp": {"hidden": [6], "bias": True}, "expression": {"formula": FORMULA}}
+"""Settings that keep a learned loss small, or that it requires; every other is tested as its defaults build it."""
 
 
 def suite(name: str, task: str, **options: Any) -> type[LearnedLossContract]:
@@ -27,7 +28,7 @@ for _name in LEARNED.names():
 
 
 def test_each_built_in_learned_loss_is_found_by_its_file() -> None:
-    assert LEARNED.names() == ["ml3", "mlp"]
+    assert LEARNED.names() == ["expression", "ml3", "mlp"]
     assert all(f"Test_{name}_regression" in globals() for name in LEARNED.names())
 
 
