@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 from types import ModuleType
 
 import pytest
@@ -39,3 +41,22 @@ def test_functions_and_classes_are_documented(package: str) -> None:
         and not (getattr(module, name).__doc__ or "").strip()
     ]
     assert lacking == []
+
+
+def test_the_names_at_the_top_are_loaded_when_they_are_used() -> None:
+    script = (
+        "import sys, olfl_ray, olfl_ray.cli\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'pandas', 'pyarrow', 'matplotlib'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "assert olfl_ray.Study.__module__ == 'olfl_ray.study.handle'\n"
+        "assert not {'ray', 'optuna', 'IPython'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_names_at_the_top_are_documented() -> None:
+    assert {"OnlineLossLearner", "Study", "initialise", "list_studies", "load_loss"} <= set(olfl_ray.__all__)
+    for name in olfl_ray.__all__:
+        assert inspect.getdoc(getattr(olfl_ray, name)), name
+    members = {name: value for name, value in vars(olfl_ray.Study).items() if not name.startswith("_")}
+    assert all(inspect.getdoc(value) for value in members.values()), members

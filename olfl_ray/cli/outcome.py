@@ -9,7 +9,7 @@ import typer
 from olfl_ray.cli.options import out
 from olfl_ray.cli.output import option
 from olfl_ray.errors import INTERRUPTED
-from olfl_ray.study.terminal import Terminal
+from olfl_ray.terminal import Terminal
 
 __all__ = ["noted", "print_failures", "print_notes", "print_result", "print_standing", "print_winners"]
 

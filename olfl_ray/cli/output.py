@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from olfl_ray.errors import SetupError
-from olfl_ray.study.terminal import Terminal
+from olfl_ray.terminal import Terminal
 
 __all__ = ["errors", "option", "out", "outliving"]
 

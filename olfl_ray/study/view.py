@@ -19,7 +19,7 @@ from olfl_ray.analysis import ArmResult, number, remarks, spread_of
 from olfl_ray.driver import STARTED, trials_of
 from olfl_ray.ledger import Began, DriverStarted, Ended, Event, Reopened, Stopped, StudyState
 from olfl_ray.spec import StudySpec, printable
-from olfl_ray.study.terminal import Terminal
+from olfl_ray.terminal import Terminal
 
 __all__ = ["LOOK", "NotebookView", "StudyView", "final_view", "status_rows", "status_view", "view_for"]
 

@@ -97,8 +97,8 @@ def test_the_live_view_and_a_librarys_warning_pass_the_same_way(capfd: pytest.Ca
     import logging
 
     from olfl_ray.cli.terminal import log_to_terminal
-    from olfl_ray.study.terminal import Terminal
     from olfl_ray.study.view import StudyView
+    from olfl_ray.terminal import Terminal
 
     with StudyView(small_study(), Terminal()) as view:
         spec = small_study().model_dump(mode="json", by_alias=True)
