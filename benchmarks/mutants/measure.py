@@ -49,18 +49,28 @@ CORE = {
 }
 """Package -> its files whose errors would lose data or give a wrong number. None of these packages' tests starts Ray."""
 FAST = {
-    "sweep": ["test_conductor.py", "test_pruning_and_turns.py"],
-    "search": ["test_search.py"],
-    "spec": ["test_points.py", "test_bad_specs.py"],
-    "data": ["test_draws_and_scales.py", "test_batches.py"],
-    "trial": ["test_trial_records.py", "test_trial_run.py", "test_gradients.py"],
-    "engine": ["test_optimizers.py", "test_optimizers_in_detail.py", "test_modes_agree.py", "test_estimators.py"],
-    "losses": ["test_closed_form.py", "test_activation.py"],
-    "tracking": ["test_run_content.py", "test_identity.py"],
+    "sweep": ["sweep/test_conductor.py", "sweep/test_pruning_and_turns.py"],
+    "search": ["search", "sweep/test_pruning_and_turns.py"],
+    "spec": ["spec/test_points.py", "spec/test_bad_specs.py"],
+    "data": ["data/test_draws_and_scales.py", "data/test_batches.py"],
+    "trial": ["trial/test_trial_records.py", "trial/test_trial_run.py", "trial/test_gradients.py"],
+    "engine": [
+        "engine/test_optimizers.py",
+        "engine/test_optimizers_in_detail.py",
+        "engine/test_modes_agree.py",
+        "engine/test_estimators.py",
+    ],
+    "losses": ["losses/test_closed_form.py", "losses/test_activation.py"],
+    "tracking": ["tracking/test_run_content.py", "tracking/test_identity.py", "tracking/test_sink.py"],
 }
-"""Package -> the files of its tests that take seconds and test its core; all files if it is not listed."""
-SLOW = "s3 or gp or cmaes or three_dimensions or residual or lenet or frozen or shared or lstm"
-"""Cases that faster ones represent: other storages, samplers and networks."""
+"""Package -> the tests that take seconds and test its core, as paths in tests/; its own folder if it is not listed."""
+SLOW = {
+    "ledger": "s3",
+    "storage": "s3",
+    "search": "gp or cmaes",
+    "engine": "three_dimensions or residual or lenet or frozen or shared or lstm",
+}
+"""Package -> cases that faster ones represent: other storages, samplers and networks."""
 IMPORTED = "import"
 """Represents all tests of a package: the statement runs when the module is imported."""
 
@@ -100,12 +110,15 @@ class Watch:
             self.failed.append(report.nodeid)
 
 
-def run_tests(tree: Path, tests: list[str], seconds: float, *, whole: bool = False) -> tuple[int | None, Any]:
+def run_tests(
+    tree: Path, tests: list[str], options: list[str], seconds: float, *, whole: bool = False
+) -> tuple[int | None, Any]:
     """Run tests in a fork: all of them (`whole`), or up to the first failure.
 
     Args:
         tree: The copy.
         tests: Files or names of tests.
+        options: Options of pytest that select among them.
         seconds: Limit of processor time, as wall-clock time means little on a busy machine; of wall-clock time ten times that.
         whole: Whether to continue after a failure.
 
@@ -140,9 +153,8 @@ def run_tests(tree: Path, tests: list[str], seconds: float, *, whole: bool = Fal
             settings.register_profile("mutants", plain)
             settings.load_profile("mutants")
             watch = Watch()
-            options = ["-q", "--assert=plain", "-p", "no:cacheprovider", "-k", f"not ({SLOW})"]
-            options += [] if whole else ["-x"]
-            code = int(pytest.main([*options, *tests], plugins=[watch]))
+            plain_run = ["-q", "--assert=plain", "-p", "no:cacheprovider", *([] if whole else ["-x"])]
+            code = int(pytest.main([*plain_run, *options, *tests], plugins=[watch]))
             found = [name for name, module in list(sys.modules.items()) if "site-packages" in _origin(module)]
             seen.write_bytes(pickle.dumps((dict(watch.hits), watch.seconds, watch.failed, found)))
         finally:
@@ -194,10 +206,12 @@ def preload(names: list[str]) -> None:
                 continue
 
 
-def selected(mutation: Mutation, file: str, hits: Hits, seconds: dict[str, float]) -> list[str]:
-    """The tests that run the mutated statement, the fastest first."""
+def selected(mutation: Mutation, file: str, hits: Hits, seconds: dict[str, float]) -> list[str] | None:
+    """The tests that run the mutated statement, the fastest first; None: all, as it runs when the module is imported."""
     names = hits.get((file, mutation.line), set()) if mutation.inside else {IMPORTED}
-    tests = [test for test in seconds if IMPORTED in names or test in names or test.partition("::")[0] in names]
+    if IMPORTED in names:
+        return None
+    tests = [test for test in seconds if test in names or test.partition("::")[0] in names]
     return sorted(tests, key=lambda test: seconds[test])
 
 
@@ -205,9 +219,9 @@ class Package:
     """The core files of a package, in the copy, with its tests."""
 
     def __init__(self, tree: Path, name: str) -> None:
-        folder = f"tests/{name}"
-        self.tree, self.tests = tree, [f"{folder}/{file}" for file in FAST.get(name, [])] or [folder]
+        self.tree, self.tests = tree, [f"tests/{path}" for path in FAST.get(name, [name])]
         self.files = [tree / "olfl_ray" / name / f"{stem}.py" for stem in CORE[name]]
+        self.options = ["-k", f"not ({SLOW[name]})"] if name in SLOW else []
         self.hits: Hits = {}
         self.seconds: dict[str, float] = {}
 
@@ -216,7 +230,7 @@ class Package:
         sources = {file: file.read_bytes() for file in self.files}
         for file, source in sources.items():
             file.write_text(watched(source, str(file)), encoding="utf-8")
-        status, seen = run_tests(self.tree, self.tests, 1800, whole=True)
+        status, seen = run_tests(self.tree, self.tests, self.options, 1800, whole=True)
         for file, source in sources.items():
             file.write_bytes(source)
         if status not in (0, 1) or seen is None:
@@ -226,18 +240,21 @@ class Package:
         self.seconds = {test: spent for test, spent in seconds.items() if test not in failed}
         for test in failed:
             print(f"left out, as it fails unchanged: {test}", file=sys.stderr, flush=True)
+            self.options += ["--deselect", test]
         preload(libraries)
 
     def found(self, file: Path, mutation: Mutation) -> str:
         """The test that fails on a mutation; empty if none does."""
         tests = selected(mutation, str(file), self.hits, self.seconds)
-        if not tests:
+        if tests == []:
             return ""
+        limit = 60 + 5 * sum(self.seconds[test] for test in (self.seconds if tests is None else tests))
         source = file.read_bytes()
         Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
         file.write_bytes(mutation.applied(source))
         try:
-            status, seen = run_tests(self.tree, tests, 60 + 5 * sum(self.seconds[test] for test in tests))
+            # All by their files: a constant that is part of a test's name changes the name.
+            status, seen = run_tests(self.tree, self.tests if tests is None else tests, self.options, limit)
         finally:
             file.write_bytes(source)
         if status is None:

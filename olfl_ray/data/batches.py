@@ -22,6 +22,7 @@ __all__ = ["TaskData"]
 BLOCK = 256
 """Number of batches whose examples are drawn together."""
 CHUNK = 1024
+"""Number of examples whose moments are computed together."""
 PAD = 4
 PARTS = ("train", "meta", "selection", "test")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
@@ -48,7 +47,7 @@ def scattered(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
     listed = [(name, value) for name, parameter in space.parameters.items() for value in parameter.values or ()]
     for name, value in listed[:count]:
         study.enqueue_trial({name: json.dumps(value)})
-    search = ArmSearch(spec, arm, 1)
+    search = ArmSearch(spec, arm, spec.concurrency)
     search.replay([], {})
     return [search.propose(0, [], {}), *(ask(study, space)[1] for _ in range(count if space.parameters else 0))]
 
@@ -66,7 +65,7 @@ class ArmSearch:
         self._spec, self._arm, self._concurrency = spec, arm, concurrency
         self._live = _searcher(spec, arm)
         self._space = self._live.space
-        self._running: dict[int, SearchTrial] = {}
+        self._known: dict[int, SearchTrial] = {}
         self._proposed: set[str] = set()
 
     def replay(self, trials: Iterable[ledger.TrialState], decided: Decided) -> None:
@@ -74,7 +73,7 @@ class ArmSearch:
         known = [trial_of(trial, decided) for trial in trials]
         # Reseeded by the progress of the search: with the same seed it would propose the same points again.
         self._live.replay(known, seed_of(self._spec.seed, self._arm, "sampler", len(known)))
-        self._running = {trial.ordinal: trial for trial in known if trial.state == "running"}
+        self._known = {trial.ordinal: trial for trial in known}
         self._proposed = {self._key(trial.params) for trial in known}
 
     def propose(self, ordinal: int, trials: Sequence[ledger.TrialState], decided: Decided) -> dict[str, Any]:
@@ -91,32 +90,29 @@ class ArmSearch:
             left = points_left(self._spec, self._arm, random)
             fresh = next((point for point in left if self._key(point) not in self._proposed), None)
             found = found if fresh is None else self._space.taken(fresh)
-        self._running[ordinal] = SearchTrial(ordinal=ordinal, params=found)
-        searcher.observe(self._running[ordinal])
+        self._known[ordinal] = SearchTrial(ordinal=ordinal, params=found)
+        searcher.observe(self._known[ordinal])
         self._proposed.add(self._key(found))
         return found
 
     def should_prune(
         self, ordinal: int, step: int, value: float, trials: Sequence[ledger.TrialState], decided: Decided
     ) -> bool:
-        """Record a value at a decision step; whether the trial ends here."""
-        if not math.isfinite(value):
-            return False
+        """Record a finite value at a decision step; whether the trial ends here."""
         if self._spec.search.deterministic:
             mine = next(trial for trial in trials if trial.id.ordinal == ordinal)
             known = trial_of(mine, decided)
-            searcher = self._seeing([*self._visible(ordinal, trials), mine], decided, 0)
+            searcher = self._seeing([*self._visible(ordinal, trials), mine], decided, self._spec.seed)
         else:
-            known, searcher = self._running[ordinal], self._live
+            known, searcher = self._known[ordinal], self._live
         before = tuple(pair for pair in known.values if pair[0] < step)
-        self._running[ordinal] = now = replace(known, values=(*before, (step, value)))
+        self._known[ordinal] = now = replace(known, values=(*before, (step, value)))
         return searcher.prune(now)
 
     def end(self, ordinal: int, state: str, value: float | None) -> None:
-        """Record the end of a trial, once."""
-        running = self._running.pop(ordinal, None)
-        if running is not None and not self._spec.search.deterministic:
-            self._live.observe(replace(running, state=state, value=value))  # type: ignore[arg-type]
+        """Record the end of a running trial."""
+        if not self._spec.search.deterministic:
+            self._live.observe(replace(self._known[ordinal], state=state, value=value))  # type: ignore[arg-type]
 
     def may_propose(self, ordinal: int, trials: Sequence[ledger.TrialState]) -> bool:
         """Whether a deterministic search has all trials that proposal `ordinal` may see."""

@@ -193,7 +193,7 @@ def dotted(loc: tuple[Any, ...], data: Any, *, missing: bool) -> str:
     here = data
     for index, part in enumerate(loc):
         if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
+            isinstance(here, list) and part in range(len(here))
         ):
             here = here[part]
         elif not (missing and index == len(loc) - 1):

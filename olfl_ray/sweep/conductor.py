@@ -22,7 +22,7 @@ from olfl_ray.ledger import (
     TrialState,
 )
 from olfl_ray.search import ArmSearch
-from olfl_ray.spec import StudySpec, TrialConfig, base_values, planned, seed_of, trial_config
+from olfl_ray.spec import StudySpec, TrialConfig, planned, seed_of, trial_config
 from olfl_ray.worker import Message
 
 __all__ = ["Conductor"]
@@ -56,7 +56,6 @@ class Conductor:
         self._live: set[str] = set()
         self._decided: Decided = {}
         self._started = time.monotonic()
-        self._steps: dict[str, int] = {arm: base_values(spec, arm)["learner"]["steps"] for arm in spec.arms}
         self._planned = {arm: planned(spec, arm) for arm in spec.arms}
         self._searches: dict[str, ArmSearch] = {}
         # Indexed separately, so that the cost of a message does not grow with the number of trials.
@@ -64,8 +63,9 @@ class Conductor:
         self._open: dict[str, None] = {}
         for trial in self._trials():
             self._keep(trial)
-            # The worker of a resumed trial reports its last commit again: that decision may not be recorded yet.
-            commits = trial.commits if trial.ended else trial.commits[:-1]
+            # Only these trials had a decision at their last commit. It is the end of a finished or diverged one; that of a
+            # running trial is reported again.
+            commits = trial.commits if trial.state in ("pruned", "failed") else trial.commits[:-1]
             step = 0
             for commit in commits:
                 self._add_decision(trial, step, commit.step, commit.value)
@@ -234,15 +234,12 @@ class Conductor:
     def _begin(self, trial: TrialState, message: Message) -> None:
         dropped = [item.commit for item in trial.commits if item.commit not in message.chain]
         self._append(Began(trial=message.trial, attempt=message.attempt, dropped=dropped))
-        if dropped:
-            kept = self.state.trials[message.trial].step
-            self._decided[message.trial] = [item for item in self._decided.get(message.trial, []) if item[0] <= kept]
+        kept = self.state.trials[message.trial].step
+        self._decided[message.trial] = [item for item in self._decided.get(message.trial, []) if item[0] <= kept]
 
     def _commit(self, commit: Commit) -> None:
         trial = self.state.trials[commit.trial]
         recorded = [item.commit for item in trial.commits]
-        if commit.key in recorded[:-1]:
-            return
         value, steps = self._value(commit), [0, *(item.step for item in trial.commits)]
         before = steps[-1]
         if commit.key in recorded:
@@ -272,9 +269,8 @@ class Conductor:
         """Add a value at a decision step; whether there is something to decide."""
         if trial.id.confirming or value is None or not math.isfinite(value):
             return False
-        steps = int(trial.params.get("learner.steps", self._steps[trial.id.arm]))
         known = self._decided.setdefault(str(trial.id), [])
-        due = self.spec.search.pruner.decides(before, min(step, steps - 1))  # at its last step a trial is finished
+        due = self.spec.search.pruner.decides(before, step)
         if not due or (known and known[-1][0] >= step):
             return False
         known.append((step, value))

@@ -130,3 +130,21 @@ def test_half_of_the_crops_are_flipped_and_padding_is_four_black_pixels() -> Non
             offsets.add((20 - len(inside), int((image[:, 10] <= black + 1e-6).sum())))
     assert 0.4 < sum(flips) / len(flips) < 0.6
     assert {across for across, _ in offsets} == {down for _, down in offsets} == {0, 1, 2, 3, 4}
+
+
+def test_crops_and_flips_depend_on_seed_stream_split_and_block() -> None:
+    x = torch.randint(0, 256, (70, 2, 6, 7), dtype=torch.uint8)
+    found = task(x, augment="crop_flip", seed=9)
+    plain = task(x)._scaled
+    for step in (0, BLOCK + 3):
+        text = f"9/inner/train/{step // BLOCK}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randint(40, (BLOCK, 6), generator=generator)[step % BLOCK]
+        top, left, flip = torch.rand((BLOCK, 3, 6), generator=generator)[step % BLOCK]
+        padded = torch.zeros(70, 2, 14, 15, dtype=torch.uint8)
+        padded[:, :, 4:-4, 4:-4] = x
+        for index, image in enumerate(found.batch("inner", "train", step)[0]):
+            down, across = int(9 * top[index]), int(9 * left[index])
+            crop = padded[rows[index], :, down : down + 6, across : across + 7]
+            assert torch.equal(image, plain((crop.flip(-1) if flip[index] < 0.5 else crop)[None])[0])

@@ -98,6 +98,8 @@ def test_lost_worker_fails_its_trial_with_the_cause(conduct: Conduct) -> None:
     conductor.lost(str(trial.id), "worker lost 3 times")
     lost = conductor.ledger.state.trials[str(trial.id)]
     assert (lost.state, lost.cause) == ("failed", "worker lost 3 times")
+    conductor.lost(str(trial.id), "once more")
+    assert conductor.ledger.state.trials[str(trial.id)] == lost, "an ended trial does not fail again"
     assert str(trial.id) not in run_to_end(conductor, lr)
 
 

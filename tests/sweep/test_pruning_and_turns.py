@@ -10,7 +10,7 @@ import pytest
 from support.conducting import run_to_end, send, study
 
 from olfl_ray.errors import SetupError
-from olfl_ray.ledger import Commit, Reopened
+from olfl_ray.ledger import Commit, Committed, Reopened
 from olfl_ray.methods import complete
 from olfl_ray.search import scattered
 from olfl_ray.spec import StudySpec
@@ -73,6 +73,88 @@ def test_median_pruner_ends_the_fifth_trial_at_its_first_decision_if_it_is_the_w
                 break
         found[trial.id.ordinal] = conductor.state.trials[str(trial.id)].step
     assert found == {0: 900, 1: 900, 2: 900, 3: 900, 4: 100, 5: 900}
+
+
+def report_again(conductor: Conductor, name: str) -> bool:
+    """The next attempt of a running trial begins, and reports the last recorded commit of the earlier one again."""
+    trial = conductor.state.trials[name]
+    recorded = tuple(item.commit for item in trial.commits)
+    conductor.hear(Message(kind="begun", trial=name, attempt=2, chain=recorded))
+    step, value = trial.commits[-1].step, trial.commits[-1].value
+    report = {ERROR: [value, value]}
+    commit = Commit(trial=name, attempt=1, position=step, step=step, outcome=None, report=report, parent=None)
+    assert commit.key == recorded[-1]
+    return conductor.hear(Message(kind="commit", trial=name, attempt=2, commit=commit))
+
+
+def test_decision_is_made_once_even_if_its_commit_is_reported_again_later(conduct: Conduct) -> None:
+    conductor = conduct(one_arm({"name": "median", "min_steps": 100}, 6, concurrency=2))
+    worst = conductor.next()
+    assert worst is not None
+    for ordinal in range(1, 5):
+        if ordinal == 4:
+            assert send(conductor, worst, 100, 0.9), "the median needs four finished trials"
+        other = conductor.next()
+        assert other is not None
+        for step, outcome in ((100, None), (200, None), (900, "finished")):
+            send(conductor, other, step, 0.1, outcome)
+    assert send(conductor, worst, 100, 0.9)
+    assert not send(conductor, worst, 200, 0.9)
+
+
+@pytest.mark.parametrize("best", [1, 2])
+def test_earlier_values_of_a_running_trial_count_after_a_restart(best: int, conduct: Conduct) -> None:
+    """The median pruner compares a trial's best value so far."""
+    spec = one_arm({"name": "median", "min_steps": 1}, 6, concurrency=2)
+    first = conduct(spec)
+    trial = first.next()
+    assert trial is not None
+    for step in (1, 2):
+        send(first, trial, step, 0.05 if step == best else 0.9)
+    for _ in range(4):
+        other = first.next()
+        assert other is not None
+        for step, outcome in ((1, None), (2, None), (3, None), (900, "finished")):
+            send(first, other, step, 0.2, outcome)
+    assert send(first, trial, 3, 0.9)
+    second = conduct(spec)
+    assert second.next() is not None
+    assert report_again(second, str(trial.id))
+
+
+def test_decision_on_the_last_recorded_commit_is_made_after_a_restart(conduct: Conduct) -> None:
+    spec = one_arm(ASHA, 3)
+    first = conduct(spec)
+    best, worse = first.next(), first.next()
+    assert best is not None
+    assert worse is not None
+    for step, outcome in RUNGS:
+        send(first, best, step, 0.1, outcome)
+    name = str(worse.id)
+    first.hear(Message(kind="begun", trial=name, attempt=1))
+    report = {ERROR: [0.9, 0.9]}
+    commit = Commit(trial=name, attempt=1, position=100, step=100, outcome=None, report=report, parent=None)
+    recorded = Committed(trial=name, attempt=1, commit=commit.key, step=100, value=0.9, values={ERROR: 0.9})
+    first.ledger.append(recorded)  # the driver was killed here, before its decision
+    second = conduct(spec)
+    assert second.next() is not None
+    assert not report_again(second, name)
+    assert second.state.trials[name].state == "pruned"
+
+
+def test_dropped_commits_are_decided_again(conduct: Conduct) -> None:
+    conductor = conduct(one_arm(ASHA, 3, deterministic=True))
+    best = conductor.next()
+    assert best is not None
+    for step, outcome in RUNGS:
+        send(conductor, best, step, 0.1, outcome)
+    trial = conductor.next()
+    assert trial is not None
+    send(conductor, trial, 50, 0.9)
+    assert send(conductor, trial, 100, 0.05), "better than the other"
+    kept = conductor.state.trials[str(trial.id)].commits[0].commit
+    conductor.hear(Message(kind="begun", trial=str(trial.id), attempt=2, chain=(kept,)))
+    assert not send(conductor, trial, 100, 0.9, attempt=2)
 
 
 def test_maximizing_search_prunes_the_lowest(conduct: Conduct) -> None:

@@ -185,6 +185,21 @@ def test_retried_trial_has_each_step_once_in_the_same_run(
     assert found.steps(run) == [10, 20]
 
 
+def test_run_of_a_trial_that_resumes_after_its_end_is_running_again(
+    home: Callable[..., Any], held: Callable[..., Any]
+) -> None:
+    place = home("a")
+    place.trial("online/0", [10], end="failed")
+    runs = place.runs()
+    place.deliver(runs)
+    place.reopen("online/0")
+    place.trial("online/0", [20], end=None)
+    place.deliver(runs)
+    found = held()
+    run = found.of(place)["online/0"]
+    assert (run.info.status, found.steps(run)) == ("RUNNING", [10, 20])
+
+
 class Server:
     """A client with a server's limits, which a file does not have; it counts what it receives."""
 

@@ -12,6 +12,7 @@ import pytest
 
 from olfl_ray.ledger import Began, Commit, Committed, Ended, Proposed, write_commit
 from olfl_ray.records import Record, records_to_table, to_parquet
+from olfl_ray.spec import StudySpec, TrialConfig
 from olfl_ray.tracking.mlflow import Runs, open_store
 
 VALUES = {10: (0.25, 0.75), 20: (0.2, 0.4)}
@@ -97,6 +98,15 @@ def test_run_names_its_trial_and_is_a_child_of_the_study(home: Callable[..., Any
     assert not confirming.inputs.dataset_inputs
 
 
+def test_a_run_lists_at_most_a_hundred_classes(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+    own = home()
+    trained(own)
+    note = {"name": "many", "digest": "abc", "source": "own", "rows": 200, "classes": [str(n) for n in range(150)]}
+    own.deliver(runs_of(own, {"online": note}))
+    (given,) = held().of(own)["online/0"].inputs.dataset_inputs
+    assert json.loads(given.dataset.profile)["classes"] == [str(n) for n in range(100)]
+
+
 @pytest.mark.parametrize(
     ("end", "status"),
     [("finished", "FINISHED"), ("pruned", "FINISHED"), ("diverged", "FINISHED"), ("failed", "FAILED")],
@@ -104,7 +114,7 @@ def test_run_names_its_trial_and_is_a_child_of_the_study(home: Callable[..., Any
 def test_run_ends_like_its_trial_with_its_report(
     end: str, status: str, home: Callable[..., Any], held: Callable[..., Any]
 ) -> None:
-    own = home()
+    own = home(loss={"from": "online/7"})
     trained(own, end=end)
     own.deliver(runs_of(own))
     there = held()
@@ -118,7 +128,11 @@ def test_run_ends_like_its_trial_with_its_report(
     folder = Path(there.client.download_artifacts(run.info.run_id, ""))
     result = json.loads((folder / "result.json").read_text())
     assert (result["state"], result["replicates"]) == (end, {"selection/error": [0.2, 0.4], "empty": []})
-    assert json.loads((folder / "config.json").read_text())["seeds"] == [3, 4]
+    config = TrialConfig.model_validate_json((folder / "config.json").read_text())
+    assert (config.seeds, config.loss.from_) == ((3, 4), "online/7")
+    assert run.data.params["loss.from"] == "online/7"
+    spec = Path(there.client.download_artifacts(there.of(own)["study"].info.run_id, "spec.json"))
+    assert StudySpec.model_validate_json(spec.read_text()).digest == own.spec.digest
 
 
 def test_a_run_has_the_files_of_any_learnable(home: Callable[..., Any], held: Callable[..., Any]) -> None:

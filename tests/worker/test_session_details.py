@@ -130,6 +130,15 @@ def test_commit_is_due_at_the_first_record_after_each_interval_and_after_initial
     assert [commit.step for commit in found] == [max(0, position - 4) for position in positions]
 
 
+def test_first_step_may_have_a_commit(tmp_path: Path, cache: Path) -> None:
+    short = {"learner": {**SETTINGS["learner"], "method": "baseline", "steps": 3}, "eval": {"every": 1}}
+    first = session(tmp_path, cache, short, commit_every=1)
+    assert [commit.step for commit in commits(first.messages())] == [1, 2, 3]
+    pruner = '{"name": "median", "min_steps": 1}'
+    second = session(tmp_path, cache, short, trial="online/1", pruner=pruner)
+    assert [commit.step for commit in commits(second.messages())] == [1, 2, 3]
+
+
 def test_interval_continues_when_a_session_resumes(tmp_path: Path, cache: Path) -> None:
     messages = session(tmp_path, cache, commit_every=3).messages()
     for _ in range(3):  # begun, and the commits at 4 and 6
@@ -212,6 +221,13 @@ def test_attempts_are_numbered_after_the_discarded_ones(tmp_path: Path, cache: P
         begun = next(own.messages())
         assert (begun.kind, begun.attempt, begun.trial) == ("begun", attempt, "online/0")
         assert own.storage.exists(f"{trial_folder('online/0')}/attempt-{attempt}/begun.json")
+
+
+def test_session_that_cannot_see_the_study_has_no_attempt(tmp_path: Path, cache: Path) -> None:
+    own = session(tmp_path, cache, witness="driver/here")
+    (refused,) = own.messages()
+    assert (refused.kind, refused.attempt) == ("refused", 0)
+    assert not own.storage.exists(f"{trial_folder('online/0')}/attempt-1/begun.json")
 
 
 def test_only_a_request_to_this_epochs_driver_stops_a_session(tmp_path: Path, cache: Path) -> None:
