@@ -181,9 +181,8 @@ class Adam(Optimizer):
         self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         scale = _scale(grads, self.clip_norm)
-        t = state["t"]  # number of steps per parameter; states of earlier versions have one number for all
-        if t.dim() == 0:
-            t = t.expand(len(params))
+        # Number of steps per parameter; states of earlier versions have one number for all.
+        t = state["t"].expand(len(params))
         if len(grads) == len(params):
             t = t + 1
         else:

@@ -204,7 +204,7 @@ def _train(
         begun = [_begun(*parts) for parts in zip(replicates, state.replicates, strict=True)]
         state = replace(state, replicates=tuple(begun))
     grids = surfaces(replicates, _learners(state), 0) if state.step == 0 else ()
-    moments = [math.ceil(moment * total) for moment in SURFACE_MOMENTS[1:]]
+    moments = [math.ceil(moment * total) for moment in SURFACE_MOMENTS]
     while state.step < total:
         start, end = state.step, min((state.step // every + 1) * every, total)
         began = time.perf_counter()

@@ -67,6 +67,31 @@ def test_learning_rate_as_number_or_tensor_gives_torchs_own_step(name: str) -> N
     same(stepped(own, torch.tensor(0.1, dtype=torch.float64)), wanted)
 
 
+@pytest.mark.parametrize("name", PAIRS)
+def test_parameter_without_a_gradient_in_a_step_is_left_alone_as_in_torch(name: str) -> None:
+    own, theirs = PAIRS[name]
+    theta, state = drawn(0), own.init(drawn(0))
+    wanted = {key: nn.Parameter(value) for key, value in drawn(0).items()}
+    other = theirs(wanted.values())
+    for step, reached in enumerate((["w", "b"], ["b"], ["w"], ["w", "b"], ["b"])):
+        grads = {key: value for key, value in drawn(step + 1).items() if key in reached}
+        for key, parameter in wanted.items():
+            parameter.grad = grads.get(key)
+        other.step()
+        theta, state = own.update(theta, dict(grads), state, 0.1)
+    same(theta, {key: value.detach() for key, value in wanted.items()})
+
+
+def test_number_of_steps_may_be_one_for_all_parameters_as_in_earlier_versions() -> None:
+    own, theta = Adam(), drawn(0)
+    _, state = own.update(theta, drawn(1), own.init(theta), 0.1)
+    earlier = {**state, "t": torch.tensor(1.0, dtype=torch.float64)}
+    for grads in (drawn(2), {"b": drawn(2)["b"]}):
+        found, wanted = (own.update(theta, dict(grads), before, 0.1) for before in (earlier, state))
+        same(found[0], wanted[0])
+        same(found[1], wanted[1])
+
+
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
 @pytest.mark.parametrize("own", [Sgd(clip_norm=1.0), Adam(clip_norm=1.0, eps=0.1)], ids=["sgd", "adam"])
 def test_clipping_matches_torchs_and_leaves_a_short_gradient(own: Optimizer, scale: float) -> None:

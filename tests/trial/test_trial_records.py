@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from olfl_ray.learnable import Learnable, Params
 from olfl_ray.losses import loss_from_bytes
+from olfl_ray.methods import Method, Setting
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.trial import Place, Progress, TrialState, run, state_from_bytes, state_to_bytes
@@ -224,6 +226,31 @@ def test_learned_loss_of_a_trial_is_its_first_replicates(place: Place) -> None:
     first, second = (own.learner.phi for own in last.state.replicates)
     assert all(torch.equal(value, first[name]) for name, value in loss.named_parameters())
     assert not all(torch.equal(value, second[name]) for name, value in loss.named_parameters())
+
+
+class Halves(Learnable):
+    """Training starts at phi times the base learner's own weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(0.5))
+
+    def start(self, theta: Params) -> Params:
+        return {name: self.factor * value for name, value in theta.items()}
+
+
+class FromHalf(Method):
+    def learnable(self, setting: Setting) -> Learnable:
+        return Halves()
+
+
+def test_training_starts_at_the_weights_that_the_learnable_defines(place: Place) -> None:
+    learner = {"steps": 2, "optimizer": {"name": "sgd", "lr": 1e-30}}  # steps that round to nothing
+    plain, halved = (
+        list(run(config(method, learner={**learner, "method": method}), place))[-1].state.replicates[0]
+        for method in ("baseline", f"{__name__}:FromHalf")
+    )
+    assert all(torch.equal(halved.learner.theta[name], value / 2) for name, value in plain.learner.theta.items())
 
 
 def test_position_of_a_state_counts_all_steps_and_its_bytes_are_complete(place: Place) -> None:
