@@ -59,6 +59,7 @@ FAST = {
         "engine/test_optimizers_in_detail.py",
         "engine/test_modes_agree.py",
         "engine/test_estimators.py",
+        "engine/test_learnables.py",
     ],
     "losses": ["losses/test_closed_form.py", "losses/test_activation.py"],
     "tracking": ["tracking/test_run_content.py", "tracking/test_identity.py", "tracking/test_sink.py"],

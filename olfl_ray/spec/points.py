@@ -192,9 +192,7 @@ def dotted(loc: tuple[Any, ...], data: Any, *, missing: bool) -> str:
     parts: list[str] = []
     here = data
     for index, part in enumerate(loc):
-        if (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and part in range(len(here))
-        ):
+        if (isinstance(here, dict) and part in here) or (isinstance(here, list) and part in range(len(here))):
             here = here[part]
         elif not (missing and index == len(loc) - 1):
             continue

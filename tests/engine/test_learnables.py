@@ -16,7 +16,7 @@ import olfl_ray.engine.estimators.unroll as unroll_file
 from olfl_ray import OnlineLossLearner
 from olfl_ray.engine import Hooks, Sgd, base_step, choose_estimator, exact, finite_difference, meta_gradient, reverse
 from olfl_ray.errors import SpecError
-from olfl_ray.learnable import Learnable
+from olfl_ray.learnable import Learnable, Params
 
 WAYS = {"low": partial(exact, memory="low"), "fast": partial(exact, memory="fast"), "fd": finite_difference}
 ALLOWED = {"low": 1e-10, "fast": 1e-10, "fd": 2e-4}
@@ -59,6 +59,28 @@ def test_every_estimator_equals_reverse_over_reverse(hook: str, learner: str, op
     for fresh in {False, found.problem.hooks.start}:
         for name, way in WAYS.items():
             assert off(found, way, fresh) <= ALLOWED[name], (name, fresh)
+
+
+class FirstMoved(Learnable):
+    """Training starts at the base learner's own weights, but for the first parameter."""
+
+    def __init__(self, theta: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.offset = torch.nn.Parameter(0.1 * torch.randn_like(next(iter(theta.values()))))
+
+    def start(self, theta: Params) -> Params:
+        first, *others = theta
+        return {first: theta[first] + self.offset, **{name: theta[name] for name in others}}
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_start_may_leave_parameters_as_they_are(steps: int) -> None:
+    found = case("smooth mlp", "sgd", steps=steps)
+    learnable = FirstMoved(found.theta).double()
+    phi = {"offset": learnable.offset.detach().clone()}
+    found = replace(found, problem=replace(found.problem, learned=learnable), phi=phi)
+    for name, way in WAYS.items():
+        assert off(found, way, True) <= ALLOWED[name], name
 
 
 @pytest.mark.parametrize("steps", [1, 2])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray.engine import Adam, Sgd
-from olfl_ray.engine.optimizers import Optimizer, clip_scale, global_norm
+from olfl_ray.engine.optimizers import Optimizer, clip_scale, global_norm, with_gradient
+from olfl_ray.errors import SpecError
 
 Torchs = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
 PAIRS: dict[str, tuple[Optimizer, Torchs]] = {
@@ -172,3 +173,35 @@ def test_state_starts_at_zero_and_only_if_needed() -> None:
     assert (state["t"].tolist(), state["t"].dtype) == ([0.0, 0.0], torch.float64), "number of steps per parameter"
     assert all(not value.any() for value in state.values())
     assert Adam().update(theta, drawn(1), state, 0.1)[1]["t"].tolist() == [1.0, 1.0]
+
+
+def test_gradients_by_name_are_those_that_exist() -> None:
+    grads = drawn(1)
+    assert with_gradient(["w", "b", "c"], [grads["w"], None, grads["b"]]) == {"w": grads["w"], "c": grads["b"]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (Adam, "beta1", 1.0),
+        (Adam, "beta2", 1.0),
+        (Adam, "beta2", -0.1),
+        (Adam, "eps", -1e-8),
+        (Adam, "weight_decay", -0.1),
+        (Adam, "clip_norm", 0.0),
+        (Sgd, "clip_norm", 0.0),
+        (Sgd, "clip_norm", float("nan")),
+        (Sgd, "momentum", -0.1),
+        (Sgd, "weight_decay", float("inf")),
+        (Sgd, "nesterov", True),
+    ],
+)
+def test_setting_out_of_range_is_refused_by_name(kind: type[Optimizer], field: str, value: float) -> None:
+    with pytest.raises(SpecError) as refused:
+        kind(**{field: value})
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("field", ["beta1", "beta2", "eps", "weight_decay"])
+def test_zero_is_in_the_range_of_adams_settings(field: str) -> None:
+    assert getattr(Adam(**{field: 0.0}), field) == 0.0

@@ -51,6 +51,19 @@ def test_closed_form_is_the_gradient_of_forward(kind: str, reduction: str, shape
     check(loss, outputs_BC, targets)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("hidden", [(5,), (5, 4, 6)])
+@pytest.mark.parametrize("activation", ["smooth_leaky_relu", "relu", "softplus", "tanh"])
+def test_closed_form_holds_for_every_activation_depth_and_bias(
+    activation: str, hidden: tuple[int, ...], bias: bool
+) -> None:
+    torch.manual_seed(0)
+    loss = built(activation, hidden=hidden, bias=bias)
+    for parameter in loss.parameters():
+        parameter.data = torch.randn_like(parameter)
+    check(loss, torch.randn(8, 3, dtype=torch.float64), torch.arange(8) % 3)
+
+
 def frozen(loss: LearnedLoss) -> LearnedLoss:
     loss.network.layers[0].weight.requires_grad_(False)
     return loss

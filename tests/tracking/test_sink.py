@@ -17,6 +17,12 @@ from olfl_ray.tracking.json_lines import JsonLines
 Homes = Callable[..., Any]
 
 
+@pytest.fixture
+def store() -> str:
+    """These studies deliver to JSON lines: no MLflow."""
+    return ""
+
+
 class Watched(JsonLines):
     """Records its deliveries; each waits for the gate, and the first calls that reach the store are refused."""
 
@@ -76,7 +82,9 @@ def test_events_after_a_pause_are_delivered_too(home: Homes, monkeypatch: pytest
     assert status(own) == "FINISHED"
 
 
-def test_events_that_follow_each_other_are_delivered_once_together(home: Homes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_that_follow_each_other_are_delivered_once_together(
+    home: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sink_file, "GATHER_SECONDS", 60.0)
     own = home()
     tracker = Watched(own)
@@ -139,8 +147,11 @@ def test_a_study_stays_open_if_a_trial_is_missing(refused: str, accepted: list[s
     for name in sorted([refused, *accepted]):
         own.trial(name)
 
+    attempts = []
+
     class Refused(Watched):
         def deliver(self, trial: TrialState) -> None:
+            attempts.append(str(trial.id))
             if str(trial.id) == refused:
                 raise ValueError("refused for good\nat line 3")
             super().deliver(trial)
@@ -152,6 +163,7 @@ def test_a_study_stays_open_if_a_trial_is_missing(refused: str, accepted: list[s
     assert sink.close({}, status="FINISHED") == 1
     assert sink.problem == "refused for good"
     assert [name for name, _ in tracker.delivered] == accepted
+    assert attempts == [*sorted([refused, *accepted]), refused], "once more, after the others"
     assert status(own) == "KILLED"
 
 
