@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import pytest
@@ -50,10 +50,10 @@ class Witness(Searcher):
 
 
 @pytest.fixture(autouse=True)
-def _empty() -> Iterator[None]:
-    for record in (Witness.proposals, Witness.decisions, Witness.replayed):
-        record.clear()  # type: ignore[attr-defined]
-    yield
+def _empty() -> None:
+    Witness.proposals.clear()
+    Witness.decisions.clear()
+    Witness.replayed.clear()
 
 
 def searched(pruner: Any = "none", *, deterministic: bool = False, concurrency: int = 2) -> StudySpec:
