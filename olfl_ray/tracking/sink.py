@@ -62,7 +62,7 @@ class Sink:
             Number of trials that could not be delivered, including the study itself; the next start delivers them.
         """
         self._close()
-        left = -1
+        left: int | None = None
         while self._thread.is_alive() and left != len(self._waiting):
             left = len(self._waiting)
             self._thread.join(patience)

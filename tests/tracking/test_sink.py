@@ -75,6 +75,7 @@ def test_events_after_a_pause_are_delivered_too(home: Homes, monkeypatch: pytest
     sink = Sink(tracker, own.state.identity)
     sink.start(own.state)
     sink._thread.join(0.3)
+    sink.observe(own.ledger.events[0], own.state)  # the study's creation, no trial's
     observed(sink, own, "online/0")
     assert tracker.reached.wait(60), "without waiting for the end of the study"
     assert sink.close({}, status="FINISHED") == 0
