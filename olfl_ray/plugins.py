@@ -38,7 +38,7 @@ def load_builder(dotted: str, field: str, gives: tuple[type, ...] = ()) -> Calla
         raise SpecError(
             field,
             f"{dotted!r} can't be imported ({type(error).__name__}: {error}); install it, add its folder to PYTHONPATH "
-            "(on a cluster: --py-module), or correct the name",
+            "(on a cluster: `py_modules=`), or correct the name",
         ) from error
     builder = getattr(module, attribute, None)
     if builder is None:

@@ -16,7 +16,7 @@ import typer
 from olfl_ray.cli.loss import loss_app
 from olfl_ray.cli.mendable import mendable
 from olfl_ray.cli.options import Home, Sets
-from olfl_ray.cli.output import errors, out
+from olfl_ray.cli.output import as_options, errors, out
 from olfl_ray.cli.sweep import sweep_app
 from olfl_ray.cli.terminal import log_to_terminal
 from olfl_ray.errors import BUG, UserError
@@ -58,7 +58,7 @@ def run_app(commands: typer.Typer, name: str) -> None:
     try:
         commands(prog_name=name)
     except UserError as error:
-        _say(str(error))
+        _say(as_options(str(error)))
         sys.exit(2)
     except Exception as error:
         from olfl_ray.spec import without_secrets

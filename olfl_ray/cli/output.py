@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import re
 import shlex
 import signal
 import sys
@@ -15,8 +16,24 @@ from typing import TextIO
 from olfl_ray.errors import SetupError
 from olfl_ray.terminal import Terminal
 
-__all__ = ["errors", "option", "out", "outliving"]
+__all__ = ["as_options", "errors", "option", "out", "outliving"]
 
+OPTIONS = {
+    "allow": "allow",
+    "arm": "arm",
+    "cluster": "address",
+    "failed": "failed",
+    "from_scratch": "from-scratch",
+    "home": "home",
+    "name": "name",
+    "overrides": "set",
+    "py_modules": "py-module",
+    "source": "from",
+    "storage": "storage",
+    "working_dir": "working-dir",
+}
+"""Arguments of the library -> options of the command line."""
+_ARGUMENT = re.compile(rf"`(?P<name>{'|'.join(OPTIONS)})=(?P<value>[^`]*)`")
 NEAREST = {"±": "+-", "…": "...", "–": "-", "—": "-", "×": "x", "−": "-"}
 
 
@@ -114,6 +131,17 @@ out = Terminal(file=_stdout)  # type: ignore[arg-type]
 """Where commands print."""
 errors = Terminal(file=_Stream("stderr"), soft_wrap=True)  # type: ignore[arg-type]
 """Where one line goes that says what was wrong."""
+
+
+def as_options(message: str) -> str:
+    """A message of the library, which names arguments as `name=value`, with the options that stand for them."""
+
+    def one(found: re.Match[str]) -> str:
+        name, value = found["name"], found["value"]
+        words = [f"--{OPTIONS[name]}", *([] if value in ("", "True") else [shlex.quote(value)])]
+        return " ".join(words)
+
+    return _ARGUMENT.sub(one, message)
 
 
 def option(name: str, value: object) -> str:

@@ -55,7 +55,7 @@ def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
         except OSError as error:
             reason = error.strerror or error
             raise SetupError(
-                f"{cache}: can't be written ({reason}); free disk space, or choose another --home"
+                f"{cache}: can't be written ({reason}); free disk space, or choose another `home=`"
             ) from None
     return path
 

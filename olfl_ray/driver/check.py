@@ -147,13 +147,13 @@ def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
     if dropped := [arm for arm in old["arms"] if arm not in new["arms"]]:
         raise StudyError(
             f"arms: the study {spec.name!r} has the arm {dropped[0]!r}, but the spec does not; restore it (arms may be "
-            "added, not removed), or choose another name with --name"
+            "added, not removed), or choose another name with `name=`"
         )
     kept = {**new, "arms": {arm: new["arms"][arm] for arm in old["arms"]}}
     if kept != old:
         raise StudyError(
             f"name: a study {spec.name!r} with another spec exists already (first difference: "
-            f"{first_difference(old, kept)}); choose another name with --name, or restore the field (only new arms, the "
+            f"{first_difference(old, kept)}); choose another name with `name=`, or restore the field (only new arms, the "
             "number of trials, confirm, resources but cpu, budget, checkpoint, storage and tracking may change)"
         )
 
@@ -181,7 +181,7 @@ def check_facts(found: Mapping[str, Examined], state: StudyState) -> None:
             if then != at_present:
                 raise StudyError(
                     f"study {state.name!r}, arm {arm}: {what} has changed since the study began (digest {then[:12]} then, "
-                    f"{at_present[:12]} now); restore it, or choose another name with --name"
+                    f"{at_present[:12]} now); restore it, or choose another name with `name=`"
                 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,7 +112,7 @@ class Home:
         except SetupError as error:
             raise SetupError(
                 f"{folder}: can't record the study's storage there ({error}); move away the file there, or "
-                "choose another home folder with --home"
+                "choose another home folder with `home=`"
             ) from None
 
     def refuse_hearsay(self, name: str) -> None:
@@ -126,7 +125,7 @@ class Home:
             place = self.storage(name).url.rpartition("/")[0]
             raise StudyError(
                 f"study: only MLflow says that {name!r} is kept in {place}, so it is read but not run; if you trust "
-                f"who writes there, add --storage {shlex.quote(place)}"
+                f"who writes there, give `storage={place}`"
             )
 
     def names(self) -> list[str]:

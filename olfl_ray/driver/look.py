@@ -73,7 +73,7 @@ def another_version(name: str, field: str) -> StudyError:
     fields = f"other fields ({field})" if field else "other fields"
     return StudyError(
         f"study {name!r} was begun by another version of olfl_ray, whose specs have {fields}; use that version, or begin it "
-        "again with --name"
+        "again with `name=`"
     )
 
 

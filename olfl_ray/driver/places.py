@@ -30,5 +30,5 @@ def check_place(spec: StudySpec, home: Home) -> None:
     if known.url != wanted.url and known.keys("ledger/"):
         raise StudyError(
             f"storage: the study {spec.name!r} is kept in {known.url}, but the spec names {wanted.url}; resume it with "
-            f"`olfl sweep resume {spec.name}`, move that folder, or choose another name with --name"
+            f"`olfl sweep resume {spec.name}`, move that folder, or choose another name with `name=`"
         )

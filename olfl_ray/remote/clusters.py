@@ -101,14 +101,14 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
         if place.keys("ledger/"):
             if place.url != own.url and own.keys("ledger/"):
                 raise Unseen(
-                    f"study: {home.path} holds another study {name!r} itself; choose another home folder with --home"
+                    f"study: {home.path} holds another study {name!r} itself; choose another home folder with `home=`"
                 )
             home.point_to(name, place, hearsay=hearsay)
             return place
         looked.append(root)
     raise StudyError(
         f"study: there is no study {name!r} in {', '.join(looked)}; check the name, or give the storage that its "
-        "spec names with --storage"
+        "spec names with `storage=`"
     )
 
 

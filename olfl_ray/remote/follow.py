@@ -180,7 +180,7 @@ def list_on(cluster: RayCluster | None, storage: str | None = None) -> Iterator[
     """
     given = None if storage is None else open_storage(storage)
     if isinstance(given, LocalStorage) and not given.root.is_dir():
-        raise StudyError(f"--storage: {given.root} is not a folder; name the folder that holds the studies")
+        raise StudyError(f"`storage=`: {given.root} is not a folder; name the folder that holds the studies")
     attempts = [] if cluster is None else cluster.server.attempts()
     known = list(dict.fromkeys(attempt.study for attempt in attempts))
     for name in known:

@@ -228,12 +228,12 @@ class JobServer:
             theirs = str(answer.json()["ray_version"])
         except (requests.exceptions.JSONDecodeError, KeyError, TypeError):
             raise SetupError(
-                f"--address: {self.address} responds, but is not a Ray job server; give the address of the cluster's dashboard"
+                f"`cluster=`: {self.address} responds, but is not a Ray job server; give the address of the cluster's dashboard"
                 " (8265 is its usual port)"
             ) from None
         if theirs.split(".")[:2] != ray.__version__.split(".")[:2]:
             raise SetupError(
-                f"--address: the cluster at {self.address} runs Ray {theirs}, but here it is {ray.__version__}; install "
+                f"`cluster=`: the cluster at {self.address} runs Ray {theirs}, but here it is {ray.__version__}; install "
                 "the same olfl_ray and Ray on both"
             )
 
@@ -245,7 +245,7 @@ class JobServer:
 
     def _explained(self, error: Exception, asked: str = "") -> SetupError:
         """A message for a failed request, with the next move; never the token."""
-        where = f"--address: {self.address}"
+        where = f"`cluster=`: {self.address}"
         if isinstance(error, requests.exceptions.InvalidHeader):  # its own message quotes the token
             return SetupError(
                 f"{where}: the token of {self._token_source} is not one ASCII string without spaces; put Ray's token there"
@@ -276,7 +276,9 @@ class JobServer:
             tls = "; is it https://?" if urlsplit(self.address).scheme == "http" and "aborted" in str(error) else ""
             return SetupError(f"{where} can't be reached ({reason}){tls}; start the cluster, or correct the address")
         if asked == "submit_job" and isinstance(error, ValueError):
-            return SetupError(f"--working-dir or --py-module: {reason}; name an existing folder that holds only code")
+            return SetupError(
+                f"`working_dir=` or `py_modules=`: {reason}; name an existing folder that holds only code"
+            )
         return _Refused(f"{where} refused ({reason}); see the log of its dashboard")
 
 

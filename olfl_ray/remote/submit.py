@@ -114,7 +114,7 @@ def submit(spec: StudySpec, *, cluster: RayCluster, code: Code = NO_CODE) -> Sub
             if running.digest == spec.digest:
                 return ""
             raise StudyError(
-                f"name: a study {spec.name!r} with another spec is running on the cluster; choose another name with --name"
+                f"name: a study {spec.name!r} with another spec is running on the cluster; choose another name with `name=`"
             )
         before = parse_spec(running.spec.encode(), source=running.id)
         check_same(spec, before.model_dump(mode="json", by_alias=True), running.digest)
@@ -325,7 +325,7 @@ def _submit(driver: _Driver, attach: Callable[[Attempt], str], cluster: RayClust
     """Start the attempt after the newest, unless one is running; of two concurrent calls one starts it, the other attaches."""
     for folder in (*([code.working_dir] if code.working_dir is not None else []), *code.py_modules):
         if not folder.is_dir():
-            raise SetupError(f"{folder}: is not a folder; --working-dir and --py-module name folders of code")
+            raise SetupError(f"{folder}: is not a folder; `working_dir=` and `py_modules=` name folders of code")
     while True:
         newest = cluster.server.newest(driver.study)
         if newest is not None and newest.live:

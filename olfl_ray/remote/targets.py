@@ -62,7 +62,7 @@ class Settings(Strict):
     """The user's settings file."""
 
     default: str | None = None
-    """The target of submit and logs without --address, if RAY_ADDRESS names no job server."""
+    """The target of submit and logs without an address, if RAY_ADDRESS names no job server."""
     targets: dict[Annotated[str, Field(pattern=NAME)], Target] = Field(default_factory=dict)
     """Clusters by name."""
 
@@ -129,12 +129,12 @@ def find_target(address: str | None = None) -> tuple[str, Target]:
     name = settings.default if address is None else address
     if name is None:
         raise SetupError(
-            f"--address: none was given, {ADDRESS} is not an http:// URL and {settings_file()} has no default; name the URL of"
+            f"`cluster=`: none was given, {ADDRESS} is not an http:// URL and {settings_file()} has no default; name the URL of"
             " Ray's job server, such as http://head:8265, or a target of that file"
         )
     if name not in settings.targets:
         raise SetupError(
-            f"--address: {name!r} is neither a URL (http://HOST:8265) nor a target in {settings_file()}; there are: "
+            f"`cluster=`: {name!r} is neither a URL (http://HOST:8265) nor a target in {settings_file()}; there are: "
             f"{_names(settings)}"
         )
     return name, settings.targets[name]
@@ -179,11 +179,11 @@ def _token(value: str, source: str) -> Token:
 def _of_url(address: str) -> Target:
     if without_secrets(address) != address or "@" in address:
         raise SetupError(
-            f"--address: the URL holds a user or a password; remove it, and give Ray's token with {TOKEN_FILE}"
+            f"`cluster=`: the URL holds a user or a password; remove it, and give Ray's token with {TOKEN_FILE}"
         )
     if not HTTP_URL.fullmatch(address):
         raise SetupError(
-            f"--address: {address!r} must be http://HOST:PORT or https://HOST:PORT, Ray's job server (8265 is its usual "
+            f"`cluster=`: {address!r} must be http://HOST:PORT or https://HOST:PORT, Ray's job server (8265 is its usual "
             "port), or a target's name"
         )
     return Target(address=address)

@@ -259,7 +259,7 @@ class Study(Results):
             UserError: As for `run`.
         """
         if from_scratch and not failed:
-            raise StudyError("--from-scratch: goes with --failed; add it")
+            raise StudyError("`from_scratch=True` goes with `failed=True`; add it")
         if self._remote is not None:
             return self._remote.finish(self.submit("resume", failed=failed, from_scratch=from_scratch), progress)
         spec, ledger = self._to_drive()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -44,31 +43,31 @@ def trial_of(
         UserError: Neither or both are given, one does not exist, or a builder is not allowed.
     """
     if (spec is None) == (source is None):
-        raise SpecError("olfl trial run", "give either a SPEC or --from STUDY/ARM/ORDINAL")
+        raise SpecError("", "give either a spec or `source=STUDY/ARM/ORDINAL`")
     if spec is not None:
         study = read_spec(spec, overrides, arm=arm)
         with located(spec, overrides):
             study = complete(study)
         arm = arm or next(iter(study.arms))
         if arm not in study.arms:
-            raise SpecError("--arm", f"there is no arm {arm!r}; there are: {', '.join(study.arms)}")
+            raise SpecError("`arm=`", f"there is no arm {arm!r}; there are: {', '.join(study.arms)}")
         seeds = tuple(seed_of(study.seed, "search", replicate) for replicate in range(study.replicates))
         return trial_config(study, arm, {}, seeds=seeds), study.resources
     assert source is not None
     if arm is not None or overrides:
-        raise SpecError("--from", "names a trial with all its settings; leave out --arm and --set")
+        raise SpecError("`source=`", "names a trial with all its settings; leave out `arm=` and `overrides=`")
     name, _, trial = source.partition("/")
     study, ledger, _ = load(name, home)
     if trial not in ledger.state.trials:
-        raise StudyError(f"--from: study {name!r} has no trial {trial!r}; see its report for their names")
+        raise StudyError(f"`source=`: study {name!r} has no trial {trial!r}; see its report for their names")
     found = ledger.state.trials[trial]
     seeds, confirming = tuple(found.seeds), found.id.confirming
     config = trial_config(study, found.id.arm, found.params, seeds=seeds, confirming=confirming)
     for field, builder in builders_of(config).items():
         if not allows(allow, builder):
             raise StudyError(
-                f"--from: the study {name!r} names {builder!r} in {field}, which is code; run it with --allow "
-                f"{shlex.quote(builder)} if you trust who wrote that study"
+                f"`source=`: the study {name!r} names {builder!r} in {field}, which is code; run it with "
+                f"`allow={builder}` if you trust who wrote that study"
             )
     return config, study.resources
 

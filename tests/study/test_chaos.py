@@ -8,7 +8,6 @@ from benchmarks.chaos.randomly import chaos
 from benchmarks.services.servers import postgres_programs
 
 SHORT = {
-    ("MLflow's store is made", "200 ms in"),
     ("end of a study", "page of the report"),
     ("two studies at once in a fresh home", "one killed, 200 ms later"),
 }

@@ -10,22 +10,24 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support.commands import command, olfl, start, state_of, wait_until
+from support.commands import command, environment, olfl, start, state_of, wait_until
 
 from benchmarks.services.servers import MlflowServer
 from olfl_ray.storage import Lease
 from olfl_ray.study import Home
 
+SLOW = {"name": "misbehaving:build", "how": "sleeps"}
+"""A base learner whose trials last, without a processor of their own."""
 SPEC = {
     "name": "s",
-    "task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [16]}, "batch_size": 16},
+    "task": {"dataset": "digits", "model": SLOW, "batch_size": 16},
     "learner": {"method": "baseline", "steps": 60_000},
     "eval": {"every": 50},
     "replicates": 1,
     "search": {"pruner": "none", "parameters": {"learner.optimizer.lr": {"min": 0.001, "max": 0.1}}},
     "arms": {"baseline": {"trials": 2}},
     "confirm": {"seeds": 0},
-    "checkpoint": {"every_steps": 1000},
+    "checkpoint": {"every_steps": 200},
 }
 
 
@@ -137,7 +139,9 @@ def test_mlflow_may_go_down_after_the_start_and_is_told_at_the_next(
 
 def test_a_full_disk_stops_the_study_with_one_sentence_and_with_room_it_goes_on(home: Path) -> None:
     run = command("sweep", "run", "spec.yaml", "--home", home)
-    driver = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home)
+    driver = subprocess.Popen(
+        run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=home, env=environment()
+    )
     wait_until(lambda: begun(home))
     processes = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
     for process in processes:

@@ -1,9 +1,10 @@
-"""A base learner that raises, runs out of memory, or kills its process after some training passes."""
+"""A base learner that sleeps in each training pass, or raises, runs out of memory or kills its process after some."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -18,6 +19,8 @@ class Misbehaving(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.training and torch.is_grad_enabled():
             self.passes += 1
+            if self.how == "sleeps":
+                time.sleep(0.002)
             if self.passes == self.after:
                 self.misbehave()
         outputs: Tensor = self.learner(x)
@@ -33,5 +36,5 @@ class Misbehaving(nn.Module):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def build(input_shape: tuple[int, ...], outputs: int, how: str, after: int, flag: str) -> nn.Module:
+def build(input_shape: tuple[int, ...], outputs: int, how: str, after: int = 0, flag: str = "") -> nn.Module:
     return Misbehaving(nn.Linear(input_shape[0], outputs), how, after, Path(flag))
