@@ -60,7 +60,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Packages:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest packages first, so that the processes of `make test`, which share the modules, finish together."""
     tests = Path(__file__).parent
-    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in ("cluster", "study"))
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in ("remote", "study"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -122,7 +122,7 @@ WRONG = {
     "a folder": (["sweep", "run", "."], "is a folder"),
     "no such study": (["sweep", "status", "x"], "there is no study 'x'"),
     "a study's name that leads out": (["sweep", "report", "../x"], "is not a name of a study"),
-    "no spec and no source": (["trial", "run"], "give either a SPEC or --from"),
+    "no spec and no source": (["trial", "run"], "give either a spec or --from"),
     "a port that can't be": (["ui", "--port", "70000"], "--port: 70000 can't be listened on"),
     "no such arm": (["trial", "run", SPEC, "--arm", "x"], "there is no arm 'x'"),
     "no such data set": (["data", "prepare", "mnst"], "did you mean 'mnist'?"),

@@ -64,7 +64,7 @@ def test_a_file_where_the_pointer_belongs_is_named(begun: Storage, tmp_path: Pat
 @pytest.mark.parametrize("place", ["a-file", "nothing"])
 def test_a_place_that_is_no_folder_is_not_listed(tmp_path: Path, place: str) -> None:
     (tmp_path / "a-file").touch()
-    with pytest.raises(StudyError, match=f"--storage: .*/{place} is not a folder"):
+    with pytest.raises(StudyError, match=f"`storage=`: .*/{place} is not a folder"):
         list(list_on(None, str(tmp_path / place)))
 
 

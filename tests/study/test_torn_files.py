@@ -12,6 +12,7 @@ import pytest
 from olfl_ray.analysis import records_table
 from olfl_ray.errors import DataError, UserError
 from olfl_ray.ledger import Ended, Ledger, StopRequest
+from olfl_ray.methods import complete
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.storage import open_storage
 from olfl_ray.study import Home, load_loss
@@ -39,7 +40,7 @@ SPEC = {
 
 @pytest.fixture(scope="module")
 def spec() -> StudySpec:
-    return parse_spec(json.dumps(SPEC).encode())
+    return complete(parse_spec(json.dumps(SPEC).encode()))
 
 
 def drive(spec: StudySpec, home: Home, *, words: int | None = None) -> Ledger:

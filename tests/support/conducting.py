@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from olfl_ray.ledger import Commit, Ledger, StopRequest, TrialState
+from olfl_ray.methods import complete
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.storage import open_storage
 from olfl_ray.sweep import Conductor
@@ -35,9 +36,11 @@ SPEC: dict[str, Any] = {
 
 
 def study(**changes: Any) -> StudySpec:
-    """The spec above with other top-level sections; the metric is the one that `send` reports."""
+    """The complete spec above with other top-level sections; the metric is the one that `send` reports."""
     spec = {**SPEC, **changes}
-    return parse_spec(json.dumps({**spec, "search": {"metric": "selection/error", **spec["search"]}}).encode())
+    return complete(
+        parse_spec(json.dumps({**spec, "search": {"metric": "selection/error", **spec["search"]}}).encode())
+    )
 
 
 def send(
