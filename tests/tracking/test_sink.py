@@ -29,7 +29,7 @@ class Watched(JsonLines):
     def __init__(self, home: Any, *, refusals: int = 0, closed: bool = False) -> None:
         super().__init__(JsonLines.Config(), home.tracked)
         self.delivered: list[tuple[str, str]] = []
-        self.refusals = refusals
+        self.refusals, self.opened = refusals, 0
         self.reached, self.gate = threading.Event(), threading.Event()
         if not closed:
             self.gate.set()
@@ -39,6 +39,7 @@ class Watched(JsonLines):
             self.refusals -= 1
             raise ConnectionError("the store is down")
         super().open(identity)
+        self.opened += 1
 
     def deliver(self, trial: TrialState) -> None:
         self.reached.set()
@@ -83,6 +84,15 @@ def test_events_after_a_pause_are_delivered_too(home: Homes, monkeypatch: pytest
     assert status(own) == "FINISHED"
 
 
+def test_a_sink_that_waits_for_events_ends_when_it_is_closed(home: Homes) -> None:
+    own = home()
+    sink = Sink(Watched(own), own.state.identity)
+    sink.start(own.state)
+    sink._thread.join(0.3)
+    assert sink.close({}, status="FINISHED", patience=20.0) == 0
+    assert status(own) == "FINISHED"
+
+
 def test_events_that_follow_each_other_are_delivered_once_together(
     home: Homes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +119,7 @@ def test_a_state_that_changes_during_its_delivery_is_delivered_again(home: Homes
     tracker.gate.set()
     assert sink.close({}, status="FINISHED") == 0
     assert tracker.delivered == [("online/0", "running"), ("online/0", "finished")]
+    assert tracker.opened == 1
 
 
 def test_an_abandoned_sink_delivers_nothing_more(home: Homes) -> None:
@@ -136,6 +147,7 @@ def test_a_store_that_does_not_respond_is_given_up_after_the_patience(home: Home
     sink.start(own.state)
     assert tracker.reached.wait(60)
     assert sink.close({}, status="FINISHED", patience=0.1) == 3, "two trials and the study"
+    assert sink._thread.daemon, "it does not keep the process from ending"
     assert status(own) == "RUNNING"
     sink.abandon()
     tracker.gate.set()
