@@ -63,7 +63,7 @@ def observe(loss: Any, output: Tensor, target: Tensor) -> None:
         output: What goes into the loss network.
         target: The same.
     """
-    if not output.numel() or torch._C._functorch.peek_interpreter_stack() is not None:
+    if not output.numel() or output.is_meta or torch._C._functorch.peek_interpreter_stack() is not None:
         return
     if torch.compiler.is_compiling() or forward_ad.unpack_dual(output).tangent is not None:
         return

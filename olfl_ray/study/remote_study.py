@@ -88,20 +88,18 @@ class RemoteStudy:
             return False
         return True
 
-    def follow(
-        self, attempt: Attempt, progress: bool | StudyView, say: Callable[[str], Any] = sys.stdout.write
-    ) -> Attempt:
+    def follow(self, attempt: Attempt, progress: bool | StudyView, say: Callable[[str], Any] | None = None) -> Attempt:
         """Show a driver until it ends: live where the study is seen from here, else its own lines; the attempt then.
 
         Args:
             attempt: The driver's job.
             progress: As for `Study.run`.
-            say: Takes its lines.
+            say: Takes its lines; None: standard output.
         """
         if not self.seen(attempt):
             for piece in self.logs(attempt.number, follow=attempt.live):
-                if progress:
-                    say(piece)
+                if progress and (write := say or getattr(sys.stdout, "write", None)) is not None:
+                    write(piece)
         elif attempt.live:
             view = progress if isinstance(progress, StudyView) else view_for(load(self._name, self._home)[0])
             with view:

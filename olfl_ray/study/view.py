@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from olfl_ray.analysis import ArmResult, number, remarks, spread_of
-from olfl_ray.driver import STARTED, trials_of
+from olfl_ray.driver import STARTED, spec_in, trials_of
 from olfl_ray.ledger import Began, DriverStarted, Ended, Event, Reopened, Stopped, StudyState
 from olfl_ray.spec import StudySpec, printable
 from olfl_ray.terminal import Terminal
@@ -77,6 +77,8 @@ class StudyView:
             for line in self._head:
                 self._say(line)
             self._began, self._ended = event.time, sum(trial.ended for trial in state.trials.values())
+        if isinstance(event, DriverStarted) and not state.spec["arms"].keys() <= self._spec.arms.keys():
+            self._spec = spec_in(state.spec, state.name)  # this start has added an arm
         for line in self._lines(event, state):
             self._say(line)
 

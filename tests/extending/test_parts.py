@@ -224,6 +224,6 @@ def test_a_copy_within_the_package_is_one_new_file(tmp_path: Path) -> None:
     assert done.stdout.strip() == (
         "['baseline', 'focal', 'label_smoothing', 'offline', 'online', 'online_lr', 'per_class', 'poly1'] PerClass "
         "['classification', 'counts', 'regression'] Counts\n"
-        "['ml3', 'mlp', 'taylor'] {'degree': 2, 'scale': 0.1} [(1, 0), (1, 1), (2, 0)]\n"
+        "['expression', 'ml3', 'mlp', 'taylor'] {'degree': 2, 'scale': 0.1} [(1, 0), (1, 1), (2, 0)]\n"
         "['- degree (3): Largest sum of the two powers in a term.']"
     ), done.stderr

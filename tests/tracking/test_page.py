@@ -133,7 +133,7 @@ def test_study_found_only_through_mlflow_is_read_and_never_run(
         assert locate("s", home=home).url == place.url
         assert Study.open("s", home=home).state.name == "s"
         for attack in run:
-            with pytest.raises(StudyError, match="--storage"):
+            with pytest.raises(StudyError, match="storage="):
                 attack()
     assert len(Ledger.load(place).events) == 1
     locate("s", home=home, storage=s3_place)
