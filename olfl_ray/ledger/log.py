@@ -144,6 +144,15 @@ class Ledger:
                 yield self._events[-1]
             ahead = min(2 * ahead, _AHEAD)
 
+    def is_current(self) -> bool:
+        """Whether the storage still holds the study that was loaded: it may have been deleted, and another begun there."""
+        try:
+            if self._storage.read(_key(1)) == self._lines[0]:
+                return True
+        except FileNotFoundError:
+            pass
+        return _compacted(self._storage)[0].get(1) == self._lines[0]
+
     def catch_up(self) -> None:
         """Apply the events that another driver has recorded since."""
         for _ in self.news():

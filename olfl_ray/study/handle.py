@@ -179,7 +179,7 @@ class Study(Results):
     @property
     def begun(self) -> bool:
         """Whether it was started before."""
-        if self._kept is not None or self._given is None:
+        if self._given is None:
             return True
         if self._remote is None:
             return bool(self._storage(self._given).keys("ledger/"))
@@ -368,7 +368,8 @@ class Study(Results):
     # Inside
 
     def _load(self) -> tuple[StudySpec, Ledger, Storage]:
-        if self._kept is None:
+        if self._kept is None or not self._kept[1].is_current():
+            self._kept = None
             self._kept = self._found()
             self._as_recorded = self._kept[1].live.spec
         _, ledger, storage = self._kept

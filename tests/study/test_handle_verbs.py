@@ -12,6 +12,8 @@ from support.misbehaving import build
 
 import olfl_ray as ol
 from olfl_ray.errors import StudyError
+from olfl_ray.ledger import Ledger
+from olfl_ray.storage import LocalStorage
 from olfl_ray.study import Study, StudyResult
 
 
@@ -119,5 +121,24 @@ def test_a_study_kept_elsewhere_is_opened_by_its_storage_and_deleted_there(tmp_p
     second.delete()
     assert not (tmp_path / "far" / "unruly").exists()
     assert ol.list_studies(home=tmp_path / "second") == []
-    with pytest.raises(StudyError):
+    with pytest.raises(StudyError, match="has not begun"):
         first.trials()
+
+
+def test_a_handle_of_a_deleted_study_shows_the_one_that_was_begun_in_its_place(tmp_path: Path) -> None:
+    def begun(**changes: Any) -> Study:
+        study = study_with(tmp_path, **changes)
+        spec = study.spec
+        storage = LocalStorage(tmp_path / "studies" / "unruly")
+        Ledger.create(storage, spec.model_dump(mode="json", by_alias=True), spec.digest, spec.name, {})
+        return study
+
+    old = begun(arms={"plain": {"trials": 1}})
+    handle = Study.open("unruly", home=tmp_path)
+    assert list(handle.spec.arms) == ["plain"]
+    old.delete()
+    with pytest.raises(StudyError, match="there is no study"):
+        handle.trials()
+    begun(arms={"other": {"trials": 3}})
+    assert list(handle.spec.arms) == ["other"]
+    assert handle.total == 3
