@@ -45,7 +45,7 @@ class LearnedLoss(Learnable):
         check_order(network.forward, type(network).__name__, "learned_loss")
         self.task = task_of(kind, "learned_loss")
         self.network, self.kind, self.reduction, self.settings = network, kind, reduction, settings
-        self.seen: Tensor = nothing_seen(classes=kind == "classification")
+        self.seen: Tensor = nothing_seen(classes=self.task.classes)
         self.limits: Tensor | None = None  # of a loaded loss, until it has warned
         self.calls = 0  # on a GPU
         self._plain = AsBuilt(self) if type(self) is LearnedLoss and _has_closed_form(network) else None

@@ -71,7 +71,7 @@ def observe(loss: Any, output: Tensor, target: Tensor) -> None:
         loss.seen = loss.seen.to(output.device)
     low, high = torch.aminmax(output.detach())
     ends = [(2, low), (3, -high)]
-    if loss.kind != "classification":  # there targets are 0 and 1
+    if not loss.task.classes:  # the targets of classes are 0 and 1
         first, last = torch.aminmax(target.detach())
         ends = [(0, first), (1, -last), *ends]
     if output.is_cuda:

@@ -115,7 +115,7 @@ def standalone(loss: LearnedLoss, notes: Sequence[str] = ()) -> str:
         seen=None if seen is None else {name: tuple(pair) for name, pair in seen.items()},
         weights="\n".join(textwrap.wrap(base64.b64encode(_bytes(torch.cat(weights))).decode(), 100)),
         activation=_formula(activation),
-        targets="class indices (B,)" if loss.kind == "classification" else "targets (B, C), scaled as in training",
+        targets="class indices (B,)" if loss.task.classes else "targets (B, C), scaled as in training",
         sizes=sizes,
         bias=linear[0].bias is not None,
         last=", nn.Softplus()" if len(layers) % 2 == 0 else "",
