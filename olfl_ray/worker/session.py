@@ -181,5 +181,5 @@ class Session:
 def _bound_memory(assignment: Assignment) -> None:
     """Limit a trial on a shared GPU to its part of the memory: beyond it, the trial is out of memory."""
     if assignment.device.startswith("cuda") and torch.cuda.is_available():
-        shared = 0 < assignment.gpu < 1 and not assignment.alone
-        torch.cuda.set_per_process_memory_fraction(assignment.gpu if shared else 1.0)
+        share = min(assignment.gpu, 1.0) if assignment.gpu and not assignment.alone else 1.0
+        torch.cuda.set_per_process_memory_fraction(share)

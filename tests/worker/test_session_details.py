@@ -103,7 +103,7 @@ def test_session_sets_its_threads(tmp_path: Path, cache: Path) -> None:
 
 @pytest.mark.parametrize(
     ("device", "gpu", "alone", "share"),
-    [("cuda", 0.25, False, 0.25), ("cuda:1", 0.25, True, 1.0), ("cuda", 1.0, False, 1.0), ("cuda", 0.0, False, 1.0)],
+    [("cuda", 0.25, False, 0.25), ("cuda:1", 0.25, True, 1.0), ("cuda", 2.0, False, 1.0), ("cuda", 0.0, False, 1.0)],
 )
 def test_trial_on_a_shared_gpu_has_its_part_of_the_memory(
     device: str, gpu: float, alone: bool, share: float, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
