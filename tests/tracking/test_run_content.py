@@ -25,11 +25,17 @@ def runs_of(own: Any, datasets: dict[str, Any] | None = None, git: str = "") -> 
     return Runs(client, study, own.state.identity, "olfl")
 
 
+METRICS: dict[str, list[float]] = {"selection/error": [0.2, 0.4], "empty": []}
 LOSS = {"learned_loss.safetensors": b"tensors", "learned_loss.json": b"{}"}
 
 
 def trained(
-    own: Any, name: str = "online/0", end: str = "finished", corrupt: int | None = None, left: dict[str, bytes] = LOSS
+    own: Any,
+    name: str = "online/0",
+    end: str = "finished",
+    corrupt: int | None = None,
+    left: dict[str, bytes] = LOSS,
+    metrics: dict[str, list[float]] = METRICS,
 ) -> None:
     """A trial of two replicates with two commits, the second with its learnable's files."""
     own.ledger.append(Proposed(trial=name, params={"learner.optimizer.lr": 0.02}, seeds=[3, 4], time=1.0))
@@ -43,7 +49,6 @@ def trained(
         if step == corrupt:
             own.storage.write(made.key, b"corrupt")
         own.ledger.append(Committed(trial=name, attempt=1, commit=made.key, step=step, value=0.3, values={}))
-    metrics = {"selection/error": [0.2, 0.4], "empty": []}
     cause = "boom" if end == "failed" else None
     own.ledger.append(
         Ended(trial=name, state=end, step=20, value=0.3, metrics=metrics, cause=cause, time=1_700_000_100.25)  # type: ignore[arg-type]
@@ -105,6 +110,13 @@ def test_a_run_lists_at_most_a_hundred_classes(home: Callable[..., Any], held: C
     own.deliver(runs_of(own, {"online": note}))
     (given,) = held().of(own)["online/0"].inputs.dataset_inputs
     assert json.loads(given.dataset.profile)["classes"] == [str(n) for n in range(100)]
+
+
+def test_a_report_that_mlflow_would_refuse_is_cut(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+    own = home()
+    trained(own, metrics={f"selection/metric_{n}": [0.5] for n in range(400)})
+    own.deliver(runs_of(own))
+    assert len(held().of(own)["online/0"].data.tags["olfl.report"]) == 8000
 
 
 @pytest.mark.parametrize(
