@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from olfl_ray.cli.examples import examples
 from olfl_ray.cli.loss import loss_app
 from olfl_ray.cli.mendable import mendable
 from olfl_ray.cli.options import Home, Sets
@@ -26,7 +27,7 @@ __all__ = ["app", "main", "run_app"]
 app = typer.Typer(
     help="Sweeps for online loss function learning.",
     no_args_is_help=True,
-    add_completion=False,
+    epilog=examples("olfl sweep run sweeps/digits.yaml", "olfl sweep status digits", "olfl sweep --help"),
     pretty_exceptions_enable=False,
 )
 trial_app = typer.Typer(help="Run one trial, without Ray and MLflow.", no_args_is_help=True)
@@ -100,7 +101,12 @@ def _root(show_version: Annotated[bool, typer.Option("--version", help="Print th
         raise typer.Exit
 
 
-@trial_app.command("run")
+@trial_app.command(
+    "run",
+    epilog=examples(
+        "olfl trial run sweeps/digits.yaml --arm online", "olfl trial run --from digits/online/3 --traceback"
+    ),
+)
 def trial_run(
     spec: Annotated[Path | None, typer.Argument(help="A study's spec; its own values are the trial.")] = None,
     set_: Sets = None,
@@ -145,7 +151,7 @@ def _print_progress(progress: Any) -> None:
         out.print(f"{progress.outcome}: {json.dumps(report)}", highlight=False, soft_wrap=True)
 
 
-@data_app.command("list")
+@data_app.command("list", epilog=examples("olfl data list"))
 def data_list() -> None:
     """List the built-in data sets."""
     from rich.table import Table
@@ -159,15 +165,15 @@ def data_list() -> None:
     out.print(table)
 
 
-@data_app.command("prepare")
-def data_prepare(name: str, home: Home = None) -> None:
+@data_app.command("prepare", epilog=examples("olfl data prepare mnist"))
+def data_prepare(name: Annotated[str, typer.Argument(help="Name of the data set.")], home: Home = None) -> None:
     """Find, check and prepare a data set."""
     from olfl_ray import study
 
     out.print(study.prepare_data(name, home=study.Home.find(home)), highlight=False, soft_wrap=True)
 
 
-@spec_app.command("schema")
+@spec_app.command("schema", epilog=examples("olfl spec schema > schema.json"))
 def spec_schema() -> None:
     """Print the JSON Schema of a spec, for editors."""
     from olfl_ray.study.reference import schema
@@ -175,7 +181,7 @@ def spec_schema() -> None:
     out.print(json.dumps(schema(), indent=2), markup=False, highlight=False, soft_wrap=True)
 
 
-@spec_app.command("complete")
+@spec_app.command("complete", epilog=examples("olfl spec complete > study.yaml"))
 def spec_complete() -> None:
     """Print a spec with every field, its meaning and its default."""
     from olfl_ray.study.reference import complete_yaml
@@ -183,7 +189,7 @@ def spec_complete() -> None:
     out.print(complete_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command("ui")
+@app.command("ui", epilog=examples("olfl ui", "olfl ui --home /shared/me/home --port 0"))
 def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopback; 0: a free one.")] = 5000) -> None:
     """Show the home folder's runs in MLflow's UI, on loopback, with a secret URL that this prints."""
     from olfl_ray import study

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from olfl_ray.cli.options import Cluster, Follow, Home, PyModules, Sets, WorkingDir, out
+from olfl_ray.cli.options import Cluster, Follow, Home, Name, PyModules, Sets, SpecFile, WorkingDir, out
 from olfl_ray.cli.outcome import print_result
 from olfl_ray.cli.output import option
 from olfl_ray.errors import INTERRUPTED
@@ -23,7 +22,7 @@ __all__ = ["logs", "show", "submit"]
 
 
 def submit(
-    spec: Path,
+    spec: SpecFile,
     address: Cluster = None,
     name: Annotated[str | None, typer.Option(help="Replaces the spec's name.")] = None,
     set_: Sets = None,
@@ -48,7 +47,7 @@ def submit(
 
 
 def logs(
-    name: str,
+    name: Name,
     address: Cluster = None,
     follow: Annotated[bool, typer.Option("--follow", help="Follow until the driver ends.")] = False,
     attempt: Annotated[int | None, typer.Option("--attempt", help="Number of the attempt; else the newest.")] = None,

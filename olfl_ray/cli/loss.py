@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from olfl_ray.cli.examples import examples
 from olfl_ray.cli.options import Home
 from olfl_ray.cli.output import out
 from olfl_ray.errors import SpecError
@@ -21,7 +22,13 @@ def _group() -> None:
     """Learned losses."""
 
 
-@loss_app.command("export")
+@loss_app.command(
+    "export",
+    epilog=examples(
+        "olfl loss export digits/online/c0 --standalone my_loss.py",
+        "olfl loss export digits/online/c0 --standalone early.py --at 0.5",
+    ),
+)
 def loss_export(
     source: Annotated[
         str, typer.Argument(help="STUDY/ARM/ORDINAL, a file or folder of a learned loss, or an MLflow run.")

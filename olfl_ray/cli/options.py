@@ -7,10 +7,25 @@ from typing import Annotated
 
 import typer
 
+from olfl_ray.cli.examples import study_names
 from olfl_ray.cli.output import out
 
-__all__ = ["Address", "Cluster", "Follow", "Home", "PyModules", "Sets", "Storage", "WorkingDir", "out"]
+__all__ = [
+    "Address",
+    "Cluster",
+    "Follow",
+    "Home",
+    "Name",
+    "PyModules",
+    "Sets",
+    "SpecFile",
+    "Storage",
+    "WorkingDir",
+    "out",
+]
 
+Name = Annotated[str, typer.Argument(help="Name of the study.", autocompletion=study_names)]
+SpecFile = Annotated[Path, typer.Argument(help="The study's spec, a YAML file.")]
 Home = Annotated[Path | None, typer.Option("--home", help="Home folder; else OLFL_HOME, else ./.olfl.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=c. May be repeated.")]
 Address = Annotated[

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from olfl_ray.cli.cluster import logs, show, submit
-from olfl_ray.cli.options import Address, Follow, Home, PyModules, Sets, Storage, WorkingDir, out
+from olfl_ray.cli.examples import examples
+from olfl_ray.cli.options import Address, Follow, Home, Name, PyModules, Sets, SpecFile, Storage, WorkingDir, out
 from olfl_ray.cli.outcome import noted, print_failures, print_notes, print_result, print_standing
 from olfl_ray.cli.output import option, outliving
 from olfl_ray.errors import StudyError
@@ -20,13 +21,31 @@ __all__ = ["sweep_app"]
 
 sweep_app = typer.Typer(help="Run and look at studies.", no_args_is_help=True)
 FromScratch = Annotated[bool, typer.Option("--from-scratch", help="Start from step 0, not from the last commits.")]
-sweep_app.command("submit")(submit)
-sweep_app.command("logs")(logs)
+sweep_app.command(
+    "submit",
+    epilog=examples(
+        "olfl sweep submit sweeps/digits.yaml --address http://head:8265 --follow",
+        "olfl sweep submit study.yaml --address lab --working-dir .",
+    ),
+)(submit)
+sweep_app.command(
+    "logs",
+    epilog=examples(
+        "olfl sweep logs digits --follow --address http://head:8265", "olfl sweep logs digits --attempt 1 --address lab"
+    ),
+)(logs)
 
 
-@sweep_app.command("run")
+@sweep_app.command(
+    "run",
+    epilog=examples(
+        "olfl sweep run sweeps/digits.yaml",
+        "olfl sweep run sweeps/digits.yaml --dry-run",
+        "olfl sweep run sweeps/digits.yaml --name small --set learner.steps=500",
+    ),
+)
 def sweep_run(
-    spec: Path,
+    spec: SpecFile,
     name: Annotated[str | None, typer.Option(help="Replaces the spec's name.")] = None,
     set_: Sets = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print; start nothing.")] = False,
@@ -47,9 +66,16 @@ def sweep_run(
         print_result(study.run(progress=view), study.home, begun=True)
 
 
-@sweep_app.command("resume")
+@sweep_app.command(
+    "resume",
+    epilog=examples(
+        "olfl sweep resume digits",
+        "olfl sweep resume digits --failed",
+        "olfl sweep resume digits --address http://head:8265 --follow",
+    ),
+)
 def sweep_resume(
-    name: str,
+    name: Name,
     failed: Annotated[
         bool, typer.Option("--failed", help="Only the trials that failed, from their last commits.")
     ] = False,
@@ -66,9 +92,12 @@ def sweep_resume(
     _go_on(study, "resume", follow, failed=failed, from_scratch=from_scratch)
 
 
-@sweep_app.command("retry")
+@sweep_app.command(
+    "retry",
+    epilog=examples("olfl sweep retry digits online/3", "olfl sweep retry digits online/3 offline/0 --from-scratch"),
+)
 def sweep_retry(
-    name: str,
+    name: Name,
     trials: Annotated[list[str], typer.Argument(help="ARM/ORDINAL of each failed trial.")],
     from_scratch: FromScratch = False,
     address: Address = None,
@@ -83,9 +112,11 @@ def sweep_retry(
     _go_on(study, "retry", follow, *trials, from_scratch=from_scratch)
 
 
-@sweep_app.command("extend")
+@sweep_app.command(
+    "extend", epilog=examples("olfl sweep extend digits --trials 8", "olfl sweep extend digits --trials 8 --arm online")
+)
 def sweep_extend(
-    name: str,
+    name: Name,
     trials: Annotated[int, typer.Option("--trials", help="More search trials for each arm.")],
     arm: Annotated[str | None, typer.Option("--arm", help="The arm that gets them; default: all arms.")] = None,
     address: Address = None,
@@ -100,8 +131,10 @@ def sweep_extend(
     _go_on(study, "extend", follow, trials, arm=arm)
 
 
-@sweep_app.command("stop")
-def sweep_stop(name: str, address: Address = None, storage: Storage = None, home: Home = None) -> None:
+@sweep_app.command(
+    "stop", epilog=examples("olfl sweep stop digits", "olfl sweep stop digits --address http://head:8265")
+)
+def sweep_stop(name: Name, address: Address = None, storage: Storage = None, home: Home = None) -> None:
     """Ask a running study to commit and stop; it can be resumed."""
     from olfl_ray.study import Study
 
@@ -113,7 +146,7 @@ def sweep_stop(name: str, address: Address = None, storage: Storage = None, home
 
 
 def _opened(
-    name: str,
+    name: Name,
     address: str | None,
     storage: str | None,
     working_dir: Path | None,
@@ -145,7 +178,7 @@ def _go_on(study: Study, verb: str, follow: bool, *trials: Any, **options: Any) 
         print_result(result, study.home)
 
 
-@sweep_app.command("list")
+@sweep_app.command("list", epilog=examples("olfl sweep list", "olfl sweep list --storage s3://bucket/studies"))
 def sweep_list(address: Address = None, storage: Storage = None, home: Home = None) -> None:
     """List the studies here, on a cluster, or in a storage."""
     from olfl_ray import study
@@ -159,8 +192,10 @@ def sweep_list(address: Address = None, storage: Storage = None, home: Home = No
         print_standing(standing, elsewhere=elsewhere)
 
 
-@sweep_app.command("status")
-def sweep_status(name: str, address: Address = None, storage: Storage = None, home: Home = None) -> None:
+@sweep_app.command(
+    "status", epilog=examples("olfl sweep status digits", "olfl sweep status digits --address http://head:8265")
+)
+def sweep_status(name: Name, address: Address = None, storage: Storage = None, home: Home = None) -> None:
     """Show the state of a study."""
     from olfl_ray.study import Study
     from olfl_ray.study.view import status_view
@@ -181,8 +216,10 @@ def sweep_status(name: str, address: Address = None, storage: Storage = None, ho
         out.print(f"resume: olfl sweep resume {name} {where}", highlight=False, soft_wrap=True, markup=False)
 
 
-@sweep_app.command("report")
-def sweep_report(name: str, address: Address = None, storage: Storage = None, home: Home = None) -> None:
+@sweep_app.command(
+    "report", epilog=examples("olfl sweep report digits", "olfl sweep report digits --storage s3://bucket/studies")
+)
+def sweep_report(name: Name, address: Address = None, storage: Storage = None, home: Home = None) -> None:
     """Write a study's report again."""
     from olfl_ray.study import Study
 

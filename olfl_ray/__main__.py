@@ -1,0 +1,5 @@
+"""`python -m olfl_ray`: the same as `olfl`."""
+
+from olfl_ray.cli import main
+
+main()
