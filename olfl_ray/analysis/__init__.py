@@ -1,7 +1,8 @@
 """Tables, statistics, figures and the report of a study; reads only records."""
 
+from olfl_ray.analysis.files import as_markdown
 from olfl_ray.analysis.outcome import Outcome
-from olfl_ray.analysis.report import as_markdown, write_report
+from olfl_ray.analysis.report import write_report
 from olfl_ray.analysis.statistics import Difference, detectable, holm, mean, paired, sd, sign_flips, sign_test
 from olfl_ray.analysis.tables import (
     ArmResult,

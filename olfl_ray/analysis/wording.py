@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from olfl_ray.analysis.outcome import Outcome
 from olfl_ray.analysis.tables import ArmResult
 
-__all__ = ["number", "remarks", "spread_of"]
+__all__ = ["cells_of", "head_of", "number", "remarks", "short", "spread_of"]
+
+HEAD = ("arm", "trials", "best settings", "selection", "test", "n", "difference [95 % CI]", "p", "detectable")
 
 
 def number(value: float | None, sign: str = "") -> str:
@@ -55,6 +58,34 @@ def remarks(results: Sequence[ArmResult]) -> list[str]:
                 f"{gradient.cosine:.2g}): its steps raise the task loss."
             )
     return found
+
+
+def cells_of(result: ArmResult) -> tuple[str, ...]:
+    """An arm's cells of the final table, in the order of `head_of`."""
+    test, difference, p, detectable = spread_of(result.test) or "–", "–", "–", "–"
+    if result.test.no_better_than_trivial:
+        test += "\n(no better than a constant)"
+    if result.primary is not None:
+        test += f"\n({result.primary.metric} {spread_of(result.primary)})"
+    if (d := result.test.difference) is not None:
+        difference = f"{number(d.mean, '+')} [{number(d.low, '+')}, {number(d.high, '+')}]"
+        p, detectable = ("< 0.0001" if d.p < 1e-4 else f"{d.p:.4f}"), number(d.detectable)
+    total = sum(result.trials.values())
+    trials = f"{total}: " + ", ".join(f"{count} {name}" for name, count in result.trials.items()) if total else "0"
+    settings = "\n".join(f"{name} = {short(value)}" for name, value in result.best_params.items()) or "–"
+    lost = {name: count for name, count in result.confirming.items() if name in ("diverged", "failed")}
+    n = str(result.n) + "".join(f"\n({count} {name})" for name, count in lost.items())
+    return (result.arm, trials, settings, number(result.selection_value), test, n, difference, p, detectable)
+
+
+def head_of(results: Sequence[ArmResult]) -> tuple[str, ...]:
+    """The columns of the final table."""
+    return tuple(f"test {results[0].test.metric}" if name == "test" and results else name for name in HEAD)
+
+
+def short(value: Any) -> str:
+    """A setting's value, with four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _times(ratio: float) -> str:
