@@ -24,7 +24,7 @@ from benchmarks.chaos.scene import KINDS, Backend, Scene, stage
 from benchmarks.chaos.specs import chaos_spec
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, parse_spec, trial_config
-from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 
 __all__ = ["Found", "control", "drive"]
 
@@ -217,7 +217,9 @@ def _trainable(folder: Path, steps: int) -> Callable[[dict[str, Any]], None]:
         if checkpoint is not None:
             with checkpoint.as_directory() as place:
                 state = state_from_bytes(Path(place, "state").read_bytes())
-        for progress in run(_config(config, folder / "passes" / trial, steps), Place(cache=folder / "cache"), state):
+        for progress in run(
+            _config(config, folder / "passes" / trial, steps), TrialEnvironment(cache=folder / "cache"), state
+        ):
             if not progress.report:
                 continue
             step = progress.state.step
@@ -267,7 +269,7 @@ def _needed(folder: Path, steps: int, trials: Mapping[str, _Trial]) -> int:
     for arm in ARMS:
         file = folder / f"undisturbed-{arm}"
         config = _config({"arm": arm, "lr": 0.05, "eta_online": 1e-4}, file, steps)
-        for progress in run(config, Place(cache=folder / "cache")):
+        for progress in run(config, TrialEnvironment(cache=folder / "cache")):
             passes[arm, progress.state.step] = file.stat().st_size
     return sum(passes[trial.arm, trial.step] for trial in trials.values() if trial.step)
 

@@ -64,7 +64,7 @@ def tune_alone(folder: Path, *, trials: int, seconds: float, slots: int, mlflow:
 
     from olfl_ray.spec import parse_spec, trial_config
     from olfl_ray.sweep.embedded import LOOPBACK
-    from olfl_ray.trial import Place, run, set_threads
+    from olfl_ray.trial import TrialEnvironment, run, set_threads
 
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init("local", num_cpus=slots, ignore_reinit_error=True, _node_ip_address=LOOPBACK, **quiet)
@@ -73,7 +73,7 @@ def tune_alone(folder: Path, *, trials: int, seconds: float, slots: int, mlflow:
 
     def train(point: dict[str, Any]) -> None:
         set_threads(1)
-        for progress in run(trial_config(spec, "baseline", point, seeds=(spec.seed,)), Place(cache=cache)):
+        for progress in run(trial_config(spec, "baseline", point, seeds=(spec.seed,)), TrialEnvironment(cache=cache)):
             tune.report({name.replace("/", "_"): values[0] for name, values in progress.report.items()})
 
     uri = f"sqlite:///{folder / 'mlflow.db'}"

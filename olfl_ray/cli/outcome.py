@@ -11,7 +11,7 @@ from olfl_ray.cli.output import option
 from olfl_ray.errors import INTERRUPTED
 from olfl_ray.terminal import Terminal
 
-__all__ = ["noted", "print_failures", "print_notes", "print_result", "print_standing", "print_winners"]
+__all__ = ["notes_on", "print_failures", "print_notes", "print_result", "print_standing", "print_winners"]
 
 TABLE_WIDTH = 100
 """Least width of the final table, in characters: all columns fit. Rich takes 80 where there is no terminal."""
@@ -19,11 +19,11 @@ TABLE_WIDTH = 100
 
 def print_notes(spec: Any) -> None:
     """What a study does other than its spec seems to ask."""
-    for line in noted(spec):
+    for line in notes_on(spec):
         out.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def noted(spec: Any) -> list[str]:
+def notes_on(spec: Any) -> list[str]:
     """The same as lines."""
     from olfl_ray.spec import notes
 

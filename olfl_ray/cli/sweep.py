@@ -10,7 +10,7 @@ import typer
 from olfl_ray.cli.cluster import logs, show, submit
 from olfl_ray.cli.examples import examples
 from olfl_ray.cli.options import Address, Follow, Home, Name, PyModules, Sets, SpecFile, Storage, WorkingDir, out
-from olfl_ray.cli.outcome import noted, print_failures, print_notes, print_result, print_standing
+from olfl_ray.cli.outcome import notes_on, print_failures, print_notes, print_result, print_standing
 from olfl_ray.cli.output import option, outliving
 from olfl_ray.errors import StudyError
 
@@ -62,7 +62,7 @@ def sweep_run(
     url = study.spec.storage.url
     kept = f"{url}/{study.name}" if url else study.home.study_folder(study.name)
     with outliving(study.name, option("--home", study.home.path)):
-        view = StudyView(study.spec, out, (f"study {study.name} in {kept}", *noted(study.spec)))
+        view = StudyView(study.spec, out, (f"study {study.name} in {kept}", *notes_on(study.spec)))
         print_result(study.run(progress=view), study.home, begun=True)
 
 

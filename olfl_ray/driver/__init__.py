@@ -3,6 +3,7 @@
 from olfl_ray.driver.check import check_failed, check_same, check_study, extended, first_difference
 from olfl_ray.driver.datasets import dataset_lines, dataset_notes, describe_data, prepare_data, stored_lines
 from olfl_ray.driver.home import Home, data_root
+from olfl_ray.driver.locations import resolved
 from olfl_ray.driver.look import (
     STARTED,
     importances_of,
@@ -16,7 +17,6 @@ from olfl_ray.driver.look import (
     storage_of,
     trials_of,
 )
-from olfl_ray.driver.places import resolved
 from olfl_ray.driver.remove import remove
 from olfl_ray.driver.run import StudyResult, Watcher, drive, tried_again
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from olfl_ray import data
 from olfl_ray.driver.home import Home, data_root
+from olfl_ray.driver.locations import check_location, resolved
 from olfl_ray.driver.look import another_version, spec_in, storage_of
-from olfl_ray.driver.places import check_place, resolved
 from olfl_ray.driver.reach import check_reach
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import Examined, StudyState
@@ -19,7 +19,7 @@ from olfl_ray.plugins import digest_of_code
 from olfl_ray.search import check_search, scattered
 from olfl_ray.spec import StudySpec, TrialConfig, field_of, parse_spec, trial_config
 from olfl_ray.tracking import TrackedStudy, explained, trackers_of
-from olfl_ray.trial import Place, check
+from olfl_ray.trial import TrialEnvironment, check
 from olfl_ray.worker import KeptLosses
 
 __all__ = [
@@ -45,7 +45,7 @@ def check_study(spec: StudySpec, home: Home) -> None:
         UserError: Names the field, the value and the next move.
     """
     spec = resolved(complete(spec))
-    check_place(spec, home)
+    check_location(spec, home)
     storage = storage_of(spec, home)
     storage.keys("ledger/")  # a bucket that is not there, say, is refused here
     check_trials(spec, home)
@@ -74,16 +74,16 @@ def check_trials(spec: StudySpec, home: Home) -> dict[str, Examined]:
         if cluster is not None:
             check_reach(spec, home, storage, cluster)
     # The GPUs of a cluster are the workers'; its head, where the driver runs, may have none.
-    place = replace(_place(spec, home), device="cpu" if cluster is not None else device_of(spec))
+    environment = replace(_environment(spec, home), device="cpu" if cluster is not None else device_of(spec))
     found = {}
     for arm in spec.arms:
         own = trial_config(spec, arm, {}, seeds=(spec.seed,))
         try:
-            examined = check(own, place)
+            examined = check(own, environment)
         except SpecError as error:
             raise SpecError(field_of(spec, arm, error.field), error.problem, error.where) from error
         found[arm] = Examined(arm=arm, **{**asdict(examined), "code": {**examined.code, **_searcher_code(spec)}})
-        _check_points(spec, arm, own, place)
+        _check_points(spec, arm, own, environment)
     return found
 
 
@@ -104,7 +104,7 @@ def _searcher_code(spec: StudySpec) -> dict[str, str]:
     return dict([digest_of_code(name)]) if ":" in name else {}
 
 
-def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> None:
+def _check_points(spec: StudySpec, arm: str, own: TrialConfig, environment: TrialEnvironment) -> None:
     """Check points all over an arm's search space: values valid by themselves may be invalid together."""
 
     def substance(config: TrialConfig) -> tuple[str, str, str, str, str | None]:
@@ -118,7 +118,7 @@ def _check_points(spec: StudySpec, arm: str, own: TrialConfig, place: Place) -> 
             check_settings(config)
             if substance(config) not in seen and len(seen) < TRIED:
                 seen.add(substance(config))
-                check(config, place)
+                check(config, environment)
         except SpecError as error:
             raise SpecError(
                 error.field,
@@ -240,7 +240,7 @@ def device_of(spec: StudySpec) -> str:
     return "cuda" if spec.resources.gpu > 0 else "cpu"
 
 
-def _place(spec: StudySpec, home: Home) -> Place:
-    beside = "" if spec.storage.url is None else storage_of(spec, home).url.rpartition("/")[0]
-    losses = KeptLosses(studies=home.studies, beside=beside)
-    return Place(cache=home.cache, data_root=data_root(), losses=losses, device=device_of(spec))
+def _environment(spec: StudySpec, home: Home) -> TrialEnvironment:
+    studies_url = "" if spec.storage.url is None else storage_of(spec, home).url.rpartition("/")[0]
+    losses = KeptLosses(studies=home.studies, studies_url=studies_url)
+    return TrialEnvironment(cache=home.cache, data_root=data_root(), losses=losses, device=device_of(spec))

@@ -11,12 +11,12 @@ from olfl_ray import data
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.spec import NAME
 from olfl_ray.storage import (
-    HEARSAY,
     POINTER,
+    UNTRUSTED,
     LocalStorage,
     Storage,
     expanded,
-    is_hearsay,
+    is_untrusted,
     open_folder,
     writable_folder,
 )
@@ -86,20 +86,20 @@ class Home:
         """The storage of a study that was begun here: its folder, or the storage that `point_to` recorded there."""
         return open_folder(self.study_folder(name))
 
-    def point_to(self, name: str, storage: Storage, *, hearsay: bool = False) -> None:
+    def point_to(self, name: str, storage: Storage, *, untrusted: bool = False) -> None:
         """Note where a study is kept, if that is not its folder: inside the home folder as a relative path.
 
         Args:
             name: The study.
             storage: Where it is kept.
-            hearsay: Whether MLflow says so, and no user: then the study is read there, and never run.
+            untrusted: Whether MLflow says so, and no user: then the study is read there, and never run.
 
         Raises:
             SetupError: It can't be written.
         """
         folder = self.study_folder(name)
         here = LocalStorage(folder)
-        if storage.url == self.storage(name).url and (hearsay or not is_hearsay(folder)):
+        if storage.url == self.storage(name).url and (untrusted or not is_untrusted(folder)):
             return
         location = storage.url
         if isinstance(storage, LocalStorage) and storage.root.is_relative_to(self.path):
@@ -108,20 +108,20 @@ class Home:
             if storage.url == here.url:
                 here.delete(POINTER)
             else:
-                here.write(POINTER, f"{location}\n{HEARSAY if hearsay else ''}".encode())
+                here.write(POINTER, f"{location}\n{UNTRUSTED if untrusted else ''}".encode())
         except SetupError as error:
             raise SetupError(
                 f"{folder}: can't record the study's storage there ({error}); move away the file there, or "
                 "choose another home folder with `home=`"
             ) from None
 
-    def refuse_hearsay(self, name: str) -> None:
+    def refuse_untrusted(self, name: str) -> None:
         """Refuse to run a study whose storage only MLflow knows: whoever writes there would choose what runs here.
 
         Raises:
             StudyError: It is such a study.
         """
-        if is_hearsay(self.study_folder(name)):
+        if is_untrusted(self.study_folder(name)):
             place = self.storage(name).url.rpartition("/")[0]
             raise StudyError(
                 f"study: only MLflow says that {name!r} is kept in {place}, so it is read but not run; if you trust "

@@ -106,7 +106,7 @@ def placed(spec: StudySpec, storage: Storage, home: Home) -> StudySpec:
     Raises:
         StudyError: Its folder has another name than the study, or only MLflow says where it is.
     """
-    home.refuse_hearsay(spec.name)
+    home.refuse_untrusted(spec.name)
     if storage.url != storage_of(spec, home).url:  # begun under another home folder, or moved
         place = spec.storage.model_copy(update={"url": storage.url.rpartition("/")[0]})
         spec = spec.model_copy(update={"storage": place})

@@ -17,8 +17,8 @@ from olfl_ray.driver.assign import Assigner
 from olfl_ray.driver.check import check_data, check_facts, check_same, check_trials
 from olfl_ray.driver.datasets import DATASETS, dataset_notes
 from olfl_ray.driver.home import Home
+from olfl_ray.driver.locations import check_location, resolved
 from olfl_ray.driver.look import report_of, storage_of
-from olfl_ray.driver.places import check_place, resolved
 from olfl_ray.errors import Fenced, StudyError, UserError
 from olfl_ray.ledger import (
     DriverStarted,
@@ -119,7 +119,7 @@ def drive(
     """
     data.forget()
     written, spec = spec, resolved(complete(spec))
-    check_place(spec, home)
+    check_location(spec, home)
     storage = storage_of(spec, home)
     study = TrackedStudy(spec=spec, storage=storage, home=home.path)
     trackers = trackers_of(study)

@@ -81,7 +81,7 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
 
     It is searched for in `storage` if given; else where the cluster's newest attempt keeps it, then in the target's storage,
     then in MLflow. Anyone with write access to MLflow controls what it says, so a study found only there can be read, but
-    `Home.refuse_hearsay` prevents running it.
+    `Home.refuse_untrusted` prevents running it.
 
     Args:
         name: The study.
@@ -96,14 +96,14 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
     """
     own = LocalStorage(home.study_folder(name))
     looked = [f"the cluster {cluster.name}"] if cluster is not None and storage is None else []
-    for root, hearsay in _roots(name, cluster, storage):
+    for root, untrusted in _roots(name, cluster, storage):
         place = open_storage(f"{root.rstrip('/')}/{name}")
         if place.keys("ledger/"):
             if place.url != own.url and own.keys("ledger/"):
                 raise Unseen(
                     f"study: {home.path} holds another study {name!r} itself; choose another home folder with `home=`"
                 )
-            home.point_to(name, place, hearsay=hearsay)
+            home.point_to(name, place, untrusted=untrusted)
             return place
         looked.append(root)
     raise StudyError(

@@ -142,7 +142,7 @@ def stop_on(name: str, *, cluster: RayCluster, home: Home, storage: str | None =
     attempt = cluster.server.newest(name)
     if attempt is None:  # a driver that was not started as a job of this cluster
         locate(name, home=home, cluster=cluster, storage=storage)
-        home.refuse_hearsay(name)
+        home.refuse_untrusted(name)
         _, begun, place = load(name, home)
         stop_driver(begun, place, patience=patience)
         return

@@ -240,7 +240,7 @@ def _start_command(
     verb, name, *rest = words
     try:
         root = locate(name, home=home, cluster=cluster, storage=storage).url.rpartition("/")[0]
-        home.refuse_hearsay(name)
+        home.refuse_untrusted(name)
         state = load(name, home)[1].state
         check(state)
         digest, shared = state.digest, spec_in(state.spec, name).storage.shared

@@ -4,21 +4,21 @@ from olfl_ray.storage.environment import HTTP_URL
 from olfl_ray.storage.folders import fresh_folder
 from olfl_ray.storage.lease import Lease
 from olfl_ray.storage.local import LocalStorage, expanded, make_folder, writable_folder
-from olfl_ray.storage.place import HEARSAY, POINTER, is_hearsay, is_relative, open_folder, open_storage
+from olfl_ray.storage.location import POINTER, UNTRUSTED, is_relative, is_untrusted, open_folder, open_storage
 from olfl_ray.storage.protocol import Storage, check_key
 
 __all__ = [
-    "HEARSAY",
     "HTTP_URL",
     "POINTER",
+    "UNTRUSTED",
     "Lease",
     "LocalStorage",
     "Storage",
     "check_key",
     "expanded",
     "fresh_folder",
-    "is_hearsay",
     "is_relative",
+    "is_untrusted",
     "make_folder",
     "open_folder",
     "open_storage",

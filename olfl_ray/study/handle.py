@@ -43,7 +43,7 @@ __all__ = ["Study"]
 
 Progress = bool | StudyView
 """Whether a study is shown while it runs; or the view that shows it."""
-Place = str | Path | Home | None
+HomeLocation = str | Path | Home | None
 Cluster = str | bool | RayCluster | None
 
 
@@ -65,7 +65,9 @@ class Study(Results):
         SpecError: A field breaks a rule, or a builder can't be imported by other processes.
     """
 
-    def __init__(self, *, home: Place = None, cluster: Cluster = None, code: Code | None = None, **fields: Any) -> None:
+    def __init__(
+        self, *, home: HomeLocation = None, cluster: Cluster = None, code: Code | None = None, **fields: Any
+    ) -> None:
         self._set(parse_fields(fields), home, cluster, code)
 
     @classmethod
@@ -75,7 +77,7 @@ class Study(Results):
         overrides: Sequence[str] = (),
         *,
         name: str | None = None,
-        home: Place = None,
+        home: HomeLocation = None,
         cluster: Cluster = None,
         code: Code | None = None,
     ) -> Study:
@@ -100,7 +102,7 @@ class Study(Results):
 
     @classmethod
     def from_spec(
-        cls, spec: StudySpec, *, home: Place = None, cluster: Cluster = None, code: Code | None = None
+        cls, spec: StudySpec, *, home: HomeLocation = None, cluster: Cluster = None, code: Code | None = None
     ) -> Study:
         """The study of a spec; arguments as for the class.
 
@@ -116,7 +118,7 @@ class Study(Results):
         cls,
         name: str,
         *,
-        home: Place = None,
+        home: HomeLocation = None,
         cluster: Cluster = None,
         storage: str | None = None,
         code: Code | None = None,
@@ -145,7 +147,7 @@ class Study(Results):
     def _set(
         self,
         spec: StudySpec | None,
-        home: Place,
+        home: HomeLocation,
         cluster: Cluster,
         code: Code | None,
         *,
@@ -315,7 +317,7 @@ class Study(Results):
             self._remote.stop(patience)
             return
         _, ledger, storage = self._load()
-        self.home.refuse_hearsay(self.name)
+        self.home.refuse_untrusted(self.name)
         stop_driver(ledger, storage, patience=patience)
 
     def delete(self) -> None:
@@ -327,7 +329,7 @@ class Study(Results):
         if self._remote is not None and (attempt := self._remote.newest()) is not None and attempt.live:
             raise StudyError(f"study {self.name!r}: is running on the cluster (job {attempt.id}); stop it first")
         storage = self._load()[2]
-        self.home.refuse_hearsay(self.name)
+        self.home.refuse_untrusted(self.name)
         remove(self.name, storage, self.home)
         self._kept = None
 

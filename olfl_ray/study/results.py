@@ -179,8 +179,7 @@ class Results(ABC):
         Raises:
             UserError: The trial has not finished, its data are not here, or a builder is not allowed.
         """
-        from olfl_ray.trial import Place as TrialPlace
-        from olfl_ray.trial import state_from_bytes, trained_model
+        from olfl_ray.trial import TrialEnvironment, state_from_bytes, trained_model
         from olfl_ray.worker import finished_chain
 
         config = self.trial(trial).config
@@ -191,8 +190,8 @@ class Results(ABC):
             )
         point = finished_chain(self.loaded()[2], trial, f"{self.name}/{trial}")
         assert point.state is not None, "a restore point with commits has a state"
-        place = TrialPlace(cache=self.home.cache, data_root=data_root(), data=self._fingerprint(trial))
-        return trained_model(config, place, state_from_bytes(point.state), replicate)
+        environment = TrialEnvironment(cache=self.home.cache, data_root=data_root(), data=self._fingerprint(trial))
+        return trained_model(config, environment, state_from_bytes(point.state), replicate)
 
     def _repr_html_(self) -> str:
         if not self.begun:

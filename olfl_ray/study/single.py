@@ -13,7 +13,7 @@ from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.methods import complete
 from olfl_ray.plugins import allows
 from olfl_ray.spec import Resources, StudySpec, TrialConfig, located, read_spec, seed_of, trial_config
-from olfl_ray.trial import Place, Progress, check, set_threads
+from olfl_ray.trial import Progress, TrialEnvironment, check, set_threads
 from olfl_ray.trial import run as run_one
 from olfl_ray.worker import KeptLosses
 
@@ -109,7 +109,7 @@ def run_trial(config: TrialConfig, resources: Resources, *, home: Home) -> Itera
     data.forget()
     device = "cuda" if resources.gpu > 0 else "cpu"
     losses = KeptLosses(studies=home.studies)
-    place = Place(cache=home.cache, data_root=data_root(), losses=losses, device=device)
-    check(config, place)
+    environment = TrialEnvironment(cache=home.cache, data_root=data_root(), losses=losses, device=device)
+    check(config, environment)
     set_threads(resources.cpu)
-    return run_one(config, place)
+    return run_one(config, environment)

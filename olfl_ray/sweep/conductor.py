@@ -115,7 +115,7 @@ class Conductor:
             self.search(trial.id.arm)  # rebuilt before anything new is recorded: a pruner must see each value once
         return trial
 
-    def hear(self, message: Message) -> bool:
+    def receive(self, message: Message) -> bool:
         """Handle a worker's message.
 
         Returns:

@@ -47,7 +47,7 @@ class _Receiver:
         if message.commit is not None:
             trial.run_metadata.num_failures = 0  # so that Tune counts only consecutive losses
         with self.keeping():
-            return self.conductor.hear(message)
+            return self.conductor.receive(message)
 
     @contextmanager
     def keeping(self) -> Iterator[None]:

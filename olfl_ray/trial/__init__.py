@@ -1,16 +1,16 @@
 """One trial, from settings to records; needs neither Ray nor MLflow nor Optuna."""
 
 from olfl_ray.trial.build import check, set_threads
+from olfl_ray.trial.environment import TrialEnvironment
 from olfl_ray.trial.model import TrainedModel, trained_model
-from olfl_ray.trial.place import Place
 from olfl_ray.trial.run import PhiCache, Progress, run
 from olfl_ray.trial.state import TrialState, state_from_bytes, state_to_bytes
 
 __all__ = [
     "PhiCache",
-    "Place",
     "Progress",
     "TrainedModel",
+    "TrialEnvironment",
     "TrialState",
     "check",
     "run",

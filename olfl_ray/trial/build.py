@@ -38,7 +38,7 @@ from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.tasks import Goal, Metric, Task, metrics_of, task_of
 from olfl_ray.trial.chunks import examples_at_once
-from olfl_ray.trial.place import Place
+from olfl_ray.trial.environment import TrialEnvironment
 
 __all__ = [
     "Examination",
@@ -102,7 +102,7 @@ class Replicate:
         return replace(learner, phi=dict(phis[-1])) if phis else learner
 
 
-def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int) -> Replicate:
+def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset: data.Dataset, seed: int) -> Replicate:
     """Build one replicate. The same seed gives the same split, initial weights and batches in every arm.
 
     Raises:
@@ -113,16 +113,16 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
     metrics = metrics_of(predicted, task.metrics)
     _check_metric(config, metrics, kind)
     family = dataset.episode is not None
-    batches = batches_of(config, place, data.episode(dataset, seed_of(seed, "task")), seed, whole=family)
+    batches = batches_of(config, environment, data.episode(dataset, seed_of(seed, "task")), seed, whole=family)
 
     def episode(index: int) -> TaskData:
         if not family:
             return batches
-        return batches_of(config, place, data.episode(dataset, seed_of(seed, "episode", index)), seed, whole=True)
+        return batches_of(config, environment, data.episode(dataset, seed_of(seed, "episode", index)), seed, whole=True)
 
     shapes: dict[str, Any] = {"input_shape": batches.input_shape, "outputs": dataset.outputs}
     method = method_of(config.learner)
-    _refuse_too_large(config, place, dataset)
+    _refuse_too_large(config, environment, dataset)
     build = partial(
         models.build,
         task.model.name,
@@ -131,19 +131,19 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         ids=batches.ids,
     )
     module = build(seed=seed_of(seed, "weights"))
-    module = module.to(place.device).train()
+    module = module.to(environment.device).train()
     setting = Setting(
         config=config,
         kind=kind,
         outputs=dataset.outputs,
         theta={name: value.detach() for name, value in module.named_parameters() if value.requires_grad},
         seed=seed_of(seed, "phi"),
-        losses=place.losses,
+        losses=environment.losses,
     )
-    learnable = method.learnable(setting).to(place.device)
+    learnable = method.learnable(setting).to(environment.device)
     loss = task_loss(task.loss, kind)
     if batches.target_scale is not None and ":" in task.loss:
-        check_standardised(loss, task.loss, dataset.outputs, place.device)
+        check_standardised(loss, task.loss, dataset.outputs, environment.device)
     problem = Problem(
         module=module,
         learned=learnable,
@@ -176,13 +176,13 @@ def build_replicate(config: TrialConfig, place: Place, dataset: data.Dataset, se
         outputs=dataset.outputs,
         method=method,
         learnable=learnable,
-        rebuild=lambda weights: build(seed=weights, check=False).to(place.device),
+        rebuild=lambda weights: build(seed=weights, check=False).to(environment.device),
         estimator=_estimator(config, problem, batches.batch("probe", "train", 0)),
         meta_optimizer=meta,
         start=start,
         chunk=examples_at_once(problem, batches.batch("probe", "train", 0)[0][:2], task.batch_size),
         phis=[
-            (since, {name: value.to(place.device) for name, value in phi.items()})
+            (since, {name: value.to(environment.device) for name, value in phi.items()})
             for since, phi in method.phis(setting)
         ],
         episode=episode,
@@ -196,7 +196,9 @@ def _estimator(config: TrialConfig, problem: Problem, batch: Batch) -> Estimator
     return choose_estimator(config.meta.estimator, config.meta.memory, config.meta.inner_steps, problem, batch)
 
 
-def batches_of(config: TrialConfig, place: Place, dataset: data.Dataset, seed: int, *, whole: bool) -> TaskData:
+def batches_of(
+    config: TrialConfig, environment: TrialEnvironment, dataset: data.Dataset, seed: int, *, whole: bool
+) -> TaskData:
     """The batches of a replicate's data set, or of an episode."""
     task = config.task
     splits = data.split(
@@ -210,7 +212,7 @@ def batches_of(config: TrialConfig, place: Place, dataset: data.Dataset, seed: i
     return TaskData(
         dataset,
         splits.trained_on(method_of(config.learner).trained_on),
-        device=place.device,
+        device=environment.device,
         augment=task.augment,
         batch_size=task.batch_size,
         seed=seed_of(seed, "batches"),
@@ -218,12 +220,14 @@ def batches_of(config: TrialConfig, place: Place, dataset: data.Dataset, seed: i
     )
 
 
-def _refuse_too_large(config: TrialConfig, place: Place, dataset: data.Dataset, free: int | None = None) -> None:
+def _refuse_too_large(
+    config: TrialConfig, environment: TrialEnvironment, dataset: data.Dataset, free: int | None = None
+) -> None:
     """Refuse a base learner whose parameters a step can't hold; a trial that was accepted depends on no memory that is free."""
     model, method = config.task.model, method_of(config.learner)
     shape = tuple(dataset.x.shape[1:])
     copies = COMPARED_COPIES if method.before or method.during else STEP_COPIES
-    copies = copies if place.device == "cpu" else 1
+    copies = copies if environment.device == "cpu" else 1
     needed = copies * models.bytes_of(model.name, model.options, input_shape=shape, outputs=dataset.outputs)
     refuse_too_large(needed, f"a step of {model.name} with these options", "task.model", free)
 
@@ -307,24 +311,24 @@ class Examination:
     learns: bool
 
 
-def load_data(config: TrialConfig, place: Place) -> data.Dataset:
+def load_data(config: TrialConfig, environment: TrialEnvironment) -> data.Dataset:
     """The data set of a trial.
 
     Raises:
         UserError: It can't be loaded, or its content differs from that at the study's start.
     """
     named = config.task.dataset
-    found = data.load(named.name, named.options, cache=place.cache, root=place.data_root)
-    if place.data and found.fingerprint != place.data:
+    found = data.load(named.name, named.options, cache=environment.cache, root=environment.data_root)
+    if environment.data and found.fingerprint != environment.data:
         raise DataError(
             f"task.dataset: {named.name} has different content here (digest {found.fingerprint[:12]}) than where the study "
-            f"began ({place.data[:12]}), so its results can't be compared; make it the same everywhere (a builder that "
+            f"began ({environment.data[:12]}), so its results can't be compared; make it the same everywhere (a builder that "
             "draws random numbers needs a fixed seed)"
         )
     return found
 
 
-def check(config: TrialConfig, place: Place) -> Examination:
+def check(config: TrialConfig, environment: TrialEnvironment) -> Examination:
     """Check what only a live system can know: names, shapes, data, device, a user's builders.
 
     Returns:
@@ -333,12 +337,12 @@ def check(config: TrialConfig, place: Place) -> Examination:
     Raises:
         UserError: One message that names the field, the value and the next move.
     """
-    if place.device.startswith("cuda") and not torch.cuda.is_available():
+    if environment.device.startswith("cuda") and not torch.cuda.is_available():
         raise SetupError("resources.gpu: a GPU was requested, but torch sees none here; set resources.gpu: 0")
-    dataset = load_data(config, place)
-    _refuse_too_large(config, place, dataset, free_memory())
+    dataset = load_data(config, environment)
+    _refuse_too_large(config, environment, dataset, free_memory())
     with arithmetic_of(config):
-        replicate = build_replicate(config, place, dataset, config.seeds[0])
+        replicate = build_replicate(config, environment, dataset, config.seeds[0])
     return Examination(
         data=dataset.fingerprint,
         code=code_of(config, dataset.kind),

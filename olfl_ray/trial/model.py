@@ -15,7 +15,7 @@ from olfl_ray.errors import DataError
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.tasks import task_of
 from olfl_ray.trial.build import batches_of, load_data
-from olfl_ray.trial.place import Place
+from olfl_ray.trial.environment import TrialEnvironment
 from olfl_ray.trial.state import TrialState
 
 __all__ = ["TrainedModel", "trained_model"]
@@ -73,12 +73,14 @@ class TrainedModel(nn.Module):
         return [self.classes[index] for index in output_BC.argmax(1).tolist()] if self.classes else output_BC
 
 
-def trained_model(config: TrialConfig, place: Place, state: TrialState, replicate: int = 0) -> TrainedModel:
+def trained_model(
+    config: TrialConfig, environment: TrialEnvironment, state: TrialState, replicate: int = 0
+) -> TrainedModel:
     """The base learner that a trial trained. Its data set is read again, for the scaler and the names of the classes.
 
     Args:
         config: Settings of the trial.
-        place: Folders of data sets; its device is where the model is put.
+        environment: Folders of data sets; its device is where the model is put.
         state: Of the trial's last commit.
         replicate: Which seed's.
 
@@ -90,9 +92,9 @@ def trained_model(config: TrialConfig, place: Place, state: TrialState, replicat
             f"replicate: the trial has {len(state.replicates)} of them, counted from 0; {replicate} is not one"
         )
     own, seed = state.replicates[replicate], config.seeds[replicate]
-    dataset = load_data(config, place)
+    dataset = load_data(config, environment)
     family = dataset.episode is not None
-    batches = batches_of(config, place, data.episode(dataset, seed_of(seed, "task")), seed, whole=family)
+    batches = batches_of(config, environment, data.episode(dataset, seed_of(seed, "task")), seed, whole=family)
     task = config.task
     module = models.build(
         task.model.name,
@@ -116,7 +118,7 @@ def trained_model(config: TrialConfig, place: Place, state: TrialState, replicat
         scale=scale,
         step=state.step if own.best is None else own.best.step,
     )
-    return model.to(place.device)
+    return model.to(environment.device)
 
 
 @torch.no_grad()

@@ -18,9 +18,9 @@ from olfl_ray.methods import method_of
 from olfl_ray.records import Record, names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.build import Replicate, arithmetic_of, build_replicate, code_of, load_data
+from olfl_ray.trial.environment import TrialEnvironment
 from olfl_ray.trial.initial import initial_phi_key, phi_from_bytes, phi_to_bytes
 from olfl_ray.trial.measure import evaluate, evaluate_trivial, gradients, learned_now, surfaces, system
-from olfl_ray.trial.place import Place
 from olfl_ray.trial.state import Best, ReplicateState, TrialState
 from olfl_ray.trial.stepping import Stepper
 
@@ -61,13 +61,16 @@ class Progress:
 
 
 def run(
-    config: TrialConfig, place: Place, state: TrialState | None = None, phi_cache: PhiCache | None = None
+    config: TrialConfig,
+    environment: TrialEnvironment,
+    state: TrialState | None = None,
+    phi_cache: PhiCache | None = None,
 ) -> Iterator[Progress]:
     """Run a trial, all replicates in lockstep. From its first step on, the process keeps the memory that it frees.
 
     Args:
         config: Settings.
-        place: Device and folders.
+        environment: Device and folders.
         state: Resume from here; None: start from the beginning.
         phi_cache: Stores initialized learned losses.
 
@@ -77,9 +80,9 @@ def run(
     Raises:
         UserError: A name, shape or option is invalid.
     """
-    dataset = load_data(config, place)
+    dataset = load_data(config, environment)
     with arithmetic_of(config):
-        replicates = [build_replicate(config, place, dataset, seed) for seed in config.seeds]
+        replicates = [build_replicate(config, environment, dataset, seed) for seed in config.seeds]
     if state is None:
         state = TrialState(
             init_steps=0,

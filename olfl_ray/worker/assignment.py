@@ -26,11 +26,11 @@ class Assignment:
         pruner: Its settings as JSON; a commit is made at the first evaluation at or after each of its decision steps.
         max_seconds: Wall-clock budget of the trial, or None.
         epoch: Epoch of the driver's lease, to which a stop request refers.
-        noted: Keys of the commits that the ledger has recorded.
+        recorded: Keys of the commits that the ledger has recorded.
         scratch: Attempts up to this number are discarded.
         alone: Whether the trial has its device to itself.
         shared_data: URL of the storage from which nodes other than the driver's fetch data sets; empty: none.
-        beside: URL of the folder that contains the study: `loss.from` is looked up there first. Empty: in `studies`.
+        studies_url: URL of the folder that contains the study: `loss.from` is looked up there first. Empty: in `studies`.
         gpu: Number of GPUs; for a fraction, the trial gets that part of the memory.
         data: Expected fingerprint of the data set; empty: any.
         witness: Key that the driver has written; a node that can't read it uses another disk. Empty: not checked.
@@ -48,11 +48,11 @@ class Assignment:
     pruner: str
     max_seconds: float | None
     epoch: int
-    noted: tuple[str, ...] = ()
+    recorded: tuple[str, ...] = ()
     scratch: int = 0
     alone: bool = False
     shared_data: str = ""
-    beside: str = ""
+    studies_url: str = ""
     gpu: float = 0.0
     data: str = ""
     witness: str = ""
@@ -65,4 +65,4 @@ class Assignment:
     def from_dict(cls, data: dict[str, Any]) -> Assignment:
         """The inverse of `to_dict`."""
         fields = json.loads(data["assignment"])
-        return cls(**{**fields, "noted": tuple(fields["noted"])})
+        return cls(**{**fields, "recorded": tuple(fields["recorded"])})

@@ -17,7 +17,7 @@ from olfl_ray.ledger import Commit, StopRequest, restore_point, state_key, trial
 from olfl_ray.records import Record, records_to_table, surfaces_to_table, to_parquet
 from olfl_ray.spec import PrunerSpec, TrialConfig, without_secrets
 from olfl_ray.storage import Storage, open_storage
-from olfl_ray.trial import Place, Progress, TrialState, run, set_threads, state_from_bytes, state_to_bytes
+from olfl_ray.trial import Progress, TrialEnvironment, TrialState, run, set_threads, state_from_bytes, state_to_bytes
 from olfl_ray.worker.assignment import Assignment
 from olfl_ray.worker.messages import Kind, Message
 from olfl_ray.worker.source import KeptLosses
@@ -100,7 +100,7 @@ class Session:
 
     def _resume(self) -> Iterator[Message]:
         given = self.assignment
-        point = restore_point(self.storage, given.trial, recorded=given.noted, scratch=given.scratch)
+        point = restore_point(self.storage, given.trial, recorded=given.recorded, scratch=given.scratch)
         yield self._message("begun", chain=tuple(commit.key for commit in point.chain))
         for commit in point.chain:  # the driver may have been killed between a commit and its record
             yield self._message("commit", commit=commit)
@@ -118,7 +118,7 @@ class Session:
         pending: list[Record] = []
         began = time.monotonic()
         limit = self.assignment.max_seconds
-        for progress in run(self.config, self._place(), state, StoragePhiCache(self.storage)):
+        for progress in run(self.config, self._environment(), state, StoragePhiCache(self.storage)):
             pending.extend(progress.records)
             over = limit is not None and time.monotonic() - began > limit
             stop = self._stop.made()
@@ -135,15 +135,15 @@ class Session:
                     yield self._message("stopped")
                     return
 
-    def _place(self) -> Place:
+    def _environment(self) -> TrialEnvironment:
         given = self.assignment
         cache = Path(given.cache)
         if given.shared_data:
             cache = data.node_cache(self.config.task.dataset.name, cache, open_storage(given.shared_data))
-        return Place(
+        return TrialEnvironment(
             cache=cache,
             data_root=Path(given.data_root) if given.data_root else None,
-            losses=KeptLosses(studies=Path(given.studies) if given.studies else None, beside=given.beside),
+            losses=KeptLosses(studies=Path(given.studies) if given.studies else None, studies_url=given.studies_url),
             device=given.device,
             data=given.data,
         )

@@ -22,28 +22,28 @@ class KeptLosses:
 
     Args:
         studies: Folder of the studies; None: only paths.
-        beside: URL of a folder of studies that is searched first; empty: none.
+        studies_url: URL of a folder of studies that is searched first; empty: none.
     """
 
     studies: Path | None
-    beside: str = ""
+    studies_url: str = ""
 
     def loss(self, source: str, allow: Iterable[str]) -> LearnedLoss:
         """As `find_loss`."""
-        return find_loss(source, self.studies, self.beside, allow)
+        return find_loss(source, self.studies, self.studies_url, allow)
 
     def sequence(self, source: str, allow: Iterable[str]) -> list[tuple[int, LearnedLoss]]:
         """As `find_sequence`."""
-        return find_sequence(source, self.studies, self.beside, allow)
+        return find_sequence(source, self.studies, self.studies_url, allow)
 
 
-def find_loss(source: str, studies: Path | None, beside: str = "", allow: Iterable[str] = ()) -> LearnedLoss:
+def find_loss(source: str, studies: Path | None, studies_url: str = "", allow: Iterable[str] = ()) -> LearnedLoss:
     """The learned loss of a file, a folder or a finished trial; of a trial's replicates, the first one's.
 
     Args:
         source: A path that exists, else `STUDY/ARM/ORDINAL`.
         studies: Folder of the studies; None: only paths are looked up.
-        beside: URL of a folder of studies that is searched first; empty: none.
+        studies_url: URL of a folder of studies that is searched first; empty: none.
         allow: Builders that may be called, as for `olfl_ray.losses.loss_from_bytes`.
 
     Raises:
@@ -51,7 +51,7 @@ def find_loss(source: str, studies: Path | None, beside: str = "", allow: Iterab
     """
     if Path(source).exists() or studies is None or source.count("/") != 2:
         return read_loss(source, allow)
-    storage, chain = _finished(source, studies, beside)
+    storage, chain = _finished(source, studies, studies_url)
     found = _loss_of(storage, chain[-1], source, allow)
     if found is None:
         raise DataError(
@@ -61,7 +61,7 @@ def find_loss(source: str, studies: Path | None, beside: str = "", allow: Iterab
 
 
 def find_sequence(
-    source: str, studies: Path | None, beside: str = "", allow: Iterable[str] = ()
+    source: str, studies: Path | None, studies_url: str = "", allow: Iterable[str] = ()
 ) -> list[tuple[int, LearnedLoss]]:
     """The learned losses in a finished trial's commits, each with its number of base steps.
 
@@ -70,7 +70,7 @@ def find_sequence(
     Args:
         source: `STUDY/ARM/ORDINAL`.
         studies: Folder of the studies.
-        beside: URL of a folder of studies that is searched first; empty: none.
+        studies_url: URL of a folder of studies that is searched first; empty: none.
         allow: Builders that may be called, as for `olfl_ray.losses.loss_from_bytes`.
 
     Raises:
@@ -78,7 +78,7 @@ def find_sequence(
     """
     if studies is None or source.count("/") != 2:
         raise DataError(f"{source!r} is not a trial, and a file has only one loss; name STUDY/ARM/ORDINAL")
-    storage, chain = _finished(source, studies, beside)
+    storage, chain = _finished(source, studies, studies_url)
     losses = [(commit.step, _loss_of(storage, commit, source, allow)) for commit in chain]
     found = [(step, loss) for step, loss in losses if loss is not None]
     if not found:
@@ -88,17 +88,17 @@ def find_sequence(
     return found
 
 
-def _finished(source: str, studies: Path, beside: str) -> tuple[Storage, tuple[Commit, ...]]:
+def _finished(source: str, studies: Path, studies_url: str) -> tuple[Storage, tuple[Commit, ...]]:
     """A finished trial's storage and its commits."""
     study, _, name = source.partition("/")
     try:
         trial = str(TrialId.parse(name))
     except StudyError as error:
         raise DataError(f"{source!r} is neither a path nor STUDY/ARM/ORDINAL ({error})") from None
-    storage = _storage_of(study, studies, beside)
+    storage = _storage_of(study, studies, studies_url)
     if storage is None:
         there = ", ".join(_names(studies)) or "none yet"
-        also = f"nor in {beside}, " if beside else ""
+        also = f"nor in {studies_url}, " if studies_url else ""
         raise DataError(f"{source!r}: neither a path, {also}nor a trial here; the studies in {studies} are: {there}")
     return storage, finished_chain(storage, trial, source).chain
 
@@ -178,11 +178,11 @@ def _loss_of(storage: Storage, commit: Commit, source: str, allow: Iterable[str]
     return None if weights is None or settings is None else loss_from_bytes(weights, settings, source, allow)
 
 
-def _storage_of(study: str, studies: Path, beside: str) -> Storage | None:
+def _storage_of(study: str, studies: Path, studies_url: str) -> Storage | None:
     """The storage of a study: next to the study that names it, else in the home folder."""
     if not re.fullmatch(NAME, study, re.ASCII):
         return None
-    if beside and (storage := open_storage(f"{beside}/{study}")).keys("ledger/"):
+    if studies_url and (storage := open_storage(f"{studies_url}/{study}")).keys("ledger/"):
         return storage
     return open_folder(studies / study) if study in _names(studies) else None
 

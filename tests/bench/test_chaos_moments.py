@@ -23,7 +23,7 @@ from olfl_ray.methods import check_used
 from olfl_ray.spec import StudySpec, trial_config
 from olfl_ray.storage.protocol import TEMPORARY
 from olfl_ray.study import Home
-from olfl_ray.trial import Place, check
+from olfl_ray.trial import TrialEnvironment, check
 
 CLEAN = dict.fromkeys(("duplicates", "lost", "running", "wrong", "difference"), 0)
 
@@ -116,4 +116,4 @@ def test_killed_sweeps_use_all_their_settings(tmp_path: Path) -> None:
         study_spec = StudySpec.model_validate(spec)
         check_used(study_spec)
         for arm in study_spec.arms:
-            check(trial_config(study_spec, arm, {}, seeds=(0,)), Place(cache=tmp_path))
+            check(trial_config(study_spec, arm, {}, seeds=(0,)), TrialEnvironment(cache=tmp_path))

@@ -14,7 +14,7 @@ from torch import Tensor
 from olfl_ray import data
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial import Place, run
+from olfl_ray.trial import TrialEnvironment, run
 
 STEPS = range(4)
 
@@ -202,7 +202,7 @@ def test_rmse_in_original_units_equals_that_of_rescaled_predictions(diabetes: da
         "confirming": True,
     }
     config = TrialConfig.model_validate(settings)
-    (last,) = run(config, Place(cache=prepared))
+    (last,) = run(config, TrialEnvironment(cache=prepared))
     theta = {name: value.double() for name, value in last.state.replicates[0].learner.theta.items()}
     weight, bias = theta["1.weight"], theta["1.bias"]
     x, y = diabetes.x.double(), diabetes.y.double()

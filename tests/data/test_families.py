@@ -13,7 +13,7 @@ import torch
 from olfl_ray import data
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Place
+from olfl_ray.trial import TrialEnvironment
 from olfl_ray.trial.build import build_replicate, load_data
 
 
@@ -38,7 +38,7 @@ def replicates(tmp_path: Path, *seeds: int) -> list[Any]:
         {"task": {"dataset": "users_family:build", "split": {"test": 0.25, "meta": 0.4, "selection": 0.3}}}
         | {"learner": {"method": "online"}, "metric": "selection/mse"}
     )
-    place = Place(cache=tmp_path)
+    place = TrialEnvironment(cache=tmp_path)
     return [build_replicate(config, place, load_data(config, place), seed) for seed in seeds]
 
 

@@ -18,7 +18,7 @@ from olfl_ray.errors import SpecError
 from olfl_ray.learnable import Learnable, Params
 from olfl_ray.losses import build_loss
 from olfl_ray.spec import LearnedLossSpec, TrialConfig
-from olfl_ray.trial import Place, run
+from olfl_ray.trial import TrialEnvironment, run
 from olfl_ray.trial.build import build_replicate
 
 
@@ -44,7 +44,7 @@ def test_it_gives_the_bits_of_a_trials_initialisation(tmp_path: Path, optimizer:
             "seeds": [4],
         }
     )
-    place = Place(device="cpu", cache=tmp_path, data_root=None)
+    place = TrialEnvironment(device="cpu", cache=tmp_path, data_root=None)
     replicate = build_replicate(config, place, data.load("digits", {}, cache=tmp_path, root=None), 4)
     *_, last = (progress for progress in run(config, place) if not progress.report)
     batches = replicate.data

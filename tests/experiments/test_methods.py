@@ -12,7 +12,7 @@ from olfl_ray.ledger import Commit, Ledger, write_commit
 from olfl_ray.spec import TrialConfig
 from olfl_ray.storage import open_storage
 from olfl_ray.testing import MethodContract
-from olfl_ray.trial import Place, Progress, check, run
+from olfl_ray.trial import Progress, TrialEnvironment, check, run
 from olfl_ray.trial.build import build_replicate, load_data
 from olfl_ray.worker import KeptLosses
 
@@ -41,10 +41,10 @@ def phi(progress: Progress) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[int, torch.Tensor]]:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrialEnvironment, dict[int, torch.Tensor]]:
     """A finished online trial of 12 steps that committed every 4, and its phi after each commit."""
     folder = tmp_path_factory.mktemp("home")
-    place = Place(cache=folder / "cache", losses=KeptLosses(studies=folder / "studies"))
+    place = TrialEnvironment(cache=folder / "cache", losses=KeptLosses(studies=folder / "studies"))
     storage = open_storage(folder / "studies" / "source")
     Ledger.create(storage, {}, "digest", "source", {})
     kept, parent = {}, None
@@ -65,7 +65,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[int,
     return place, kept
 
 
-def test_each_phi_is_used_in_its_part_of_the_training(recorded: tuple[Place, dict[int, torch.Tensor]]) -> None:
+def test_each_phi_is_used_in_its_part_of_the_training(
+    recorded: tuple[TrialEnvironment, dict[int, torch.Tensor]],
+) -> None:
     place, kept = recorded
     replayed = list(run(config(REPLAY, 24, **{"from": SOURCE}), place))
     for progress in replayed:
@@ -82,14 +84,16 @@ def test_each_phi_is_used_in_its_part_of_the_training(recorded: tuple[Place, dic
     [({}, "STUDY/ARM/ORDINAL"), ({"from": "source/online/3"}, "no trial 'online/3'")],
 )
 def test_replay_without_a_recording_is_refused(
-    loss: dict[str, object], says: str, recorded: tuple[Place, dict[int, torch.Tensor]]
+    loss: dict[str, object], says: str, recorded: tuple[TrialEnvironment, dict[int, torch.Tensor]]
 ) -> None:
     with pytest.raises(SpecError, match=says) as caught:
         check(config(REPLAY, 8, **loss), recorded[0])
     assert caught.value.field == "loss.from"
 
 
-def test_replay_of_a_file_is_refused(recorded: tuple[Place, dict[int, torch.Tensor]], tmp_path: Path) -> None:
+def test_replay_of_a_file_is_refused(
+    recorded: tuple[TrialEnvironment, dict[int, torch.Tensor]], tmp_path: Path
+) -> None:
     place, _ = recorded
     for name, content in list(run(config("online", 12), place))[-1].files.items():
         (tmp_path / name).write_bytes(content)
@@ -97,7 +101,9 @@ def test_replay_of_a_file_is_refused(recorded: tuple[Place, dict[int, torch.Tens
         check(config(REPLAY, 8, **{"from": str(tmp_path)}), place)
 
 
-def test_more_data_trains_on_what_phi_would_be_learned_on(recorded: tuple[Place, dict[int, torch.Tensor]]) -> None:
+def test_more_data_trains_on_what_phi_would_be_learned_on(
+    recorded: tuple[TrialEnvironment, dict[int, torch.Tensor]],
+) -> None:
     place, _ = recorded
     plain, more = (check(config(method, 8), place) for method in ("baseline", MORE_DATA))
     assert list(plain.code) == []

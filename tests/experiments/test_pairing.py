@@ -10,7 +10,7 @@ import torch
 from experiments.paper import study_of
 from olfl_ray import data
 from olfl_ray.spec import StudySpec, seed_of, trial_config
-from olfl_ray.trial import Place
+from olfl_ray.trial import TrialEnvironment
 from olfl_ray.trial.build import Replicate, build_replicate
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "paper" / "rows"
@@ -19,12 +19,12 @@ BUNDLED = {"diabetes": "diabetes", "mnist_logistic": "digits", "mnist_mlp": "dig
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory) -> TrialEnvironment:
     """Prepared data sets, shared."""
-    return Place(cache=tmp_path_factory.mktemp("cache"))
+    return TrialEnvironment(cache=tmp_path_factory.mktemp("cache"))
 
 
-def replicates(spec: StudySpec, place: Place) -> dict[str, Replicate]:
+def replicates(spec: StudySpec, place: TrialEnvironment) -> dict[str, Replicate]:
     """Each arm's replicate of the first reported seed."""
     seed = seed_of(spec.seed, "confirm", 0)
     dataset = data.load(spec.task.dataset.name, {}, cache=place.cache, root=None)
@@ -33,7 +33,9 @@ def replicates(spec: StudySpec, place: Place) -> dict[str, Replicate]:
 
 
 @pytest.mark.parametrize("row", BUNDLED)
-def test_the_same_seed_is_the_same_start_and_the_same_batches_in_every_method(row: str, place: Place) -> None:
+def test_the_same_seed_is_the_same_start_and_the_same_batches_in_every_method(
+    row: str, place: TrialEnvironment
+) -> None:
     built = replicates(
         study_of(row, folder=FOLDER, settings="fixed", scale="full", overrides=[f"task.dataset={BUNDLED[row]}"]), place
     )
@@ -59,7 +61,7 @@ def test_the_same_seed_is_the_same_start_and_the_same_batches_in_every_method(ro
     assert torch.equal(learned[0].rebuild(5).state_dict().popitem()[1], learned[1].rebuild(5).state_dict().popitem()[1])
 
 
-def test_trained_on_train_and_meta_joins_those_examples_and_touches_no_other(place: Place) -> None:
+def test_trained_on_train_and_meta_joins_those_examples_and_touches_no_other(place: TrialEnvironment) -> None:
     dataset = data.load("diabetes", {}, cache=place.cache, root=None)
     apart = data.split(dataset, study_seed=0, seed=1, test=0.2, meta=0.1, selection=0.1)
     assert torch.equal(apart.trained_on(("train",)).train, apart.train)

@@ -21,7 +21,7 @@ from olfl_ray.spec import StudySpec, parse_spec, trial_config
 from olfl_ray.study import Home
 from olfl_ray.testing import Kept, SearcherContract, TrackerContract
 from olfl_ray.tracking import TrackedStudy, Tracker
-from olfl_ray.trial import Place, run
+from olfl_ray.trial import TrialEnvironment, run
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs" / "extending.md"
@@ -176,7 +176,7 @@ def _trained(home: Home, checked: StudySpec, arm: str, params: Any, seeds: Any) 
     config = trial_config(checked, arm, params, seeds=tuple(seeds))
     threads = torch.get_num_threads()
     torch.set_num_threads(checked.resources.cpu)  # as in a worker: they decide the last bits
-    records = [record for progress in run(config, Place(cache=home.cache)) for record in progress.records]
+    records = [record for progress in run(config, TrialEnvironment(cache=home.cache)) for record in progress.records]
     torch.set_num_threads(threads)
     return sorted(
         (record.step, metric, values[0])

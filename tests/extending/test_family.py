@@ -14,7 +14,7 @@ from olfl_ray.learnable import Learnable
 from olfl_ray.plugins import load_builder
 from olfl_ray.spec import TrialConfig
 from olfl_ray.testing import LearnableContract, MethodContract
-from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 
 METHOD = "mine.initialisation:LearnedInitialisation"
 
@@ -52,7 +52,7 @@ def _one_thread() -> Any:
 
 
 def test_a_few_steps_from_it_beat_the_same_steps_from_random_weights(tmp_path: Path) -> None:
-    place, errors = Place(cache=tmp_path), {}
+    place, errors = TrialEnvironment(cache=tmp_path), {}
     for method in ("baseline", METHOD):
         meta = {} if method == "baseline" else {"meta": {"init_steps": 300, "eta_init": 0.003}}
         *_, last = run(trial(method, seeds=[1, 2, 3, 4, 5, 6], **meta), place)
@@ -62,10 +62,10 @@ def test_a_few_steps_from_it_beat_the_same_steps_from_random_weights(tmp_path: P
 
 def test_it_resumes_bit_for_bit_within_and_after_algorithm_1(tmp_path: Path) -> None:
     config = trial(METHOD, seeds=[1], eval={"every": 4, "report": "last"}, meta={"init_steps": 10, "inner_steps": 2})
-    whole = list(run(config, Place(cache=tmp_path)))
+    whole = list(run(config, TrialEnvironment(cache=tmp_path)))
     assert whole[-1].outcome == "finished"
     for cut in range(len(whole) - 1):
-        rest = list(run(config, Place(cache=tmp_path), state_from_bytes(state_to_bytes(whole[cut].state))))
+        rest = list(run(config, TrialEnvironment(cache=tmp_path), state_from_bytes(state_to_bytes(whole[cut].state))))
         assert state_to_bytes(rest[-1].state) == state_to_bytes(whole[-1].state)
         assert rest[-1].report == whole[-1].report
     kept = whole[-1].files["learnable.safetensors"]

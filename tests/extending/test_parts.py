@@ -25,7 +25,7 @@ from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.tasks import Task
 from olfl_ray.testing import EstimatorContract, LearnableContract, LearnedLossContract, MethodContract, TaskContract
-from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 
 HERE = Path(__file__).parent
 MINE = sorted((HERE / "mine").glob("[a-z]*.py"))
@@ -146,7 +146,7 @@ TRIALS: dict[str, Callable[[], TrialConfig]] = {
 
 @pytest.mark.parametrize("name", TRIALS)
 def test_a_trial_resumes_bit_for_bit_from_each_of_its_states(name: str, tmp_path: Path) -> None:
-    config, place = TRIALS[name](), Place(cache=tmp_path)
+    config, place = TRIALS[name](), TrialEnvironment(cache=tmp_path)
     whole = list(run(config, place))
     assert whole[-1].outcome == "finished"
     for cut in range(len(whole) - 1):
@@ -172,7 +172,7 @@ def test_what_is_measured_is_recorded(tmp_path: Path) -> None:
         "a metric": "selection/top2_error",
     }
     for name, metric in wanted.items():
-        *_, last = run(TRIALS[name](), Place(cache=tmp_path))
+        *_, last = run(TRIALS[name](), TrialEnvironment(cache=tmp_path))
         assert metric in last.records[-1].metrics, name
     top1, top2 = (last.report[f"selection/{key}"][0] for key in ("error", "top2_error"))
     assert 0 <= top2 <= top1

@@ -18,7 +18,7 @@ from olfl_ray.losses import LearnedLoss, build_loss, loss_from_bytes, loss_setti
 from olfl_ray.losses.formula import OPERATORS, Formula
 from olfl_ray.losses.learned.expression import COMPUTE
 from olfl_ray.spec import LearnedLossSpec, TrialConfig
-from olfl_ray.trial import Place, check, run
+from olfl_ray.trial import TrialEnvironment, check, run
 
 
 def built(formula: str, kind: str = "regression", *, seed: int = 0, **settings: Any) -> LearnedLoss:
@@ -134,7 +134,7 @@ def trained(tmp_path: Path, method: str, **changes: Any) -> Any:
             **changes,
         }
     )
-    place = Place(cache=tmp_path)
+    place = TrialEnvironment(cache=tmp_path)
     check(config, place)
     return list(run(config, place))[-1].state.replicates[0].learner
 

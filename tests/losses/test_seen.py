@@ -17,7 +17,7 @@ from olfl_ray.errors import DataError
 from olfl_ray.losses import LearnedLoss, build_loss, loss_from_bytes, standalone
 from olfl_ray.losses.seen import ranges_of
 from olfl_ray.spec import LearnedLossSpec, TrialConfig
-from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 
 
 def build(kind: str = "regression", **settings: Any) -> LearnedLoss:
@@ -101,7 +101,7 @@ def test_a_trial_keeps_the_range_over_a_cut_and_a_cached_initialisation(tmp_path
             "seeds": [1],
         }
     )
-    place = Place(device="cpu", cache=tmp_path, data_root=None)
+    place = TrialEnvironment(device="cpu", cache=tmp_path, data_root=None)
 
     class Cache(dict):  # type: ignore[type-arg]
         def put(self, key: str, value: bytes) -> None:

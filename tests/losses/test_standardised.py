@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import check_standardised, task_loss
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Place, check
+from olfl_ray.trial import TrialEnvironment, check
 
 X = np.random.default_rng(0).normal(size=(60, 3))
 Y = {"column of labels": (X[:, :1] > 0).astype(float), "shares": 1 / (1 + np.exp(-X[:, :2]))}
@@ -74,7 +74,7 @@ def test_a_loss_of_probabilities_is_refused_for_float_targets(name: str, data: s
         {"task": {"dataset": f"{__name__}:{data}", "model": "linear", "loss": name}, "learner": {"method": "baseline"}}
     )
     with pytest.raises(SpecError, match="standardised") as caught:
-        check(config, Place(cache=tmp_path))
+        check(config, TrialEnvironment(cache=tmp_path))
     assert caught.value.field == "task.loss"
 
 

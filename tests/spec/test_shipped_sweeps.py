@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from olfl_ray.spec import parse_spec, read_spec, trial_config
-from olfl_ray.trial import Place, check
+from olfl_ray.trial import TrialEnvironment, check
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -25,7 +25,7 @@ def test_each_arm_fits_its_data(path: Path, tmp_path: Path, request: pytest.Fixt
     )  # of any size the parts fit, and a small one is quick
     assert spec.name == path.stem
     bundled = spec.task.dataset.name in BUNDLED
-    place = Place(cache=tmp_path, data_root=None if bundled else request.getfixturevalue("olfl_data"))
+    place = TrialEnvironment(cache=tmp_path, data_root=None if bundled else request.getfixturevalue("olfl_data"))
     for arm in spec.arms:
         check(trial_config(spec, arm, {}, seeds=(spec.seed,)), place)
 

@@ -19,7 +19,7 @@ from olfl_ray.errors import DataError
 from olfl_ray.memory import host_memory
 from olfl_ray.models import bytes_of, names
 from olfl_ray.spec import StudySpec, trial_config
-from olfl_ray.trial import Place
+from olfl_ray.trial import TrialEnvironment
 from olfl_ray.trial.build import build_replicate, load_data
 
 WIDE = [100_000] * 10
@@ -118,7 +118,7 @@ def test_what_is_free_now_is_checked_before_the_start_alone(
     assert (code, err.count("\n")) == (2, 1), err
     assert "free" in err
     config = trial_config(StudySpec.model_validate(SPEC), "online", {}, seeds=(0,))
-    place = Place(cache=tmp_path / "data")
+    place = TrialEnvironment(cache=tmp_path / "data")
     assert build_replicate(config, place, load_data(config, place), 0).outputs == 10
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support.conducting import run_to_end, study
 
+from olfl_ray.driver.locations import resolved
 from olfl_ray.driver.look import storage_of
-from olfl_ray.driver.places import resolved
 from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.ledger import DriverStarted, DriverStopped, Ledger, StopRequest
 from olfl_ray.spec import StudySpec

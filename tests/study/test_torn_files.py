@@ -64,13 +64,13 @@ def drive(spec: StudySpec, home: Home, *, words: int | None = None) -> Ledger:
             pruner=spec.search.pruner.model_dump_json(),
             max_seconds=None,
             epoch=1,
-            noted=tuple(commit.commit for commit in trial.commits),
+            recorded=tuple(commit.commit for commit in trial.commits),
         )
         for message in Session(given).messages():
             if words == 0:
                 return ledger
             words = None if words is None else words - 1
-            if not conductor.hear(message):
+            if not conductor.receive(message):
                 break
     ledger.compact()
     return ledger

@@ -13,7 +13,7 @@ from olfl_ray import data
 from olfl_ray.engine.randomness import RandomState, fresh_random
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Place, Progress, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial import Progress, TrialEnvironment, run, state_from_bytes, state_to_bytes
 from olfl_ray.trial.build import build_replicate
 from olfl_ray.trial.stepping import Stepper
 
@@ -76,7 +76,7 @@ def comparable(found: list[Progress]) -> list[Any]:
     ]
 
 
-def resumes_bit_for_bit(settings: TrialConfig, place: Place) -> list[Progress]:
+def resumes_bit_for_bit(settings: TrialConfig, place: TrialEnvironment) -> list[Progress]:
     """Interrupt a trial after each record, serialize its state, and compare what follows."""
     uninterrupted = list(run(settings, place))
     assert uninterrupted[-1].outcome == "finished"
@@ -90,14 +90,14 @@ def resumes_bit_for_bit(settings: TrialConfig, place: Place) -> list[Progress]:
 
 
 @pytest.fixture(scope="module", params=["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrialEnvironment:
     """Prepared data sets, shared; on each available kind of device."""
-    return Place(cache=tmp_path_factory.mktemp("cache"), device=request.param)
+    return TrialEnvironment(cache=tmp_path_factory.mktemp("cache"), device=request.param)
 
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAMW])
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
-def test_batch_norm_dropout_and_moments_resume(method: str, optimizer: dict[str, Any], place: Place) -> None:
+def test_batch_norm_dropout_and_moments_resume(method: str, optimizer: dict[str, Any], place: TrialEnvironment) -> None:
     own = {"model": f"{__name__}:normed"}
     learner = {"method": method, "optimizer": optimizer, "schedule": {"name": "cosine"}}
     uninterrupted = resumes_bit_for_bit(config(method, task=own, learner=learner, meta={"every": 3}), place)
@@ -108,7 +108,7 @@ def test_batch_norm_dropout_and_moments_resume(method: str, optimizer: dict[str,
 
 
 @pytest.mark.parametrize("method", ["offline", "online"])
-def test_augmented_all_cnn_c_with_dropout_resumes(method: str, place: Place) -> None:
+def test_augmented_all_cnn_c_with_dropout_resumes(method: str, place: TrialEnvironment) -> None:
     task = {
         "dataset": f"{__name__}:small_images",
         "model": {"name": "allcnnc", "dropout": 0.5},
@@ -122,7 +122,7 @@ def test_augmented_all_cnn_c_with_dropout_resumes(method: str, place: Place) -> 
 
 
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
-def test_regression_resumes_and_reports_original_units(method: str, place: Place) -> None:
+def test_regression_resumes_and_reports_original_units(method: str, place: TrialEnvironment) -> None:
     settings = config(
         method,
         "diabetes",
@@ -143,7 +143,7 @@ def test_regression_resumes_and_reports_original_units(method: str, place: Place
 
 
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
-def test_same_seed_gives_the_same_trial_and_another_seed_another(method: str, place: Place) -> None:
+def test_same_seed_gives_the_same_trial_and_another_seed_another(method: str, place: TrialEnvironment) -> None:
     own = {"model": f"{__name__}:normed"}
     first = comparable(list(run(config(method, task=own), place)))
     torch.rand(5)
@@ -153,7 +153,7 @@ def test_same_seed_gives_the_same_trial_and_another_seed_another(method: str, pl
 
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
 @pytest.mark.parametrize("dataset", ["digits", "diabetes"])
-def test_replicates_equal_single_runs_of_their_seeds(method: str, dataset: str, place: Place) -> None:
+def test_replicates_equal_single_runs_of_their_seeds(method: str, dataset: str, place: TrialEnvironment) -> None:
     seeds = [3, 1, 2]
     own = {"dataset": dataset, "model": f"{__name__}:normed"}
     together = list(run(config(method, task=own, seeds=seeds), place))
@@ -168,7 +168,7 @@ def test_replicates_equal_single_runs_of_their_seeds(method: str, dataset: str, 
 
 
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
-def test_steps_on_a_state_in_place_are_bit_identical(method: str, place: Place) -> None:
+def test_steps_on_a_state_in_place_are_bit_identical(method: str, place: TrialEnvironment) -> None:
     """As on a GPU, for both algorithms: through two records each, and from the state in between.
 
     In a captured graph a learning rate is a tensor, which rounds differently; so on a GPU they agree only to rounding.

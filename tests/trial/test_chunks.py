@@ -17,7 +17,7 @@ from olfl_ray import data, models
 from olfl_ray.engine import Problem, Sgd
 from olfl_ray.learnable import Learnable
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Place
+from olfl_ray.trial import TrialEnvironment
 from olfl_ray.trial.build import build_replicate
 from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.measure import evaluate
@@ -67,7 +67,7 @@ def test_chunks_are_large_for_small_networks_and_about_a_batch_for_large_ones(
 @pytest.mark.parametrize("model", ["mlp", f"{__name__}:wide"])
 def test_results_do_not_depend_on_the_chunk_size(model: str, tmp_path: Path) -> None:
     settings = {"task": {"dataset": "digits", "model": model, "batch_size": 40}, "learner": {"method": "baseline"}}
-    config, place = TrialConfig.model_validate(settings), Place(cache=tmp_path)
+    config, place = TrialConfig.model_validate(settings), TrialEnvironment(cache=tmp_path)
     replicate = build_replicate(config, place, data.load("digits", {}, cache=tmp_path, root=None), 0)
     found = [
         evaluate(replace(replicate, chunk=chunk), replicate.start.theta, replicate.start.buffers, "test")
@@ -87,7 +87,7 @@ ALONE = """
 import sys, torch
 from pathlib import Path
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Place, run
+from olfl_ray.trial import TrialEnvironment, run
 
 def build(kind):
     x = torch.randn(80, 4)
@@ -97,7 +97,7 @@ sys.modules["own"] = sys.modules["__main__"]
 for kind in ("classes", "numbers"):
     task = {"dataset": {"name": "own:build", "kind": kind}, "model": {"name": "mlp", "hidden": [4]}, "batch_size": 8}
     settings = {"task": task, "learner": {"method": "online", "steps": 2}, "meta": {"init_steps": 1}}
-    *_, last = run(TrialConfig.model_validate(settings), Place(cache=Path(sys.argv[1])))
+    *_, last = run(TrialConfig.model_validate(settings), TrialEnvironment(cache=Path(sys.argv[1])))
     assert last.outcome == "finished"
 print([name for name in ("sklearn", "torch._dynamo") if name in sys.modules])
 """

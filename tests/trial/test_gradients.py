@@ -13,7 +13,7 @@ from olfl_ray.learnable import Learnable, Params
 from olfl_ray.methods import Method, Setting
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Place, Progress, run
+from olfl_ray.trial import Progress, TrialEnvironment, run
 
 RATE = 0.1
 
@@ -45,7 +45,7 @@ def trial(method: str, dataset: str, place: Path) -> list[Progress]:
         "eval": {"every": 1},
         "seeds": [1],
     }
-    found = list(run(TrialConfig.model_validate(settings), Place(cache=place)))
+    found = list(run(TrialConfig.model_validate(settings), TrialEnvironment(cache=place)))
     return [progress for progress in found if progress.state.step > 0]
 
 

@@ -11,7 +11,7 @@ import torch
 from olfl_ray import data
 from olfl_ray.data import Dataset, TaskData
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes, trained_model
+from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes, trained_model
 
 
 def config(dataset: Any, model: Any = "linear", **changes: Any) -> TrialConfig:
@@ -39,14 +39,14 @@ def held_rows(dataset: Dataset, own: TrialConfig, replicate: int) -> torch.Tenso
     ).test
 
 
-def trained(own: TrialConfig, place: Place) -> tuple[Any, Any]:
+def trained(own: TrialConfig, place: TrialEnvironment) -> tuple[Any, Any]:
     *_, last = run(own, place)
     assert last.outcome == "finished"
     return last, state_from_bytes(state_to_bytes(last.state))
 
 
 def test_a_regression_predicts_in_the_targets_units(tmp_path: Path) -> None:
-    own, place = config("diabetes"), Place(cache=tmp_path)
+    own, place = config("diabetes"), TrialEnvironment(cache=tmp_path)
     last, state = trained(own, place)
     dataset = data.load("diabetes", {}, cache=tmp_path, root=None)
     for replicate in (0, 1):
@@ -89,7 +89,7 @@ def test_raw_inputs_of_any_kind_give_the_recorded_error(
 ) -> None:
     (tmp_path / "raw_data.py").write_text(DATA)
     monkeypatch.syspath_prepend(tmp_path)
-    own, place = config(f"raw_data:{dataset}", model), Place(cache=tmp_path)
+    own, place = config(f"raw_data:{dataset}", model), TrialEnvironment(cache=tmp_path)
     last, state = trained(own, place)
     whole = data.load(f"raw_data:{dataset}", {}, cache=tmp_path, root=None)
     found, rows = trained_model(own, place, state, 1), held_rows(whole, own, 1)
@@ -104,7 +104,7 @@ def test_raw_inputs_of_any_kind_give_the_recorded_error(
 
 
 def test_it_is_the_best_evaluations_and_goes_through_torch_export(tmp_path: Path) -> None:
-    own, place = config("digits", eval={"every": 10, "report": "best"}), Place(cache=tmp_path)
+    own, place = config("digits", eval={"every": 10, "report": "best"}), TrialEnvironment(cache=tmp_path)
     _, state = trained(own, place)
     best = state.replicates[0].best
     assert best is not None

@@ -15,15 +15,15 @@ from olfl_ray.errors import SpecError
 from olfl_ray.losses import loss_from_bytes
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.trial import Place, Progress, check, run
+from olfl_ray.trial import Progress, TrialEnvironment, check, run
 
 METHODS = ["baseline", "offline", "online", "online_lr"]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory) -> TrialEnvironment:
     """Prepared data sets, shared."""
-    return Place(cache=tmp_path_factory.mktemp("cache"))
+    return TrialEnvironment(cache=tmp_path_factory.mktemp("cache"))
 
 
 def config(method: str, dataset: str = "digits", **changes: Any) -> TrialConfig:
@@ -60,7 +60,7 @@ def everything(found: list[Progress]) -> list[dict[str, tuple[float, ...]]]:
 
 
 @pytest.mark.parametrize("method", ["online", "online_lr"])
-def test_phi_moves_every_third_step_only(method: str, place: Place) -> None:
+def test_phi_moves_every_third_step_only(method: str, place: TrialEnvironment) -> None:
     found = list(run(config(method, meta={"every": 3}), place))
     after = phis(found)
     moved = [step for step in range(2, 13) if not torch.equal(after[step - 1], after[step - 2])]
@@ -70,7 +70,7 @@ def test_phi_moves_every_third_step_only(method: str, place: Place) -> None:
 
 
 @pytest.mark.parametrize("method", ["offline", "online", "online_lr"])
-def test_meta_batches_from_train_never_see_the_meta_split(method: str, place: Place) -> None:
+def test_meta_batches_from_train_never_see_the_meta_split(method: str, place: TrialEnvironment) -> None:
     """With senseless examples in the meta split a trial does not change, unless its meta batches come from there."""
 
     def trial(batch: str, spoilt: bool) -> list[dict[str, tuple[float, ...]]]:
@@ -94,14 +94,14 @@ def digits_with_a_meta_split(spoilt: bool) -> data.Dataset:
 
 
 @pytest.mark.parametrize("method", ["label_smoothing", "focal", "poly1"])
-def test_fixed_loss_trains_theta_and_the_task_loss_is_measured(method: str, place: Place) -> None:
+def test_fixed_loss_trains_theta_and_the_task_loss_is_measured(method: str, place: TrialEnvironment) -> None:
     plain, fixed = (list(run(config(name), place)) for name in ("baseline", method))
     assert everything(plain) != everything(fixed)
     measured = [series(found, names.TRAIN_TASK_LOSS)[0] for found in (plain, fixed)]
     assert measured[0] == measured[1], "at the same theta, before the first step"
 
 
-def test_fixed_loss_is_refused_with_another_task_loss(place: Place) -> None:
+def test_fixed_loss_is_refused_with_another_task_loss(place: TrialEnvironment) -> None:
     with pytest.raises(SpecError, match=r"focal.*cross-entropy.*regression") as caught:
         check(config("focal", "diabetes"), place)
     assert caught.value.field == "learner.method"
@@ -119,7 +119,9 @@ def test_fixed_loss_is_refused_with_another_task_loss(place: Place) -> None:
     ],
 )
 @pytest.mark.parametrize("method", METHODS)
-def test_schedule_sets_the_learning_rate_of_each_step(method: str, schedule: Any, factor: Any, place: Place) -> None:
+def test_schedule_sets_the_learning_rate_of_each_step(
+    method: str, schedule: Any, factor: Any, place: TrialEnvironment
+) -> None:
     found = list(run(config(method, learner={"schedule": schedule}), place))
     rates = series(found, names.TRAIN_LR)
     alphas = [float(phi[0]) for phi in phis(found)] if method == "online_lr" else [0.1] * 12
@@ -127,7 +129,7 @@ def test_schedule_sets_the_learning_rate_of_each_step(method: str, schedule: Any
 
 
 @pytest.mark.parametrize("dataset", ["digits", "diabetes"])
-def test_learned_loss_of_a_finished_trial_is_its_phi(dataset: str, place: Place) -> None:
+def test_learned_loss_of_a_finished_trial_is_its_phi(dataset: str, place: TrialEnvironment) -> None:
     last = list(run(config("online", dataset), place))[-1]
     loss = loss_from_bytes(last.files["learned_loss.safetensors"], last.files["learned_loss.json"], "the trial")
     phi = last.state.replicates[0].learner.phi
@@ -146,7 +148,7 @@ def saved(found: list[Progress], folder: Path) -> str:
 
 
 @pytest.mark.parametrize("dataset", ["digits", "diabetes"])
-def test_trial_starts_from_the_learned_loss_of_another(dataset: str, place: Place, tmp_path: Path) -> None:
+def test_trial_starts_from_the_learned_loss_of_another(dataset: str, place: TrialEnvironment, tmp_path: Path) -> None:
     """No initialization; an offline trial keeps it to the end, an online one continues from it."""
     first = list(run(config("online", dataset), place))
     source = {"from": saved(first, tmp_path / "loss")}
@@ -160,7 +162,7 @@ def test_trial_starts_from_the_learned_loss_of_another(dataset: str, place: Plac
     assert kept[-1].files == first[-1].files
 
 
-def test_learned_loss_of_another_task_or_missing_is_refused(place: Place, tmp_path: Path) -> None:
+def test_learned_loss_of_another_task_or_missing_is_refused(place: TrialEnvironment, tmp_path: Path) -> None:
     source = saved(list(run(config("online"), place)), tmp_path / "loss")
     with pytest.raises(SpecError, match=r"^loss\.from: .* learned for classification, but the task is regression"):
         check(config("online", "diabetes", loss={"from": source}), place)
@@ -173,7 +175,7 @@ def test_learned_loss_of_another_task_or_missing_is_refused(place: Place, tmp_pa
 
 @pytest.mark.parametrize(("metric", "goal"), [("error", "minimize"), ("macro_f1", "maximize"), ("nll", "minimize")])
 def test_report_best_is_the_best_by_the_studys_metric_and_last_is_the_last(
-    metric: str, goal: str, place: Place
+    metric: str, goal: str, place: TrialEnvironment
 ) -> None:
     learner = {"optimizer": {"name": "sgd", "lr": 1.0}, "steps": 30}
     best, last = (
@@ -196,7 +198,7 @@ def test_report_best_is_the_best_by_the_studys_metric_and_last_is_the_last(
     assert last[-1].report[f"selection/{metric}"] == (values[-1],)
 
 
-def test_unknown_metric_or_one_with_the_opposite_goal_is_refused(place: Place) -> None:
+def test_unknown_metric_or_one_with_the_opposite_goal_is_refused(place: TrialEnvironment) -> None:
     with pytest.raises(SpecError, match=r"search\.metric.*macro_f1"):
         check(config("baseline", metric="selection/macrof1"), place)
     with pytest.raises(SpecError, match=r"search\.goal.*maximize"):
@@ -204,7 +206,7 @@ def test_unknown_metric_or_one_with_the_opposite_goal_is_refused(place: Place) -
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_bf16_rounds_differently_and_reaches_about_the_same_loss(method: str, place: Place) -> None:
+def test_bf16_rounds_differently_and_reaches_about_the_same_loss(method: str, place: TrialEnvironment) -> None:
     exact, rounded = (
         series(
             list(run(config(method, learner={"method": method, "precision": precision}), place)),
@@ -232,7 +234,7 @@ def watching(input_shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize(("precision", "wanted"), [("float32", "ieee"), ("tf32", "tf32")])
-def test_every_pass_of_a_step_has_the_requested_precision(precision: str, wanted: str, place: Place) -> None:
+def test_every_pass_of_a_step_has_the_requested_precision(precision: str, wanted: str, place: TrialEnvironment) -> None:
     task, learner = {"model": f"{__name__}:watching"}, {"precision": precision, "steps": 1}
     settings = config("online", task=task, learner=learner)
     for run_all in (check, lambda *given: list(run(*given))):

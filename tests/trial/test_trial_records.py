@@ -19,7 +19,7 @@ from olfl_ray.losses import loss_from_bytes
 from olfl_ray.methods import Method, Setting
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Place, Progress, TrialState, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial import Progress, TrialEnvironment, TrialState, run, state_from_bytes, state_to_bytes
 from olfl_ray.trial.run import SURFACE_MOMENTS, _best
 from olfl_ray.trial.state import Best
 from olfl_ray.trial.stepping import Stepper
@@ -28,9 +28,9 @@ run_file = importlib.import_module("olfl_ray.trial.run")  # the package's `run` 
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tmp_path_factory: pytest.TempPathFactory) -> TrialEnvironment:
     """Prepared data sets, shared."""
-    return Place(cache=tmp_path_factory.mktemp("cache"))
+    return TrialEnvironment(cache=tmp_path_factory.mktemp("cache"))
 
 
 def config(method: str, **changes: Any) -> TrialConfig:
@@ -54,21 +54,21 @@ class Kept(dict[str, bytes]):
         self[key] = value
 
 
-def test_surfaces_are_recorded_at_the_start_a_tenth_a_quarter_a_half_and_the_end(place: Place) -> None:
+def test_surfaces_are_recorded_at_the_start_a_tenth_a_quarter_a_half_and_the_end(place: TrialEnvironment) -> None:
     assert SURFACE_MOMENTS == (0.0, 0.1, 0.25, 0.5, 1.0)
     for every, wanted in ((1, [0, 2, 5, 10, 20]), (3, [0, 3, 6, 12, 20]), (50, [0, 20])):
         found = list(run(config("online", eval={"every": every}), place))
         assert [surface.step for progress in found for one in progress.records for surface in one.surfaces] == wanted
 
 
-def test_surface_is_recorded_once_when_a_trial_resumes(place: Place) -> None:
+def test_surface_is_recorded_once_when_a_trial_resumes(place: TrialEnvironment) -> None:
     uninterrupted = list(run(config("online"), place))
     rest = list(run(config("online"), place, uninterrupted[4].state))
     for one, other in zip(rest, uninterrupted[5:], strict=True):
         assert [record.surfaces for record in one.records] == [record.surfaces for record in other.records]
 
 
-def test_record_includes_machine_metrics(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_record_includes_machine_metrics(place: TrialEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = {names.SYSTEM_MEMORY_MB: (5.0,), names.SYSTEM_DEVICE_MEMORY_MB: (7.0,)}
     monkeypatch.setattr(run_file, "system", lambda: measured)
     ticks = iter(range(0, 1000, 2))
@@ -84,20 +84,20 @@ def test_record_includes_machine_metrics(place: Place, monkeypatch: pytest.Monke
         assert record.metrics[names.PERF_STEPS_PER_SECOND] == (2 * steps / 2.0,), "both replicates, in two seconds"
 
 
-def test_records_carry_the_time_in_milliseconds(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_carry_the_time_in_milliseconds(place: TrialEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(perf_counter=time.perf_counter, time_ns=lambda: 1_796_036_408_011_999_999)
     monkeypatch.setattr(run_file, "time", clock)
     assert {one.time_ms for progress in run(config("online"), place) for one in progress.records} == {1_796_036_408_011}
 
 
-def test_process_keeps_the_memory_that_a_trial_frees(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_keeps_the_memory_that_a_trial_frees(place: TrialEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(run_file, "keep_freed_memory", lambda: asked.append(1))
     next(run(config("baseline"), place))
     assert asked == [1]
 
 
-def test_steps_end_at_multiples_of_the_interval_and_at_the_last(place: Place) -> None:
+def test_steps_end_at_multiples_of_the_interval_and_at_the_last(place: TrialEnvironment) -> None:
     found = list(run(config("online", eval={"every": 4}), place))
     assert [(one.state.init_steps, one.state.step) for one in found] == [
         (4, 0), (6, 0), (6, 4), (6, 8), (6, 12), (6, 16), (6, 20),
@@ -110,7 +110,9 @@ def test_steps_end_at_multiples_of_the_interval_and_at_the_last(place: Place) ->
     assert [one.state.step for one in run(config("online", eval={"every": 4}), place, shifted)] == [4, 8, 12, 16, 20]
 
 
-def test_cached_initialization_is_used_and_not_computed_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_initialization_is_used_and_not_computed_again(
+    place: TrialEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = Kept()
     uninterrupted = list(run(config("online"), place, None, kept))
     (key,) = kept
@@ -136,14 +138,14 @@ def test_cached_initialization_is_used_and_not_computed_again(place: Place, monk
 
 
 @pytest.mark.parametrize("changes", [{"learner": {"method": "baseline"}}, {"meta": {"init_steps": 0}}])
-def test_trials_without_initialization_do_not_use_the_cache(changes: dict[str, Any], place: Place) -> None:
+def test_trials_without_initialization_do_not_use_the_cache(changes: dict[str, Any], place: TrialEnvironment) -> None:
     found = list(run(config("online", **changes), place, None, None))
     assert (found[0].state.init_steps, found[0].state.step) == (0, 3)
     assert bool(found[0].files) == ("meta" in changes)
 
 
 def test_diverging_initialization_ends_the_trial_and_is_not_cached(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: TrialEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     initialise = Stepper.initialise
     for at, records in ((3, 1), (6, 2)):
@@ -165,7 +167,7 @@ def normed(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, outputs))
 
 
-def test_weights_and_buffers_of_the_best_evaluation_survive_a_restart(place: Place) -> None:
+def test_weights_and_buffers_of_the_best_evaluation_survive_a_restart(place: TrialEnvironment) -> None:
     """If the best evaluation is before the interruption, a resumed trial reports the uninterrupted one's test error."""
     steep = config(
         "baseline",
@@ -212,7 +214,7 @@ def test_the_best_is_the_lowest_error_then_the_lowest_task_loss_then_the_first()
     assert _best(last, best, learner, evaluation(0.9, 9.0), 8).step == 8
 
 
-def test_trial_that_diverges_at_its_last_record_is_not_finished_and_not_tested(place: Place) -> None:
+def test_trial_that_diverges_at_its_last_record_is_not_finished_and_not_tested(place: TrialEnvironment) -> None:
     learner = {"method": "baseline", "steps": 3, "optimizer": {"name": "sgd", "lr": 1e30}}
     (only,) = run(config("baseline", learner=learner, confirming=True), place)
     assert only.outcome == "diverged"
@@ -220,7 +222,7 @@ def test_trial_that_diverges_at_its_last_record_is_not_finished_and_not_tested(p
     assert "test/error" not in only.records[0].metrics
 
 
-def test_learned_loss_of_a_trial_is_its_first_replicates(place: Place) -> None:
+def test_learned_loss_of_a_trial_is_its_first_replicates(place: TrialEnvironment) -> None:
     last = list(run(config("online", seeds=[1, 2]), place))[-1]
     loss = loss_from_bytes(last.files["learned_loss.safetensors"], last.files["learned_loss.json"], "it")
     first, second = (own.learner.phi for own in last.state.replicates)
@@ -244,7 +246,7 @@ class FromHalf(Method):
         return Halves()
 
 
-def test_training_starts_at_the_weights_that_the_learnable_defines(place: Place) -> None:
+def test_training_starts_at_the_weights_that_the_learnable_defines(place: TrialEnvironment) -> None:
     learner = {"steps": 2, "optimizer": {"name": "sgd", "lr": 1e-30}}  # steps that round to nothing
     plain, halved = (
         list(run(config(method, learner={**learner, "method": method}), place))[-1].state.replicates[0]
@@ -253,7 +255,7 @@ def test_training_starts_at_the_weights_that_the_learnable_defines(place: Place)
     assert all(torch.equal(halved.learner.theta[name], value / 2) for name, value in plain.learner.theta.items())
 
 
-def test_position_of_a_state_counts_all_steps_and_its_bytes_are_complete(place: Place) -> None:
+def test_position_of_a_state_counts_all_steps_and_its_bytes_are_complete(place: TrialEnvironment) -> None:
     found: list[Progress] = list(run(config("online", seeds=[1, 2]), place))
     state: TrialState = found[4].state
     assert state.position == state.init_steps + state.step == 15
@@ -271,7 +273,7 @@ def test_position_of_a_state_counts_all_steps_and_its_bytes_are_complete(place: 
     assert state_from_bytes(state_to_bytes(found[0].state)).replicates[0].best is None
 
 
-def test_training_from_a_restored_state_does_not_change_its_bytes(place: Place, tmp_path: Path) -> None:
+def test_training_from_a_restored_state_does_not_change_its_bytes(place: TrialEnvironment, tmp_path: Path) -> None:
     found = list(run(config("online"), place))
     kept = state_to_bytes(found[3].state)
     before = bytes(kept)

@@ -8,7 +8,7 @@ import torch
 from olfl_ray import data
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Place, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 
 
 def config(method: str, **changes) -> TrialConfig:
@@ -31,7 +31,7 @@ def strip(progress) -> list:
 
 @pytest.mark.parametrize("method", ["baseline", "offline", "online", "online_lr"])
 def test_resumed_trial_equals_uninterrupted_trial(method: str, tmp_path: Path) -> None:
-    place = Place(cache=tmp_path)
+    place = TrialEnvironment(cache=tmp_path)
     uninterrupted = list(run(config(method), place))
     assert uninterrupted[-1].outcome == "finished"
     for cut in range(len(uninterrupted) - 1):
@@ -41,7 +41,7 @@ def test_resumed_trial_equals_uninterrupted_trial(method: str, tmp_path: Path) -
 
 
 def test_online_trial_learns_phi_and_offline_keeps_it(tmp_path: Path) -> None:
-    place = Place(cache=tmp_path)
+    place = TrialEnvironment(cache=tmp_path)
     for method, moves in (("online", True), ("offline", False)):
         found = list(run(config(method), place))
         before, after = found[1].state.replicates[0].learner.phi, found[-1].state.replicates[0].learner.phi
@@ -58,7 +58,7 @@ def test_cached_phi_gives_the_same_records(tmp_path: Path) -> None:
         def put(self, key: str, value: bytes) -> None:
             kept.setdefault(key, value)
 
-    place = Place(cache=tmp_path)
+    place = TrialEnvironment(cache=tmp_path)
     first = [entry for progress in run(config("offline"), place, None, Cache()) for entry in strip(progress)]
     assert len(kept) == 1
     again = [entry for progress in run(config("online"), place, None, Cache()) for entry in strip(progress)]
@@ -68,14 +68,14 @@ def test_cached_phi_gives_the_same_records(tmp_path: Path) -> None:
 
 
 def test_only_confirming_trials_touch_the_test_split(tmp_path: Path) -> None:
-    place = Place(cache=tmp_path)
+    place = TrialEnvironment(cache=tmp_path)
     assert "test/error" not in list(run(config("baseline"), place))[-1].report
     assert "test/error" in list(run(config("baseline", confirming=True), place))[-1].report
 
 
 def test_divergence_is_an_outcome(tmp_path: Path) -> None:
     learner = {"method": "baseline", "steps": 200, "optimizer": {"name": "sgd", "lr": 1e30}}
-    found = list(run(config("baseline", learner=learner), Place(cache=tmp_path)))
+    found = list(run(config("baseline", learner=learner), TrialEnvironment(cache=tmp_path)))
     assert found[-1].outcome == "diverged"
     assert found[-1].state.step < 200
 

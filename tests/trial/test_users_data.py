@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Place, check, run
+from olfl_ray.trial import TrialEnvironment, check, run
 
 
 def tokens() -> tuple[np.ndarray, list[str]]:
@@ -33,7 +33,7 @@ def test_ids_are_looked_up_and_a_lazy_layer_is_trained(method: str, tmp_path: Pa
             "eval": {"every": 30},
         }
     )
-    place = Place(cache=tmp_path)
+    place = TrialEnvironment(cache=tmp_path)
     assert check(config, place).task == "classification"
     last = list(run(config, place))[-1]
     assert last.outcome == "finished"

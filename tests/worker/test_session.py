@@ -296,6 +296,6 @@ def test_messages_are_plain_data(sessions: Sessions) -> None:
 def test_assignment_is_plain_data() -> None:
     own = Assignment(
         study="a", trial=TRIAL, config="{}", cache="b", data_root=None, studies=None, device="cpu", threads=1,
-        commit_every=5, pruner="{}", max_seconds=None, epoch=2, noted=("k",), scratch=1, alone=True,
+        commit_every=5, pruner="{}", max_seconds=None, epoch=2, recorded=("k",), scratch=1, alone=True,
     )  # fmt: skip
     assert Assignment.from_dict(json.loads(json.dumps(own.to_dict()))) == own

@@ -69,12 +69,12 @@ def commits(messages: Iterator[Message]) -> list[Commit]:
 
 def test_place_of_a_trial_is_set_by_its_assignment(tmp_path: Path, cache: Path) -> None:
     place = session(
-        tmp_path, cache, data_root="/data", studies="/studies", beside="s3://b/studies", device="cuda"
-    )._place()
+        tmp_path, cache, data_root="/data", studies="/studies", studies_url="s3://b/studies", device="cuda"
+    )._environment()
     assert (place.cache, place.data_root) == (cache, Path("/data"))
-    assert place.losses == KeptLosses(studies=Path("/studies"), beside="s3://b/studies")
+    assert place.losses == KeptLosses(studies=Path("/studies"), studies_url="s3://b/studies")
     assert place.device == "cuda"
-    bare = session(tmp_path, cache)._place()
+    bare = session(tmp_path, cache)._environment()
     assert (bare.data_root, bare.losses, bare.device) == (None, KeptLosses(studies=None), "cpu")
 
 
@@ -88,10 +88,10 @@ def test_node_fetches_its_data_set_from_the_shared_storage(
         return tmp_path / "node"
 
     monkeypatch.setattr(session_file.data, "node_cache", node_cache)
-    assert session(tmp_path, cache)._place().cache == cache
+    assert session(tmp_path, cache)._environment().cache == cache
     assert not asked
     shared = (tmp_path / "shared").as_uri()
-    assert session(tmp_path, cache, shared_data=shared)._place().cache == tmp_path / "node"
+    assert session(tmp_path, cache, shared_data=shared)._environment().cache == tmp_path / "node"
     assert asked == [("digits", cache, open_storage(shared).url)]
 
 

@@ -11,11 +11,11 @@ from olfl_ray.errors import SetupError
 from olfl_ray.storage.local import LocalStorage
 from olfl_ray.storage.protocol import Storage
 
-__all__ = ["HEARSAY", "POINTER", "is_hearsay", "is_relative", "open_folder", "open_storage"]
+__all__ = ["POINTER", "UNTRUSTED", "is_relative", "is_untrusted", "open_folder", "open_storage"]
 
 POINTER = "storage.url"
 """File in a folder that redirects to another storage: its first line is that storage's URL."""
-HEARSAY = "found in MLflow: for reading alone"
+UNTRUSTED = "found in MLflow: for reading alone"
 """Second line of a pointer that came from MLflow, not from the user."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -73,10 +73,10 @@ def open_folder(folder: Path) -> Storage:
         raise SetupError(f"{pointer}: names no storage ({reason}); write the storage's URL into it") from None
 
 
-def is_hearsay(folder: Path) -> bool:
+def is_untrusted(folder: Path) -> bool:
     """Whether a folder's pointer came from somebody with write access to MLflow, not from the owner of this home folder."""
     try:
-        return HEARSAY in _lines(folder / POINTER)[1:]
+        return UNTRUSTED in _lines(folder / POINTER)[1:]
     except (OSError, ValueError):
         return False
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from olfl_ray.losses import Losses, LossFiles
 
-__all__ = ["Place"]
+__all__ = ["TrialEnvironment"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class TrialEnvironment:
     """Where a trial runs.
 
     Args:

@@ -9,7 +9,7 @@ from olfl_ray.spec import StudySpec
 from olfl_ray.storage import expanded, is_relative
 from olfl_ray.tracking import resolved_tracking
 
-__all__ = ["check_place", "resolved"]
+__all__ = ["check_location", "resolved"]
 
 
 def resolved(spec: StudySpec) -> StudySpec:
@@ -20,7 +20,7 @@ def resolved(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"storage": storage, "tracking": resolved_tracking(spec.tracking)})
 
 
-def check_place(spec: StudySpec, home: Home) -> None:
+def check_location(spec: StudySpec, home: Home) -> None:
     """Refuse to begin a study again while the home folder has one with its name in another location.
 
     Raises:
