@@ -18,6 +18,7 @@ from olfl_ray.cli.loss import loss_app
 from olfl_ray.cli.mendable import mendable
 from olfl_ray.cli.options import Home, Sets
 from olfl_ray.cli.output import as_options, errors, out
+from olfl_ray.cli.project import init
 from olfl_ray.cli.sweep import sweep_app
 from olfl_ray.cli.terminal import log_to_terminal
 from olfl_ray.errors import BUG, UserError
@@ -41,6 +42,7 @@ for name, group in (
     ("loss", loss_app),
 ):
     app.add_typer(group, name=name)
+app.command("init", epilog=examples("olfl init my-study", "olfl init . --name wine"))(init)
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ class NamedBuilder(BaseModel):
         return dict(self.model_extra or {})
 
 
-Named: TypeAlias = Annotated[NamedBuilder, BeforeValidator(as_named)]
+Named: TypeAlias = Annotated[NamedBuilder, BeforeValidator(as_named, json_schema_input_type=NamedBuilder | str)]
 
 
 class SplitSpec(Strict):
@@ -144,7 +144,10 @@ class TaskSpec(Strict):
     """Augmentation of train batches: crop_flip pads 4, crops, flips (images only)."""
     split: SplitSpec = SplitSpec()
     """Sizes of the splits."""
-    metrics: Annotated[tuple[Annotated[MetricSpec, BeforeValidator(as_named)], ...], BeforeValidator(as_tuple)] = ()
+    metrics: Annotated[
+        tuple[Annotated[MetricSpec, BeforeValidator(as_named, json_schema_input_type=MetricSpec | str)], ...],
+        BeforeValidator(as_tuple),
+    ] = ()
     """Metrics besides the task's own, each `package.module:function` or `{name: ..., goal: ..., unit: ...}`."""
 
 
@@ -196,7 +199,9 @@ class AdamWSpec(AdamSpec):
 
 
 OptimizerSpec: TypeAlias = Annotated[
-    SgdSpec | AdamSpec | AdamWSpec, Field(discriminator="name"), BeforeValidator(as_named)
+    SgdSpec | AdamSpec | AdamWSpec,
+    Field(discriminator="name"),
+    BeforeValidator(as_named, json_schema_input_type=SgdSpec | AdamSpec | AdamWSpec | str),
 ]
 
 
@@ -234,7 +239,9 @@ class CosineSpec(Strict):
 
 
 ScheduleSpec: TypeAlias = Annotated[
-    ConstantSpec | MilestonesSpec | CosineSpec, Field(discriminator="name"), BeforeValidator(as_named)
+    ConstantSpec | MilestonesSpec | CosineSpec,
+    Field(discriminator="name"),
+    BeforeValidator(as_named, json_schema_input_type=ConstantSpec | MilestonesSpec | CosineSpec | str),
 ]
 
 

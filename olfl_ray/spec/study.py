@@ -163,9 +163,9 @@ class SearchSpec(Strict):
     ece; regression: rmse | mse | mae | r2; either: task_loss, and those of task.metrics."""
     goal: Literal["minimize", "maximize"] = "minimize"
     """Which value is better; it must be the metric's own goal, which is the default."""
-    sampler: Annotated[SamplerSpec, BeforeValidator(as_named)] = SamplerSpec()
+    sampler: Annotated[SamplerSpec, BeforeValidator(as_named, json_schema_input_type=SamplerSpec | str)] = SamplerSpec()
     """How the next point is proposed."""
-    pruner: Annotated[PrunerSpec, BeforeValidator(as_named)] = PrunerSpec()
+    pruner: Annotated[PrunerSpec, BeforeValidator(as_named, json_schema_input_type=PrunerSpec | str)] = PrunerSpec()
     """Which trials are ended early."""
     deterministic: bool = False
     """Make proposals and pruning independent of which trial ends first."""
@@ -252,7 +252,9 @@ class StorageSpec(Strict):
     """Whether every node of a cluster sees that folder under the same path."""
 
 
-StoragePlace: TypeAlias = Annotated[StorageSpec, BeforeValidator(_as_storage)]
+StoragePlace: TypeAlias = Annotated[
+    StorageSpec, BeforeValidator(_as_storage, json_schema_input_type=StorageSpec | str | None)
+]
 """A storage section; a text is its url."""
 
 
@@ -269,7 +271,10 @@ def _as_trackers(value: Any) -> Any:
     return tuple(map(as_named, value if isinstance(value, list | tuple) else [value]))
 
 
-Trackers: TypeAlias = Annotated[tuple[TrackerSpec, ...], BeforeValidator(_as_trackers)]
+Trackers: TypeAlias = Annotated[
+    tuple[TrackerSpec, ...],
+    BeforeValidator(_as_trackers, json_schema_input_type=list[TrackerSpec | str] | TrackerSpec | str),
+]
 """A list of trackers; one alone needs no list."""
 
 

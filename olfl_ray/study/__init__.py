@@ -6,6 +6,7 @@ from olfl_ray.study.handle import Study
 from olfl_ray.study.listing import list_studies
 from olfl_ray.study.loss import export_loss, load_loss
 from olfl_ray.study.plan import Plan
+from olfl_ray.study.project import write_project
 from olfl_ray.study.single import run_trial, trial_of
 from olfl_ray.study.trial_view import Trial
 from olfl_ray.study.ui import serve_ui
@@ -25,4 +26,5 @@ __all__ = [
     "run_trial",
     "serve_ui",
     "trial_of",
+    "write_project",
 ]

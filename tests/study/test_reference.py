@@ -14,7 +14,8 @@ from olfl_ray.methods import complete
 from olfl_ray.spec import StudySpec, parse_spec
 from olfl_ray.study.reference import complete_yaml, schema
 
-COMPLETE = Path(__file__).parents[2] / "docs" / "complete.yaml"
+ROOT = Path(__file__).parents[2]
+COMPLETE = ROOT / "docs" / "complete.yaml"
 
 
 def test_the_document_is_up_to_date() -> None:
@@ -88,3 +89,40 @@ def test_the_schema_knows_the_settings_of_each_learned_loss(loss: object, fits: 
     spec = {**YAML(typ="safe").load(complete_yaml()), "loss": loss}
     found = list(jsonschema.Draft202012Validator(schema()).iter_errors(spec))
     assert (not found) == fits, found
+
+
+SHIPPED = [
+    *sorted((ROOT / "sweeps").glob("*.yaml")),
+    *sorted((ROOT / "experiments/paper/rows").rglob("*_*.yaml")),
+    COMPLETE,
+]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_specs_are_valid_by_the_schema(path: Path) -> None:
+    spec = YAML(typ="safe").load(path.read_text())
+    assert list(jsonschema.Draft202012Validator(schema()).iter_errors(spec)) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "short", "wrong"),
+    [
+        ("task.model", "lenet5", 5),
+        ("learner.optimizer", "adam", {"name": "adam", "lrr": 1}),
+        ("learner.schedule", "cosine", {"name": "cosin"}),
+        ("search.sampler", "random", 5),
+        ("search.pruner", "median", {"name": "asah"}),
+        ("storage", "s3://bucket/studies", {"urls": "x"}),
+        ("tracking", "json_lines", [5]),
+        ("tracking", ["mlflow", {"name": "json_lines"}], 5),
+    ],
+)
+def test_the_schema_knows_the_short_form_of_a_section(field: str, short: object, wrong: object) -> None:
+    for value, fits in ((short, True), (wrong, False)):
+        spec = YAML(typ="safe").load(complete_yaml())
+        *path, last = field.split(".")
+        section = spec
+        for key in path:
+            section = section[key]
+        section[last] = value
+        assert (not list(jsonschema.Draft202012Validator(schema()).iter_errors(spec))) == fits, value
