@@ -112,7 +112,7 @@ def left_by_learnable(storage: Storage, commit: Commit) -> dict[str, bytes]:
         DataError: One of them is missing or corrupt.
     """
     base = f"{commit.key.removesuffix(_MANIFEST)}."
-    names = [key.removeprefix(base) for key in commit.files if key.startswith(base)]
+    names = [key.removeprefix(base) for key in commit.files]
     found = {name: read_file(storage, commit, f".{name}") for name in names if name not in _OWN}
     return {name: data for name, data in found.items() if data is not None}
 

@@ -88,7 +88,7 @@ def _fields_of(path: list[str], name: Any) -> set[str] | None:
     }.get(".".join(path))
     if union is None:
         return None
-    kinds: list[Any] = [get_args(kind)[0] if get_args(kind) else kind for kind in get_args(get_args(union)[0])]
+    kinds: tuple[Any, ...] = get_args(get_args(union)[0])
     for kind in kinds:
         if name in get_args(kind.model_fields["name"].annotation):
             return set(kind.model_fields)

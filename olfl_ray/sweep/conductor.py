@@ -206,8 +206,6 @@ class Conductor:
                 seeds = [seed_of(self.spec.seed, "search", replicate) for replicate in range(self.spec.replicates)]
                 return self._record_proposal(f"{arm}/{len(trials)}", params, seeds)
         for arm in self.spec.arms:
-            if self._missing(arm) > 0:
-                continue
             seeds = self._unconfirmed(arm)
             best = self.state.best(arm, self.spec.search.goal)
             if seeds and best is not None:

@@ -15,6 +15,8 @@ from olfl_ray.engine import LearnerState
 
 __all__ = ["Best", "ReplicateState", "TrialState", "state_from_bytes", "state_to_bytes"]
 
+FORMAT = 1
+"""Of the bytes of a state."""
 PARTS = ("theta", "buffers", "opt_state", "phi", "meta_state", "loss_buffers")
 
 
@@ -87,7 +89,7 @@ def state_to_bytes(state: TrialState) -> bytes:
             for name, value in best.buffers.items():
                 tensors[f"{index}/best_buffers/{name}"] = value
     numbers = {
-        "format": 1,
+        "format": FORMAT,
         "order": list(tensors),
         "init_steps": state.init_steps,
         "step": state.step,
@@ -102,10 +104,12 @@ def state_from_bytes(data: bytes, device: str = "cpu") -> TrialState:
     """The inverse of `state_to_bytes`.
 
     Raises:
-        ValueError: The bytes are not a trial's state.
+        ValueError: The bytes are not a trial's state, or one that another version wrote.
     """
     header_bytes = int.from_bytes(data[:8], "little")
     numbers = json.loads(json.loads(data[8 : 8 + header_bytes])["__metadata__"]["state"])
+    if numbers["format"] != FORMAT:
+        raise ValueError(f"a state of format {numbers['format']}, and this version reads format {FORMAT}")
     parts: dict[tuple[int, str], dict[str, Tensor]] = {}
     tensors = load_tensors(data)
     for key in numbers["order"]:  # sums over parameters round by their order, which the file format does not preserve

@@ -254,3 +254,18 @@ def test_ids_are_neither_scaled_nor_cast() -> None:
     assert found.ids
     assert torch.equal(found.evaluation("train")[0], ids[split(dataset).train])
     assert found.batch("train", "train", 0)[0].dtype == torch.int64
+
+
+def test_the_scalers_turn_raw_values_into_those_of_a_split_and_back(diabetes: data.Dataset) -> None:
+    x = diabetes.x.clone()
+    x[::7, 3] = torch.nan
+    own = batches(replace(diabetes, x=x), splits := split(diabetes))
+    torch.testing.assert_close(own.scaler()(x[splits.test]), own.evaluation("test")[0])
+    center, scale = own.target_scaling()
+    assert center is not None
+    assert scale is not None
+    torch.testing.assert_close(own.evaluation("test")[1] * scale + center, diabetes.y[splits.test].float())
+
+
+def test_targets_that_are_not_scaled_need_no_scaling_back(digits: data.Dataset) -> None:
+    assert batches(digits, split(digits)).target_scaling() == (None, None)

@@ -181,3 +181,24 @@ def test_learnable_without_hooks_is_plain_training() -> None:
     assert torch.equal(result.phi_grad["idle"], torch.zeros(2).double())
     given, _ = base_step(replace(found.problem, learned=Learnable()), found.learner, found.train[0], 0.05)
     assert all(torch.equal(value, result.theta[name]) for name, value in given.theta.items())
+
+
+class PartlyFixed(Learnable):
+    """A learned penalty of the first parameter, and one of the last that neither phi nor theta changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strength = torch.nn.Parameter(torch.tensor(0.3))
+
+    def penalty(self, theta: Params) -> torch.Tensor:
+        first, *_, last = theta.values()
+        return self.strength * first.square().sum() + 0.1 * last.sum()
+
+
+def test_part_of_a_penaltys_gradient_may_be_constant() -> None:
+    found = case("smooth mlp", "sgd", steps=2)
+    learnable = PartlyFixed().double()
+    phi = {"strength": learnable.strength.detach().clone()}
+    found = replace(found, problem=replace(found.problem, learned=learnable), phi=phi)
+    for name, way in WAYS.items():
+        assert off(found, way, True) <= ALLOWED[name], name

@@ -11,7 +11,7 @@ import pytest
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import Commit, read_commit, read_file, restore_point, state_key, trial_folder, write_commit
 from olfl_ray.ledger.codec import seal, unseal
-from olfl_ray.ledger.commits import latest_attempt
+from olfl_ray.ledger.commits import latest_attempt, left_by_learnable
 from olfl_ray.storage import Storage, open_storage
 
 TRIAL = "online/3"
@@ -182,3 +182,18 @@ def test_sealed_manifest_in_another_format_is_refused(disk: Storage, changes: di
     with pytest.raises(DataError, match=made.key):
         read_commit(disk, made.key)
     assert positions(disk) == []
+
+
+def test_a_learnables_files_are_those_besides_measurements_and_state(disk: Storage) -> None:
+    files = {"records.parquet": b"r", "surfaces.parquet": b"s", "state.safetensors": b"t", "loss.json": b"l"}
+    bare = Commit(trial=TRIAL, attempt=1, position=1, step=1, outcome=None, report={}, parent=None)
+    assert left_by_learnable(disk, write_commit(disk, bare, files)) == {"loss.json": b"l"}
+
+
+def test_a_long_reason_is_cut_after_300_characters(disk: Storage) -> None:
+    made = commit(disk, 20)
+    disk.write(made.key, seal(json.dumps({"x" * 500: 1}).encode()))
+    with pytest.raises(DataError) as caught:
+        read_commit(disk, made.key)
+    reason = str(caught.value).partition("is corrupt (")[2].partition("); restore")[0]
+    assert len(reason) == 300

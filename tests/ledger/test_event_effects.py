@@ -135,3 +135,13 @@ def test_arm_is_examined_once_and_the_result_is_kept() -> None:
 def test_step_of_a_commit_never_decreases() -> None:
     with pytest.raises(LedgerError, match="at least 7"):
         trial(committed(3), committed(7), committed(5))
+
+
+def test_a_revised_spec_brings_its_digest_if_it_has_one() -> None:
+    revised = replay([Revised(spec={"seed": 1}, digest="e")])
+    assert (revised.spec, revised.digest) == ({"seed": 1}, "e")
+    assert replay([Revised(spec={"seed": 1})]).digest == "d"
+
+
+def test_identity_of_a_ledger_without_one_is_the_same_in_every_version() -> None:
+    assert replay([]).identity == "24a4b4936d394b4c"

@@ -120,3 +120,24 @@ def test_event_is_kept_if_its_compaction_is_refused(
     ledger.append(DriverStarted(epoch=1, host="h", pid=1))
     assert Ledger.load(disk).events == ledger.events
     assert "no space left" in caplog.text
+
+
+def test_a_state_stays_as_it_was_when_later_events_follow(study: Ledger) -> None:
+    study.append(proposed(0))
+    before, live = study.state, study.live
+    study.append(proposed(1))
+    assert list(before.trials) == ["a/0"]
+    assert list(live.trials) == list(study.state.trials) == ["a/0", "a/1"]
+
+
+def test_a_study_is_the_current_one_by_its_first_event_as_an_object_or_compacted(study: Ledger, disk: Storage) -> None:
+    study.append(proposed(0))
+    assert study.is_current()
+    study.compact()
+    first = disk.read("ledger/000000001.json")
+    disk.delete("ledger/000000001.json")
+    assert study.is_current(), "compacted"
+    disk.delete("ledger/compacted.jsonl")
+    assert not study.is_current(), "deleted"
+    disk.write("ledger/000000001.json", first.replace(b"digits", b"others"))
+    assert not study.is_current(), "another study began there"

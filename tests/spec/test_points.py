@@ -9,7 +9,7 @@ import pytest
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import Parameter, StudySpec, active, base_values, get_dotted, seed_of, trial_config
-from olfl_ray.spec.points import require_trial_field, set_dotted
+from olfl_ray.spec.points import dotted, require_trial_field, set_dotted
 
 
 def spec(**changes: Any) -> StudySpec:
@@ -144,3 +144,15 @@ def test_a_field_outside_a_trials_sections_is_refused(field: str) -> None:
     with pytest.raises(SpecError, match=r"^there: there is no field .* in a trial"):
         require_trial_field("there", field)
     require_trial_field("there", "learner.steps")
+
+
+def test_a_name_is_set_before_the_settings_next_to_it() -> None:
+    own = spec(arms={"online": {"trials": 1, "set": {"loss.hidden": [8], "loss.name": "ml3"}}})
+    assert base_values(own, "online")["loss"] == {**base_values(spec(), "online")["loss"], "name": "ml3", "hidden": [8]}
+
+
+def test_an_errors_field_follows_dicts_and_lists_but_not_union_members() -> None:
+    data = {"a": [{"x": 1}, {"x": 2}]}
+    assert dotted(("a", 1, "Member", "x"), data, missing=False) == "a.1.x"
+    assert dotted(("a", 2, "x"), data, missing=False) == "a"
+    assert dotted(("a", 1, "y"), data, missing=True) == "a.1.y"

@@ -207,3 +207,33 @@ def test_parent_run_ends_with_the_studys_files(
     assert parent.info.status == "FINISHED"
     assert {file.path for file in there.client.list_artifacts(parent.info.run_id)} == {"report", "spec.json"}
     assert [file.path for file in there.client.list_artifacts(parent.info.run_id, "report")] == ["report/report.html"]
+
+
+def test_what_changes_alone_is_delivered(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+    """First only parameters, then only measurements, then only the end."""
+    own = home()
+    own.ledger.append(Proposed(trial="online/0", params={"learner.optimizer.lr": 0.02}, seeds=[1]))
+    own.trial("online/0", (), end=None)
+    runs = runs_of(own)
+    own.deliver(runs)
+    begun = held().of(own)["online/0"]
+    assert begun.data.params["learner.optimizer.lr"] == "0.02"
+    own.trial("online/0", (10,), end=None)
+    own.deliver(runs)
+    there = held()
+    running = there.of(own)["online/0"]
+    assert there.steps(running) == [10]
+    assert not {"olfl.state", "olfl.report"} & {*begun.data.tags, *running.data.tags}, "only at the end"
+    own.ledger.append(Ended(trial="online/0", state="failed", step=10, value=None, metrics={}, cause="boom"))
+    own.deliver(runs)
+    assert held().of(own)["online/0"].data.tags["olfl.state"] == "failed"
+
+
+def test_the_studys_run_has_its_spec_to_read(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+    own = home()
+    runs_of(own)
+    there = held()
+    text = there.client.download_artifacts(there.of(own)["study"].info.run_id, "spec.json")
+    lines = Path(text).read_text().splitlines()
+    assert json.loads("".join(lines))["name"] == own.spec.name
+    assert len(lines) > 20, "a field per line"

@@ -139,7 +139,11 @@ def test_cached_initialization_is_used_and_not_computed_again(
 
 @pytest.mark.parametrize("changes", [{"learner": {"method": "baseline"}}, {"meta": {"init_steps": 0}}])
 def test_trials_without_initialization_do_not_use_the_cache(changes: dict[str, Any], place: TrialEnvironment) -> None:
-    found = list(run(config("online", **changes), place, None, None))
+    class Untouched(Kept):
+        def get(self, *_: object) -> None:  # type: ignore[override]
+            raise AssertionError("the cache is read")
+
+    found = list(run(config("online", **changes), place, None, Untouched()))
     assert (found[0].state.init_steps, found[0].state.step) == (0, 3)
     assert bool(found[0].files) == ("meta" in changes)
 
@@ -279,3 +283,31 @@ def test_training_from_a_restored_state_does_not_change_its_bytes(place: TrialEn
     before = bytes(kept)
     list(run(config("online"), place, state_from_bytes(kept)))
     assert kept == before
+
+
+def test_a_state_of_another_format_is_refused(place: TrialEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    (last,) = list(run(config("baseline", eval={"every": 20}), place))
+    written = state_to_bytes(last.state)
+    monkeypatch.setattr("olfl_ray.trial.state.FORMAT", 2)
+    with pytest.raises(ValueError, match="format 1, and this version reads format 2"):
+        state_from_bytes(written)
+
+
+def undefined(outputs: torch.Tensor, targets: torch.Tensor) -> float:
+    """A metric that has no value."""
+    return math.nan
+
+
+def test_a_users_metric_without_a_value_does_not_end_the_trial(place: TrialEnvironment) -> None:
+    metrics = [{"name": f"{__name__}:undefined"}]
+    found = list(run(config("baseline", task={"metrics": metrics}, eval={"every": 20}), place))
+    assert [one.outcome for one in found] == ["finished"]
+    assert math.isnan(found[0].report["selection/undefined"][0])
+
+
+def test_the_constant_predictions_metrics_are_reported_and_are_no_curve(place: TrialEnvironment) -> None:
+    (last,) = run(config("baseline", eval={"every": 20}, confirming=True), place)
+    (record,) = last.records
+    assert {"test/error", "trivial/error"} <= set(last.report)
+    assert "test/error" in record.metrics
+    assert not [name for name in record.metrics if name.startswith("trivial/")]
