@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from olfl_ray.lazy import lazily
 
 if TYPE_CHECKING:
     from olfl_ray.engine import Initialised, OnlineLossLearner, initialise, keep_freed_memory, meta_gradient
+    from olfl_ray.losses import LearnedLoss, LossNetwork
     from olfl_ray.study import Study, list_studies, load_loss
+
+    __version__: str
 
 __all__ = [
     "Initialised",
+    "LearnedLoss",
+    "LossNetwork",
     "OnlineLossLearner",
     "Study",
+    "__version__",
     "initialise",
     "keep_freed_memory",
     "list_studies",
@@ -20,16 +27,21 @@ __all__ = [
     "meta_gradient",
 ]
 
-_ROOMS = {
-    "Initialised": "engine",
-    "OnlineLossLearner": "engine",
-    "Study": "study",
-    "initialise": "engine",
-    "keep_freed_memory": "engine",
-    "list_studies": "study",
-    "load_loss": "study",
-    "meta_gradient": "engine",
-}
+_named = lazily(
+    __name__,
+    {
+        "Initialised": "engine",
+        "LearnedLoss": "losses",
+        "LossNetwork": "losses",
+        "OnlineLossLearner": "engine",
+        "Study": "study",
+        "initialise": "engine",
+        "keep_freed_memory": "engine",
+        "list_studies": "study",
+        "load_loss": "study",
+        "meta_gradient": "engine",
+    },
+)
 
 
 def __dir__() -> list[str]:
@@ -37,6 +49,8 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return getattr(import_module(f"olfl_ray.{_ROOMS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("olfl_ray")
+    return _named(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from safetensors.torch import save
 from torch import Tensor, nn
 
 __all__ = ["BaseOptimizer", "Learnable", "Params"]
@@ -89,6 +88,8 @@ class Learnable(nn.Module):
 
     def files(self) -> dict[str, bytes]:
         """Return the files to store with each checkpoint, by name. Default: phi and the buffers, as safetensors."""
+        from safetensors.torch import save  # the engine needs torch alone
+
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         return {"learnable.safetensors": save(tensors)} if tensors else {}
 

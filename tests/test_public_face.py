@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import subprocess
 import sys
+from importlib.metadata import version
 from types import ModuleType
 
 import pytest
@@ -56,7 +57,8 @@ def test_the_names_at_the_top_are_loaded_when_they_are_used() -> None:
 
 def test_the_names_at_the_top_are_documented() -> None:
     assert {"OnlineLossLearner", "Study", "initialise", "list_studies", "load_loss"} <= set(olfl_ray.__all__)
-    for name in olfl_ray.__all__:
+    assert olfl_ray.__version__ == version("olfl_ray")
+    for name in set(olfl_ray.__all__) - {"__version__"}:
         assert inspect.getdoc(getattr(olfl_ray, name)), name
     members = {name: value for name, value in vars(olfl_ray.Study).items() if not name.startswith("_")}
     assert all(inspect.getdoc(value) for value in members.values()), members

@@ -4,15 +4,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from olfl_ray import OnlineLossLearner
-from olfl_ray.losses import build_loss
-from olfl_ray.spec import LearnedLossSpec
+from olfl_ray import LearnedLoss, LossNetwork, OnlineLossLearner
 
 torch.manual_seed(0)
 x, y = torch.randn(512, 20), torch.randint(3, (512,))
 x[:, 0] += 2 * y  # one column depends on the class
 module = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 3))
-learned_loss = build_loss(LearnedLossSpec(), "classification", seed=1)
+learned_loss = LearnedLoss(LossNetwork(), "classification")
 optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
 learner = OnlineLossLearner(module, optimizer, learned_loss, F.cross_entropy, eta=1e-3)
 

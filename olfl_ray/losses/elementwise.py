@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from olfl_ray.spec import Strict
+if TYPE_CHECKING:
+    from olfl_ray.spec import Strict
 
 __all__ = ["ElementwiseLoss", "Slopes"]
 
@@ -17,19 +18,27 @@ Slopes = tuple[Tensor, Tensor, Callable[[Tensor], Mapping[str, Tensor]]]
 """loss_N, slope_N = d loss / d output, and the function from t_N to the gradient of <slope_N, t_N> in each parameter."""
 
 
+class _NoSettings:
+    """`Strict` itself, imported where settings are read: the engine needs torch alone."""
+
+    def __get__(self, instance: object, owner: type) -> type[Strict]:
+        from olfl_ray.spec import Strict
+
+        return Strict
+
+
 class ElementwiseLoss(nn.Module):
     """A loss of pairs, whose parameters are phi. A subclass is one file; `loss.name` finds it.
 
     Attributes:
+        Config: Its settings, next to `loss.name`, a subclass of `olfl_ray.spec.Strict`; a subclass without it has none.
         sized_by: Setting that decides how many parameters it has, for a message; empty: several do.
 
     Args:
         config: Its settings.
     """
 
-    class Config(Strict):
-        """Its settings, next to `loss.name`. A subclass that has some replaces this class."""
-
+    Config: ClassVar[type[Strict]] = _NoSettings()  # type: ignore[assignment]
     sized_by: ClassVar[str] = ""
 
     def __init__(self, config: Any) -> None:

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from olfl_ray.learnable import Learnable
@@ -17,8 +16,10 @@ from olfl_ray.losses.elementwise import ElementwiseLoss
 from olfl_ray.losses.roles import check_order
 from olfl_ray.losses.seen import nothing_seen, observe, ranges_of
 from olfl_ray.losses.unchanged import AsBuilt
-from olfl_ray.spec import LearnedLossSpec
 from olfl_ray.tasks import task_of
+
+if TYPE_CHECKING:
+    from olfl_ray.spec import LearnedLossSpec
 
 __all__ = ["LearnedLoss"]
 
@@ -107,6 +108,8 @@ class LearnedLoss(Learnable):
         """
         if self.settings is None:
             raise ValueError("a learned loss can be kept in files where it was built from settings; use build_loss")
+        from safetensors.torch import save  # the engine needs torch alone
+
         own = self.settings.model_dump(mode="json", by_alias=True)
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         seen = ranges_of(self.seen)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.elementwise import ElementwiseLoss, Slopes
 from olfl_ray.losses.slopes import DERIVATIVES, pair_slopes
 
@@ -16,20 +17,27 @@ __all__ = ["LossNetwork"]
 
 
 class LossNetwork(ElementwiseLoss):
-    """l_phi : R^2 -> R, a small perceptron of (target, output).
+    """l_phi : R^2 -> R, a small perceptron of (target, output). The defaults are those of AdaLFL (arXiv 2301.13247).
 
     Args:
         hidden: Units of the hidden layers.
-        activation: Hidden activation.
+        activation: Hidden activation; None: `SmoothLeakyReLU()`.
         softplus_output: Softplus on the output, which makes the loss positive.
         bias: Biases in every layer.
         init: Initial weights: kaiming_normal or xavier_uniform; biases start at 0.
     """
 
     def __init__(
-        self, hidden: tuple[int, ...], activation: nn.Module, *, softplus_output: bool, bias: bool, init: str
+        self,
+        hidden: Sequence[int] = (40, 40),
+        activation: nn.Module | None = None,
+        *,
+        softplus_output: bool = False,
+        bias: bool = False,
+        init: Literal["kaiming_normal", "xavier_uniform"] = "kaiming_normal",
     ) -> None:
         super().__init__(None)
+        activation = SmoothLeakyReLU() if activation is None else activation
         sizes = [2, *hidden, 1]
         layers: list[nn.Module] = []
         for index, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):

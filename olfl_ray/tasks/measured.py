@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import load_builder
-from olfl_ray.spec import MetricSpec
 from olfl_ray.tasks.task import Metric, Task
+
+if TYPE_CHECKING:
+    from olfl_ray.spec import MetricSpec
 
 __all__ = ["metrics_of"]
 
