@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-from contextlib import nullcontext
 from importlib.metadata import version
-from pathlib import Path
-from traceback import format_exc, format_exception_only
-from typing import Annotated, Any
+from traceback import format_exc
+from typing import Annotated
 
 import typer
 
+from olfl_ray.cli.documents import print_json
 from olfl_ray.cli.examples import examples
 from olfl_ray.cli.loss import loss_app
 from olfl_ray.cli.mendable import mendable
-from olfl_ray.cli.options import Home, Sets
+from olfl_ray.cli.options import Home, Json
 from olfl_ray.cli.output import as_options, errors, out
 from olfl_ray.cli.project import init
 from olfl_ray.cli.sweep import sweep_app
 from olfl_ray.cli.terminal import log_to_terminal
+from olfl_ray.cli.trial import trial_app
 from olfl_ray.errors import BUG, UserError
 
 __all__ = ["app", "main", "run_app"]
@@ -31,7 +30,6 @@ app = typer.Typer(
     epilog=examples("olfl sweep run sweeps/digits.yaml", "olfl sweep status digits", "olfl sweep --help"),
     pretty_exceptions_enable=False,
 )
-trial_app = typer.Typer(help="Run one trial, without Ray and MLflow.", no_args_is_help=True)
 data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 spec_app = typer.Typer(help="The form of a spec.", no_args_is_help=True)
 for name, group in (
@@ -103,64 +101,18 @@ def _root(show_version: Annotated[bool, typer.Option("--version", help="Print th
         raise typer.Exit
 
 
-@trial_app.command(
-    "run",
-    epilog=examples(
-        "olfl trial run sweeps/digits.yaml --arm online", "olfl trial run --from digits/online/3 --traceback"
-    ),
-)
-def trial_run(
-    spec: Annotated[Path | None, typer.Argument(help="A study's spec; its own values are the trial.")] = None,
-    set_: Sets = None,
-    arm: Annotated[str | None, typer.Option(help="Arm whose settings apply; else the first.")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="STUDY/ARM/ORDINAL of a sweep's trial.")] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option("--allow", help="A builder, module or package that the trial of --from may run. May be repeated."),
-    ] = None,
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show where a failing trial raised.")] = False,
-    home: Home = None,
-) -> None:
-    """Run one trial: the code that a sweep's worker runs."""
-    from olfl_ray import study
-    from olfl_ray.spec import located
-
-    place = study.Home.find(home)
-    config, resources = study.trial_of(spec, overrides=set_ or (), arm=arm, source=from_, home=place, allow=allow or ())
-    with nullcontext() if spec is None else located(spec, set_ or ()):
-        progresses = study.run_trial(config, resources, home=place)
-    try:
-        for progress in progresses:
-            _print_progress(progress)
-    except UserError:
-        raise
-    except Exception as error:
-        first = "".join(format_exception_only(error)).splitlines()[0]
-        out.print(f"failed: {first}", highlight=False, soft_wrap=True, markup=False)
-        if traceback:
-            errors.print(format_exc(), markup=False, highlight=False)
-        else:
-            out.print("where: the same command with --traceback", highlight=False)
-        raise typer.Exit(1) from None
-
-
-def _print_progress(progress: Any) -> None:
-    for record in progress.records:
-        shown = "  ".join(f"{metric} {record.mean(metric):.5g}" for metric in sorted(record.metrics))
-        out.print(f"step {record.step}  {shown}", highlight=False, soft_wrap=True)
-    if progress.outcome is not None:
-        report = {key: sum(values) / len(values) for key, values in progress.report.items()}
-        out.print(f"{progress.outcome}: {json.dumps(report)}", highlight=False, soft_wrap=True)
-
-
 @data_app.command("list", epilog=examples("olfl data list"))
-def data_list() -> None:
+def data_list(json: Json = False) -> None:
     """List the built-in data sets."""
     from rich.table import Table
 
     from olfl_ray import study
     from olfl_ray.study.view import LOOK
 
+    if json:
+        names = ("name", "kind", "examples", "shape", "where")
+        print_json([dict(zip(names, row, strict=True)) for row in study.describe_data()])
+        return
     table = Table("name", "kind", "rows", "shape", "where", **LOOK)
     for row in study.describe_data():
         table.add_row(*(str(cell) for cell in row))
@@ -168,39 +120,58 @@ def data_list() -> None:
 
 
 @data_app.command("prepare", epilog=examples("olfl data prepare mnist"))
-def data_prepare(name: Annotated[str, typer.Argument(help="Name of the data set.")], home: Home = None) -> None:
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="Name of the data set.")], json: Json = False, home: Home = None
+) -> None:
     """Find, check and prepare a data set."""
     from olfl_ray import study
 
+    if json:
+        print_json({"name": name, "prepared": study.prepare_data(name, home=study.Home.find(home))})
+        return
     out.print(study.prepare_data(name, home=study.Home.find(home)), highlight=False, soft_wrap=True)
 
 
 @spec_app.command("schema", epilog=examples("olfl spec schema > schema.json"))
-def spec_schema() -> None:
+def spec_schema(
+    json: Annotated[bool, typer.Option("--json", help="As always: it is a JSON document.")] = False,
+) -> None:
     """Print the JSON Schema of a spec, for editors."""
     from olfl_ray.study.reference import schema
 
-    out.print(json.dumps(schema(), indent=2), markup=False, highlight=False, soft_wrap=True)
+    print_json(schema())
 
 
 @spec_app.command("complete", epilog=examples("olfl spec complete > study.yaml"))
-def spec_complete() -> None:
-    """Print a spec with every field, its meaning and its default."""
+def spec_complete(json: Json = False) -> None:
+    """Print a spec with every field, its meaning and its default; as JSON without the meanings."""
     from olfl_ray.study.reference import complete_yaml
 
+    if json:
+        from ruamel.yaml import YAML
+
+        print_json(YAML(typ="safe", pure=True).load(complete_yaml()))
+        return
     out.print(complete_yaml(), end="", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("ui", epilog=examples("olfl ui", "olfl ui --home /shared/me/home --port 0"))
-def ui(home: Home = None, port: Annotated[int, typer.Option(help="Port on loopback; 0: a free one.")] = 5000) -> None:
+def ui(
+    home: Home = None,
+    port: Annotated[int, typer.Option(help="Port on loopback; 0: a free one.")] = 5000,
+    json: Json = False,
+) -> None:
     """Show the home folder's runs in MLflow's UI, on loopback, with a secret URL that this prints."""
     from olfl_ray import study
 
     place = study.Home.find(home)
-    with out.status("MLflow's UI starts") as status:
+    with (errors if json else out).status("MLflow's UI starts") as status:
 
         def ready(url: str) -> None:
             status.stop()
-            out.print(url, highlight=False, soft_wrap=True)
+            if json:
+                print_json({"url": url})
+            else:
+                out.print(url, highlight=False, soft_wrap=True)
 
         raise typer.Exit(study.serve_ui(place, port, ready))

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from olfl_ray.cli.documents import print_json
 from olfl_ray.cli.examples import examples
-from olfl_ray.cli.options import Home
+from olfl_ray.cli.options import Home, Json
 from olfl_ray.cli.output import out
 from olfl_ray.errors import SpecError
 
@@ -41,13 +42,17 @@ def loss_export(
     allow: Annotated[
         list[str] | None, typer.Option("--allow", help="A builder that the loss's files may call. May be repeated.")
     ] = None,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Write a learned loss as one Python file, with what it was learned on and the range that it has seen."""
     from olfl_ray import study
 
     written = study.export_loss(source, standalone, at=_moment(at), home=home, allow=allow or ())
-    out.print(str(written), highlight=False, soft_wrap=True, markup=False)
+    if json:
+        print_json({"source": source, "file": written})
+    else:
+        out.print(str(written), highlight=False, soft_wrap=True, markup=False)
 
 
 def _moment(text: str | None) -> float | None:

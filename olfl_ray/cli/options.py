@@ -15,6 +15,7 @@ __all__ = [
     "Cluster",
     "Follow",
     "Home",
+    "Json",
     "Name",
     "PyModules",
     "Sets",
@@ -48,4 +49,5 @@ Storage = Annotated[
 ]
 WorkingDir = Annotated[Path | None, typer.Option("--working-dir", help="Working folder of the driver and the trials.")]
 PyModules = Annotated[list[Path] | None, typer.Option("--py-module", help="A package of your own. May be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Show it live; Ctrl-C leaves it running.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import typer
@@ -11,7 +12,17 @@ from olfl_ray.cli.output import option
 from olfl_ray.errors import INTERRUPTED
 from olfl_ray.terminal import Terminal
 
-__all__ = ["notes_on", "print_failures", "print_notes", "print_result", "print_standing", "print_winners"]
+__all__ = [
+    "duration",
+    "leave",
+    "notes_on",
+    "print_failures",
+    "print_notes",
+    "print_result",
+    "print_running",
+    "print_standing",
+    "print_winners",
+]
 
 TABLE_WIDTH = 100
 """Least width of the final table, in characters: all columns fit. Rich takes 80 where there is no terminal."""
@@ -40,7 +51,7 @@ def print_result(result: Any, place: Any, where: str | None = None, *, begun: bo
         begun: Whether its notes were printed when it began.
 
     Raises:
-        typer.Exit: It was interrupted; or, with code 1, trials failed or runs did not reach MLflow.
+        typer.Exit: As `leave`.
     """
     from olfl_ray.study.view import status_view
 
@@ -75,6 +86,15 @@ def print_result(result: Any, place: Any, where: str | None = None, *, begun: bo
     if not result.finished:
         out.print(f"resume: olfl sweep resume {spec.name} {where}", soft_wrap=True, highlight=False, markup=False)
     print_failures(result.state, where)
+    leave(result)
+
+
+def leave(result: Any) -> None:
+    """End the command with the exit code that a study's result asks for; return where that is 0.
+
+    Raises:
+        typer.Exit: It was interrupted; or, with code 1, trials failed or runs did not reach MLflow.
+    """
     if result.stopped:
         raise typer.Exit(INTERRUPTED)
     if result.state.failures or result.undelivered:
@@ -108,18 +128,64 @@ def print_failures(state: Any, where: str) -> None:
 
 
 def print_standing(standing: Any, *, elsewhere: bool) -> None:
-    """One line about a study of a list.
+    """One line about a study of a list: its trials, its best value, the time of its last event, its status.
 
     Args:
         standing: From `list_studies`.
         elsewhere: Whether it is of a cluster or a storage, and not of the home folder.
     """
-    seen = f"{standing.ended} of {standing.trials} trials ended"
-    if not elsewhere:
-        line = f"{standing.name}  {standing.problem or f'{seen}  {standing.digest[:12]}'}"
-    else:
-        seen = "trials not seen from here" if standing.ended is None else seen
+    parts = [standing.name]
+    if standing.ended is not None:
+        parts.append(f"{standing.ended} of {standing.trials} trials ended")
+    elif elsewhere:
+        parts.append("trials not seen from here")
+    if standing.value is not None:
+        parts.append(f"best {standing.metric} {standing.value:.4g} ({standing.best})")
+    if standing.changed is not None:
+        parts.append(f"{datetime.fromtimestamp(standing.changed):%Y-%m-%d %H:%M}")
+    if standing.ended is not None or elsewhere:
+        parts.append(standing.state)
+    if elsewhere:
         attempts = "1 attempt" if standing.attempts == 1 else f"{standing.attempts} attempts"
-        problem = f": {standing.problem}" if standing.problem else ""
-        line = f"{standing.name}  {seen}  {standing.state}  {attempts}{problem}"
+        parts.append(f"{attempts}: {standing.problem}" if standing.problem else attempts)
+    else:
+        parts.append(standing.problem or standing.digest[:12])
+    out.print("  ".join(parts), highlight=False, soft_wrap=True, markup=False)
+
+
+def print_running(overview: Any) -> None:
+    """The trials that run or are suspended, with step, age and time left; and when the last event was."""
+    from rich.table import Table
+
+    from olfl_ray.study.view import LOOK
+
+    if overview.running:
+        table = Table("trial", "state", **LOOK)
+        for column in ("step", "of", "value", "age", "last commit", "left"):
+            table.add_column(column, justify="right")
+        for trial in overview.running:
+            value = "" if trial.value is None else f"{trial.value:.4g}"
+            ages = [duration(seconds) for seconds in (trial.age, trial.commit_age, trial.left)]
+            table.add_row(trial.trial, trial.state, str(trial.step), str(trial.steps), value, *ages)
+        out.print(table)
+    left = "" if overview.left is None else f"; about {duration(overview.left)} left"
+    line = f"{overview.status}: {overview.ended} of {overview.trials} trials ended{left}; last event {duration(overview.age)} ago"
+    if overview.driver is not None and overview.status == "running":
+        line += f"; driver on {overview.driver.host} (process {overview.driver.pid})"
     out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def duration(seconds: float | None) -> str:
+    """A time span for people: 5 s, 12 min, 3 h 20 min, 2 d 4 h; empty for None."""
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from olfl_ray.cli.documents import print_json
+from olfl_ray.cli.options import Json
 from olfl_ray.cli.output import out
 
 __all__ = ["init"]
@@ -15,11 +17,16 @@ __all__ = ["init"]
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder to write to; made if it is not there.")],
     name: Annotated[str | None, typer.Option(help="Name of the study; else the folder's.")] = None,
+    json: Json = False,
 ) -> None:
     """Write a study of your own: a spec, a module with its data set and base learner, and a test. Overwrites nothing."""
     from olfl_ray import study
 
-    for file in study.write_project(folder, name):
+    files = study.write_project(folder, name)
+    if json:
+        print_json({"files": list(files)})
+        return
+    for file in files:
         out.print(f"wrote {file}", highlight=False, soft_wrap=True, markup=False)
     out.print("next, in that folder:")
     for line in (

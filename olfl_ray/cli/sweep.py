@@ -1,4 +1,4 @@
-"""`olfl sweep ...`: run studies here, and look at them."""
+"""`olfl sweep ...`: run studies here."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from olfl_ray.cli.cluster import logs, show, submit
+from olfl_ray.cli.documents import plan_document, print_json, result_document
 from olfl_ray.cli.examples import examples
-from olfl_ray.cli.options import Address, Follow, Home, Name, PyModules, Sets, SpecFile, Storage, WorkingDir, out
-from olfl_ray.cli.outcome import notes_on, print_failures, print_notes, print_result, print_standing
-from olfl_ray.cli.output import option, outliving
+from olfl_ray.cli.look import add_looking
+from olfl_ray.cli.options import Address, Follow, Home, Json, Name, PyModules, Sets, SpecFile, Storage, WorkingDir, out
+from olfl_ray.cli.outcome import leave, notes_on, print_result
+from olfl_ray.cli.output import errors, option, outliving
 from olfl_ray.errors import StudyError
 
 if TYPE_CHECKING:
+    from olfl_ray.driver import StudyResult
     from olfl_ray.study import Study
 
 __all__ = ["sweep_app"]
@@ -34,6 +37,7 @@ sweep_app.command(
         "olfl sweep logs digits --follow --address http://head:8265", "olfl sweep logs digits --attempt 1 --address lab"
     ),
 )(logs)
+add_looking(sweep_app)
 
 
 @sweep_app.command(
@@ -49,6 +53,7 @@ def sweep_run(
     name: Annotated[str | None, typer.Option(help="Replaces the spec's name.")] = None,
     set_: Sets = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print; start nothing.")] = False,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Run a study, or resume it."""
@@ -56,14 +61,26 @@ def sweep_run(
     from olfl_ray.study.view import StudyView
 
     study = Study.from_yaml(spec, set_ or (), name=name, home=home)
+    if dry_run and json:
+        print_json(plan_document(study.plan()))
+        return
     if dry_run:
         out.print(str(study.plan()), highlight=False, soft_wrap=True, markup=False)
         return
     url = study.spec.storage.url
     kept = f"{url}/{study.name}" if url else study.home.study_folder(study.name)
     with outliving(study.name, option("--home", study.home.path)):
-        view = StudyView(study.spec, out, (f"study {study.name} in {kept}", *notes_on(study.spec)))
-        print_result(study.run(progress=view), study.home, begun=True)
+        head = (f"study {study.name} in {kept}", *notes_on(study.spec))
+        result = study.run(progress=StudyView(study.spec, errors if json else out, head))
+        if json:
+            _print_document(result)
+        else:
+            print_result(result, study.home, begun=True)
+
+
+def _print_document(result: StudyResult) -> None:
+    print_json(result_document(result))
+    leave(result)
 
 
 @sweep_app.command(
@@ -85,11 +102,12 @@ def sweep_resume(
     working_dir: WorkingDir = None,
     py_module: PyModules = None,
     follow: Follow = False,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Resume a study by its name."""
     study = _opened(name, address, storage, working_dir, py_module, follow, home)
-    _go_on(study, "resume", follow, failed=failed, from_scratch=from_scratch)
+    _go_on(study, "resume", follow, json, failed=failed, from_scratch=from_scratch)
 
 
 @sweep_app.command(
@@ -105,11 +123,12 @@ def sweep_retry(
     working_dir: WorkingDir = None,
     py_module: PyModules = None,
     follow: Follow = False,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Retry failed trials, and resume their study."""
     study = _opened(name, address, storage, working_dir, py_module, follow, home)
-    _go_on(study, "retry", follow, *trials, from_scratch=from_scratch)
+    _go_on(study, "retry", follow, json, *trials, from_scratch=from_scratch)
 
 
 @sweep_app.command(
@@ -124,23 +143,29 @@ def sweep_extend(
     working_dir: WorkingDir = None,
     py_module: PyModules = None,
     follow: Follow = False,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Add trials to every arm, or to one; the search keeps its history."""
     study = _opened(name, address, storage, working_dir, py_module, follow, home)
-    _go_on(study, "extend", follow, trials, arm=arm)
+    _go_on(study, "extend", follow, json, trials, arm=arm)
 
 
 @sweep_app.command(
     "stop", epilog=examples("olfl sweep stop digits", "olfl sweep stop digits --address http://head:8265")
 )
-def sweep_stop(name: Name, address: Address = None, storage: Storage = None, home: Home = None) -> None:
+def sweep_stop(
+    name: Name, address: Address = None, storage: Storage = None, json: Json = False, home: Home = None
+) -> None:
     """Ask a running study to commit and stop; it can be resumed."""
     from olfl_ray.study import Study
 
     study = Study.open(name, home=home, cluster=address, storage=storage)
-    with out.status(f"{name}: its trials commit at their next evaluation and stop"):
+    with (errors if json else out).status(f"{name}: its trials commit at their next evaluation and stop"):
         study.stop()
+    if json:
+        print_json({"study": name, "stopped": True})
+        return
     where = option("--home", study.home.path) if address is None else option("--address", address)
     out.print(f"stopped; resume with: olfl sweep resume {name} {where}", highlight=False, soft_wrap=True, markup=False)
 
@@ -164,64 +189,19 @@ def _opened(
     return Study.open(name, home=home, cluster=address, storage=storage, code=code if address is not None else None)
 
 
-def _go_on(study: Study, verb: str, follow: bool, *trials: Any, **options: Any) -> None:
+def _go_on(study: Study, verb: str, follow: bool, json: bool, *trials: Any, **options: Any) -> None:
     """Go on with a study: here, with its live view, or there, on a cluster."""
     from olfl_ray.study.view import StudyView
 
     if study.remote is not None:
         named = {"retry": "trials", "extend": "trials"}
         positional = {} if not trials else {named[verb]: trials if verb == "retry" else trials[0]}
-        show(study, study.submit(verb, **positional, **options), follow)
+        show(study, study.submit(verb, **positional, **options), follow, json=json)
         return
     with outliving(study.name, option("--home", study.home.path)):
-        result = getattr(study, verb)(*trials, **options, progress=StudyView(study.spec, out))
-        print_result(result, study.home)
-
-
-@sweep_app.command("list", epilog=examples("olfl sweep list", "olfl sweep list --storage s3://bucket/studies"))
-def sweep_list(address: Address = None, storage: Storage = None, home: Home = None) -> None:
-    """List the studies here, on a cluster, or in a storage."""
-    from olfl_ray import study
-
-    elsewhere = address is not None or storage is not None
-    place = None if elsewhere else study.Home.find(home)
-    found = study.list_studies(home=place, cluster=address, storage=storage)
-    if place is not None and not found:
-        out.print(f"no studies in {place.path}", highlight=False, soft_wrap=True, markup=False)
-    for standing in found:
-        print_standing(standing, elsewhere=elsewhere)
-
-
-@sweep_app.command(
-    "status", epilog=examples("olfl sweep status digits", "olfl sweep status digits --address http://head:8265")
-)
-def sweep_status(name: Name, address: Address = None, storage: Storage = None, home: Home = None) -> None:
-    """Show the state of a study."""
-    from olfl_ray.study import Study
-    from olfl_ray.study.view import status_view
-
-    study = Study.open(name, home=home, cluster=address, storage=storage)
-    spec, state, _ = study.loaded()
-    out.print(status_view(state, spec))
-    for line in study.data:
-        out.print(line, highlight=False, soft_wrap=True, markup=False)
-    print_notes(spec)
-    if study.remote is not None and (attempt := study.remote.newest()) is not None:
-        server = study.remote.cluster.server.address
-        out.print(f"attempt {attempt.number} on {server}: {attempt.state}", highlight=False, soft_wrap=True)
-    where = option("--home", study.home.path) if address is None else option("--address", address)
-    print_failures(state, where)
-    if study.status == "interrupted":
-        out.print("the driver exited without reporting a result; committed work is kept")
-        out.print(f"resume: olfl sweep resume {name} {where}", highlight=False, soft_wrap=True, markup=False)
-
-
-@sweep_app.command(
-    "report", epilog=examples("olfl sweep report digits", "olfl sweep report digits --storage s3://bucket/studies")
-)
-def sweep_report(name: Name, address: Address = None, storage: Storage = None, home: Home = None) -> None:
-    """Write a study's report again."""
-    from olfl_ray.study import Study
-
-    page = Study.open(name, home=home, cluster=address, storage=storage).report()
-    out.print(str(page), soft_wrap=True, highlight=False, markup=False)
+        view = StudyView(study.spec, errors if json else out)
+        result = getattr(study, verb)(*trials, **options, progress=view)
+        if json:
+            _print_document(result)
+        else:
+            print_result(result, study.home)

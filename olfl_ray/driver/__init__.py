@@ -6,6 +6,7 @@ from olfl_ray.driver.home import Home, data_root
 from olfl_ray.driver.locations import resolved
 from olfl_ray.driver.look import (
     STARTED,
+    best_of,
     importances_of,
     is_driven,
     load,
@@ -13,6 +14,7 @@ from olfl_ray.driver.look import (
     report_of,
     sample,
     spec_in,
+    status_of,
     stop_driver,
     storage_of,
     trials_of,
@@ -25,6 +27,7 @@ __all__ = [
     "Home",
     "StudyResult",
     "Watcher",
+    "best_of",
     "check_failed",
     "check_same",
     "check_study",
@@ -45,6 +48,7 @@ __all__ = [
     "resolved",
     "sample",
     "spec_in",
+    "status_of",
     "stop_driver",
     "storage_of",
     "stored_lines",

@@ -12,7 +12,7 @@ from olfl_ray.analysis import write_report
 from olfl_ray.driver.datasets import stored_lines
 from olfl_ray.driver.home import Home
 from olfl_ray.errors import SpecError, StudyError
-from olfl_ray.ledger import Ledger, StopRequest, StudyState
+from olfl_ray.ledger import DriverStopped, Ledger, StopRequest, StudyState, TrialState
 from olfl_ray.methods import complete
 from olfl_ray.search import ArmSearch
 from olfl_ray.spec import StudySpec, parse_spec, planned
@@ -21,6 +21,7 @@ from olfl_ray.storage import Lease, Storage, open_storage
 __all__ = [
     "STARTED",
     "another_version",
+    "best_of",
     "importances_of",
     "is_driven",
     "load",
@@ -28,6 +29,7 @@ __all__ = [
     "report_of",
     "sample",
     "spec_in",
+    "status_of",
     "stop_driver",
     "storage_of",
     "trials_of",
@@ -117,6 +119,13 @@ def placed(spec: StudySpec, storage: Storage, home: Home) -> StudySpec:
     return spec
 
 
+def best_of(spec: StudySpec, state: StudyState) -> TrialState | None:
+    """The best finished search trial of all arms, by the study's metric; ties go to the earlier arm."""
+    sign = 1 if spec.search.goal == "minimize" else -1
+    found = [state.best(arm, spec.search.goal) for arm in spec.arms]
+    return min((one for one in found if one is not None), key=lambda one: sign * (one.value or 0.0), default=None)
+
+
 def trials_of(state: StudyState, spec: StudySpec) -> int:
     """How many trials a study has once nothing is left to do: of each arm's search, and of its confirmation.
 
@@ -176,3 +185,11 @@ def stop_driver(ledger: Ledger, storage: Storage, *, patience: float = 600.0) ->
 def is_driven(ledger: Ledger, storage: Storage) -> bool:
     """Whether a driver holds a study's lease; watches one on another machine for some seconds."""
     return ledger.live.driving and Lease.is_held(storage)
+
+
+def status_of(ledger: Ledger, storage: Storage) -> str:
+    """running, finished, stopped, or interrupted: the driver exited without reporting a result."""
+    if ledger.live.driving:
+        return "running" if is_driven(ledger, storage) else "interrupted"
+    last = next((event for event in reversed(ledger.events) if isinstance(event, DriverStopped)), None)
+    return "stopped" if last is None else last.reason

@@ -1,7 +1,7 @@
 """Studies on a cluster: submit, follow, resume, extend, retry, stop, list; the remote counterpart of `olfl_ray.study`."""
 
 from olfl_ray.remote.clusters import RayCluster, Unseen, locate
-from olfl_ray.remote.follow import Standing, came_to_its_end, follow, list_on, logs, outcome, stop_on
+from olfl_ray.remote.follow import Standing, came_to_its_end, counted, follow, list_on, logs, outcome, stop_on
 from olfl_ray.remote.submit import (
     Code,
     Submission,
@@ -22,6 +22,7 @@ __all__ = [
     "Unseen",
     "accepted",
     "came_to_its_end",
+    "counted",
     "extend_on",
     "follow",
     "last_words",

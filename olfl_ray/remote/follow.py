@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from olfl_ray.analysis import final_table
 from olfl_ray.driver.home import Home
-from olfl_ray.driver.look import STARTED, load, report_of, spec_in, stop_driver, trials_of
+from olfl_ray.driver.look import STARTED, best_of, load, report_of, spec_in, status_of, stop_driver, trials_of
 from olfl_ray.driver.run import StudyResult
 from olfl_ray.errors import StudyError, UserError
 from olfl_ray.ledger import DriverStarted, Event, Ledger, StopRequest, StudyState
@@ -22,7 +22,7 @@ from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
 if TYPE_CHECKING:
     from olfl_ray.remote.jobs import Attempt
 
-__all__ = ["Standing", "came_to_its_end", "follow", "list_on", "logs", "outcome", "stop_on"]
+__all__ = ["Standing", "came_to_its_end", "counted", "follow", "list_on", "logs", "outcome", "stop_on"]
 
 POLL_SECONDS = 0.5
 
@@ -34,12 +34,17 @@ class Standing:
     Args:
         name: The study.
         attempts: Number of drivers that were submitted.
-        state: running, finished, stopped or failed, as its newest driver; idle: no driver runs, and the cluster knows none
-            (any more).
+        state: running, finished, stopped or interrupted, as `Study.status`; on a cluster also failed, as its newest job;
+            unreadable: `problem` says why.
         ended: Number of trials that have ended; None if this machine can't access them.
         trials: Number of trials that it will have once it is complete.
         problem: The last message of a failed driver.
         digest: Digest of what affects the study's results; empty if this machine can't access it.
+        metric: The metric that decides; empty if this machine can't access it.
+        best: Its best search trial of all arms; None before one has finished.
+        value: That trial's metric.
+        created: When the study was created, in seconds since 1970; None if this machine can't access it.
+        changed: When its last event was recorded; None likewise.
     """
 
     name: str
@@ -49,6 +54,11 @@ class Standing:
     trials: int
     problem: str = ""
     digest: str = ""
+    metric: str = ""
+    best: str | None = None
+    value: float | None = None
+    created: float | None = None
+    changed: float | None = None
 
 
 def follow(attempt: Attempt, *, cluster: RayCluster, home: Home) -> Iterator[tuple[Event, StudyState]]:
@@ -190,40 +200,49 @@ def list_on(cluster: RayCluster | None, storage: str | None = None) -> Iterator[
     root = storage or (None if cluster is None else cluster.target.storage.url)
     for name in [] if root is None else open_storage(root).folders():
         place = open_storage(f"{str(root).rstrip('/')}/{name}")
-        if name not in known and (state := _state(place)) is not None:
-            driven = state.driving and Lease.is_held(place)
-            yield Standing(name=name, attempts=state.epoch, state="running" if driven else "idle", **_counted(state))
+        if name not in known and (ledger := _ledger(place)) is not None:
+            state = status_of(ledger, place)
+            yield Standing(name=name, attempts=ledger.live.epoch, state=state, **counted(ledger))
 
 
 def _standing(attempts: Sequence[Attempt], cluster: RayCluster) -> Standing:
     """The state of a study from its attempts on the cluster."""
     newest = attempts[-1]
-    state = None
+    ledger = None
     if cluster.sees(newest):
-        state = _state(open_storage(f"{newest.storage.rstrip('/')}/{newest.study}"))
+        ledger = _ledger(open_storage(f"{newest.storage.rstrip('/')}/{newest.study}"))
     return Standing(
         name=newest.study,
         attempts=len(attempts),
         state=newest.state,
         problem=last_words(newest, cluster) if newest.state == "failed" else "",
-        **_counted(state),
+        **counted(ledger),
     )
 
 
-def _counted(state: StudyState | None) -> dict[str, Any]:
-    """The fields of a `Standing` that count trials."""
-    if state is None:
+def counted(ledger: Ledger | None) -> dict[str, Any]:
+    """The fields of a `Standing` that a study's ledger tells; None: this machine can't access it."""
+    if ledger is None:
         return {"ended": None, "trials": 0}
+    state = ledger.live
+    spec = spec_in(state.spec, state.name)
+    best = best_of(spec, state)
     return {
         "ended": sum(trial.ended for trial in state.trials.values()),
-        "trials": trials_of(state, spec_in(state.spec, state.name)),
+        "trials": trials_of(state, spec),
+        "digest": state.digest,
+        "metric": spec.search.metric,
+        "best": None if best is None else str(best.id),
+        "value": None if best is None else best.value,
+        "created": state.created_at,
+        "changed": ledger.events[-1].time,
     }
 
 
-def _state(place: Storage) -> StudyState | None:
-    """The state of the study in a storage; None if there is none that can be read."""
+def _ledger(place: Storage) -> Ledger | None:
+    """The ledger of the study in a storage; None if there is none that can be read."""
     try:
-        return Ledger.load(place).state if place.keys("ledger/") else None
+        return Ledger.load(place) if place.keys("ledger/") else None
     except UserError:
         return None
 

@@ -17,18 +17,18 @@ from olfl_ray.driver import (
     dataset_notes,
     drive,
     extended,
-    is_driven,
     load,
     placed,
     remove,
     resolved,
     spec_in,
+    status_of,
     stop_driver,
     storage_of,
     tried_again,
 )
 from olfl_ray.errors import StudyError, UserError
-from olfl_ray.ledger import DriverStopped, Ledger
+from olfl_ray.ledger import Ledger
 from olfl_ray.methods import complete
 from olfl_ray.remote import Code, RayCluster, Submission, locate, spec_on
 from olfl_ray.spec import StudySpec, located, parse_fields, read_spec
@@ -209,10 +209,7 @@ class Study(Results):
         if not self.begun:
             return "new"
         _, ledger, storage = self._load()
-        if ledger.live.driving:
-            return "running" if is_driven(ledger, storage) else "interrupted"
-        last = next((event for event in reversed(ledger.events) if isinstance(event, DriverStopped)), None)
-        return "stopped" if last is None else last.reason
+        return status_of(ledger, storage)
 
     def plan(self) -> Plan:
         """What it would do: its resolved spec, the first points of each arm, its data. Checks all that can be checked

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from olfl_ray import remote
-from olfl_ray.driver import Home, is_driven, load, trials_of
+from olfl_ray.driver import Home, load, status_of
 from olfl_ray.errors import UserError
 from olfl_ray.remote import Standing
 
@@ -35,16 +35,9 @@ def list_studies(
 def _here(home: Home) -> Iterator[Standing]:
     for name in home.names():
         try:
-            spec, ledger, storage = load(name, home)
+            _, ledger, storage = load(name, home)
         except UserError as error:
             yield Standing(name=name, attempts=0, state="unreadable", ended=None, trials=0, problem=str(error))
             continue
-        state = ledger.state
-        yield Standing(
-            name=name,
-            attempts=state.epoch,
-            state="running" if is_driven(ledger, storage) else "idle",
-            ended=sum(trial.ended for trial in state.trials.values()),
-            trials=trials_of(state, spec),
-            digest=state.digest,
-        )
+        attempts, state = ledger.live.epoch, status_of(ledger, storage)
+        yield Standing(name=name, attempts=attempts, state=state, **remote.counted(ledger))

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olfl_ray.analysis import final_table
-from olfl_ray.driver import Home, data_root, report_of, stored_lines, trials_of
+from olfl_ray.driver import Home, best_of, data_root, report_of, status_of, stored_lines, trials_of
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger, StudyState
 from olfl_ray.plugins import allows
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage
 from olfl_ray.study.frames import Rows, arms_frame, curves_of, surfaces_of, trials_frame
+from olfl_ray.study.overview import Overview, overview_of
 from olfl_ray.study.plots import Plots
 from olfl_ray.study.single import builders_of
 from olfl_ray.study.trial_view import Trial
@@ -67,6 +68,22 @@ class Results(ABC):
     def data(self) -> list[str]:
         """A line for each data set, with its number of examples and its classes."""
         return stored_lines(self._load()[2])
+
+    def overview(self) -> Overview:
+        """Where it stands: the status, the trials that run with step, age and time left, each arm's best, what failed and why.
+
+        Raises:
+            StudyError: It has not begun.
+        """
+        spec, ledger, storage = self._load()
+        return overview_of(
+            spec,
+            ledger,
+            status=status_of(ledger, storage),
+            total=trials_of(ledger.live, spec),
+            location=storage.url,
+            data=stored_lines(storage),
+        )
 
     def loaded(self, arm: str | None = None) -> tuple[StudySpec, StudyState, Storage]:
         """Its spec, state and storage, up to the newest event.
@@ -134,9 +151,7 @@ class Results(ABC):
             StudyError: No trial has finished.
         """
         spec, state, _ = self.loaded(arm)
-        sign = 1 if spec.search.goal == "minimize" else -1
-        found = [state.best(own, spec.search.goal) for own in ([arm] if arm is not None else spec.arms)]
-        best = min((one for one in found if one is not None), key=lambda one: sign * (one.value or 0.0), default=None)
+        best = best_of(spec, state) if arm is None else state.best(arm, spec.search.goal)
         if best is None:
             raise StudyError(
                 f"study {self.name!r}: no search trial of {arm or 'any arm'} has finished; run more of it first"

@@ -107,7 +107,7 @@ def test_a_running_study_is_seen_and_stopped_from_another_handle(tmp_path: Path)
     assert (found[0].stopped, found[0].finished) == (True, False)
     assert (other.status, study.status) == ("stopped", "stopped")
     assert other.trial("plain/0").state == "stopped"
-    assert [(one.name, one.state, one.ended) for one in ol.list_studies(home=tmp_path)] == [("long", "idle", 0)]
+    assert [(one.name, one.state, one.ended) for one in ol.list_studies(home=tmp_path)] == [("long", "stopped", 0)]
 
 
 def test_a_study_kept_elsewhere_is_opened_by_its_storage_and_deleted_there(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""`olfl sweep list | status | report`: look at studies, here and elsewhere."""
+
+from __future__ import annotations
+
+import typer
+
+from olfl_ray.cli.documents import print_json, standing_document
+from olfl_ray.cli.examples import examples
+from olfl_ray.cli.options import Address, Home, Json, Name, Storage, out
+from olfl_ray.cli.outcome import print_failures, print_notes, print_running, print_standing
+from olfl_ray.cli.output import option
+
+__all__ = ["add_looking"]
+
+
+def add_looking(app: typer.Typer) -> None:
+    """Add the commands to `olfl sweep`."""
+    epilogs = {
+        sweep_list: examples("olfl sweep list", "olfl sweep list --storage s3://bucket/studies --json"),
+        sweep_status: examples("olfl sweep status digits", "olfl sweep status digits --address http://head:8265"),
+        sweep_report: examples("olfl sweep report digits", "olfl sweep report digits --storage s3://bucket/studies"),
+    }
+    for command, epilog in epilogs.items():
+        app.command(command.__name__.removeprefix("sweep_"), epilog=epilog)(command)
+
+
+def sweep_list(address: Address = None, storage: Storage = None, json: Json = False, home: Home = None) -> None:
+    """List the studies here, on a cluster, or in a storage."""
+    from olfl_ray import study
+
+    elsewhere = address is not None or storage is not None
+    place = None if elsewhere else study.Home.find(home)
+    found = study.list_studies(home=place, cluster=address, storage=storage)
+    if json:
+        print_json([standing_document(standing) for standing in found])
+        return
+    if place is not None and not found:
+        out.print(f"no studies in {place.path}", highlight=False, soft_wrap=True, markup=False)
+    for standing in found:
+        print_standing(standing, elsewhere=elsewhere)
+
+
+def sweep_status(
+    name: Name, address: Address = None, storage: Storage = None, json: Json = False, home: Home = None
+) -> None:
+    """Show the state of a study: its trials with step, age and time left, and what failed and why."""
+    from dataclasses import asdict
+
+    from olfl_ray.study import Study
+    from olfl_ray.study.view import status_view
+
+    study = Study.open(name, home=home, cluster=address, storage=storage)
+    overview = study.overview()
+    attempt = None if study.remote is None else study.remote.newest()
+    server = None if study.remote is None else study.remote.cluster.server.address
+    if json:
+        job = None if attempt is None else {"number": attempt.number, "job": attempt.id, "state": attempt.state}
+        print_json({**asdict(overview), "address": server, "attempt": job})
+        return
+    spec, state, _ = study.loaded()
+    out.print(status_view(state, spec))
+    print_running(overview)
+    for line in overview.data:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+    print_notes(spec)
+    if attempt is not None:
+        out.print(f"attempt {attempt.number} on {server}: {attempt.state}", highlight=False, soft_wrap=True)
+    where = option("--home", study.home.path) if address is None else option("--address", address)
+    print_failures(state, where)
+    if overview.status == "interrupted":
+        out.print("the driver exited without reporting a result; committed work is kept")
+        out.print(f"resume: olfl sweep resume {name} {where}", highlight=False, soft_wrap=True, markup=False)
+
+
+def sweep_report(
+    name: Name, address: Address = None, storage: Storage = None, json: Json = False, home: Home = None
+) -> None:
+    """Write a study's report again."""
+    from olfl_ray.study import Study
+
+    page = Study.open(name, home=home, cluster=address, storage=storage).report()
+    if json:
+        print_json({"study": name, "report": page})
+    else:
+        out.print(str(page), soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,259 @@
+"""`--json`: standard output is one document, with exactly the fields that docs/json.md describes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.commands import Run
+from support.conducting import study as spec_of
+
+from olfl_ray.cli.documents import print_json
+from olfl_ray.ledger import Began, Committed, DriverStarted, DriverStopped, Ended, Ledger, Proposed, Reopened
+from olfl_ray.storage import Lease, open_storage
+from olfl_ray.study import Home, Study
+from olfl_ray.study.overview import overview_of
+
+PAGE = Path(__file__).parents[2] / "docs" / "json.md"
+METRIC = "selection/error"
+
+
+def documented(command: str) -> set[str]:
+    """The fields of a command's table."""
+    (section,) = re.findall(rf"^## {re.escape(command)}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    return set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+
+
+def paths(value: Any, known: set[str], path: str = "") -> Iterator[str]:
+    """The fields of a document; below a field whose keys are free, they are `*`."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            below = f"{path}.{key}" if path else key
+            found = below if below in known or f"{path}.*" not in known else f"{path}.*"
+            yield found
+            yield from paths(inner, known, found)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from paths(inner, known, f"{path}[]")
+
+
+def check(command: str, document: Any, *, empty: tuple[str, ...] = (), free: tuple[str, ...] = ()) -> None:
+    """A document has the documented fields and no others.
+
+    Args:
+        command: Heading of its table.
+        document: The document.
+        empty: Fields that are null or empty in it, so that there is nothing below them.
+        free: Fields whose content is described elsewhere.
+    """
+    known = documented(command)
+    seen = {path for path in paths(document, known) if not path.startswith(tuple(f"{one}." for one in free))}
+    hidden = {path for path in known if path.startswith(tuple(f"{one}{sign}" for one in empty for sign in ".["))}
+    assert seen == known - hidden
+
+
+def begun(home: Path) -> Ledger:
+    """The study s: a finished, a failed and a running trial of 900 steps."""
+    spec = spec_of(tracking=[])
+    ledger = Ledger.create(
+        open_storage(home / "studies" / "s"), spec.model_dump(mode="json", by_alias=True), spec.digest, "s", {}
+    )
+    ledger.append(DriverStarted(epoch=1, host="here", pid=7, time=100.0))
+    for name, began in (("baseline/0", 100.0), ("baseline/1", 100.0), ("online/0", 200.0)):
+        params = {"learner.optimizer.lr": 0.05} | ({"meta.eta_online": 0.001} if name.startswith("online") else {})
+        ledger.append(Proposed(trial=name, params=params, seeds=[1, 2], time=began))
+        ledger.append(Began(trial=name, attempt=1, time=began))
+    commit(ledger, "baseline/0", 900, 190.0)
+    ledger.append(
+        Ended(
+            trial="baseline/0",
+            state="finished",
+            step=900,
+            value=0.25,
+            metrics={METRIC: [0.2, 0.3]},
+            cause=None,
+            time=190.0,
+        )
+    )
+    ledger.append(
+        Ended(
+            trial="baseline/1",
+            state="failed",
+            step=0,
+            value=None,
+            metrics={},
+            cause="ValueError: boom\nTraceback",
+            time=195.0,
+        )
+    )
+    commit(ledger, "online/0", 300, 290.0)
+    return ledger
+
+
+def commit(ledger: Ledger, trial: str, step: int, time: float, attempt: int = 1) -> None:
+    key = f"trials/{trial}/attempt-{attempt}/{step}"
+    ledger.append(
+        Committed(trial=trial, attempt=attempt, commit=key, step=step, value=0.5, values={METRIC: 0.5}, time=time)
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    begun(tmp_path / "home")
+    return tmp_path / "home"
+
+
+def document(olfl: Run, *arguments: object, code: int = 0) -> Any:
+    found, out, err = olfl(*arguments, "--json")
+    assert found == code, err
+    return json.loads(out)
+
+
+def test_a_document_has_no_nan_and_times_are_iso(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json(
+        {"a": math.nan, "b": [math.inf, 1.5, True], "c": datetime(2026, 11, 30, 1, 2, 3, tzinfo=UTC), "d": "\x1b[2J"}
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"a": None, "b": [None, 1.5, True], "c": "2026-11-30T01:02:03.000000Z", "d": "\x1b[2J"}
+
+
+def test_status_has_step_age_time_left_and_causes(olfl: Run, home: Path) -> None:
+    found = document(olfl, "sweep", "status", "s", "--home", home)
+    check("olfl sweep status", found, empty=("attempt",))
+    assert (found["status"], found["ended"], found["trials"], found["left"]) == ("interrupted", 2, 10, None)
+    (running,) = found["running"]
+    assert (running["trial"], running["step"], running["steps"], running["left"]) == ("online/0", 300, 900, None)
+    assert running["age"] - running["commit_age"] == pytest.approx(90)
+    assert found["failures"] == [{"cause": "ValueError: boom", "trials": ["baseline/1"]}]
+    assert found["arms"][0] == {
+        "arm": "baseline",
+        "trials": 5,
+        "states": {"finished": 1, "failed": 1},
+        "best": "baseline/0",
+        "value": 0.25,
+    }
+    code, out, _ = olfl("sweep", "status", "s", "--home", home)
+    assert code == 0
+    assert re.search(r"online/0 +running +300 +900 +0.5", out)
+    assert "interrupted: 2 of 10 trials ended; last event" in out
+
+
+def test_time_left_is_that_of_the_arms_own_pace(home: Path) -> None:
+    ledger = Ledger.load(open_storage(home / "studies" / "s"))
+
+    def left(now: float) -> tuple[float | None, float | None]:
+        spec, _, _ = Study.open("s", home=home).loaded()
+        found = overview_of(spec, ledger, status="running", total=10, location="", data=(), now=now)
+        return found.left, found.running[0].left
+
+    # baseline: 90 s for 900 steps; online: 90 s for 300, the last commit at 290.
+    works = [90.0 * (2 + 1), 270.0 * (2 + 2)]
+    assert left(300.0) == (pytest.approx((sum(works) + 170) / 2), pytest.approx(180 - 10))
+    assert left(9000.0) == (pytest.approx(sum(works) / 2), 0)
+    ledger.append(Began(trial="online/0", attempt=2, time=8000.0))  # the pause doesn't count
+    assert left(8030.0) == (pytest.approx((sum(works) + 150) / 2), pytest.approx(180 - 30))
+
+
+def test_steps_that_are_thrown_away_are_expected_again(home: Path) -> None:
+    ledger = Ledger.load(open_storage(home / "studies" / "s"))
+    ledger.append(Reopened(trial="baseline/1", scratch=1, time=300.0))
+    ledger.append(Began(trial="baseline/1", attempt=2, time=300.0))
+    spec, _, _ = Study.open("s", home=home).loaded()
+    found = overview_of(spec, ledger, status="running", total=10, location="", data=(), now=315.0)
+    (trial,) = [one for one in found.running if one.trial == "baseline/1"]
+    assert (trial.step, trial.steps, trial.age, trial.commit_age) == (0, 900, 15, None)
+    assert trial.left == pytest.approx(90 - 15)
+
+
+def test_a_driven_study_is_running(home: Path) -> None:
+    storage = open_storage(home / "studies" / "s")
+    with Lease.acquire(storage, "a test", above=1):
+        found = Study.open("s", home=home).overview()
+        assert (found.status, found.running[0].left, found.left) == ("running", 0, pytest.approx(found.left))
+
+
+def test_list_has_the_best_value_and_its_date(olfl: Run, home: Path) -> None:
+    found = document(olfl, "sweep", "list", "--home", home)
+    check("olfl sweep list", found)
+    (one,) = found
+    assert (one["best"], one["value"], one["ended"], one["status"]) == ("baseline/0", 0.25, 2, "interrupted")
+    assert (one["created_at"][:4], one["changed_at"]) == (f"{datetime.now(UTC):%Y}", "1970-01-01T00:04:50.000000Z")
+    assert "best selection/error 0.25 (baseline/0)  1970-01-01" in olfl("sweep", "list", "--home", home)[1]
+    assert document(olfl, "sweep", "list", "--storage", home / "studies") == found
+    assert document(olfl, "sweep", "list", "--home", home / "other") == []
+
+
+def test_report_and_an_error(olfl: Run, home: Path) -> None:
+    found = document(olfl, "sweep", "report", "s", "--home", home)
+    check("olfl sweep report", found)
+    assert Path(found["report"]).is_file()
+    code, out, err = olfl("sweep", "status", "other", "--home", home, "--json")
+    assert (code, out) == (2, "")
+    assert "no study 'other'" in err
+
+
+def test_run_prints_the_result(olfl: Run, tmp_path: Path) -> None:
+    """A finished study: nothing is left to do, so nothing starts."""
+    spec = spec_of(
+        tracking=[], arms={"baseline": {"set": {"learner.method": "baseline"}, "trials": 1}, "online": {"trials": 1}}
+    )
+    home = Home(tmp_path / "home")
+    ledger = Ledger.create(home.storage("s"), spec.model_dump(mode="json", by_alias=True), spec.digest, "s", {})
+    ledger.append(DriverStarted(epoch=1, host="here", pid=7))
+    lr = {"learner.optimizer.lr": 0.05}
+    seeds = Study.from_spec(spec, home=home)
+    for arm, offset in (("baseline", 0.0), ("online", -0.01)):
+        for name, seed in ((f"{arm}/0", 1), (f"{arm}/c0", confirming(spec, 0)), (f"{arm}/c1", confirming(spec, 1))):
+            ledger.append(Proposed(trial=name, params=lr, seeds=[seed]))
+            ledger.append(Began(trial=name, attempt=1))
+            value = 0.1 + offset + seed % 7 / 1000
+            metrics = {METRIC: [value], "test/error": [value]}
+            ledger.append(Ended(trial=name, state="finished", step=900, value=value, metrics=metrics, cause=None))
+    ledger.append(DriverStopped(epoch=1, reason="finished"))
+    (tmp_path / "s.yaml").write_text(spec.model_dump_json(by_alias=True))
+    assert seeds.status == "finished"
+    found = document(olfl, "sweep", "run", tmp_path / "s.yaml", "--home", home.path)
+    check("olfl sweep run", found, empty=("failures",))
+    assert (found["nothing_to_do"], found["finished"], found["ended"], found["tracking"]) == (True, True, 6, [])
+    online = found["arms"][1]
+    assert (online["best"], online["test"]["n"], online["settings"]) == ("online/0", 2, lr)
+    assert online["difference"]["mean"] == pytest.approx(-0.01)
+    assert document(olfl, "sweep", "resume", "s", "--home", home.path) == found
+
+
+def confirming(spec: Any, index: int) -> int:
+    from olfl_ray.spec import seed_of
+
+    return seed_of(spec.seed, "confirm", index)
+
+
+def test_what_starts_nothing(olfl: Run, tmp_path: Path) -> None:
+    spec = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
+    plan = document(olfl, "sweep", "run", spec, "--dry-run")
+    check("olfl sweep run --dry-run", plan, empty=("notes",), free=("spec",))
+    assert plan["arms"][0]["trials"] == 8
+    check("olfl init", document(olfl, "init", "mine"))
+    check("olfl data list", document(olfl, "data", "list"))
+    check("olfl data prepare", document(olfl, "data", "prepare", "digits"))
+    assert document(olfl, "spec", "schema") == json.loads(olfl("spec", "schema")[1])
+    assert set(document(olfl, "spec", "complete")) >= {"task", "search", "arms"}
+
+
+def test_a_trial_without_ray(olfl: Run) -> None:
+    spec = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
+    quick = ["learner.steps=20", "eval.every=10", "replicates=1", "task.model=linear"]
+    found = document(
+        olfl, "trial", "run", spec, "--arm", "baseline", *(word for one in quick for word in ("--set", one))
+    )
+    check("olfl trial run", found)
+    assert [record["step"] for record in found["records"]] == [10, 20]
+    assert (found["outcome"], found["cause"]) == ("finished", None)
+    assert found["metrics"]["selection/error"] == min(
+        record["metrics"]["selection/error"] for record in found["records"]
+    )
