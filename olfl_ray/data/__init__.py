@@ -2,7 +2,7 @@
 
 from olfl_ray.data.batches import TaskData
 from olfl_ray.data.dataset import Dataset, Splits, split
-from olfl_ray.data.load import check_repeatable, describe, episode, forget, load, names
+from olfl_ray.data.load import absolute, check_repeatable, describe, episode, forget, is_builder, load, names
 from olfl_ray.data.prepared import CACHE, node_cache, share
 from olfl_ray.data.scaler import InputScaler
 
@@ -12,10 +12,12 @@ __all__ = [
     "InputScaler",
     "Splits",
     "TaskData",
+    "absolute",
     "check_repeatable",
     "describe",
     "episode",
     "forget",
+    "is_builder",
     "load",
     "names",
     "node_cache",

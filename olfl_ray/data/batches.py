@@ -32,6 +32,7 @@ class TaskData:
 
     Inputs are scaled by the mean and standard deviation of the train split, per feature or per image channel; targets as
     the task specifies; ids are left as they are. A missing value (NaN) is replaced by its feature's mean in the train split.
+    A category that the train split lacks is none: its indicator is 0 everywhere.
 
     Args:
         dataset: All examples.
@@ -68,6 +69,8 @@ class TaskData:
         self._scales = dataset.scaled and not self.ids
         if self._scales:
             mean, sd = _moments(x, splits.train)
+            if dataset.indicators is not None:
+                sd = _without_unseen(sd, x, splits.train, dataset.indicators)
             self._mean, self._sd = (value.to(self._device, self._exact) for value in (mean, sd))
         y, scale = dataset.y, None
         self._raw_y = y
@@ -152,7 +155,15 @@ class TaskData:
 
 def _means_of_missing(x: Tensor, rows: Tensor) -> Tensor | None:
     """What replaces a missing value: its feature's mean over some examples; None where none is missing."""
-    return x[rows].nanmean(0) if x.is_floating_point() and bool(x.isnan().any()) else None
+    if not x.is_floating_point() or not bool(x.isnan().any()):
+        return None
+    return x[rows].nanmean(0).nan_to_num(0.0)  # 0 where the train split has no value at all
+
+
+def _without_unseen(sd: Tensor, x: Tensor, rows: Tensor, indicators: Tensor) -> Tensor:
+    """Standard deviations (1, D), infinite for the indicator of a category without an example in `rows`: it becomes 0."""
+    unseen = indicators & (x[rows].amax(0) == 0)
+    return torch.where(unseen, torch.full_like(sd, torch.inf), sd)
 
 
 def _moments(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

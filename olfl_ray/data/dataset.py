@@ -35,6 +35,9 @@ class Dataset:
         episode: For a family of tasks (few-shot learning), the function from a seed to the (x, y) of one task; x and y are then
             omitted. Each replicate trains on its own task, drawn by its seed, and each round of Algorithm 1 on another one.
             The train split is the support set, the meta split the query set; a batch is a complete split. Nothing is scaled.
+        columns: Name of each feature; empty: they have none.
+        indicators: Which features (D,) are 1 for one category and 0 for others; None: none. Where the train split has no
+            example of a category, its feature is 0 everywhere.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Dataset:
     source: str = ""
     scaled: bool = True
     episode: Callable[[int], tuple[Any, Any]] | None = None
+    columns: tuple[str, ...] = ()
+    indicators: Tensor | None = None
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def x_on(self, device: torch.device) -> Tensor:

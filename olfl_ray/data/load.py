@@ -1,9 +1,10 @@
-"""A data set by its name, built-in or a user's; loaded once per process."""
+"""A data set by its name: built-in, a file, or a user's builder; loaded once per process."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,16 @@ from torch import Tensor
 
 from olfl_ray.data.conversion import as_indices, as_inputs, as_targets
 from olfl_ray.data.dataset import Dataset
-from olfl_ray.data.prepared import prepare, read_prepared
+from olfl_ray.data.formats import file_names, format_of
+from olfl_ray.data.prepared import file_name, keep, prepare, read_kept, read_prepared
 from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import load_builder, nearest
+from olfl_ray.spec import checked_options
+from olfl_ray.storage import expanded
 from olfl_ray.tasks import task_of
 
-__all__ = ["check_repeatable", "describe", "forget", "load", "names"]
+__all__ = ["absolute", "check_repeatable", "describe", "forget", "is_builder", "load", "names"]
 
 FINGERPRINTED = 4
 """Number of episodes that the fingerprint of a family covers."""
@@ -52,31 +56,78 @@ def describe(root: Path | None) -> list[tuple[str, str, int, tuple[int, ...], st
     return found
 
 
-def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None) -> Dataset:
+def load(name: str, options: dict[str, Any], *, cache: Path, root: Path | None, wanted: str = "") -> Dataset:
     """Load a data set, preparing it first if necessary; later calls return the same object (see `forget`).
 
     Args:
-        name: Built-in name, or `package.module:builder`, which returns a `Dataset` or (x, y).
-        options: The builder's keyword arguments.
+        name: Built-in name; a file, such as `csv:FILE`; or `package.module:builder`, which returns a `Dataset` or (x, y).
+        options: Settings of the file's format, or the builder's keyword arguments.
         cache: Folder of prepared data sets.
         root: Folder of given files (`OLFL_DATA`), or None.
+        wanted: Fingerprint of a file's content, where it is known: its prepared form is then enough.
 
     Raises:
-        SpecError: The name, an option, or what a builder returns is invalid.
+        SpecError: The name, an option, a file's content, or what a builder returns is invalid.
         DataError: It can't be found, or a file of it is truncated.
     """
+    if format_of(name) is not None:
+        return _from_file(name, options, cache, wanted)
     if ":" in name:
         return _from_user(name, options)
     if name not in SOURCES:
         raise SpecError(
-            "task.dataset", f"there is no data set {name!r}{nearest(name, names())}; use one of {', '.join(names())}"
+            "task.dataset",
+            f"there is no data set {name!r}{nearest(name, names())}; use one of {', '.join(names())}, a file "
+            f"({file_names()}), or package.module:builder",
         )
     if options:
         raise SpecError(f"task.dataset.{next(iter(options))}", f"{name} has no options; remove it")
     path = prepare(name, cache=cache, root=root)
+    return _cached(_state(path), lambda: read_prepared(name, path))
+
+
+def absolute(name: str) -> str:
+    """The name of a data set; of one in a file, with the complete path."""
+    if format_of(name) is None:
+        return name
+    head, _, path = name.partition(":")
+    return f"{head}:{os.path.normpath(expanded(path).absolute())}"
+
+
+def is_builder(name: str) -> bool:
+    """Whether a data set comes from a user's own code."""
+    return ":" in name and format_of(name) is None
+
+
+def _from_file(name: str, options: dict[str, Any], cache: Path, wanted: str) -> Dataset:
+    """The data set of a file: its prepared form, if the content that is wanted is known, else the file itself."""
+    kept = cache / file_name(name, options, wanted) if wanted else cache
+    if wanted and kept.is_file():
+        return _cached(_state(kept), lambda: read_kept(kept))
+    form = format_of(name)
+    assert form is not None
+    format_ = form(checked_options(form.Config, options, "task.dataset"))
+    path = Path(absolute(name).partition(":")[2])
+    format_.check(path)
+    key = (name, json.dumps(options, sort_keys=True), *(_state(file) for file in format_.files(path)))
+    found = _cached(key, lambda: _fingerprinted(format_.read(path), path))
+    keep(found, cache / file_name(name, options, found.fingerprint))
+    return found
+
+
+def _fingerprinted(dataset: Dataset, path: Path) -> Dataset:
+    """With a digest of all that training and reports use of it."""
+    digest = _digest(dataset.x, dataset.y, dataset.test)
+    also = [dataset.kind, dataset.outputs, dataset.classes, dataset.columns]
+    if dataset.indicators is not None:
+        also.append(dataset.indicators.tolist())
+    digest = hashlib.sha256(f"{digest}{json.dumps(also)}".encode()).hexdigest()
+    return replace(dataset, fingerprint=digest, source=str(path))
+
+
+def _state(path: Path) -> tuple[Hashable, ...]:
     found = path.stat()
-    wanted = str(path), found.st_ino, found.st_mtime_ns, found.st_size
-    return _cached(wanted, lambda: read_prepared(name, path))
+    return str(path), found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def forget() -> None:
@@ -88,13 +139,13 @@ def check_repeatable(name: str, options: dict[str, Any]) -> None:
     """Refuse a user's builder that returns different data when it is called again, as each worker does.
 
     Args:
-        name: As for `load`; a built-in data set is not checked.
+        name: As for `load`; only a builder's data set is checked.
         options: The builder's keyword arguments.
 
     Raises:
         SpecError: It returns different data, as a builder that draws random numbers without a seed does.
     """
-    if ":" not in name:
+    if not is_builder(name):
         return
     builder = load_builder(name, "task.dataset", (Dataset, tuple))
     if _built(name, builder, options).fingerprint != _from_user(name, options).fingerprint:

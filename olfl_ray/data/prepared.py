@@ -1,4 +1,4 @@
-"""A built-in data set as one Arrow file, prepared once and then memory-mapped; each cluster node fetches it once."""
+"""A data set as one Arrow file, prepared once and then memory-mapped; each cluster node fetches it once."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import tempfile
-import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
-from torch import Tensor
 
+from olfl_ray.data.arrow_file import read_arrays, write_arrays
 from olfl_ray.data.dataset import Dataset
-from olfl_ray.data.finding import Arrays
+from olfl_ray.data.formats import format_of
 from olfl_ray.data.sources import SOURCES
-from olfl_ray.errors import DataError, SetupError
+from olfl_ray.errors import SetupError
+from olfl_ray.spec import without_folder
 from olfl_ray.storage import LocalStorage, Storage, expanded, make_folder
 from olfl_ray.tasks import task_of
 
-__all__ = ["CACHE", "node_cache", "prepare", "read_prepared", "share"]
+__all__ = ["CACHE", "file_name", "keep", "node_cache", "prepare", "read_kept", "read_prepared", "share"]
 
 CACHE = "OLFL_CACHE"
 """Environment variable that names a node's folder of prepared data sets."""
@@ -44,73 +45,116 @@ def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
         SetupError: The folder can't be written.
     """
     path = cache / file_name(name)
-    if not path.exists():
-        try:
-            make_folder(cache)
-            # A folder of its own, so that concurrent processes do not collide and no partial file remains.
-            with tempfile.TemporaryDirectory(prefix="preparing-", dir=cache) as folder:
-                complete = Path(folder) / path.name
-                _write(complete, SOURCES[name].read(root, Path(folder)))
-                os.replace(complete, path)
-        except OSError as error:
-            reason = error.strerror or error
-            raise SetupError(
-                f"{cache}: can't be written ({reason}); free disk space, or choose another `home=`"
-            ) from None
+    _created(path, lambda file: _from_source(name, file, root))
     return path
 
 
-def file_name(name: str) -> str:
-    """Name of a data set's prepared file; another format version or other sources give another name."""
-    key = hashlib.sha256(json.dumps([FORM, name, sorted(SOURCES[name].files.values())]).encode()).hexdigest()
-    return f"{name}-{key[:16]}.arrow"
+def _created(path: Path, write: Callable[[Path], None]) -> None:
+    """Create a file, complete or not at all, unless it exists.
+
+    Raises:
+        SetupError: The folder can't be written.
+    """
+    if path.exists():
+        return
+    try:
+        make_folder(path.parent)
+        # A folder of its own, so that concurrent processes do not collide and no partial file remains.
+        with tempfile.TemporaryDirectory(prefix="preparing-", dir=path.parent) as folder:
+            complete = Path(folder) / path.name
+            write(complete)
+            os.replace(complete, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SetupError(
+            f"{path.parent}: can't be written ({reason}); free disk space, or choose another `home=`"
+        ) from None
 
 
-def share(name: str, *, cache: Path, root: Path | None, storage: Storage) -> None:
-    """Upload a prepared data set to where other machines can read it, unless it exists already.
+def file_name(name: str, options: Mapping[str, Any] | None = None, fingerprint: str = "") -> str:
+    """Name of a data set's prepared file; another format version, other sources or other content give another name.
 
     Args:
-        name: Built-in name.
+        name: Name of the data set.
+        options: Its options.
+        fingerprint: Of a file's content, where it is known.
+
+    Returns:
+        The name; empty for a builder's data set, and for a file whose content is not known.
+    """
+    if name in SOURCES:
+        key: list[Any] = [FORM, name, sorted(SOURCES[name].files.values())]
+        stem = name
+    elif fingerprint and format_of(name) is not None:
+        stem = re.sub(r"[^\w.-]", "_", without_folder(name).replace(":", "-"))[:64]
+        key = [FORM, without_folder(name), options or {}, fingerprint]
+    else:
+        return ""
+    return f"{stem}-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]}.arrow"
+
+
+def share(
+    name: str,
+    *,
+    cache: Path,
+    root: Path | None,
+    storage: Storage,
+    options: Mapping[str, Any] | None = None,
+    fingerprint: str = "",
+) -> None:
+    """Upload a prepared data set to where other machines can read it, unless it exists already. A builder's is not uploaded.
+
+    Args:
+        name: Name of the data set.
         cache: As for `prepare`.
         root: As for `prepare`.
         storage: Storage of shared data sets.
+        options: As for `file_name`.
+        fingerprint: As for `file_name`.
 
     Raises:
         UserError: It can't be prepared or uploaded.
     """
-    path = prepare(name, cache=cache, root=root)
-    if not storage.exists(path.name):
-        storage.write(path.name, path.read_bytes())  # another driver would write the same bytes
+    file = file_name(name, options, fingerprint)
+    if not file:
+        return
+    path = prepare(name, cache=cache, root=root) if name in SOURCES else cache / file
+    if not storage.exists(file):
+        storage.write(file, path.read_bytes())  # another driver would write the same bytes
 
 
-def node_cache(name: str, drivers: Path, shared: Storage) -> Path:
+def node_cache(
+    name: str, drivers: Path, shared: Storage, options: Mapping[str, Any] | None = None, fingerprint: str = ""
+) -> Path:
     """The folder of prepared data sets on this node, with the data set `name` in it.
 
     It is `OLFL_CACHE` if that is set; else the driver's own folder, if the data set is there (on the driver's machine, or in
     a shared folder); else one of this user's. If many processes want the same data set, one fetches it.
 
     Args:
-        name: Name of a data set; a user's own comes from its builder and is not fetched.
+        name: Name of a data set; one that comes from a builder is not fetched.
         drivers: The driver's folder.
         shared: Storage of shared data sets.
+        options: As for `file_name`.
+        fingerprint: As for `file_name`.
 
     Raises:
         SetupError: The data set is not in the shared storage, or the folder can't be written.
     """
-    if name not in SOURCES:
+    file = file_name(name, options, fingerprint)
+    if not file:
         return drivers
     if os.environ.get(CACHE):
         cache = expanded(os.environ[CACHE]).absolute()
-    elif LocalStorage(drivers).exists(file_name(name)):
+    elif LocalStorage(drivers).exists(file):
         return drivers
     else:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "olfl"
-    _fetch(name, cache, shared)
+    _fetch(file, cache, shared)
     return cache
 
 
-def _fetch(name: str, cache: Path, shared: Storage) -> None:
-    file = file_name(name)
+def _fetch(file: str, cache: Path, shared: Storage) -> None:
     here = LocalStorage(cache)
     if here.exists(file):
         return
@@ -132,52 +176,24 @@ def _fetch(name: str, cache: Path, shared: Storage) -> None:
                 ) from None
 
 
-def _write(path: Path, arrays: Arrays) -> None:
-    """Write two columns of bytes as one Arrow file."""
-    header = {
-        "x": [arrays.x.dtype.str, arrays.x.shape],
-        "y": [arrays.y.dtype.str, arrays.y.shape],
-        "train_rows": arrays.train_rows,
-        "source": arrays.source,
-        "fingerprint": hashlib.sha256(arrays.x.tobytes() + arrays.y.tobytes()).hexdigest(),
-    }
-    columns = []
-    for part in (arrays.x, arrays.y):
-        flat = pa.array(np.frombuffer(np.ascontiguousarray(part), np.uint8))
-        columns.append(pa.LargeListArray.from_arrays(pa.array([0, len(flat)], pa.int64()), flat))
-    batch = pa.record_batch(columns, names=["x", "y"]).replace_schema_metadata({"olfl": json.dumps(header)})
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
-        writer.write_batch(batch)
+def _from_source(name: str, path: Path, root: Path | None) -> None:
+    arrays = SOURCES[name].read(root, path.parent)
+    write_arrays(path, arrays.x, arrays.y, {"train_rows": arrays.train_rows, "source": arrays.source})
 
 
 def read_prepared(name: str, path: Path) -> Dataset:
-    """A prepared data set, memory-mapped and checked.
+    """A prepared built-in data set.
 
     Raises:
         DataError: The file is truncated.
     """
     kind = SOURCES[name].kind
-    try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        header = json.loads(table.schema.metadata[b"olfl"])
-        parts, check = {}, hashlib.sha256()
-        for column in ("x", "y"):
-            values = table.column(column).chunk(0).values.to_numpy(zero_copy_only=True)
-            dtype, shape = header[column]
-            check.update(values)
-            parts[column] = _tensor(values.view(np.dtype(dtype)).reshape(shape))
-    except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
-        raise DataError(
-            f"{path}: is truncated or corrupt ({str(error).splitlines()[0]}); delete it to create it again"
-        ) from None
-    if check.hexdigest() != header["fingerprint"]:
-        raise DataError(f"{path}: its checksum does not match its content; delete it to create it again")
+    x, y, header = read_arrays(path)
     train_rows = header["train_rows"]
-    y = parts["y"]
     return Dataset(
         name=name,
         kind=kind,
-        x=parts["x"],
+        x=x,
         y=y,
         test=None if train_rows is None else torch.arange(train_rows, len(y)),
         outputs=task_of(kind).outputs(y),
@@ -186,8 +202,45 @@ def read_prepared(name: str, path: Path) -> Dataset:
     )
 
 
-def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor on the same memory. It is read-only: nothing in this project writes to a data set's tensors."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+def keep(dataset: Dataset, path: Path) -> None:
+    """Write the prepared file of a data set that was read from a user's file, unless it exists.
+
+    Raises:
+        SetupError: The folder can't be written.
+    """
+    indicators, test = (None if part is None else part.tolist() for part in (dataset.indicators, dataset.test))
+    about = {
+        "name": dataset.name,
+        "kind": dataset.kind,
+        "outputs": dataset.outputs,
+        "classes": dataset.classes,
+        "columns": dataset.columns,
+        "indicators": indicators,
+        "test": test,
+        "source": dataset.source,
+        "content": dataset.fingerprint,
+    }
+    _created(path, lambda file: write_arrays(file, dataset.x.numpy(), dataset.y.numpy(), about))
+
+
+def read_kept(path: Path) -> Dataset:
+    """A data set that `keep` has written.
+
+    Raises:
+        DataError: The file is truncated.
+    """
+    x, y, header = read_arrays(path)
+    indicators, test = (None if header[key] is None else torch.tensor(header[key]) for key in ("indicators", "test"))
+    return Dataset(
+        name=header["name"],
+        kind=header["kind"],
+        x=x,
+        y=y,
+        outputs=header["outputs"],
+        classes=tuple(header["classes"]),
+        columns=tuple(header["columns"]),
+        indicators=indicators,
+        test=test,
+        source=header["source"],
+        fingerprint=header["content"],
+    )

@@ -8,7 +8,7 @@ from olfl_ray import data
 from olfl_ray.driver.check import device_of
 from olfl_ray.driver.home import Home, data_root
 from olfl_ray.ledger import Examined, TrialState
-from olfl_ray.spec import PrunerSpec, StudySpec, TrialConfig
+from olfl_ray.spec import NamedBuilder, PrunerSpec, StudySpec, TrialConfig
 from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
 from olfl_ray.worker import Assignment
 
@@ -56,7 +56,7 @@ class Assigner:
             UserError: Its data can't be put where other machines see them.
         """
         spec, root = self._spec, data_root()
-        self._share(config.task.dataset.name)
+        self._share(config.task.dataset, self._data_of(trial))
         return Assignment(
             study=self._storage.url,
             trial=str(trial.id),
@@ -85,8 +85,15 @@ class Assigner:
         searched = any(field.startswith("task.dataset") for field in trial.params)
         return "" if searched else self._facts[trial.id.arm].data
 
-    def _share(self, name: str) -> None:
-        if self._shared is None or name in self._put or name not in data.names():
+    def _share(self, dataset: NamedBuilder, fingerprint: str) -> None:
+        if self._shared is None or (what := f"{dataset.model_dump_json()}{fingerprint}") in self._put:
             return
-        data.share(name, cache=self._home.cache, root=data_root(), storage=self._shared)
-        self._put.add(name)
+        data.share(
+            dataset.name,
+            cache=self._home.cache,
+            root=data_root(),
+            storage=self._shared,
+            options=dataset.options,
+            fingerprint=fingerprint,
+        )
+        self._put.add(what)

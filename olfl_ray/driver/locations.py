@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from olfl_ray import data
 from olfl_ray.driver.home import Home
 from olfl_ray.driver.look import storage_of
 from olfl_ray.errors import StudyError
-from olfl_ray.spec import StudySpec
+from olfl_ray.spec import StudySpec, with_datasets
 from olfl_ray.storage import expanded, is_relative
 from olfl_ray.tracking import resolved_tracking
 
@@ -17,7 +18,10 @@ def resolved(spec: StudySpec) -> StudySpec:
     storage = spec.storage
     if storage.url is not None and is_relative(storage.url):
         storage = storage.model_copy(update={"url": str(expanded(storage.url).absolute())})
-    return spec.model_copy(update={"storage": storage, "tracking": resolved_tracking(spec.tracking)})
+    settled = spec.model_copy(update={"storage": storage, "tracking": resolved_tracking(spec.tracking)})
+    before = settled.model_dump(mode="json", by_alias=True)
+    after = with_datasets(before, data.absolute)
+    return settled if after == before else StudySpec.model_validate(after)
 
 
 def check_location(spec: StudySpec, home: Home) -> None:

@@ -2,11 +2,13 @@
 
 from olfl_ray.seeds import seed_of
 from olfl_ray.spec.complete import Parts
+from olfl_ray.spec.datasets import with_datasets, without_folder
 from olfl_ray.spec.options import checked_options
 from olfl_ray.spec.points import active, base_values, field_of, get_dotted, set_dotted, trial_config
 from olfl_ray.spec.reading import located, parse_as, parse_fields, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (
+    PART,
     PRINTABLE,
     AdamSpec,
     AdamWSpec,
@@ -47,6 +49,7 @@ from olfl_ray.spec.text import printable
 
 __all__ = [
     "NAME",
+    "PART",
     "PRINTABLE",
     "AdamSpec",
     "AdamWSpec",
@@ -100,5 +103,7 @@ __all__ = [
     "trackers_from",
     "trial_config",
     "values_of",
+    "with_datasets",
+    "without_folder",
     "without_secrets",
 ]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
+from olfl_ray.spec.datasets import with_datasets, without_folder
 from olfl_ray.spec.secrets import refuse_secrets
 from olfl_ray.spec.sections import (
     LONGEST,
@@ -395,7 +396,10 @@ class StudySpec(Strict):
         return {**self.search.parameters, **self.arms[arm].parameters}
 
     def identity(self) -> dict[str, Any]:
-        """What affects results, as plain values: a part that all arms share, and under `arms` a part for each."""
+        """What affects results, as plain values: a part that all arms share, and under `arms` a part for each.
+
+        Of a data set in a file it has the file's name, not its folder; the ledger has a digest of the content.
+        """
         data = self.model_dump(mode="json", by_alias=True)
         found = {key: data[key] for key in ("seed", "task", "learner", "loss", "meta", "eval", "replicates", "search")}
         found["resources"] = {"cpu": data["resources"]["cpu"]}
@@ -404,7 +408,7 @@ class StudySpec(Strict):
         found["arms"] = {
             name: {key: value for key, value in arm.items() if key != "trials"} for name, arm in data["arms"].items()
         }
-        return found
+        return with_datasets(found, without_folder)
 
     @property
     def digest(self) -> str:

@@ -75,7 +75,7 @@ def trial_of(
 def builders_of(config: TrialConfig) -> dict[str, str]:
     """Field -> `package.module:builder` of each builder that a trial's settings name."""
     named = {
-        "task.dataset": config.task.dataset.name,
+        "task.dataset": config.task.dataset.name if data.is_builder(config.task.dataset.name) else "",
         "task.model": config.task.model.name,
         "task.loss": config.task.loss,
         "learner.method": config.learner.method,

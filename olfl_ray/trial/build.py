@@ -318,7 +318,7 @@ def load_data(config: TrialConfig, environment: TrialEnvironment) -> data.Datase
         UserError: It can't be loaded, or its content differs from that at the study's start.
     """
     named = config.task.dataset
-    found = data.load(named.name, named.options, cache=environment.cache, root=environment.data_root)
+    found = data.load(named.name, named.options, cache=environment.cache, root=environment.data_root, wanted=environment.data)
     if environment.data and found.fingerprint != environment.data:
         raise DataError(
             f"task.dataset: {named.name} has different content here (digest {found.fingerprint[:12]}) than where the study "
@@ -357,7 +357,8 @@ def check(config: TrialConfig, environment: TrialEnvironment) -> Examination:
 def code_of(config: TrialConfig, kind: str) -> dict[str, str]:
     """Digest of each module that a `package.module:builder` of a trial's settings, or its task, comes from."""
     task = config.task
-    found = [task.dataset.name, kind, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
+    found = [task.dataset.name] if data.is_builder(task.dataset.name) else []
+    found += [kind, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
     method = config.learner.method
     found += [method] if ":" in method else []
     uses = method_of(config.learner).uses

@@ -139,7 +139,8 @@ class Session:
         given = self.assignment
         cache = Path(given.cache)
         if given.shared_data:
-            cache = data.node_cache(self.config.task.dataset.name, cache, open_storage(given.shared_data))
+            named = self.config.task.dataset
+            cache = data.node_cache(named.name, cache, open_storage(given.shared_data), named.options, given.data)
         return TrialEnvironment(
             cache=cache,
             data_root=Path(given.data_root) if given.data_root else None,

@@ -83,16 +83,16 @@ def test_node_fetches_its_data_set_from_the_shared_storage(
 ) -> None:
     asked = []
 
-    def node_cache(name: str, folder: Path, shared: object) -> Path:
-        asked.append((name, folder, shared.url))  # type: ignore[attr-defined]
+    def node_cache(name: str, folder: Path, shared: object, options: object, fingerprint: str) -> Path:
+        asked.append((name, folder, shared.url, options, fingerprint))  # type: ignore[attr-defined]
         return tmp_path / "node"
 
     monkeypatch.setattr(session_file.data, "node_cache", node_cache)
     assert session(tmp_path, cache)._environment().cache == cache
     assert not asked
     shared = (tmp_path / "shared").as_uri()
-    assert session(tmp_path, cache, shared_data=shared)._environment().cache == tmp_path / "node"
-    assert asked == [("digits", cache, open_storage(shared).url)]
+    assert session(tmp_path, cache, shared_data=shared, data="abc")._environment().cache == tmp_path / "node"
+    assert asked == [("digits", cache, open_storage(shared).url, {}, "abc")]
 
 
 def test_session_sets_its_threads(tmp_path: Path, cache: Path) -> None:
