@@ -9,13 +9,13 @@ import importlib
 import inspect
 import sys
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from olfl_ray.errors import SpecError
 
-__all__ = ["allows", "digest_of_code", "load_builder", "name_of_builder", "nearest"]
+__all__ = ["allows", "check_call", "digest_of_code", "load_builder", "name_of_builder", "nearest"]
 
 
 def load_builder(dotted: str, field: str, gives: tuple[type, ...] = ()) -> Callable[..., Any]:
@@ -147,3 +147,43 @@ def name_of_builder(given: Any) -> str:
 
 def _shown(given: Any) -> str:
     return getattr(given, "__qualname__", None) or f"a {type(given).__name__}"
+
+
+def check_call(
+    name: str, builder: Callable[..., Any], options: Mapping[str, Any], field: str, first: tuple[str, ...] = ()
+) -> None:
+    """Refuse settings that a builder does not take; where its parameters are not known, the call says so.
+
+    Args:
+        name: Its name in the spec.
+        builder: A class or function.
+        options: The settings, its keyword arguments.
+        field: Field of the spec that holds them.
+        first: Names for what the caller gives before them: the builder's first parameters, whatever they are called.
+
+    Raises:
+        SpecError: Names the setting that is unknown or missing.
+    """
+    try:
+        parameters = list(inspect.signature(builder).parameters.values())
+    except (TypeError, ValueError):
+        return
+    ahead = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][: len(first)]
+    if len(ahead) < len(first) and not any(one.kind is one.VAR_POSITIONAL for one in parameters):
+        raise SpecError(field, f"{name!r} must take {', '.join(first)}; add the parameter")
+    parameters = [one for one in parameters if one not in ahead]
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        known = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+        for option in options:
+            if option not in known:
+                raise SpecError(
+                    f"{field}.{option}",
+                    f"{name!r} has no parameter {option!r}{nearest(option, known)}; it has {', '.join(known) or 'none'}",
+                )
+    for one in parameters:
+        if (
+            one.default is one.empty
+            and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+            and one.name not in options
+        ):
+            raise SpecError(f"{field}.{one.name}", f"{name!r} needs this setting; add it")

@@ -17,7 +17,7 @@ from olfl_ray.engine.metagradient import meta_gradient
 from olfl_ray.engine.optimizers import Adam, Optimizer, Sgd
 from olfl_ray.engine.problem import Hooks, Problem
 from olfl_ray.engine.state import Estimator, LearnerState, StepResult
-from olfl_ray.engine.steps import Metrics, base_step, init_step, meta_optimizer, online_step, schedule_factor
+from olfl_ray.engine.steps import Metrics, base_step, init_step, meta_optimizer, online_step
 from olfl_ray.learnable import Learnable, Params
 
 __all__ = [
@@ -56,5 +56,4 @@ __all__ = [
     "meta_optimizer",
     "online_step",
     "reverse",
-    "schedule_factor",
 ]

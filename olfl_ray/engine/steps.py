@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from olfl_ray.engine.problem import Problem, leaves
 from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 from olfl_ray.learnable import Params
 
-__all__ = ["Metrics", "accumulated_step", "base_step", "init_step", "meta_optimizer", "online_step", "schedule_factor"]
+__all__ = ["Metrics", "accumulated_step", "base_step", "init_step", "meta_optimizer", "online_step"]
 
 Metrics = dict[str, Tensor]
 """Scalars of one step, on the device: base_loss, task_loss, and after a meta-update meta_loss, grad_norm."""
@@ -153,15 +152,3 @@ def _meta_update(
 def meta_optimizer(name: str) -> Optimizer:
     """Adam or plain SGD for phi."""
     return Adam() if name == "adam" else Sgd()
-
-
-def schedule_factor(schedule: object, step: int, steps: int) -> float:
-    """Factor on the base learning rate at a step, in [0, 1]."""
-    name = getattr(schedule, "name", "constant")
-    done = step / steps
-    if name == "milestones":
-        return float(schedule.factor ** sum(done >= at for at in schedule.at))  # type: ignore[attr-defined]
-    if name == "cosine":
-        final: float = schedule.final  # type: ignore[attr-defined]
-        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done))
-    return 1.0

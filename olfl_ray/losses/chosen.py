@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from olfl_ray.errors import SpecError
 from olfl_ray.losses.elementwise import ElementwiseLoss
-from olfl_ray.plugins import load_builder, nearest
+from olfl_ray.plugins import check_call, load_builder
 from olfl_ray.registry import Registry
 from olfl_ray.spec import LearnedLossSpec, checked_options
 
@@ -43,7 +42,7 @@ def loss_settings(section: Mapping[str, Any]) -> dict[str, Any]:
     builder = named_loss(spec.name)
     try:
         if not (isinstance(builder, type) and issubclass(builder, ElementwiseLoss)):
-            _check_call(spec.name, builder, spec.options)
+            check_call(spec.name, builder, spec.options, SECTION)
             return dict(section)
         settings = checked_options(builder.Config, spec.options, SECTION)
     except SpecError as error:
@@ -55,26 +54,3 @@ def loss_settings(section: Mapping[str, Any]) -> dict[str, Any]:
         return dict(section)
     shared = {key: value for key, value in section.items() if key not in spec.options}
     return {**shared, **settings.model_dump(mode="json", by_alias=True)}
-
-
-def _check_call(name: str, builder: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Refuse settings that a builder does not take; where its parameters are not known, the call says so."""
-    try:
-        parameters = inspect.signature(builder).parameters.values()
-    except (TypeError, ValueError):
-        return
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        known = [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-        for option in options:
-            if option not in known:
-                raise SpecError(
-                    f"{SECTION}.{option}",
-                    f"{name!r} has no parameter {option!r}{nearest(option, known)}; it has {', '.join(known) or 'none'}",
-                )
-    for one in parameters:
-        if (
-            one.default is one.empty
-            and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
-            and one.name not in options
-        ):
-            raise SpecError(f"{SECTION}.{one.name}", f"{name!r} needs this setting; add it")

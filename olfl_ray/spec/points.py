@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from olfl_ray.errors import SpecError
+from olfl_ray.plugins import nearest
 from olfl_ray.spec import sections
-from olfl_ray.spec.sections import METRIC, OPEN, PART, PRINTABLE
+from olfl_ray.spec.sections import BUILDER, METRIC, OPEN, PART, PRINTABLE
 from olfl_ray.spec.study import NAME, Parameter, StudySpec, TrialConfig, same
 from olfl_ray.spec.suggest import did_you_mean
 
@@ -88,11 +90,9 @@ def _fields_of(path: list[str], name: Any) -> set[str] | None:
     }.get(".".join(path))
     if union is None:
         return None
-    kinds: tuple[Any, ...] = get_args(get_args(union)[0])
-    for kind in kinds:
-        if name in get_args(kind.model_fields["name"].annotation):
-            return set(kind.model_fields)
-    return None
+    kinds: dict[str, Any] = {tag.tag: kind for kind, tag in map(get_args, get_args(get_args(union)[0]))}
+    wanted = sections.kind_of({"name": name})
+    return set(kinds[wanted].model_fields) if wanted in kinds else None
 
 
 def base_values(spec: StudySpec, arm: str) -> dict[str, Any]:
@@ -203,6 +203,7 @@ def dotted(loc: tuple[Any, ...], data: Any, *, missing: bool) -> str:
 FORMS = {
     NAME: "a name of 1 to 64 letters, digits, `_`, `.` and `-`, of which the first is a letter or a digit",
     PRINTABLE: "a string of at least one character without control characters",
+    BUILDER: "package.module:Class",
     PART: "a built-in name, or package.module:Class",
     METRIC: "selection/ and the name of a metric, such as selection/error: only that split decides a search",
 }
@@ -216,7 +217,14 @@ def plain(error: Any) -> str:
         return "there is no such field; remove it or correct its name"
     if rule == "missing":
         return "this field is required; add it"
+    if rule == "union_tag_invalid":
+        known = re.findall(r"'([^']*)'", error["ctx"]["expected_tags"])
+        return (
+            f"there is no {error['ctx']['tag']!r}{nearest(error['ctx']['tag'], known)}; use one of {', '.join(known)}"
+        )
     message = str(error["msg"]).removeprefix("Value error, ")
+    if rule == "union_tag_not_found":
+        message = "must be a name, or a section with a name and its settings"
     if rule == "value_error":
         return message
     if rule == "string_pattern_mismatch":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from olfl_ray.plugins import name_of_builder
 
@@ -63,9 +63,37 @@ def as_named(value: Any) -> Any:
     return {"name": as_name(value)} if isinstance(value, str) or callable(value) else value
 
 
+def with_name(default: str, form: Any) -> BeforeValidator:
+    """A plain name, or a class itself, as a section with that name; a section that has none gets the default.
+
+    Args:
+        default: The name.
+        form: Type of the sections, for the JSON Schema.
+    """
+
+    def complete(value: Any) -> Any:
+        value = as_named(value)
+        if isinstance(value, dict):
+            return {"name": default, **value, **({"name": as_name(value["name"])} if "name" in value else {})}
+        return value
+
+    return BeforeValidator(complete, json_schema_input_type=form | str)
+
+
+OWN = "package.module:Class"
+"""Stands for a user's own implementation among the names of a section's kinds."""
+
+
+def kind_of(section: Any) -> str | None:
+    """The name of a section's kind; None if it is no section."""
+    name = section.get("name") if isinstance(section, dict) else getattr(section, "name", None)
+    return OWN if isinstance(name, str) and ":" in name else None if name is None else str(name)
+
+
 PRINTABLE = r"^[^\x00-\x1f]+$"
 """Text of at least one character, none of them a control character."""
 
+BUILDER = r"^[\w.]+:\w+$"
 PART = r"^(\w+|[\w.]+:\w+)$"
 """A built-in name, or a user's own `package.module:Class`; the part's registry knows which there are."""
 METRIC = r"^selection/\w+$"
@@ -198,10 +226,22 @@ class AdamWSpec(AdamSpec):
     """Decoupled weight decay, times the learning rate."""
 
 
+class OwnOptimizerSpec(NamedBuilder):
+    """A user's own optimizer. The other keys are arguments of its class."""
+
+    name: Annotated[str, Field(pattern=BUILDER)]
+    """`package.module:Class`, a subclass of `olfl_ray.engine.Optimizer`."""
+    lr: NonNegative = 0.01
+    """Learning rate alpha."""
+
+
 OptimizerSpec: TypeAlias = Annotated[
-    SgdSpec | AdamSpec | AdamWSpec,
-    Field(discriminator="name"),
-    BeforeValidator(as_named, json_schema_input_type=SgdSpec | AdamSpec | AdamWSpec | str),
+    Annotated[SgdSpec, Tag("sgd")]
+    | Annotated[AdamSpec, Tag("adam")]
+    | Annotated[AdamWSpec, Tag("adamw")]
+    | Annotated[OwnOptimizerSpec, Tag(OWN)],
+    Discriminator(kind_of),
+    with_name("sgd", SgdSpec | AdamSpec | AdamWSpec | OwnOptimizerSpec),
 ]
 
 
@@ -238,10 +278,20 @@ class CosineSpec(Strict):
     """Fraction of lr at the last step."""
 
 
+class OwnScheduleSpec(NamedBuilder):
+    """A user's own schedule. The other keys are further arguments of its function."""
+
+    name: Annotated[str, Field(pattern=BUILDER)]
+    """`package.module:function`: from the fraction of `learner.steps` that is done to the factor on the learning rate."""
+
+
 ScheduleSpec: TypeAlias = Annotated[
-    ConstantSpec | MilestonesSpec | CosineSpec,
-    Field(discriminator="name"),
-    BeforeValidator(as_named, json_schema_input_type=ConstantSpec | MilestonesSpec | CosineSpec | str),
+    Annotated[ConstantSpec, Tag("constant")]
+    | Annotated[MilestonesSpec, Tag("milestones")]
+    | Annotated[CosineSpec, Tag("cosine")]
+    | Annotated[OwnScheduleSpec, Tag(OWN)],
+    Discriminator(kind_of),
+    with_name("constant", ConstantSpec | MilestonesSpec | CosineSpec | OwnScheduleSpec),
 ]
 
 
@@ -255,9 +305,10 @@ class LearnerSpec(Strict):
     steps: Steps = 1500
     """Base steps."""
     optimizer: OptimizerSpec = SgdSpec()
-    """Base optimizer and its settings."""
+    """Base optimizer and its settings: one of these, or `package.module:Class`, a subclass of `olfl_ray.engine.Optimizer`."""
     schedule: ScheduleSpec = ConstantSpec()
-    """Schedule of the base learning rate over `steps`."""
+    """Schedule of the base learning rate over `steps`: one of these, or `package.module:function`, from the fraction of the steps
+    that is done to a factor."""
     clip_norm: Positive | None = None
     """Largest global norm of the base gradient; null: no clipping."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"

@@ -14,6 +14,8 @@ __all__ = ["did_you_mean", "dotted_fields"]
 def did_you_mean(form: type[BaseModel], field: str, *, within: str = "") -> str:
     """` (did you mean ...?)` with a complete dotted field of the form, or nothing.
 
+    A setting of another kind of the same section is no mistyped one: it is said to belong there.
+
     A field of the same section comes first, then one of the same name in another section (`learner.lr` is
     `learner.optimizer.lr`), then whatever is spelled alike.
 
@@ -27,6 +29,8 @@ def did_you_mean(form: type[BaseModel], field: str, *, within: str = "") -> str:
     here: list[Any] = [form]
     for part in path:
         here = [inner for kind in here for inner in _inside(kind, part)]
+    if any(name == last for kind in here for name, _ in _fields(kind)):
+        return " (it belongs to another `name` there)"
     near = difflib.get_close_matches(last, [name for kind in here for name, _ in _fields(kind)], 1)
     if near:
         return f" (did you mean {prefix + '.'.join([*path, near[0]])!r}?)"

@@ -4,6 +4,7 @@ from olfl_ray.testing.estimators import EstimatorContract
 from olfl_ray.testing.learnables import LearnableContract
 from olfl_ray.testing.losses import LearnedLossContract
 from olfl_ray.testing.methods import MethodContract
+from olfl_ray.testing.optimizers import OptimizerContract
 from olfl_ray.testing.searchers import SearcherContract, list_space, mixed_space
 from olfl_ray.testing.studies import HandMadeStudy
 from olfl_ray.testing.tasks import TaskContract
@@ -16,6 +17,7 @@ __all__ = [
     "LearnableContract",
     "LearnedLossContract",
     "MethodContract",
+    "OptimizerContract",
     "SearcherContract",
     "TaskContract",
     "TrackerContract",

@@ -14,13 +14,11 @@ from torch import nn
 from olfl_ray import data, models
 from olfl_ray.data import TaskData
 from olfl_ray.engine import (
-    Adam,
     Batch,
     Estimator,
     LearnerState,
     Optimizer,
     Problem,
-    Sgd,
     arithmetic,
     base_step,
     choose_estimator,
@@ -37,6 +35,7 @@ from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.tasks import Goal, Metric, Task, metrics_of, task_of
+from olfl_ray.trial.base import Schedule, base_optimizer, schedule_of
 from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.environment import TrialEnvironment
 
@@ -74,6 +73,7 @@ class Replicate:
         rebuild: The base learner with other initial weights, by their seed.
         estimator: Of the meta-gradient.
         meta_optimizer: Of phi.
+        schedule: Of the base learning rate.
         start: Its learner before the first step.
         chunk: Examples that are evaluated at once.
         phis: Values that phi takes during training, each with the fraction of the steps after which it does.
@@ -91,6 +91,7 @@ class Replicate:
     rebuild: Callable[[int], nn.Module]
     estimator: Estimator
     meta_optimizer: Optimizer
+    schedule: Schedule
     start: LearnerState
     chunk: int
     episode: Callable[[int], TaskData]
@@ -179,6 +180,7 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
         rebuild=lambda weights: build(seed=weights, check=False).to(environment.device),
         estimator=_estimator(config, problem, batches.batch("probe", "train", 0)),
         meta_optimizer=meta,
+        schedule=schedule_of(config),
         start=start,
         chunk=examples_at_once(problem, batches.batch("probe", "train", 0)[0][:2], task.batch_size),
         phis=[
@@ -251,22 +253,6 @@ def _check_metric(config: TrialConfig, metrics: Sequence[Metric], kind: str) -> 
         )
 
 
-def base_optimizer(config: TrialConfig) -> Optimizer:
-    """The base optimizer of a trial's settings."""
-    spec: Any = config.learner.optimizer
-    clip = config.learner.clip_norm
-    if spec.name == "sgd":
-        return Sgd(momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay, clip_norm=clip)
-    return Adam(
-        beta1=spec.beta1,
-        beta2=spec.beta2,
-        eps=spec.eps,
-        weight_decay=spec.weight_decay,
-        decoupled=spec.name == "adamw",
-        clip_norm=clip,
-    )
-
-
 def _try_step(problem: Problem, start: LearnerState, batches: data.TaskData) -> tuple[bool, bool]:
     """Take one step that is thrown away; whether it drew random numbers (dropout), and whether from Python's generator.
 
@@ -318,7 +304,9 @@ def load_data(config: TrialConfig, environment: TrialEnvironment) -> data.Datase
         UserError: It can't be loaded, or its content differs from that at the study's start.
     """
     named = config.task.dataset
-    found = data.load(named.name, named.options, cache=environment.cache, root=environment.data_root, wanted=environment.data)
+    found = data.load(
+        named.name, named.options, cache=environment.cache, root=environment.data_root, wanted=environment.data
+    )
     if environment.data and found.fingerprint != environment.data:
         raise DataError(
             f"task.dataset: {named.name} has different content here (digest {found.fingerprint[:12]}) than where the study "
@@ -359,9 +347,9 @@ def code_of(config: TrialConfig, kind: str) -> dict[str, str]:
     task = config.task
     found = [task.dataset.name] if data.is_builder(task.dataset.name) else []
     found += [kind, task.model.name, task.loss, *(metric.name for metric in task.metrics)]
-    method = config.learner.method
-    found += [method] if ":" in method else []
-    uses = method_of(config.learner).uses
+    learner = config.learner
+    found += [learner.method, learner.optimizer.name, learner.schedule.name]
+    uses = method_of(learner).uses
     if "loss" in uses:
         found.append(config.loss.name)
     if "meta" in uses or "meta.estimator" in uses:

@@ -19,7 +19,6 @@ from olfl_ray.engine import (
     clone_state,
     copy_state,
     online_step,
-    schedule_factor,
 )
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
@@ -78,7 +77,7 @@ class Stepper:
         found: dict[str, list[Tensor]] = {}
         factor = 1.0
         for index in range(start, end):
-            factor = schedule_factor(config.learner.schedule, index, config.learner.steps)
+            factor = replicate.schedule(index / config.learner.steps)
             inputs: list[Tensor | float] = [*replicate.data.batch("train", "train", index), factor]
             kind = "base"
             if method.during and (index + 1) % meta.every == 0:

@@ -37,6 +37,7 @@ ARMS: dict[str, dict[str, Any]] = {
         "meta.inner_steps": 2,
         "meta.init_steps": 8,
     },
+    "rmsprop": {"learner.optimizer.name": "mine.rmsprop:RmsProp", "learner.schedule.name": "mine.rmsprop:warmup"},
     "taylor": {"learner.method": "online", "loss.name": "mine.taylor:Taylor", "loss.degree": 2, "meta.init_steps": 8},
     "counts": {"task.dataset": "mine.visits:visits", "task.metrics": []},
 }

@@ -18,13 +18,20 @@ from support.commands import environment
 from torch import Tensor
 
 import olfl_ray
-from olfl_ray.engine import Estimator
+from olfl_ray.engine import Estimator, Optimizer
 from olfl_ray.learnable import Learnable
 from olfl_ray.plugins import load_builder
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.tasks import Task
-from olfl_ray.testing import EstimatorContract, LearnableContract, LearnedLossContract, MethodContract, TaskContract
+from olfl_ray.testing import (
+    EstimatorContract,
+    LearnableContract,
+    LearnedLossContract,
+    MethodContract,
+    OptimizerContract,
+    TaskContract,
+)
 from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 
 HERE = Path(__file__).parent
@@ -108,6 +115,11 @@ class TestLastStep(EstimatorContract):
         return part("mine.last_step:LastStep")()  # type: ignore[no-any-return]
 
 
+class TestRmsProp(OptimizerContract):
+    def make(self) -> Optimizer:
+        return part("mine.rmsprop:RmsProp")()  # type: ignore[no-any-return]
+
+
 class TestCounts(TaskContract):
     def make(self) -> Task:
         return part("mine.counts:Counts")()  # type: ignore[no-any-return]
@@ -137,6 +149,9 @@ def trial(**settings: Any) -> TrialConfig:
 TRIALS: dict[str, Callable[[], TrialConfig]] = {
     **{name: lambda method=method: trial(method=method) for name, method in METHODS.items()},  # type: ignore[misc]
     "last_step": lambda: trial(meta={"estimator": "mine.last_step:LastStep", "inner_steps": 2}),
+    "rmsprop": lambda: trial(
+        optimizer={"name": "mine.rmsprop:RmsProp", "lr": 0.003, "decay": 0.8}, schedule={"name": "mine.rmsprop:warmup"}
+    ),
     "counts": lambda: trial(method="baseline", dataset="mine.visits:visits"),
     "a learned loss on counts": lambda: trial(dataset="mine.visits:visits"),
     "taylor": lambda: trial(loss={"name": "mine.taylor:Taylor", "degree": 2}),

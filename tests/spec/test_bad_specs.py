@@ -20,6 +20,20 @@ BAD = {
         "is fixed at 'smooth_leaky_relu'",
     ),
     "arm without trials": (GOOD.replace("baseline}, trials: 8}", "baseline}}"), "arms.baseline.trials: this field"),
+    "no such optimizer": (
+        GOOD.replace("optimizer: {name: sgd", "optimizer: {name: sgdd"),
+        "learner.optimizer: there is no 'sgdd' (did you mean 'sgd'?); use one of sgd, adam, adamw, package.module:Class",
+    ),
+    "an optimizer that is a number": (
+        GOOD.replace(
+            "optimizer: {name: sgd, lr: 0.05, momentum: 0.9, nesterov: false, weight_decay: 0.0}", "optimizer: 3"
+        ),
+        "learner.optimizer: must be a name, or a section with a name and its settings, but it is 3",
+    ),
+    "a setting of another optimizer": (
+        GOOD.replace("optimizer: {name: sgd", "optimizer: {beta1: 0.5, name: sgd"),
+        "learner.optimizer.beta1: there is no such field; remove it or correct its name (it belongs to another `name`",
+    ),
     "empty": ("", "is empty"),
     "only spaces": ("  \n ", "is empty"),
     "a list": ("- 1\n- 2\n", "must be a mapping"),
