@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from olfl_ray.analysis import ArmResult
     from olfl_ray.driver import StudyResult
     from olfl_ray.remote import Standing, Submission
-    from olfl_ray.study import Plan
+    from olfl_ray.study import Plan, Trial
     from olfl_ray.trial import Progress
 
 __all__ = [
     "arm_document",
+    "diff_document",
     "plan_document",
     "print_json",
     "result_document",
     "standing_document",
     "submission_document",
+    "trial_document",
     "trial_run_document",
 ]
 
@@ -148,6 +150,48 @@ def submission_document(submission: Submission, address: str) -> dict[str, Any]:
         "attached": submission.attached,
         "note": submission.note or None,
     }
+
+
+def trial_document(trial: Trial, *, config: bool = False) -> dict[str, Any]:
+    """A trial: `olfl trial list`; with its complete settings `olfl trial show`.
+
+    Args:
+        trial: The trial.
+        config: Whether to add what `olfl trial show` has.
+    """
+    record = trial.record
+    found = {
+        "trial": trial.name,
+        "arm": trial.arm,
+        "confirming": trial.confirming,
+        "state": trial.state,
+        "step": trial.step,
+        "value": trial.value,
+        "attempts": record.attempt,
+        "seconds": trial.seconds,
+        "settings": trial.settings,
+        "metrics": trial.metrics,
+        "cause": None if trial.cause is None else trial.cause.partition("\n")[0],
+    }
+    if not config:
+        return found
+    return {
+        "study": trial.study.name,
+        **found,
+        "cause": trial.cause,
+        "seeds": trial.seeds,
+        "replicates": record.metrics,
+        "proposed_at": _moment(record.proposed_at),
+        "began_at": _moment(record.began_at),
+        "ended_at": _moment(record.ended_at),
+        "config": trial.config.model_dump(mode="json", by_alias=True),
+    }
+
+
+def diff_document(a: Trial, b: Trial) -> dict[str, Any]:
+    """Two trials: `olfl trial diff`."""
+    rows = [{"name": name, **row} for name, row in a.diff(b).to_dict("index").items()]
+    return {"a": f"{a.study.name}/{a.name}", "b": f"{b.study.name}/{b.name}", "rows": rows}
 
 
 def trial_run_document(progresses: Sequence[Progress], failed: str | None) -> dict[str, Any]:

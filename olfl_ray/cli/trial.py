@@ -6,15 +6,18 @@ from contextlib import nullcontext
 from json import dumps
 from pathlib import Path
 from traceback import format_exc, format_exception_only
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from olfl_ray.cli.documents import print_json, trial_run_document
+from olfl_ray.cli.documents import diff_document, print_json, trial_document, trial_run_document
 from olfl_ray.cli.examples import examples
-from olfl_ray.cli.options import Home, Json, Sets
+from olfl_ray.cli.options import Address, Home, Json, Name, Sets, Storage
 from olfl_ray.cli.output import errors, out
-from olfl_ray.errors import UserError
+from olfl_ray.errors import StudyError, UserError
+
+if TYPE_CHECKING:
+    from olfl_ray.study import Trial
 
 __all__ = ["trial_app"]
 
@@ -79,3 +82,116 @@ def _print_progress(progress: Any) -> None:
     if progress.outcome is not None:
         report = {key: sum(values) / len(values) for key, values in progress.report.items()}
         out.print(f"{progress.outcome}: {dumps(report)}", highlight=False, soft_wrap=True)
+
+
+@trial_app.command(
+    "list", epilog=examples("olfl trial list digits", "olfl trial list digits --arm online --state failed --json")
+)
+def trial_list(
+    name: Name,
+    arm: Annotated[str | None, typer.Option(help="Only this arm's trials.")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="Only trials in this state: finished, pruned, diverged, failed, running, ...")
+    ] = None,
+    address: Address = None,
+    storage: Storage = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """List the trials of a study: state, step, value, settings, cause."""
+    from rich.table import Table
+
+    from olfl_ray.study import Study
+    from olfl_ray.study.view import LOOK
+
+    study = Study.open(name, home=home, cluster=address, storage=storage)
+    spec, kept, _ = study.loaded(arm)
+    trials = [
+        study.trial(one) for one, own in kept.trials.items() if arm in (None, own.id.arm) and state in (None, own.state)
+    ]
+    if json:
+        print_json([trial_document(trial) for trial in trials])
+        return
+    table = Table("trial", "state", **LOOK)
+    for column in ("step", spec.search.metric):
+        table.add_column(column, justify="right")
+    table.add_column("settings")
+    for trial in trials:
+        settings = "  ".join(f"{field}={_short(value)}" for field, value in trial.settings.items())
+        cause = "" if trial.cause is None else trial.cause.partition("\n")[0]
+        table.add_row(
+            trial.name, trial.state, str(trial.step), _short(trial.value), "  ".join(filter(None, (settings, cause)))
+        )
+    out.print(table)
+
+
+@trial_app.command(
+    "show", epilog=examples("olfl trial show digits/online/3", "olfl trial show digits/online/c0 --json")
+)
+def trial_show(
+    source: Annotated[str, typer.Argument(metavar="STUDY/ARM/ORDINAL", help="The trial.")],
+    address: Address = None,
+    storage: Storage = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Show a trial: its state, settings, metrics, and why it failed, with the traceback."""
+    trial = _found(source, address, storage, home)
+    if json:
+        print_json(trial_document(trial, config=True))
+        return
+    lines = [
+        f"{source}: {trial.state} at step {trial.step} of {trial.config.learner.steps}, attempt {trial.record.attempt}"
+    ]
+    lines += [f"  {field} = {_short(value)}" for field, value in trial.settings.items()]
+    lines += [f"  seeds {', '.join(map(str, trial.seeds))}"]
+    lines += [f"  {metric} {_short(value)}" for metric, value in trial.metrics.items()]
+    lines += [] if trial.cause is None else ["cause:", *(f"  {line}" for line in trial.cause.splitlines())]
+    lines += [f"repeat: olfl trial run --from {source}"] if address is None and storage is None else []
+    for line in lines:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+@trial_app.command(
+    "diff",
+    epilog=examples(
+        "olfl trial diff digits/online/3 digits/online/5", "olfl trial diff digits/online/c0 wide/online/c0"
+    ),
+)
+def trial_diff(
+    a: Annotated[str, typer.Argument(metavar="STUDY/ARM/ORDINAL", help="A trial.")],
+    b: Annotated[str, typer.Argument(metavar="STUDY/ARM/ORDINAL", help="Another trial, of this study or another.")],
+    address: Address = None,
+    storage: Storage = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Compare two trials: the settings that differ, and what came of them."""
+    from rich.table import Table
+
+    from olfl_ray.study.view import LOOK
+
+    first, second = (_found(source, address, storage, home) for source in (a, b))
+    if json:
+        print_json(diff_document(first, second))
+        return
+    table = Table("", a, b, "difference", **LOOK)
+    for name, row in first.diff(second).iterrows():
+        table.add_row(str(name), _short(row["a"]), _short(row["b"]), _short(row["difference"]))
+    out.print(table)
+
+
+def _found(source: str, address: str | None, storage: str | None, home: Path | None) -> Trial:
+    """The trial that `STUDY/ARM/ORDINAL` names."""
+    from olfl_ray.study import Study
+
+    study, _, trial = source.partition("/")
+    if not trial:
+        raise StudyError(f"trial: {source!r} names no trial; give STUDY/ARM/ORDINAL, such as digits/online/3")
+    return Study.open(study, home=home, cluster=address, storage=storage).trial(trial)
+
+
+def _short(value: Any) -> str:
+    if value is None or value != value:  # NaN
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from olfl_ray.trial import TrainedModel
 
 __all__ = ["Trial"]
+
+RESULT = ("state", "step", "value", "seconds")
+"""What `Trial.diff` compares besides settings and metrics."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,6 +103,40 @@ class Trial:
         """From its first attempt to its end, in seconds; NaN before the end."""
         return seconds_of(self.record)
 
+    def diff(self, other: Trial) -> pd.DataFrame:
+        """Compare it with another trial, of this study or another: the settings that differ, and what came of both.
+
+        Args:
+            other: The other trial.
+
+        Returns:
+            One row per dotted setting that differs, then rows for state, step, value and seconds, then one row per metric of
+            either result. Columns: kind (setting, result, metric), a (this trial), b (the other one; None or NaN where it has
+            none), difference (b - a; NaN where one is no number).
+        """
+        import pandas as pd
+
+        mine, others = _leaves(self.config), _leaves(other.config)
+        rows: list[tuple[str, str, Any, Any]] = [
+            ("setting", name, mine.get(name), others.get(name))
+            for name in dict.fromkeys([*mine, *others])
+            if mine.get(name) != others.get(name) or (name in mine) != (name in others)
+        ]
+        rows += [("result", name, getattr(self, name), getattr(other, name)) for name in RESULT]
+        rows += [
+            ("metric", name, self.metrics.get(name, math.nan), other.metrics.get(name, math.nan))
+            for name in dict.fromkeys([*self.metrics, *other.metrics])
+        ]
+        columns = {
+            "kind": [row[0] for row in rows],
+            "a": pd.Series([row[2] for row in rows], dtype=object),
+            "b": pd.Series([row[3] for row in rows], dtype=object),
+            "difference": [_difference(row[2], row[3]) for row in rows],
+        }
+        found = pd.DataFrame(columns)
+        found.index = pd.Index([row[1] for row in rows], name="name", dtype=str)
+        return found
+
     def curves(self, *, metric: str | None = None) -> pd.DataFrame:
         """What it recorded; as `Study.curves`."""
         return self.study.curves(self.name, metric=metric)
@@ -121,3 +159,23 @@ class Trial:
             for key, value in {**rows, **cause}.items()
         ]
         return as_html([self.name, ""], shown)
+
+
+def _leaves(config: TrialConfig) -> dict[str, Any]:
+    """Settings by dotted name; a list is one value."""
+    found: dict[str, Any] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(inner, f"{path}.{key}" if path else str(key))
+        else:
+            found[path] = value
+
+    walk(config.model_dump(mode="json", by_alias=True), "")
+    return found
+
+
+def _difference(a: Any, b: Any) -> float:
+    numbers = [value for value in (a, b) if isinstance(value, int | float) and not isinstance(value, bool)]
+    return float(b - a) if len(numbers) == 2 else math.nan

@@ -257,3 +257,42 @@ def test_a_trial_without_ray(olfl: Run) -> None:
     assert found["metrics"]["selection/error"] == min(
         record["metrics"]["selection/error"] for record in found["records"]
     )
+
+
+def test_trials_are_listed_shown_and_compared(olfl: Run, home: Path) -> None:
+    found = document(olfl, "trial", "list", "s", "--home", home)
+    check("olfl trial list", found)
+    assert [(one["trial"], one["state"], one["value"]) for one in found] == [
+        ("baseline/0", "finished", 0.25),
+        ("baseline/1", "failed", None),
+        ("online/0", "running", 0.5),
+    ]
+    failed = document(olfl, "trial", "list", "s", "--home", home, "--state", "failed", "--arm", "baseline")
+    assert failed == [found[1]]
+    shown = document(olfl, "trial", "show", "s/baseline/1", "--home", home)
+    check("olfl trial show", {**shown, "metrics": {METRIC: 1.0}, "replicates": {METRIC: [1.0]}}, free=("config",))
+    assert (shown["cause"], found[1]["cause"]) == ("ValueError: boom\nTraceback", "ValueError: boom")
+    assert shown["config"]["learner"]["method"] == "baseline"
+    diff = document(olfl, "trial", "diff", "s/baseline/0", "s/online/0", "--home", home)
+    check("olfl trial diff", diff)
+    rows = {row["name"]: (row["kind"], row["a"], row["b"], row["difference"]) for row in diff["rows"]}
+    assert rows["learner.method"] == ("setting", "baseline", "online", None)
+    assert rows["step"] == ("result", 900, 300, -600)
+    assert rows[METRIC] == ("metric", 0.25, None, None)
+    assert "learner.optimizer.lr" not in rows  # the same in both
+    code, out, _ = olfl("trial", "show", "s/baseline/1", "--home", home)
+    assert code == 0
+    assert "  Traceback" in out.splitlines()
+    listed = olfl("trial", "list", "s", "--home", home)[1]
+    assert re.findall(r"^\w+/\d", listed, re.MULTILINE) == ["baseline/0", "baseline/1", "online/0"]
+    assert olfl("trial", "diff", "s/baseline/0", "s/online/0", "--home", home)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("s", "names no trial"), ("s/online/9", "has no trial 'online/9'"), ("other/online/0", "no study 'other'")],
+)
+def test_a_trial_that_is_not_there(olfl: Run, home: Path, source: str, said: str) -> None:
+    code, out, err = olfl("trial", "show", source, "--home", home, "--json")
+    assert (code, out) == (2, "")
+    assert said in err
