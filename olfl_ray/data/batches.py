@@ -31,7 +31,7 @@ class TaskData:
     """Batches and evaluation sets of one replicate.
 
     Inputs are scaled by the mean and standard deviation of the train split, per feature or per image channel; targets as
-    the task specifies; ids are left as they are. A missing value (NaN) is replaced by its feature's mean in the train split.
+    the task specifies; ids stay integers. A missing value (NaN) is replaced by its feature's mean in the train split.
     A category that the train split lacks is none: its indicator is 0 everywhere.
 
     Args:
@@ -42,6 +42,8 @@ class TaskData:
         batch_size: Number of examples in a batch.
         seed: Seed of the random draws.
         whole: Whether a batch is a complete split, as for an episode, which has few examples.
+        standardize_x: Whether inputs are scaled; ids, and the inputs of a data set that is not `scaled`, never are.
+        standardize_y: The same of targets.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class TaskData:
         batch_size: int,
         seed: int,
         whole: bool = False,
+        standardize_x: bool = True,
+        standardize_y: bool = True,
     ) -> None:
         self._images = dataset.x.dim() == 4
         if augment == "crop_flip" and not self._images:
@@ -66,15 +70,16 @@ class TaskData:
         x = dataset.x if self._fill is None else torch.where(dataset.x.isnan(), self._fill, dataset.x)
         self.ids = x.dtype == torch.int64
         self._exact = torch.float64 if x.dtype == torch.float64 else torch.float32
-        self._scales = dataset.scaled and not self.ids
+        standardized = dataset.scaled and standardize_x and not self.ids
+        self._scales = standardized or dataset.indicators is not None
         if self._scales:
-            mean, sd = _moments(x, splits.train)
+            mean, sd = _moments(x, splits.train) if standardized else _unchanged(x)
             if dataset.indicators is not None:
                 sd = _without_unseen(sd, x, splits.train, dataset.indicators)
             self._mean, self._sd = (value.to(self._device, self._exact) for value in (mean, sd))
         y, scale = dataset.y, None
         self._raw_y = y
-        if dataset.scaled:
+        if dataset.scaled and standardize_y:
             y, scale = task_of(dataset.kind).scaled(dataset.y, splits.train)
         elif y.is_floating_point():
             y = y.to(torch.float32)
@@ -158,6 +163,12 @@ def _means_of_missing(x: Tensor, rows: Tensor) -> Tensor | None:
     if not x.is_floating_point() or not bool(x.isnan().any()):
         return None
     return x[rows].nanmean(0).nan_to_num(0.0)  # 0 where the train split has no value at all
+
+
+def _unchanged(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean 0 and standard deviation 1 of each feature."""
+    mean = torch.zeros_like(x[:1], dtype=torch.float64)
+    return mean, torch.ones_like(mean)
 
 
 def _without_unseen(sd: Tensor, x: Tensor, rows: Tensor, indicators: Tensor) -> Tensor:

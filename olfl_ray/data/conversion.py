@@ -37,11 +37,12 @@ def as_inputs(name: str, given: Any) -> Tensor:
         SpecError: It has no numbers, or some are missing or infinite.
     """
     x = _tensor(name, "x", _as_array(name, "x", given))
-    if x.dim() not in (2, 4) or 0 in x.shape:
+    ids = not x.is_floating_point() and x.dtype not in (torch.bool, torch.uint8)
+    if (x.dim() not in (2, 4) and not (ids and x.dim() == 3)) or 0 in x.shape:
         raise _error(
             name,
-            f"returned x of shape {tuple(x.shape)}; x must be features (N, D) or images (N, channels, height, width), no size 0"
-            + ("; for grey images give x[:, None]" if x.dim() == 3 else ""),
+            f"returned x of shape {tuple(x.shape)}; x must be features (N, D), ids (N, L) or (N, K, L), or images (N, channels, "
+            "height, width), no size 0" + ("; for grey images give x[:, None]" if x.dim() == 3 else ""),
         )
     if x.dim() == 4 and x.shape[1] == x.shape[2] > LAST_CHANNELS[-1] and x.shape[3] in LAST_CHANNELS:
         raise _error(
@@ -52,7 +53,7 @@ def as_inputs(name: str, given: Any) -> Tensor:
     if x.dtype == torch.uint8 and x.dim() == 4:
         return x
     if not x.is_floating_point():
-        return x.to(torch.float32) if x.dtype in (torch.bool, torch.uint8) else x.to(torch.int64)
+        return x.to(torch.int64) if ids else x.to(torch.float32)
     x = x if x.dtype == torch.float64 else x.to(torch.float32)
     _check_finite(name, "x", x, given)
     return x

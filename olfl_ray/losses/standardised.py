@@ -52,5 +52,6 @@ def check_standardised(loss: TaskLoss, name: str, outputs: int, device: str) -> 
             "task.loss",
             f"{name!r} is made for probabilities or counts, as a binary cross-entropy is, but float targets are standardised, "
             f"which it has no minimum for (its value reaches {least:.3g}); for classes give "
-            "y as integers, y.astype(int).ravel(), with task.loss: auto; for other targets use squared_error",
+            "y as integers, y.astype(int).ravel(), with task.loss: auto; for probabilities as targets give task.standardize: "
+            "{y: false}; for other targets use squared_error",
         )

@@ -28,6 +28,7 @@ __all__ = [
     "ScheduleSpec",
     "SgdSpec",
     "SplitSpec",
+    "StandardizeSpec",
     "Strict",
     "TaskSpec",
     "as_named",
@@ -144,6 +145,15 @@ class SplitSpec(Strict):
         return self
 
 
+class StandardizeSpec(Strict):
+    """What is scaled to mean 0 and standard deviation 1, with the means and deviations of the train split."""
+
+    x: bool = True
+    """Features, each by itself, and images by channel. Integer ids never are."""
+    y: bool = True
+    """Targets of a regression; metrics stay in the targets' own units. Classes never are."""
+
+
 class MetricSpec(Strict):
     """A user's metric, measured on the full split in addition to the task's."""
 
@@ -159,7 +169,8 @@ class TaskSpec(Strict):
     """What is learned: data, base learner, task loss, metrics."""
 
     dataset: Named
-    """Built-in data set, or `package.module:builder`; with options: `{name: ..., option: value}`."""
+    """Built-in data set; a file, such as `csv:FILE` with the option target; or `package.module:builder`. With options:
+    `{name: ..., option: value}`."""
     model: Named = NamedBuilder(name="mlp")
     """Base learner: linear | mlp | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn, or `package.module:builder`;
     options next to the name."""
@@ -172,6 +183,8 @@ class TaskSpec(Strict):
     """Augmentation of train batches: crop_flip pads 4, crops, flips (images only)."""
     split: SplitSpec = SplitSpec()
     """Sizes of the splits."""
+    standardize: StandardizeSpec = StandardizeSpec()
+    """What is scaled by the train split."""
     metrics: Annotated[
         tuple[Annotated[MetricSpec, BeforeValidator(as_named, json_schema_input_type=MetricSpec | str)], ...],
         BeforeValidator(as_tuple),

@@ -21,6 +21,7 @@ from olfl_ray.spec.sections import (
     MetaSpec,
     MetricSpec,
     NamedBuilder,
+    StandardizeSpec,
     Steps,
     Strict,
     TaskSpec,
@@ -402,6 +403,8 @@ class StudySpec(Strict):
         """
         data = self.model_dump(mode="json", by_alias=True)
         found = {key: data[key] for key in ("seed", "task", "learner", "loss", "meta", "eval", "replicates", "search")}
+        if self.task.standardize == StandardizeSpec():  # as it was before there was a choice
+            found["task"] = {key: value for key, value in found["task"].items() if key != "standardize"}
         found["resources"] = {"cpu": data["resources"]["cpu"]}
         if self.search.deterministic:
             found["concurrency"] = self.concurrency

@@ -219,6 +219,8 @@ def batches_of(
         batch_size=task.batch_size,
         seed=seed_of(seed, "batches"),
         whole=whole,
+        standardize_x=task.standardize.x,
+        standardize_y=task.standardize.y,
     )
 
 
