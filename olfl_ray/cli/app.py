@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from olfl_ray.cli.doctor import doctor
 from olfl_ray.cli.documents import print_json
 from olfl_ray.cli.examples import examples
 from olfl_ray.cli.loss import loss_app
@@ -40,6 +41,12 @@ for name, group in (
     ("loss", loss_app),
 ):
     app.add_typer(group, name=name)
+app.command(
+    "doctor",
+    epilog=examples(
+        "olfl doctor", "olfl doctor study.yaml --json", "olfl doctor --chaos --storage s3://bucket/studies"
+    ),
+)(doctor)
 app.command("init", epilog=examples("olfl init my-study", "olfl init . --name wine"))(init)
 
 

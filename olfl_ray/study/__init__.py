@@ -2,6 +2,7 @@
 
 from olfl_ray.driver import Home, StudyResult, describe_data, prepare_data
 from olfl_ray.remote import Code
+from olfl_ray.study.doctor import Finding, diagnose
 from olfl_ray.study.handle import Study
 from olfl_ray.study.listing import list_studies
 from olfl_ray.study.loss import export_loss, load_loss
@@ -13,12 +14,14 @@ from olfl_ray.study.ui import serve_ui
 
 __all__ = [
     "Code",
+    "Finding",
     "Home",
     "Plan",
     "Study",
     "StudyResult",
     "Trial",
     "describe_data",
+    "diagnose",
     "export_loss",
     "list_studies",
     "load_loss",

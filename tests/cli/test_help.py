@@ -70,7 +70,7 @@ def test_a_shell_completes_commands_options_and_studies(tmp_path: Path) -> None:
     for name in ("digits", "diabetes", "mnist"):
         (tmp_path / ".olfl" / "studies" / name).mkdir(parents=True)
     (tmp_path / "elsewhere" / "studies" / "dunes").mkdir(parents=True)
-    assert _completed("olfl sweep re", tmp_path) == ["resume", "retry", "report"]
+    assert {"resume", "retry", "report"} <= set(_completed("olfl sweep re", tmp_path))
     assert _completed("olfl sweep run --dry", tmp_path) == ["--dry-run"]
     assert _completed("olfl sweep status di", tmp_path) == ["diabetes", "digits"]
     assert _completed("olfl sweep status --home elsewhere d", tmp_path) == ["dunes"]

@@ -1,0 +1,56 @@
+"""`olfl doctor`: what a study needs of this machine and its services, line by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from olfl_ray.cli.documents import print_json
+from olfl_ray.cli.options import Home, Json, Sets, Storage
+from olfl_ray.cli.output import out
+
+if TYPE_CHECKING:
+    from olfl_ray.study import Finding
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    spec: Annotated[
+        Path | None, typer.Argument(help="A study's spec, whose data, storage and tracking are examined.")
+    ] = None,
+    set_: Sets = None,
+    storage: Storage = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="A cluster's job server, examined instead of Ray here.")
+    ] = None,
+    chaos: Annotated[
+        bool,
+        typer.Option("--chaos", help="Also run a short study that loses a worker and its driver, and audit it."),
+    ] = False,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Examine versions, GPU, storage, tracking, data and Ray. Exit code 1 if something would stop a study."""
+    from olfl_ray import study
+    from olfl_ray.errors import StudyError
+    from olfl_ray.spec import read_spec
+
+    if chaos and address is not None:
+        raise StudyError(
+            "--chaos: does not go with --address; run it on a machine of the cluster, with RAY_ADDRESS=HEAD:6379 and --storage"
+        )
+    place = study.Home.find(home)
+    given = None if spec is None else read_spec(spec, set_ or ())
+    findings: list[Finding] = []
+    for finding in study.diagnose(given, home=place, storage=storage, address=address, chaos=chaos):
+        findings.append(finding)
+        if not json:
+            line = f"{finding.state:<8} {finding.check:<11} {finding.found}"
+            out.print(line, highlight=False, soft_wrap=True, markup=False)
+    if json:
+        print_json(findings)
+    if any(one.state == "failed" for one in findings):
+        raise typer.Exit(1)
