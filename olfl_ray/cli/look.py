@@ -1,6 +1,9 @@
-"""`olfl sweep list | status | report`: look at studies, here and elsewhere."""
+"""`olfl sweep list | status | report | delete`: studies that exist, here and elsewhere."""
 
 from __future__ import annotations
+
+import sys
+from typing import Annotated
 
 import typer
 
@@ -9,6 +12,7 @@ from olfl_ray.cli.examples import examples
 from olfl_ray.cli.options import Address, Home, Json, Name, Storage, out
 from olfl_ray.cli.outcome import print_failures, print_notes, print_running, print_standing
 from olfl_ray.cli.output import option
+from olfl_ray.errors import StudyError
 
 __all__ = ["add_looking"]
 
@@ -19,6 +23,7 @@ def add_looking(app: typer.Typer) -> None:
         sweep_list: examples("olfl sweep list", "olfl sweep list --storage s3://bucket/studies --json"),
         sweep_status: examples("olfl sweep status digits", "olfl sweep status digits --address http://head:8265"),
         sweep_report: examples("olfl sweep report digits", "olfl sweep report digits --storage s3://bucket/studies"),
+        sweep_delete: examples("olfl sweep delete digits", "olfl sweep delete digits --yes --keep-runs"),
     }
     for command, epilog in epilogs.items():
         app.command(command.__name__.removeprefix("sweep_"), epilog=epilog)(command)
@@ -83,3 +88,27 @@ def sweep_report(
         print_json({"study": name, "report": page})
     else:
         out.print(str(page), soft_wrap=True, highlight=False, markup=False)
+
+
+def sweep_delete(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave its runs in MLflow.")] = False,
+    address: Address = None,
+    storage: Storage = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Delete a study: its trials, results and report, and its runs in MLflow."""
+    from olfl_ray.study import Study
+
+    study = Study.open(name, home=home, cluster=address, storage=storage)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise StudyError(f"--yes: deleting {name!r} can't be undone; add it")
+        typer.confirm(f"Delete {study!r} in {study.location}?", abort=True, err=True)
+    location, removed = study.location, study.delete(keep_runs=keep_runs)
+    if json:
+        print_json({"study": name, "location": location, "runs": removed})
+        return
+    out.print(f"deleted {location} and {removed} runs", highlight=False, soft_wrap=True, markup=False)

@@ -25,6 +25,7 @@ OPTIONS = {
     "failed": "failed",
     "from_scratch": "from-scratch",
     "home": "home",
+    "keep_runs": "keep-runs",
     "name": "name",
     "overrides": "set",
     "py_modules": "py-module",

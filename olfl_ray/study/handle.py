@@ -317,18 +317,30 @@ class Study(Results):
         self.home.refuse_untrusted(self.name)
         stop_driver(ledger, storage, patience=patience)
 
-    def delete(self) -> None:
-        """Delete its trials, results and report. Its runs in MLflow stay.
+    def delete(self, *, keep_runs: bool = False) -> int:
+        """Delete its trials, results and report, and its runs in MLflow.
+
+        Only runs with the study's identity are deleted, in each store that its spec ever named; where it named none, in that
+        of MLFLOW_TRACKING_URI and in the home folder's. MLflow can restore them until `mlflow gc`. The records of a user's
+        own tracker stay.
+
+        Args:
+            keep_runs: Whether its runs stay.
+
+        Returns:
+            Number of runs deleted.
 
         Raises:
             StudyError: A driver runs it.
+            SetupError: A store does not respond; the study stays.
         """
         if self._remote is not None and (attempt := self._remote.newest()) is not None and attempt.live:
             raise StudyError(f"study {self.name!r}: is running on the cluster (job {attempt.id}); stop it first")
-        storage = self._load()[2]
+        spec, ledger, storage = self._load()
         self.home.refuse_untrusted(self.name)
-        remove(self.name, storage, self.home)
+        removed = remove(spec, ledger, storage, self.home, keep_runs=keep_runs)
         self._kept = None
+        return removed
 
     def submit(self, verb: str = "run", **arguments: Any) -> Submission:
         """Have the cluster do something, and return as soon as its job is submitted; a running driver continues.

@@ -73,6 +73,14 @@ class JsonLines(Tracker):
         done += [self._last(f"{trial.id}.jsonl") == _end(trial) for trial in state.trials.values()]
         return done.count(False)
 
+    def remove(self, identity: str) -> int:
+        self._identity = identity
+        root = self._root()
+        keys = root.keys(self._key(""))
+        for key in keys:
+            root.delete(key)
+        return len(keys)
+
     def _root(self) -> Storage:
         if self.config.folder is None:
             return self.study.storage

@@ -148,6 +148,20 @@ class Tracker(ABC):
             status: FINISHED, FAILED (no trial finished) or KILLED (the study resumes later).
         """
 
+    def remove(self, identity: str) -> int:
+        """Delete the records of a study that is deleted; by default they stay. A call that was interrupted is repeated.
+
+        Args:
+            identity: The study's identity: nothing of another study is touched.
+
+        Returns:
+            Number of records deleted: runs, or files.
+
+        Raises:
+            UserError: The store does not respond.
+        """
+        return 0
+
     @abstractmethod
     def undelivered(self, state: StudyState) -> int:
         """Number of trials of a finished study that are missing or incomplete; the record of the study itself counts as one.

@@ -17,6 +17,7 @@ __all__ = [
     "STUDY_TAG",
     "TRIAL_TAG",
     "found",
+    "remove_runs",
     "shows",
     "undelivered",
 ]
@@ -55,6 +56,30 @@ def shows(run: Any, trial: TrialState) -> bool:
     if trial.ended_at is None:
         return False
     return (run.info.status, run.info.end_time) == (STATUS[trial.state], int(trial.ended_at * 1000))
+
+
+def remove_runs(uri: str, experiment: str, identity: str) -> int:
+    """Delete a study's runs in a store, as MLflow does: they can be restored until `mlflow gc`.
+
+    Args:
+        uri: Tracking URI; an SQLite file that does not exist has none.
+        experiment: Name of the experiment.
+        identity: The study's identity; runs without it are not touched.
+
+    Returns:
+        Number of runs deleted.
+
+    Raises:
+        SetupError: The store does not respond.
+    """
+    if is_absent(uri):
+        return 0
+    with asking(uri) as client:
+        there = client.get_experiment_by_name(experiment)
+        runs = [] if there is None else list(found(client, there.experiment_id, identity))
+        for run in reversed(runs):  # the study's own run was the first; while it is there, its trials can be found
+            client.delete_run(run.info.run_id)
+    return len(runs)
 
 
 def undelivered(uri: str, experiment: str, state: StudyState) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from pydantic import Field
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import StudyState, TrialState
 from olfl_ray.spec import PRINTABLE, Strict, StudySpec, TrackerSpec, checked_options, without_secrets
-from olfl_ray.tracking.mlflow.existing import undelivered
+from olfl_ray.tracking.mlflow.existing import remove_runs, undelivered
 from olfl_ray.tracking.mlflow.runs import Runs
 from olfl_ray.tracking.mlflow.sqlite_file import absolute_uri, file_of
 from olfl_ray.tracking.mlflow.store import (
@@ -85,6 +86,11 @@ class Mlflow(Tracker):
 
     def close(self, files: Mapping[str, Path], *, status: str) -> None:
         self._runs.close(files, status=status)
+
+    def remove(self, identity: str) -> int:
+        named = os.environ.get(FROM_ENVIRONMENT)
+        stores = [self.config.uri] if self.config.uri is not None else [named, embedded_uri(self.study.home)]
+        return sum(remove_runs(uri, self.config.experiment, identity) for uri in dict.fromkeys(filter(None, stores)))
 
     def undelivered(self, state: StudyState) -> int:
         return undelivered(self.uri, self.config.experiment, state)
