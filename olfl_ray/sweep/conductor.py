@@ -95,7 +95,7 @@ class Conductor:
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to do."""
-        if self._live or any(self._wants(name) for name in self._open):
+        if any(self._wants(name) for name in self._open):
             return False
         if self._only is not None:
             return True

@@ -269,3 +269,13 @@ def test_the_scalers_turn_raw_values_into_those_of_a_split_and_back(diabetes: da
 
 def test_targets_that_are_not_scaled_need_no_scaling_back(digits: data.Dataset) -> None:
     assert batches(digits, split(digits)).target_scaling() == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("targets", "kept"), [(torch.arange(40) % 2, torch.int64), (torch.rand(40, 1).double(), torch.float32)]
+)
+def test_what_is_not_scaled_keeps_classes_and_gives_float32_targets(targets: Tensor, kept: torch.dtype) -> None:
+    kind = "regression" if targets.is_floating_point() else "classification"
+    dataset = data.Dataset(name="own", kind=kind, x=torch.rand(40, 3), y=targets, outputs=2, scaled=False)  # type: ignore[arg-type]
+    _, found = batches(dataset, split(dataset)).evaluation("train")
+    assert found.dtype == kept

@@ -9,7 +9,7 @@ import pytest
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import Parameter, StudySpec, active, base_values, get_dotted, seed_of, trial_config
-from olfl_ray.spec.points import dotted, require_trial_field, set_dotted
+from olfl_ray.spec.points import dotted, field_of, require_trial_field, set_dotted
 
 
 def spec(**changes: Any) -> StudySpec:
@@ -156,3 +156,15 @@ def test_an_errors_field_follows_dicts_and_lists_but_not_union_members() -> None
     assert dotted(("a", 1, "Member", "x"), data, missing=False) == "a.1.x"
     assert dotted(("a", 2, "x"), data, missing=False) == "a"
     assert dotted(("a", 1, "y"), data, missing=True) == "a.1.y"
+
+
+def test_a_field_is_named_where_the_arm_or_the_study_has_it() -> None:
+    assert field_of(spec(), "online", "learner.steps") == "arms.online.set.learner.steps"
+    assert field_of(spec(), "online", "learner.optimizer.lr") == "learner.optimizer.lr"
+
+
+def test_an_arm_sets_fields_of_a_trial_only() -> None:
+    own = spec().model_copy(update={"arms": {"online": spec().arms["online"].model_copy(update={"set": {"seed": 3}})}})
+    with pytest.raises(SpecError, match="there is no field 'seed' in a trial") as caught:
+        base_values(own, "online")
+    assert caught.value.field == "arms.online.set.seed"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -67,10 +69,9 @@ def test_epoch_stays_above_the_ledgers_even_if_the_lease_objects_were_deleted(st
 
 
 def test_refusal_names_holder_host_process_and_time(spawn, store: Storage) -> None:
-    child = holder(spawn, store, 10.0)
-    with pytest.raises(
-        StudyError, match=rf"child on host \S+ \(process {child.pid}\) since 20\d\d-.* UTC; .*olfl sweep stop"
-    ):
+    child, name = holder(spawn, store, 10.0), re.escape(unquote(store.url).rpartition("/")[2])
+    who = rf"child on host \S+ \(process {child.pid}\) since 20\d\d-.* UTC"
+    with pytest.raises(StudyError, match=rf"{who}; .*olfl sweep status {name}\), .*olfl sweep stop {name}\)"):
         Lease.acquire(store, "me")
 
 

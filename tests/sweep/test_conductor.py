@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from support.conducting import run_to_end, send, study
+from support.conducting import SPEC, run_to_end, send, study
 
 from olfl_ray.ledger import Reopened, StopRequest
 from olfl_ray.spec import seed_of
@@ -186,3 +186,29 @@ def test_only_requested_trials_run(conduct: Conduct) -> None:
     assert second.finished
     assert not second.state.trials[str(one.id)].ended
     assert not conduct(spec).finished
+
+
+def test_a_study_is_finished_when_nothing_is_open_missing_or_unconfirmed(conduct: Conduct) -> None:
+    """Not before its first trial, nor while the only one left was stopped by the driver before."""
+    spec = study(confirm={"seeds": 0}, arms={"baseline": {"set": {"learner.method": "baseline"}, "trials": 2}})
+    first = conduct(spec)
+    assert not first.finished
+    one, two = first.next(), first.next()
+    assert one is not None
+    assert two is not None
+    send(first, one, 900, 0.1, "finished")
+    send(first, two, 300, 0.2)
+    first.close()
+    second = conduct(spec)
+    assert not second.finished
+    again = second.next()
+    assert again is not None
+    send(second, again, 900, 0.1, "finished", attempt=2)
+    assert second.finished
+
+
+def test_confirming_trials_are_no_search_trials_when_a_study_is_extended(conduct: Conduct) -> None:
+    order = run_to_end(conduct(study()), lr)
+    assert order.count("baseline/c0") == 1
+    arms = {name: {**arm, "trials": 4} for name, arm in SPEC["arms"].items()}
+    assert run_to_end(conduct(study(arms=arms)), lr)[:2] == ["baseline/3", "online/3"]

@@ -364,3 +364,29 @@ def test_scattered_points_start_with_the_specs_own_and_include_every_value_of_ea
     assert len(scattered(spec, "online", 2)) == 3, "exactly this many"
     assert scattered(spec, "online", 8) == [first, *points], "the same each time"
     assert scattered(study(search={"parameters": {}}, arms={"online": {"trials": 1}}), "online", 8) == [{}]
+
+
+def test_a_confirming_trial_is_not_pruned(conduct: Conduct) -> None:
+    conductor = conduct(one_arm(ASHA, 3, confirm={"seeds": 1}))
+    for _ in range(3):
+        trial = conductor.next()
+        assert trial is not None
+        for step, outcome in RUNGS:
+            send(conductor, trial, step, 0.1, outcome)
+    trial = conductor.next()
+    assert trial is not None
+    assert trial.id.confirming
+    assert send(conductor, trial, 100, 0.9), "it goes on, however bad it is"
+    assert not send(conductor, trial, 900, 0.9, "finished"), "its end"
+    assert conductor.state.trials[str(trial.id)].state == "finished"
+
+
+def test_a_later_decision_is_made_once_too(conduct: Conduct) -> None:
+    conductor = conduct(one_arm(ASHA, 2, concurrency=2))
+    trial = conductor.next()
+    assert trial is not None
+    for step in (100, 300):
+        send(conductor, trial, step, 0.5)
+    begun = conductor.state.trials[str(trial.id)]
+    assert not conductor._add_decision(begun, 299, 300, 0.5), "reported again"
+    assert conductor._decided[str(trial.id)] == [(100, 0.5), (300, 0.5)]

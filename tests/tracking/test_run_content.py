@@ -237,3 +237,4 @@ def test_the_studys_run_has_its_spec_to_read(home: Callable[..., Any], held: Cal
     lines = Path(text).read_text().splitlines()
     assert json.loads("".join(lines))["name"] == own.spec.name
     assert len(lines) > 20, "a field per line"
+    assert "olfl.git_commit" not in there.of(own)["study"].data.tags, "there is none"

@@ -214,6 +214,9 @@ def test_the_best_is_the_lowest_error_then_the_lowest_task_loss_then_the_first()
     ):
         now = _best(settings, best, learner, evaluation(error, loss), 8)
         assert (now.step, now.metrics) == ((8, evaluation(error, loss)) if taken else (4, best.metrics))
+    higher = config("baseline", goal="maximize")
+    for error, taken in ((0.3, True), (0.1, False)):
+        assert _best(higher, best, learner, evaluation(error, 1.0), 8).step == (8 if taken else 4)
     last = config("baseline", eval={"report": "last"})
     assert _best(last, best, learner, evaluation(0.9, 9.0), 8).step == 8
 
@@ -270,6 +273,9 @@ def test_position_of_a_state_counts_all_steps_and_its_bytes_are_complete(place: 
     assert len(again.replicates) == 2
     for one, other in zip(again.replicates, state.replicates, strict=True):
         assert torch.equal(one.rng, other.rng)
+        assert one.seen is not None
+        assert other.seen is not None
+        assert torch.equal(one.seen, other.seen)
         for part in ("theta", "buffers", "opt_state", "phi", "meta_state"):
             mine, wanted = getattr(one.learner, part), getattr(other.learner, part)
             assert list(mine) == list(wanted), "in the same order, which determines the rounding of sums"
