@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GRID", "INK", "as_svg", "colormap", "drawn_by", "grid", "ink", "legend", "style"]
+__all__ = ["DASHES", "GRID", "INK", "as_svg", "colormap", "drawn_by", "grid", "ink", "legend", "ramp", "style"]
 
 INK, GRID = "#1b1c1f", "#c9ccd1"
-"""Colors of text and of grid lines; the report replaces them with those of the reader's theme."""
+"""Colors of text and of grid lines."""
 
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")  # Okabe and Ito.
-_DASHES = ("-", "--", "-.", ":")
+DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+"""Dashes of matplotlib, and their names in plotly."""
+_RAMP = ("#3f4788", "#2e6e8e", "#21918c", "#35b779", "#90d743")  # Viridis without its ends, which vanish on some pages.
 
 _figure_maker: ContextVar[Callable[..., Any] | None] = ContextVar("figure_maker", default=None)
 
@@ -48,16 +50,26 @@ def grid(rows: int, columns: int, *, width: float, height: float, **options: Any
 
 def style(place: int) -> tuple[str, str]:
     """Color and dash of the competitor at an index of the list."""
-    return _COLORS[place % len(_COLORS)], _DASHES[place // len(_COLORS) % len(_DASHES)]
+    return _COLORS[place % len(_COLORS)], list(DASHES)[place // len(_COLORS) % len(DASHES)]
+
+
+def ramp(count: int) -> list[str]:
+    """Colors for `count` ordered values, dark to light."""
+    anchors = [tuple(int(color[k : k + 2], 16) for k in (1, 3, 5)) for color in _RAMP]
+    found = []
+    for k in range(count):
+        at = k / max(count - 1, 1) * (len(anchors) - 1)
+        low = min(int(at), len(anchors) - 2)
+        pairs = zip(anchors[low], anchors[low + 1], strict=True)
+        found.append("#" + "".join(f"{round(a + (at - low) * (b - a)):02x}" for a, b in pairs))
+    return found
 
 
 def colormap() -> Any:
-    """Viridis without its ends, which vanish on dark and white pages."""
-    import matplotlib
+    """The same colors for matplotlib."""
     from matplotlib.colors import ListedColormap
 
-    viridis = matplotlib.colormaps["viridis"]
-    return ListedColormap([viridis(0.2 + 0.68 * k / 255) for k in range(256)])
+    return ListedColormap(ramp(256))
 
 
 def ink(axes: Any) -> None:

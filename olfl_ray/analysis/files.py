@@ -11,12 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from olfl_ray.analysis.tables import ArmResult, records_table
+from olfl_ray.analysis.facts import seconds_of
+from olfl_ray.analysis.series import Read
+from olfl_ray.analysis.tables import ArmResult
 from olfl_ray.analysis.wording import cells_of, head_of
 from olfl_ray.ledger import StudyState
 from olfl_ray.records import RECORDS, to_parquet
 from olfl_ray.spec import printable
-from olfl_ray.storage import Storage
 
 __all__ = ["as_markdown", "table_files"]
 
@@ -79,7 +80,7 @@ def _cell(text: str) -> str:
     return text.replace("\n", "<br>")
 
 
-def table_files(results: Sequence[ArmResult], state: StudyState, storage: Storage) -> dict[str, bytes]:
+def table_files(results: Sequence[ArmResult], state: StudyState, read: Read) -> dict[str, bytes]:
     """The final table, all trials and all records, as files by name."""
     arms = [_arm_row(result) for result in results]
     trials = [
@@ -95,7 +96,7 @@ def table_files(results: Sequence[ArmResult], state: StudyState, storage: Storag
             "seeds": list(trial.seeds),
             "attempt": trial.attempt,
             "cause": trial.cause,
-            "seconds": None if None in (trial.began_at, trial.ended_at) else trial.ended_at - trial.began_at,  # type: ignore[operator]
+            "seconds": seconds_of(trial),
         }
         for trial in state.trials.values()
     ]
@@ -105,7 +106,7 @@ def table_files(results: Sequence[ArmResult], state: StudyState, storage: Storag
         files[f"{name}.parquet"] = to_parquet(pa.Table.from_pylist(rows, schema))
     curves = []
     for trial in state.trials.values():
-        table = records_table(storage, trial)
+        table = read(trial)
         for position, value in enumerate((trial.id.arm, str(trial.id))):
             table = table.add_column(position, _CURVES[position], pa.array([value] * table.num_rows, pa.string()))
         curves.append(table)

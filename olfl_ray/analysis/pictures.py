@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from olfl_ray.analysis.canvas import GRID, INK, colormap, grid, ink, legend, style
-from olfl_ray.analysis.statistics import sd
-from olfl_ray.analysis.tables import confirmed, records_table, surfaces_table
-from olfl_ray.ledger import StudyState, TrialState
-from olfl_ray.spec import Parameter, StudySpec
+from olfl_ray.analysis.series import curves, loss_lines, scaled, with_value
+from olfl_ray.analysis.tables import records_table
+from olfl_ray.ledger import StudyState
+from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage
 
 if TYPE_CHECKING:
@@ -28,66 +28,41 @@ __all__ = [
 
 def learning_curves(spec: StudySpec, state: StudyState, storage: Storage) -> Figure | None:
     """The search metric over steps: mean ± sd over each winner's fresh seeds, or else over its replicates."""
-    lines = {}
-    for arm in spec.arms:
-        best = state.best(arm, spec.search.goal)
-        trials = confirmed(spec, state, arm) or ([best] if best is not None else [])
-        by_step: dict[int, dict[tuple[str, int], float]] = defaultdict(dict)
-        for trial in trials:
-            for row in records_table(storage, trial).to_pylist():
-                if row["metric"] == spec.search.metric and math.isfinite(row["value"]):
-                    by_step[row["step"]][str(trial.id), row["replicate"]] = row["value"]
-        if by_step:
-            lines[arm] = {step: list(by_step[step].values()) for step in sorted(by_step)}
+    lines = curves(spec, state, partial(records_table, storage), spec.search.metric)
     if not lines:
         return None
     figure, ((axes,),) = grid(1, 1, width=7, height=4)
-    for arm, values in lines.items():
-        steps = list(values)
-        means = [sum(found) / len(found) for found in values.values()]
-        sds = [sd(found) if len(found) > 1 else 0.0 for found in values.values()]
+    for arm, curve in lines.items():
         color, dash = style(list(spec.arms).index(arm))
-        count = max(len(found) for found in values.values())
-        axes.plot(steps, means, dash, color=color, label=f"{arm} (n={count})", marker="o" if len(steps) == 1 else None)
-        low, high = ([mean + sign * sd for mean, sd in zip(means, sds, strict=True)] for sign in (-1, 1))
-        axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+        mark = "o" if len(curve.steps) == 1 else None
+        axes.plot(curve.steps, curve.means, dash, color=color, label=f"{arm} (n={curve.n})", marker=mark)
+        spreads = list(zip(curve.means, curve.sds, strict=True))
+        low, high = ([mean + sign * sd for mean, sd in spreads] for sign in (-1, 1))
+        axes.fill_between(curve.steps, low, high, color=color, alpha=0.18, linewidth=0)
     axes.set(xlabel="base step", ylabel=spec.search.metric)
     legend(axes)
     return figure
 
 
 def learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str) -> Figure | None:
-    """An arm's learned loss over the output, one panel per target and one line per step, next to the task loss.
-
-    Each line is shifted so that its minimum is 0: a constant changes no gradient. The task loss is scaled to the final
-    height of the learned loss, by one factor for all targets: a factor only rescales the learning rate.
-    """
+    """An arm's learned loss over the output, one panel per target and one line per step, next to the task loss."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    best = state.best(arm, spec.search.goal)
-    trials = [*confirmed(spec, state, arm)[:1], *([best] if best is not None else [])]
-    rows: list[dict[str, Any]] = next((found for found in (_surface(storage, trial) for trial in trials) if found), [])
-    if not rows:
+    lines = loss_lines(spec, state, storage, arm)
+    if lines is None:
         return None
-    targets = sorted({row["target"] for row in rows})
-    steps = sorted({row["step"] for row in rows})
-    height, task_height = (
-        max((value for target in targets for value in _curve(rows, name, steps[-1], target)[1]), default=0.0)
-        for name in ("learned", "task")
-    )
-    scale = height / task_height if height > 0 and task_height > 0 else 1.0
-    colors, norm = colormap(), Normalize(0, max(steps[-1], 1))
-    figure, ((*panels,),) = grid(1, len(targets), width=3.4 * len(targets) + 0.9, height=3.4, sharey=True)
-    for axes, target in zip(panels, targets, strict=True):
-        for step in steps:
-            axes.plot(*_curve(rows, "learned", step, target), color=colors(norm(step)))
-        outputs, task = _curve(rows, "task", steps[-1], target)
-        axes.plot(outputs, [scale * value for value in task], "--", color=INK, label=f"task loss × {scale:.3g}")
+    colors, norm = colormap(), Normalize(0, max(lines.steps[-1], 1))
+    width = 3.4 * len(lines.targets) + 0.9
+    figure, ((*panels,),) = grid(1, len(lines.targets), width=width, height=3.4, sharey=True)
+    for axes, target in zip(panels, lines.targets, strict=True):
+        for step in lines.steps:
+            axes.plot(*lines.learned[step, target], color=colors(norm(step)))
+        axes.plot(*lines.task[target], "--", color=INK, label=f"task loss × {lines.scale:.3g}")
         axes.set(title=f"target {target:g}", xlabel="output")
     panels[0].set_ylabel("loss, minimum at 0")
     legend(panels[-1])
-    bar = figure.colorbar(ScalarMappable(norm, colors), ax=panels, label="base step", ticks=steps)
+    bar = figure.colorbar(ScalarMappable(norm, colors), ax=panels, label="base step", ticks=lines.steps)
     ink(bar.ax)
     return figure
 
@@ -153,13 +128,13 @@ def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure
     from matplotlib.colors import Normalize
 
     parameters = spec.parameters_of(arm)
-    trials = [t for t in state.search_trials(arm) if t.ended and t.value is not None and math.isfinite(t.value)]
+    trials = with_value(state, arm)
     if len(trials) < 2 or not parameters:
         return None
     values = [trial.value for trial in trials if trial.value is not None]
     low, high = min(values), max(values)
     columns = [
-        _scaled(parameter, [trial.params.get(name) for trial in trials]) for name, parameter in parameters.items()
+        scaled(parameter, [trial.params.get(name) for trial in trials]) for name, parameter in parameters.items()
     ]
     columns.append(
         ([(value - low) / (high - low or 1) for value in values], [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")])
@@ -193,48 +168,8 @@ def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure
     return figure
 
 
-def _surface(storage: Storage, trial: TrialState) -> list[dict[str, Any]]:
-    return [row for row in surfaces_table(storage, trial).to_pylist() if row["replicate"] == 0]
-
-
-def _curve(rows: Sequence[Mapping[str, Any]], column: str, step: int, target: float) -> tuple[list[float], list[float]]:
-    """One line of the figure of the learned loss: outputs, and a column's values above their minimum."""
-    line = sorted((row["output"], row[column]) for row in rows if (row["step"], row["target"]) == (step, target))
-    finite = [(output, value) for output, value in line if math.isfinite(value)]
-    least = min((value for _, value in finite), default=0.0)
-    return [output for output, _ in finite], [value - least for _, value in finite]
-
-
 def _columns(points: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
-
-
-def _scaled(parameter: Parameter, values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Position of each value on an axis from 0 to 1 (NaN if the field was not searched), and the ticks of the axis."""
-    if parameter.values is not None:
-        texts = [str(_listed(value)) for value in parameter.values]
-        texts += sorted({str(_listed(value)) for value in values if value is not None} - set(texts))
-        place = {text: k / max(len(texts) - 1, 1) for k, text in enumerate(texts)}
-        absent = "None" if None in parameter.values else ""
-        return [place.get(str(_listed(value)) if value is not None else absent, math.nan) for value in values], [
-            (height, text) for text, height in place.items()
-        ]
-    numbers = [value for value in values if isinstance(value, (int, float)) and (not parameter.log or value > 0)]
-    ends = [bound for bound in (parameter.min, parameter.max) if bound is not None]
-    low, high = min([*numbers, *ends]), max([*numbers, *ends])
-
-    def scale(value: float) -> float:
-        if parameter.log:
-            return math.log(value / low) / math.log(high / low)
-        return (value - low) / (high - low)
-
-    middle = math.sqrt(low * high) if parameter.log else (low + high) / 2
-    ticks = [(scale(value), f"{value:.3g}") for value in (low, middle, high)]
-    return [scale(value) if value in numbers else math.nan for value in values], ticks
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _plain(text: str) -> str:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from olfl_ray.analysis import pictures
-from olfl_ray.analysis.canvas import GRID, INK, as_svg
+import pyarrow as pa
+
+from olfl_ray.analysis.canvas import style
+from olfl_ray.analysis.charts_of_search import search_charts
+from olfl_ray.analysis.charts_of_training import seeds_chart, training_charts
+from olfl_ray.analysis.facts import costs, data_facts, duration, moment, seed_rows, trial_rows
 from olfl_ray.analysis.files import table_files
-from olfl_ray.analysis.tables import ArmResult, baseline_arm, final_table
-from olfl_ray.analysis.wording import cells_of, head_of, remarks
-from olfl_ray.ledger import StudyState
-from olfl_ray.spec import StudySpec
+from olfl_ray.analysis.tables import baseline_arm, final_table, records_table, with_gradients
+from olfl_ray.analysis.wording import cells_of, head_of, number, remarks
+from olfl_ray.errors import SetupError
+from olfl_ray.ledger import StudyState, TrialState
+from olfl_ray.spec import StudySpec, printable
 from olfl_ray.storage import Storage, fresh_folder
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["write_report"]
 
@@ -30,10 +36,11 @@ def write_report(
     state: StudyState,
     storage: Storage,
     out: Path,
-    importances: dict[str, dict[str, float]],
-    data: Sequence[str] = (),
+    importances: Mapping[str, Mapping[str, float]],
+    data: Mapping[str, Mapping[str, Any]] | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a study's tables, figures and page; whatever has no data yet is left out.
+    """Write a study's tables and page; whatever has no data yet is left out.
 
     Args:
         spec: The study.
@@ -41,88 +48,101 @@ def write_report(
         storage: The study's storage.
         out: Folder of the report, which is replaced completely.
         importances: For each arm the importance of each searched field.
-        data: One line of text per data set.
+        data: For each arm its data set: name, source, rows, kind, and names of its classes; None: unknown.
+        links: Web address of each trial's run in a tracker, by the trial's id; None: unknown.
 
     Returns:
         The page, `out/index.html`.
 
     Raises:
-        SetupError: The folder is a link, or can't be written.
+        SetupError: The folder is a link, or can't be written; or plotly is not installed.
     """
-    results = final_table(spec, state, storage)
-    files = {f"tables/{name}": content for name, content in table_files(results, state, storage).items()}
-    figures = []
-    for name, figure, caption in _pictures(spec, state, storage, importances):
-        if figure is not None:
-            files[f"pictures/{name}.svg"] = as_svg(figure).encode()
-            figures.append((as_svg(figure, "none"), caption))
-    files["index.html"] = _page(spec, state, results, figures, data).encode()
+    tables: dict[str, pa.Table] = {}
+
+    def read(trial: TrialState) -> pa.Table:
+        name = str(trial.id)
+        if name not in tables:
+            tables[name] = records_table(storage, trial)
+        return tables[name]
+
+    results = with_gradients(final_table(spec, state), spec, state, read)
+    files = {f"tables/{name}": content for name, content in table_files(results, state, read).items()}
+    rows, hidden = trial_rows(state, links or {})
+    ends = [trial.ended_at for trial in state.trials.values() if trial.ended_at is not None]
+    files["index.html"] = _page(
+        spec=spec,
+        state=state,
+        ended=len(ends),
+        created=moment(state.created_at),
+        lasted=duration(max(ends) - state.created_at) if ends else "",
+        last=moment(max(ends)) if ends else "",
+        results=results,
+        head=head_of(results),
+        rows=[cells_of(result) for result in results],
+        baseline=baseline_arm(spec, state),
+        remarks=remarks(results),
+        seeds=seed_rows(results),
+        seeds_chart=seeds_chart(spec, results),
+        data=data_facts(spec, state, data or {}),
+        costs=costs(spec, state, read),
+        training=list(training_charts(spec, state, read, storage)),
+        search=list(search_charts(spec, state, importances)),
+        trials=rows,
+        hidden=hidden,
+        files=sorted(files),
+        settings=json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False),
+    ).encode()
     with fresh_folder(out) as folder:
         folder.write_all(files)
     return out / "index.html"
 
 
-def _pictures(
-    spec: StudySpec, state: StudyState, storage: Storage, importances: Mapping[str, Mapping[str, float]]
-) -> Iterable[tuple[str, Figure | None, str]]:
-    yield (
-        "learning_curves",
-        pictures.learning_curves(spec, state, storage),
-        f"{spec.search.metric} while each arm's winner trains: mean and one standard deviation over its "
-        "confirming seeds (over its search replicates where there are none).",
+def _page(*, spec: StudySpec, **content: Any) -> str:
+    templates = _templates()
+    script, plotly = (TEMPLATES / "report.js").read_text(encoding="utf-8"), _plotly()
+    colors = {arm: style(place)[0] for place, arm in enumerate(spec.arms)}
+    # Only these two scripts run, and the page sends no request, whatever a text of the study contains.
+    allowed = " ".join(f"'sha256-{_digest(text)}'" for text in (script, plotly))
+    page: str = templates.get_template("report.html").render(
+        spec=spec, colors=colors, script=script, plotly=plotly, allowed=allowed, **content
     )
-    for arm in spec.arms:
-        caption = (
-            f"Learned loss of {arm}'s winner during training, next to the task loss (dashed); each line is "
-            "shifted to a minimum of 0, and the task loss scaled to the same height: neither changes where a "
-            "gradient points."
-        )
-        yield f"learned_loss_{arm}", pictures.learned_loss(spec, state, storage, arm), caption
-    yield (
-        "search_history",
-        pictures.search_history(spec, state),
-        f"{spec.search.metric} of each search trial in the order of proposal; marks at the top edge have no value.",
-    )
-    yield (
-        "importances",
-        pictures.importance_bars(spec, importances),
-        f"Importance of each searched field for {spec.search.metric}.",
-    )
-    for arm in spec.arms:
-        caption = f"Search of {arm}: one line per trial, coloured by {spec.search.metric}."
-        yield f"parallel_{arm}", pictures.parallel_coordinates(spec, state, arm), caption
+    return page
 
 
-def _page(
-    spec: StudySpec,
-    state: StudyState,
-    results: Sequence[ArmResult],
-    figures: Sequence[tuple[str, str]],
-    data: Sequence[str],
-) -> str:
+@cache
+def _templates() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
+
+    def shown(value: Any) -> Any:
+        return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return templates.get_template("report.html").render(
-        spec=spec,
-        state=state,
-        ended=sum(trial.ended for trial in state.trials.values()),
-        data=data,
-        head=head_of(results),
-        rows=[cells_of(result) for result in results],
-        baseline=baseline_arm(spec, state),
-        remarks=remarks(results),
-        figures=[(Markup(_themed(svg)), caption) for svg, caption in figures],
-        settings=json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False),
-    )
+    templates.filters |= {"moment": moment, "duration": duration, "number": number}
+    return templates
 
 
-def _themed(svg: str) -> str:
-    return svg.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
+def _digest(script: str) -> str:
+    return b64encode(sha256(script.encode()).digest()).decode()
+
+
+@cache
+def _plotly() -> str:
+    """Plotly's JavaScript, from its Python package, which is not imported.
+
+    Raises:
+        SetupError: It is not installed.
+    """
+    found = find_spec("plotly")
+    for folder in (found.submodule_search_locations or []) if found is not None else []:
+        file = Path(folder) / "package_data" / "plotly.min.js"
+        if file.exists():
+            return file.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    raise SetupError("plotly is not installed, so the report's page can't be written; install it: pip install plotly")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ __all__ = [
     "records_table",
     "surfaces_table",
     "values_on_test",
+    "with_gradients",
 ]
 
 
@@ -90,9 +92,14 @@ def final_table(spec: StudySpec, state: StudyState, storage: Storage | None = No
     if facts is not None and facts.primary != metric:
         primaries = outcomes(spec, state, facts.primary, facts.goals[facts.primary])
     found = [_result(spec, state, arm, tests[arm], primaries.get(arm)) for arm in spec.arms]
-    if storage is None:
-        return found
-    return [replace(result, gradient=_gradient(spec, state, storage, result.arm)) for result in found]
+    return found if storage is None else with_gradients(found, spec, state, partial(records_table, storage))
+
+
+def with_gradients(
+    results: Sequence[ArmResult], spec: StudySpec, state: StudyState, read: Callable[[TrialState], pa.Table]
+) -> list[ArmResult]:
+    """The results with each arm's gradients, from the records that `read` returns of a trial."""
+    return [replace(result, gradient=_gradient(spec, state, read, result.arm)) for result in results]
 
 
 def outcomes(spec: StudySpec, state: StudyState, metric: str, goal: str) -> dict[str, Outcome]:
@@ -147,10 +154,10 @@ def _rows(storage: Storage, trial: TrialState, name: str, schema: pa.Schema) -> 
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def _gradient(spec: StudySpec, state: StudyState, storage: Storage, arm: str) -> Gradient | None:
+def _gradient(spec: StudySpec, state: StudyState, read: Callable[[TrialState], pa.Table], arm: str) -> Gradient | None:
     best = state.best(arm, spec.search.goal)
     trials = confirmed(spec, state, arm)[:GRADIENTS_OF] or ([] if best is None else [best])
-    return gradient_of(records_table(storage, trial) for trial in trials)
+    return gradient_of(read(trial) for trial in trials)
 
 
 def values_on_test(spec: StudySpec, state: StudyState, arm: str, metric: str) -> dict[int, float]:

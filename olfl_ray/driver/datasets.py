@@ -12,7 +12,15 @@ from olfl_ray.spec import StudySpec, trial_config
 from olfl_ray.storage import Storage
 from olfl_ray.tracking import DatasetNote
 
-__all__ = ["DATASETS", "dataset_lines", "dataset_notes", "describe_data", "prepare_data", "stored_lines"]
+__all__ = [
+    "DATASETS",
+    "dataset_lines",
+    "dataset_notes",
+    "describe_data",
+    "prepare_data",
+    "stored_lines",
+    "stored_notes",
+]
 
 DATASETS = "datasets.json"
 """Where a study keeps what its data are."""
@@ -58,9 +66,16 @@ def dataset_lines(notes: Mapping[str, DatasetNote]) -> list[str]:
     return list(lines)
 
 
-def stored_lines(storage: Storage) -> list[str]:
-    """The same of a study that was begun; none where it does not say."""
+def stored_notes(storage: Storage) -> dict[str, DatasetNote]:
+    """What a study that was begun says of each arm's data set; empty where it does not say."""
     try:
-        return dataset_lines(json.loads(storage.read(DATASETS)))
+        notes: dict[str, DatasetNote] = json.loads(storage.read(DATASETS))
+        dataset_lines(notes)  # refuses another form
     except (FileNotFoundError, ValueError, TypeError, AttributeError, KeyError):
-        return []
+        return {}
+    return notes
+
+
+def stored_lines(storage: Storage) -> list[str]:
+    """The same, a line for each data set."""
+    return dataset_lines(stored_notes(storage))

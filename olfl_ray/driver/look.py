@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from olfl_ray.analysis import write_report
-from olfl_ray.driver.datasets import stored_lines
+from olfl_ray.driver.datasets import stored_notes
 from olfl_ray.driver.home import Home
 from olfl_ray.errors import SpecError, StudyError
 from olfl_ray.ledger import DriverStopped, Ledger, StopRequest, StudyState, TrialState
@@ -151,8 +151,8 @@ def report_of(spec: StudySpec, state: StudyState, storage: Storage, home: Home) 
     """Write the report of a study's current state and return its page."""
     importances = importances_of(storage)
     out = home.report_folder(spec.name)
-    lines = stored_lines(storage)
-    return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances, data=lines)
+    notes = stored_notes(storage)
+    return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances, data=notes)
 
 
 def stop_driver(ledger: Ledger, storage: Storage, *, patience: float = 600.0) -> None:

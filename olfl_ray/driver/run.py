@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -32,6 +33,7 @@ from olfl_ray.ledger import (
     StudyState,
     latest_attempt,
 )
+from olfl_ray.machine import machine
 from olfl_ray.methods import complete
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Lease, Storage
@@ -47,6 +49,8 @@ from olfl_ray.tracking import (
 )
 
 __all__ = ["StudyResult", "Watcher", "drive", "tried_again"]
+
+_log = logging.getLogger(__name__)
 
 Watcher = Callable[[Event, StudyState], None]
 """Called with each event of a study's ledger, and the state after it."""
@@ -167,9 +171,10 @@ def drive(
             if watch is not None:
                 watch(started, ledger.state)
             done, stopped = _drive(spec, home, storage, ledger, observe, only)
-            page = report_of(spec, ledger.state, storage, home)
+            page = _report(spec, ledger.state, storage, home)
             status = parent_status(ledger.state) if done else "KILLED"
-            missing = sum(sink.close({"report": page.parent}, status=status) for sink in sinks)
+            files = {"report": page.parent} if page.exists() else {}
+            missing = sum(sink.close(files, status=status) for sink in sinks)
         except Fenced:
             raise StudyError(
                 f"study {spec.name!r}: another driver took it over while this one was paused; this one has stopped"
@@ -197,7 +202,13 @@ def _take_over(
     from_scratch: bool,
 ) -> DriverStarted:
     """What a new driver records before anything else."""
-    started = DriverStarted(epoch=epoch, host=socket.gethostname(), pid=os.getpid())
+    started = DriverStarted(
+        epoch=epoch,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        machine=machine(gpus=spec.resources.gpu > 0),
+        versions=_versions(),
+    )
     ledger.append(started)
     resolved = spec.model_dump(mode="json", by_alias=True)
     if resolved != dict(ledger.state.spec):
@@ -261,7 +272,7 @@ def _result(
     """A study's current state; its report is written if there is none yet."""
     page = home.report_folder(spec.name) / "index.html"
     if not page.exists():
-        page = report_of(spec, state, storage, home)
+        page = _report(spec, state, storage, home)
     return StudyResult(
         spec=spec,
         state=state,
@@ -269,6 +280,16 @@ def _result(
         report=page,
         tracking=tuple(tracker.location for tracker in trackers),
     )
+
+
+def _report(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:
+    """Write the report and return its page. If that fails, a warning says why: results are never lost with it."""
+    try:
+        return report_of(spec, state, storage, home)
+    except Exception as error:
+        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        _log.warning("study %s: its report was not written (%s); write it with Study.report()", spec.name, why)
+        return home.report_folder(spec.name) / "index.html"
 
 
 def _versions() -> dict[str, str]:

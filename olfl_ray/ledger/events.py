@@ -136,6 +136,11 @@ class Examined(Event):
         goals: minimize or maximize for each metric of a split.
         units: Unit of each metric.
         learns: Whether anything is learned besides theta.
+        shape: Shape of one input. Empty in older ledgers, as are the following fields.
+        outputs: Outputs of the base learner: the number of classes, or of regression targets.
+        classes: Number of examples of each class; empty if the targets are not classes.
+        splits: Number of examples of each split, and of a train `batch`, of the first seed.
+        trivial: Metrics of the best constant prediction on the test split, of the first seed.
     """
 
     arm: str
@@ -146,6 +151,11 @@ class Examined(Event):
     goals: dict[str, str]
     units: dict[str, str]
     learns: bool
+    shape: list[int] = field(default_factory=list)
+    outputs: Count = 0
+    classes: list[int] = field(default_factory=list)
+    splits: dict[str, int] = field(default_factory=dict)
+    trivial: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +166,15 @@ class DriverStarted(Event):
         epoch: Epoch of the driver's lease; greater than that of any earlier driver.
         host: Host name.
         pid: Process id on that host.
+        machine: Its hardware and system, as texts by name. Empty in older ledgers.
+        versions: Version of each library. Empty in older ledgers.
     """
 
     epoch: Count
     host: str
     pid: Count
+    machine: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,7 +70,7 @@ def advance(state: StudyState | None, event: Event) -> tuple[StudyState, TrialSt
         raise LedgerError(f"a study's first event creates it, but this is {event!r}")
     if isinstance(event, DriverStarted):
         _require(event.epoch > state.epoch, f"the epoch must be greater than {state.epoch}", event)
-        return replace(state, epoch=event.epoch, driving=True), None
+        return replace(state, epoch=event.epoch, driving=True, drivers=(*state.drivers, event)), None
     if isinstance(event, DriverStopped):
         _require(state.driving, "no driver is running", event)
         _require(event.epoch == state.epoch, f"the running driver's epoch is {state.epoch}", event)

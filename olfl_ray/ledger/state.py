@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from olfl_ray.errors import StudyError
-from olfl_ray.ledger.events import Committed, Examined
+from olfl_ray.ledger.events import Committed, DriverStarted, Examined
 
 __all__ = ["StudyState", "TrialId", "TrialState"]
 
@@ -121,6 +121,7 @@ class StudyState:
         driving: Whether its latest driver has not recorded that it stopped; it may still have been killed.
         trials: Trial by id (`str` of a `TrialId`), in the order of their proposal.
         facts: What was found of each arm's data, task and code before its first trial.
+        drivers: Its drivers in the order of their start, with their machines.
     """
 
     name: str
@@ -133,6 +134,7 @@ class StudyState:
     driving: bool = False
     trials: Mapping[str, TrialState] = field(default_factory=dict)
     facts: Mapping[str, Examined] = field(default_factory=dict)
+    drivers: tuple[DriverStarted, ...] = ()
 
     @property
     def failures(self) -> dict[str, list[str]]:

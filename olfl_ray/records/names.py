@@ -4,6 +4,8 @@ The task defines what is measured on a split (`olfl_ray.tasks`): its metric `err
 confirming trials also as `test/error`, and as `trivial/error` for the best constant prediction on the test split.
 """
 
+from typing import Literal
+
 INIT_TASK_LOSS = "init/task_loss"
 TRAIN_LEARNED_LOSS = "train/learned_loss"
 TRAIN_TASK_LOSS = "train/task_loss"
@@ -36,6 +38,13 @@ METRICS: dict[str, str] = {
 VOLATILE = frozenset({PERF_STEPS_PER_SECOND, SYSTEM_MEMORY_MB, SYSTEM_DEVICE_MEMORY_MB})
 """Metrics that measure the machine, not the method: they differ between two runs of the same trial."""
 
+SPLITS: dict[Literal["train", "meta", "selection", "test"], str] = {
+    "train": "train",
+    "meta": "meta",
+    "selection": "validation",
+    "test": "test",
+}
+"""The splits, and what people call them."""
 SELECTION_PREFIX, TEST_PREFIX, TRIVIAL_PREFIX = "selection/", "test/", "trivial/"
 TASK_LOSS = "task_loss"
 """The metric that every task has."""

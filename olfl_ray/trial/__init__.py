@@ -1,6 +1,7 @@
 """One trial, from settings to records; needs neither Ray nor MLflow nor Optuna."""
 
-from olfl_ray.trial.build import check, set_threads
+from olfl_ray.trial.build import set_threads
+from olfl_ray.trial.check import check
 from olfl_ray.trial.environment import TrialEnvironment
 from olfl_ray.trial.model import TrainedModel, trained_model
 from olfl_ray.trial.run import PhiCache, Progress, run

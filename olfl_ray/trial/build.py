@@ -26,10 +26,10 @@ from olfl_ray.engine import (
     meta_optimizer,
     reverse,
 )
-from olfl_ray.errors import DataError, SetupError, SpecError, UserError
+from olfl_ray.errors import DataError, SpecError, UserError
 from olfl_ray.learnable import Learnable, Params
 from olfl_ray.losses import check_standardised, task_loss
-from olfl_ray.memory import free_memory, refuse_too_large
+from olfl_ray.memory import refuse_too_large
 from olfl_ray.methods import Method, Setting, method_of
 from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
@@ -40,14 +40,13 @@ from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.environment import TrialEnvironment
 
 __all__ = [
-    "Examination",
     "Replicate",
     "arithmetic_of",
     "batches_of",
     "build_replicate",
-    "check",
     "code_of",
     "load_data",
+    "refuse_unfit",
     "set_threads",
 ]
 
@@ -123,7 +122,7 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
 
     shapes: dict[str, Any] = {"input_shape": batches.input_shape, "outputs": dataset.outputs}
     method = method_of(config.learner)
-    _refuse_too_large(config, environment, dataset)
+    refuse_unfit(config, environment, dataset)
     build = partial(
         models.build,
         task.model.name,
@@ -224,7 +223,7 @@ def batches_of(
     )
 
 
-def _refuse_too_large(
+def refuse_unfit(
     config: TrialConfig, environment: TrialEnvironment, dataset: data.Dataset, free: int | None = None
 ) -> None:
     """Refuse a base learner whose parameters a step can't hold; a trial that was accepted depends on no memory that is free."""
@@ -276,29 +275,6 @@ def _try_step(problem: Problem, start: LearnerState, batches: data.TaskData) -> 
         ) from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examination:
-    """What a check finds of a trial's data, task and code.
-
-    Args:
-        data: Digest of the data set's content.
-        code: Digest of each module that one of the trial's builders comes from.
-        task: Name of the task.
-        primary: Name of the task's primary metric.
-        goals: For each metric of a split minimize or maximize.
-        units: For each metric its unit.
-        learns: Whether anything is learned besides theta.
-    """
-
-    data: str
-    code: dict[str, str]
-    task: str
-    primary: str
-    goals: dict[str, str]
-    units: dict[str, str]
-    learns: bool
-
-
 def load_data(config: TrialConfig, environment: TrialEnvironment) -> data.Dataset:
     """The data set of a trial.
 
@@ -316,32 +292,6 @@ def load_data(config: TrialConfig, environment: TrialEnvironment) -> data.Datase
             "draws random numbers needs a fixed seed)"
         )
     return found
-
-
-def check(config: TrialConfig, environment: TrialEnvironment) -> Examination:
-    """Check what only a live system can know: names, shapes, data, device, a user's builders.
-
-    Returns:
-        What was found of its data, task and code.
-
-    Raises:
-        UserError: One message that names the field, the value and the next move.
-    """
-    if environment.device.startswith("cuda") and not torch.cuda.is_available():
-        raise SetupError("resources.gpu: a GPU was requested, but torch sees none here; set resources.gpu: 0")
-    dataset = load_data(config, environment)
-    _refuse_too_large(config, environment, dataset, free_memory())
-    with arithmetic_of(config):
-        replicate = build_replicate(config, environment, dataset, config.seeds[0])
-    return Examination(
-        data=dataset.fingerprint,
-        code=code_of(config, dataset.kind),
-        task=dataset.kind,
-        primary=replicate.task.primary,
-        goals={names.TASK_LOSS: "minimize", **{metric.name: metric.goal for metric in replicate.metrics}},
-        units={metric.name: metric.unit for metric in replicate.metrics},
-        learns=bool(replicate.start.phi),
-    )
 
 
 def code_of(config: TrialConfig, kind: str) -> dict[str, str]:
