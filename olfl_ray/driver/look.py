@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from olfl_ray.analysis import write_report
 from olfl_ray.driver.datasets import stored_notes
 from olfl_ray.driver.home import Home
-from olfl_ray.errors import SpecError, StudyError
+from olfl_ray.errors import SpecError, StudyError, UserError
 from olfl_ray.ledger import DriverStopped, Ledger, StopRequest, StudyState, TrialState
 from olfl_ray.methods import complete
 from olfl_ray.search import ArmSearch
@@ -27,6 +28,7 @@ __all__ = [
     "load",
     "placed",
     "report_of",
+    "report_or_warning",
     "sample",
     "spec_in",
     "status_of",
@@ -34,6 +36,8 @@ __all__ = [
     "storage_of",
     "trials_of",
 ]
+
+_log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 STARTED = "driver started"
@@ -153,6 +157,18 @@ def report_of(spec: StudySpec, state: StudyState, storage: Storage, home: Home) 
     out = home.report_folder(spec.name)
     notes = stored_notes(storage)
     return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances, data=notes)
+
+
+def report_or_warning(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:
+    """Write the report and return its page. If that fails, a warning says why: a study does not fail with its report."""
+    try:
+        return report_of(spec, state, storage, home)
+    except Exception as error:
+        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        _log.warning(
+            "study %s: its report was not written (%s); olfl sweep report %s writes it", spec.name, why, spec.name
+        )
+        return home.report_folder(spec.name) / "index.html"
 
 
 def stop_driver(ledger: Ledger, storage: Storage, *, patience: float = 600.0) -> None:

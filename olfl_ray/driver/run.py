@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from olfl_ray.driver.check import check_data, check_facts, check_same, check_tri
 from olfl_ray.driver.datasets import DATASETS, dataset_notes
 from olfl_ray.driver.home import Home
 from olfl_ray.driver.locations import check_location, resolved
-from olfl_ray.driver.look import report_of, storage_of
+from olfl_ray.driver.look import report_or_warning, storage_of
 from olfl_ray.errors import Fenced, StudyError, UserError
 from olfl_ray.ledger import (
     DriverStarted,
@@ -49,8 +48,6 @@ from olfl_ray.tracking import (
 )
 
 __all__ = ["StudyResult", "Watcher", "drive", "tried_again"]
-
-_log = logging.getLogger(__name__)
 
 Watcher = Callable[[Event, StudyState], None]
 """Called with each event of a study's ledger, and the state after it."""
@@ -171,7 +168,7 @@ def drive(
             if watch is not None:
                 watch(started, ledger.state)
             done, stopped = _drive(spec, home, storage, ledger, observe, only)
-            page = _report(spec, ledger.state, storage, home)
+            page = report_or_warning(spec, ledger.state, storage, home)
             status = parent_status(ledger.state) if done else "KILLED"
             files = {"report": page.parent} if page.exists() else {}
             missing = sum(sink.close(files, status=status) for sink in sinks)
@@ -272,7 +269,7 @@ def _result(
     """A study's current state; its report is written if there is none yet."""
     page = home.report_folder(spec.name) / "index.html"
     if not page.exists():
-        page = _report(spec, state, storage, home)
+        page = report_or_warning(spec, state, storage, home)
     return StudyResult(
         spec=spec,
         state=state,
@@ -280,16 +277,6 @@ def _result(
         report=page,
         tracking=tuple(tracker.location for tracker in trackers),
     )
-
-
-def _report(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:
-    """Write the report and return its page. If that fails, a warning says why: results are never lost with it."""
-    try:
-        return report_of(spec, state, storage, home)
-    except Exception as error:
-        why = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        _log.warning("study %s: its report was not written (%s); write it with Study.report()", spec.name, why)
-        return home.report_folder(spec.name) / "index.html"
 
 
 def _versions() -> dict[str, str]:

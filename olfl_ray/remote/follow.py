@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from olfl_ray.analysis import final_table
 from olfl_ray.driver.home import Home
-from olfl_ray.driver.look import STARTED, best_of, load, report_of, spec_in, status_of, stop_driver, trials_of
+from olfl_ray.driver.look import STARTED, best_of, load, report_or_warning, spec_in, status_of, stop_driver, trials_of
 from olfl_ray.driver.run import StudyResult
 from olfl_ray.errors import StudyError, UserError
 from olfl_ray.ledger import DriverStarted, Event, Ledger, StopRequest, StudyState
@@ -95,7 +95,7 @@ def outcome(attempt: Attempt, *, cluster: RayCluster, home: Home) -> StudyResult
         spec=spec,
         state=ledger.state,
         arms=final_table(spec, ledger.state, storage),
-        report=report_of(spec, ledger.state, storage, home),
+        report=report_or_warning(spec, ledger.state, storage, home),
         tracking=tuple(without_secrets(str(own.options["uri"])) for own in spec.tracking if own.options.get("uri")),
         finished=attempt.state != "stopped",
         stopped=attempt.state == "stopped",

@@ -98,6 +98,7 @@ def _trivial(replicate: Replicate) -> dict[str, float]:
 
 def _class_sizes(task: Task, dataset: Dataset) -> list[int]:
     """Number of examples of each class; empty if the targets are not classes, or there are too many."""
-    if not task.classes or dataset.episode is not None or dataset.outputs > MOST_CLASSES:
+    y = dataset.y
+    if not task.classes or dataset.episode is not None or dataset.outputs > MOST_CLASSES or y.dim() != 1:
         return []
-    return [int(count) for count in dataset.y.bincount(minlength=dataset.outputs)]
+    return [int(count) for count in y[y >= 0].bincount(minlength=dataset.outputs)]
