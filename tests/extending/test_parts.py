@@ -217,13 +217,13 @@ def test_a_copy_within_the_package_is_one_new_file(tmp_path: Path) -> None:
     shutil.copytree(Path(olfl_ray.__file__).parent, tmp_path / "olfl_ray", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HERE / "mine" / "per_class.py", tmp_path / "olfl_ray" / "methods" / "per_class.py")
     shutil.copy(HERE / "mine" / "counts.py", tmp_path / "olfl_ray" / "tasks" / "counts.py")
-    shutil.copy(HERE / "mine" / "taylor.py", tmp_path / "olfl_ray" / "losses" / "learned" / "taylor.py")
+    shutil.copy(HERE / "mine" / "taylor.py", tmp_path / "olfl_ray" / "losses" / "learned" / "polynomial.py")
     script = (
         "from olfl_ray.methods import METHODS; from olfl_ray.tasks import TASKS, task_of;"
         "print(METHODS.names(), METHODS.find('per_class', 'f').__name__, TASKS.names(), type(task_of('counts')).__name__);"
         "from olfl_ray.losses import LEARNED, build_loss; from olfl_ray.methods import complete;"
         "from olfl_ray.spec import parse_spec; from olfl_ray.study.reference import complete_yaml;"
-        "spec = complete(parse_spec(b'{name: s, task: {dataset: x}, loss: {name: taylor, degree: 2}, search: {parameters: {}}}'));"
+        "spec = complete(parse_spec(b'{name: s, task: {dataset: x}, loss: {name: polynomial, degree: 2}, search: {parameters: {}}}'));"
         "print(LEARNED.names(), spec.loss.options, build_loss(spec.loss, 'counts', seed=0).network.powers);"
         "print([line.strip(' #') for line in complete_yaml().splitlines() if 'degree' in line])"
     )
@@ -239,6 +239,6 @@ def test_a_copy_within_the_package_is_one_new_file(tmp_path: Path) -> None:
     assert done.stdout.strip() == (
         "['baseline', 'focal', 'label_smoothing', 'offline', 'online', 'online_lr', 'per_class', 'poly1'] PerClass "
         "['classification', 'counts', 'regression'] Counts\n"
-        "['expression', 'ml3', 'mlp', 'taylor'] {'degree': 2, 'scale': 0.1} [(1, 0), (1, 1), (2, 0)]\n"
+        "['expression', 'ml3', 'mlp', 'polynomial', 'taylor'] {'degree': 2, 'scale': 0.1} [(1, 0), (1, 1), (2, 0)]\n"
         "['- degree (3): Largest sum of the two powers in a term.']"
     ), done.stderr

@@ -14,8 +14,8 @@ SPECS = [*SWEEPS, *sorted((ROOT / "experiments" / "paper" / "rows").rglob("*_*.y
 BUNDLED = ("diabetes", "digits")
 
 
-def test_there_are_the_four_sweeps() -> None:
-    assert [path.stem for path in SWEEPS] == ["cifar10_allcnnc", "diabetes", "digits", "mnist_lenet5"]
+def test_there_are_the_five_sweeps() -> None:
+    assert [path.stem for path in SWEEPS] == ["cifar10_allcnnc", "diabetes", "diabetes_taylor", "digits", "mnist_lenet5"]
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)

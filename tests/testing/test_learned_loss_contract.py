@@ -28,7 +28,7 @@ for _name in LEARNED.names():
 
 
 def test_each_built_in_learned_loss_is_found_by_its_file() -> None:
-    assert LEARNED.names() == ["expression", "ml3", "mlp"]
+    assert LEARNED.names() == ["expression", "ml3", "mlp", "taylor"]
     assert all(f"Test_{name}_regression" in globals() for name in LEARNED.names())
 
 
