@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from olfl_ray.analysis import ArmResult
     from olfl_ray.driver import StudyResult
     from olfl_ray.remote import Standing, Submission
-    from olfl_ray.study import Plan, Trial
+    from olfl_ray.study import Plan, Study, Trial
     from olfl_ray.trial import Progress
 
 __all__ = [
     "arm_document",
+    "comparison_document",
     "diff_document",
     "plan_document",
     "print_json",
@@ -150,6 +151,29 @@ def submission_document(submission: Submission, address: str) -> dict[str, Any]:
         "attached": submission.attached,
         "note": submission.note or None,
     }
+
+
+def comparison_document(a: Study, b: Study, arms: Mapping[str, str] | None) -> dict[str, Any]:
+    """Two studies: `olfl sweep compare`."""
+    from olfl_ray.study.comparison import compared, spread
+
+    rows = [
+        {
+            "arm": one.arm,
+            "other_arm": one.other_arm,
+            "metric": one.metric,
+            "goal": one.goal,
+            "a": spread(one.a),
+            "b": spread(one.b),
+            "difference": None
+            if one.difference is None
+            else {key: getattr(one.difference, key) for key in ("n", "mean", "sd", "low", "high", "detectable", "p")},
+            "unpaired": one.unpaired,
+        }
+        for one in compared(a, b, arms)
+    ]
+    settings = [{"name": name, "a": row["a"], "b": row["b"]} for name, row in a.diff(b).iterrows()]
+    return {"a": a.name, "b": b.name, "arms": rows, "settings": settings}
 
 
 def trial_document(trial: Trial, *, config: bool = False) -> dict[str, Any]:

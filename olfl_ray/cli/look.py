@@ -1,4 +1,4 @@
-"""`olfl sweep list | status | report | delete`: studies that exist, here and elsewhere."""
+"""`olfl sweep list | status | report | compare | delete`: studies that exist, here and elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from olfl_ray.cli.documents import print_json, standing_document
+from olfl_ray.cli.documents import comparison_document, print_json, standing_document
 from olfl_ray.cli.examples import examples
 from olfl_ray.cli.options import Address, Home, Json, Name, Storage, out
 from olfl_ray.cli.outcome import print_failures, print_notes, print_running, print_standing
@@ -23,6 +23,9 @@ def add_looking(app: typer.Typer) -> None:
         sweep_list: examples("olfl sweep list", "olfl sweep list --storage s3://bucket/studies --json"),
         sweep_status: examples("olfl sweep status digits", "olfl sweep status digits --address http://head:8265"),
         sweep_report: examples("olfl sweep report digits", "olfl sweep report digits --storage s3://bucket/studies"),
+        sweep_compare: examples(
+            "olfl sweep compare digits wide", "olfl sweep compare digits wide --arm online=wide_online"
+        ),
         sweep_delete: examples("olfl sweep delete digits", "olfl sweep delete digits --yes --keep-runs"),
     }
     for command, epilog in epilogs.items():
@@ -88,6 +91,51 @@ def sweep_report(
         print_json({"study": name, "report": page})
     else:
         out.print(str(page), soft_wrap=True, highlight=False, markup=False)
+
+
+def sweep_compare(
+    a: Name,
+    b: Name,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option("--arm", help="Only this arm; A_ARM=B_ARM for two of other names. May be repeated."),
+    ] = None,
+    address: Address = None,
+    storage: Storage = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Compare the arms of two studies: paired by seed where splits and seeds agree, else with the reason why not."""
+    from rich.table import Table
+
+    from olfl_ray.analysis import number
+    from olfl_ray.study import Study
+    from olfl_ray.study.view import LOOK
+
+    first, second = (Study.open(name, home=home, cluster=address, storage=storage) for name in (a, b))
+    arms = None if arm is None else {one.partition("=")[0]: one.partition("=")[2] or one for one in arm}
+    if json:
+        print_json(comparison_document(first, second, arms))
+        return
+    found = first.compare(second, arms=arms)
+    table = Table("arm", title=f"{found['metric'].iloc[0]}: {b} - {a}, paired by seed", **LOOK)
+    for column in (a, b, "n", "difference [95 % CI]", "p"):
+        table.add_column(column, justify="right")
+    for name, row in found.iterrows():
+        means = ["", ""]
+        for place, side in enumerate("ab"):
+            if row[f"{side}_n"]:
+                sd = f" ± {number(row[f'{side}_sd'])}" if row[f"{side}_n"] > 1 else ""
+                means[place] = number(row[f"{side}_mean"]) + sd
+        interval = f"{number(row['difference'], '+')} [{number(row['low'], '+')}, {number(row['high'], '+')}]"
+        compared = ("", "", "") if row["unpaired"] else (str(row["n"]), interval, f"{row['p']:.4f}")
+        other = row["other_arm"]
+        table.add_row(str(name) if other == name else f"{name}, {other}", *means, *compared)
+    out.print(table)
+    for name, row in found[found["unpaired"].notna()].iterrows():
+        out.print(f"{name}: not paired: {row['unpaired']}", highlight=False, soft_wrap=True, markup=False)
+    for field, row in first.diff(second).iterrows():
+        out.print(f"differs: {field}: {row['a']} and {row['b']}", highlight=False, soft_wrap=True, markup=False)
 
 
 def sweep_delete(

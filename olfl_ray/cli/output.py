@@ -21,6 +21,7 @@ __all__ = ["as_options", "errors", "option", "out", "outliving"]
 OPTIONS = {
     "allow": "allow",
     "arm": "arm",
+    "arms": "arm",
     "cluster": "address",
     "failed": "failed",
     "from_scratch": "from-scratch",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from olfl_ray.ledger import Ledger, StudyState
 from olfl_ray.plugins import allows
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage
+from olfl_ray.study.comparison import compared, comparison_frame, settings_frame
 from olfl_ray.study.frames import Rows, arms_frame, curves_of, surfaces_of, trials_frame
 from olfl_ray.study.overview import Overview, overview_of
 from olfl_ray.study.plots import Plots
@@ -157,6 +158,29 @@ class Results(ABC):
                 f"study {self.name!r}: no search trial of {arm or 'any arm'} has finished; run more of it first"
             )
         return Trial(self, best)
+
+    def compare(self, other: Results, *, arms: Mapping[str, str] | None = None) -> pd.DataFrame:
+        """Compare each arm's winner on fresh seeds with that of another study: one row per arm.
+
+        Two arms are paired by seed only if both saw the same test examples and splits: the same data, `seed` and `task.split`,
+        and at least two common seeds; else the column `unpaired` says why not, and there is no difference.
+
+        Args:
+            other: The other study.
+            arms: Arm of this study -> arm of the other; None: the arms that have the same name in both.
+
+        Returns:
+            Columns: other_arm, metric (this study's, on the test split), a_mean, a_sd, a_n (this study), b_mean, b_sd, b_n (the
+            other), n, difference (b - a), low, high, p, detectable, unpaired.
+
+        Raises:
+            StudyError: There is no such arm, or no arm has the same name in both.
+        """
+        return comparison_frame(compared(self, other, arms))
+
+    def diff(self, other: Results) -> pd.DataFrame:
+        """The settings that affect results and differ from another study's: one row per dotted field, columns a (this) and b."""
+        return settings_frame(self.loaded()[0], other.loaded()[0])
 
     def report(self) -> Path:
         """Write its report again, and return the page."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from olfl_ray.study.results import Results
     from olfl_ray.trial import TrainedModel
 
-__all__ = ["Trial"]
+__all__ = ["Trial", "leaves"]
 
 RESULT = ("state", "step", "value", "seconds")
 """What `Trial.diff` compares besides settings and metrics."""
@@ -116,7 +116,7 @@ class Trial:
         """
         import pandas as pd
 
-        mine, others = _leaves(self.config), _leaves(other.config)
+        mine, others = leaves(_plain(self.config)), leaves(_plain(other.config))
         rows: list[tuple[str, str, Any, Any]] = [
             ("setting", name, mine.get(name), others.get(name))
             for name in dict.fromkeys([*mine, *others])
@@ -161,19 +161,23 @@ class Trial:
         return as_html([self.name, ""], shown)
 
 
-def _leaves(config: TrialConfig) -> dict[str, Any]:
-    """Settings by dotted name; a list is one value."""
+def leaves(values: Any, path: str = "") -> dict[str, Any]:
+    """Nested values by dotted name; a list is one value.
+
+    Args:
+        values: Nested mappings.
+        path: Name of their top.
+    """
+    if not isinstance(values, dict) or not values:
+        return {path: values}
     found: dict[str, Any] = {}
-
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                walk(inner, f"{path}.{key}" if path else str(key))
-        else:
-            found[path] = value
-
-    walk(config.model_dump(mode="json", by_alias=True), "")
+    for key, inner in values.items():
+        found |= leaves(inner, f"{path}.{key}" if path else str(key))
     return found
+
+
+def _plain(config: TrialConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", by_alias=True)
 
 
 def _difference(a: Any, b: Any) -> float:

@@ -15,13 +15,14 @@ from support.commands import Run
 from support.conducting import study as spec_of
 
 from olfl_ray.cli.documents import print_json
-from olfl_ray.ledger import Began, Committed, DriverStarted, DriverStopped, Ended, Ledger, Proposed, Reopened
+from olfl_ray.ledger import Began, Committed, DriverStarted, DriverStopped, Ended, Examined, Ledger, Proposed, Reopened
 from olfl_ray.storage import Lease, open_storage
 from olfl_ray.study import Home, Study
 from olfl_ray.study.overview import overview_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 METRIC = "selection/error"
+LR = {"learner.optimizer.lr": 0.05}
 
 
 def documented(command: str) -> set[str]:
@@ -198,33 +199,92 @@ def test_report_and_an_error(olfl: Run, home: Path) -> None:
     assert "no study 'other'" in err
 
 
+def finished(home: Home, name: str = "s", offset: float = 0.0, data: str = "d", **changes: Any) -> Any:
+    """A finished study with an arm that is 0.01 better than the baseline, and all values higher by an offset."""
+    spec = spec_of(
+        name=name,
+        tracking=[],
+        arms={"baseline": {"set": {"learner.method": "baseline"}, "trials": 1}, "online": {"trials": 1}},
+        **changes,
+    )
+    ledger = Ledger.create(home.storage(name), spec.model_dump(mode="json", by_alias=True), spec.digest, name, {})
+    ledger.append(DriverStarted(epoch=1, host="here", pid=7))
+    for arm, better in (("baseline", 0.0), ("online", 0.01)):
+        facts = {"task": "classification", "primary": "error", "goals": {"error": "minimize"}, "units": {}}
+        ledger.append(Examined(arm=arm, data=data, code={}, learns=arm == "online", **facts))
+        for trial, seed in ((f"{arm}/0", 1), *((f"{arm}/c{index}", confirming(spec, index)) for index in range(2))):
+            ledger.append(Proposed(trial=trial, params=LR, seeds=[seed]))
+            ledger.append(Began(trial=trial, attempt=1))
+            value = 0.1 + offset - better + seed % 7 / 1000
+            metrics = {METRIC: [value], "test/error": [value]}
+            ledger.append(Ended(trial=trial, state="finished", step=900, value=value, metrics=metrics, cause=None))
+    ledger.append(DriverStopped(epoch=1, reason="finished"))
+    return spec
+
+
 def test_run_prints_the_result(olfl: Run, tmp_path: Path) -> None:
     """A finished study: nothing is left to do, so nothing starts."""
-    spec = spec_of(
-        tracking=[], arms={"baseline": {"set": {"learner.method": "baseline"}, "trials": 1}, "online": {"trials": 1}}
-    )
     home = Home(tmp_path / "home")
-    ledger = Ledger.create(home.storage("s"), spec.model_dump(mode="json", by_alias=True), spec.digest, "s", {})
-    ledger.append(DriverStarted(epoch=1, host="here", pid=7))
-    lr = {"learner.optimizer.lr": 0.05}
-    seeds = Study.from_spec(spec, home=home)
-    for arm, offset in (("baseline", 0.0), ("online", -0.01)):
-        for name, seed in ((f"{arm}/0", 1), (f"{arm}/c0", confirming(spec, 0)), (f"{arm}/c1", confirming(spec, 1))):
-            ledger.append(Proposed(trial=name, params=lr, seeds=[seed]))
-            ledger.append(Began(trial=name, attempt=1))
-            value = 0.1 + offset + seed % 7 / 1000
-            metrics = {METRIC: [value], "test/error": [value]}
-            ledger.append(Ended(trial=name, state="finished", step=900, value=value, metrics=metrics, cause=None))
-    ledger.append(DriverStopped(epoch=1, reason="finished"))
+    spec = finished(home)
     (tmp_path / "s.yaml").write_text(spec.model_dump_json(by_alias=True))
-    assert seeds.status == "finished"
+    assert Study.from_spec(spec, home=home).status == "finished"
     found = document(olfl, "sweep", "run", tmp_path / "s.yaml", "--home", home.path)
     check("olfl sweep run", found, empty=("failures",))
     assert (found["nothing_to_do"], found["finished"], found["ended"], found["tracking"]) == (True, True, 6, [])
     online = found["arms"][1]
-    assert (online["best"], online["test"]["n"], online["settings"]) == ("online/0", 2, lr)
+    assert (online["best"], online["test"]["n"], online["settings"]) == ("online/0", 2, LR)
     assert online["difference"]["mean"] == pytest.approx(-0.01)
     assert document(olfl, "sweep", "resume", "s", "--home", home.path) == found
+
+
+def test_two_studies_are_paired_by_seed(olfl: Run, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    finished(home, "a")
+    finished(home, "b", 0.005, learner={"steps": 500})
+    found = document(olfl, "sweep", "compare", "a", "b", "--home", home.path)
+    check("olfl sweep compare", found)
+    assert [(one["arm"], one["unpaired"]) for one in found["arms"]] == [("baseline", None), ("online", None)]
+    for one in found["arms"]:
+        assert one["difference"]["mean"] == pytest.approx(0.005)
+        assert one["difference"]["n"] == one["a"]["n"] == one["b"]["n"] == 2
+    steps = next(one for one in found["settings"] if one["name"] == "learner.steps")
+    assert (steps["a"], steps["b"]) == (900, 500)
+    across = document(olfl, "sweep", "compare", "a", "b", "--home", home.path, "--arm", "baseline=online")
+    assert [one["other_arm"] for one in across["arms"]] == ["online"]
+    assert across["arms"][0]["difference"]["mean"] == pytest.approx(0.005 - 0.01)
+    code, out, _ = olfl("sweep", "compare", "a", "b", "--home", home.path)
+    assert code == 0
+    assert "+0.0050 [" in out
+    assert "differs: learner.steps: 900 and 500" in out
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": "other"}, "other data: digest d and other"),
+        ({"seed": 7}, "seed: 0 and 7"),
+        ({"task": {"dataset": "digits", "split": {"selection": 0.2}}}, "task.split.selection: 0.1 and 0.2"),
+    ],
+)
+def test_studies_with_other_splits_or_seeds_are_not_paired(
+    olfl: Run, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    home = Home(tmp_path / "home")
+    finished(home, "a")
+    finished(home, "b", **changes)
+    first, second = (Study.open(name, home=home) for name in "ab")
+    frame = first.compare(second)
+    assert frame["unpaired"].str.contains(said, regex=False).all()
+    assert frame["difference"].isna().all()
+    assert (frame["a_n"] == 2).all()
+    assert f"online: not paired: {said}" in olfl("sweep", "compare", "a", "b", "--home", home.path)[1]
+
+
+def test_studies_without_a_common_arm_are_refused(olfl: Run, home: Path) -> None:
+    finished(Home(home), "t")
+    code, out, err = olfl("sweep", "compare", "s", "t", "--arm", "online=nothing", "--home", home)
+    assert (code, out) == (2, "")
+    assert "no arm 'nothing'" in err
 
 
 def confirming(spec: Any, index: int) -> int:
