@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ __all__ = ["add_looking"]
 
 def add_looking(app: typer.Typer) -> None:
     """Add the commands to `olfl sweep`."""
-    epilogs = {
+    epilogs: dict[Callable[..., None], str] = {
         sweep_list: examples("olfl sweep list", "olfl sweep list --storage s3://bucket/studies --json"),
         sweep_status: examples("olfl sweep status digits", "olfl sweep status digits --address http://head:8265"),
         sweep_report: examples("olfl sweep report digits", "olfl sweep report digits --storage s3://bucket/studies"),

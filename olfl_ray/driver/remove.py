@@ -45,11 +45,11 @@ def remove(spec: StudySpec, ledger: Ledger, storage: Storage, home: Home, *, kee
             removed = _remove_records(spec, ledger, storage, home)
         keys = storage.keys()
         leases = [key for key in keys if key.rpartition("/")[0] == Lease.key(lease.epoch).rpartition("/")[0]]
-        ledger = [key for key in keys if key.startswith(_LEDGER)]
+        events = [key for key in keys if key.startswith(_LEDGER)]
         for key in keys:
-            if key not in leases and key not in ledger:
+            if key not in leases and key not in events:
                 storage.delete(key)
-        for key in sorted(ledger, reverse=True):
+        for key in sorted(events, reverse=True):
             storage.delete(key)
     for key in leases:
         storage.delete(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from pydantic import TypeAdapter
@@ -160,10 +161,8 @@ def restore_point(storage: Storage, trial: str, *, recorded: Collection[str] = (
     found: dict[str, Commit] = {}
     for key in storage.keys(trial_folder(trial) + "/"):
         if key.endswith(_MANIFEST) and _attempt(key) > scratch:
-            try:
+            with suppress(DataError):
                 found[key] = read_commit(storage, key)
-            except DataError:
-                continue
     with_state = [commit for commit in found.values() if commit.file(_STATE) is not None]
     ranked = sorted(
         with_state,

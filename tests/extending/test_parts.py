@@ -223,7 +223,8 @@ def test_a_copy_within_the_package_is_one_new_file(tmp_path: Path) -> None:
         "print(METHODS.names(), METHODS.find('per_class', 'f').__name__, TASKS.names(), type(task_of('counts')).__name__);"
         "from olfl_ray.losses import LEARNED, build_loss; from olfl_ray.methods import complete;"
         "from olfl_ray.spec import parse_spec; from olfl_ray.study.reference import complete_yaml;"
-        "spec = complete(parse_spec(b'{name: s, task: {dataset: x}, loss: {name: polynomial, degree: 2}, search: {parameters: {}}}'));"
+        "text = b'{name: s, task: {dataset: x}, loss: {name: polynomial, degree: 2}, search: {parameters: {}}}';"
+        "spec = complete(parse_spec(text));"
         "print(LEARNED.names(), spec.loss.options, build_loss(spec.loss, 'counts', seed=0).network.powers);"
         "print([line.strip(' #') for line in complete_yaml().splitlines() if 'degree' in line])"
     )

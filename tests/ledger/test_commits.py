@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import Commit, read_commit, read_file, restore_point, state_key, trial_folder, write_commit
 from olfl_ray.ledger.codec import seal, unseal
-from olfl_ray.ledger.commits import latest_attempt, left_by_learnable
+from olfl_ray.ledger.commits import RestorePoint, latest_attempt, left_by_learnable
 from olfl_ray.storage import Storage, open_storage
 
 TRIAL = "online/3"
@@ -197,3 +198,11 @@ def test_a_long_reason_is_cut_after_300_characters(disk: Storage) -> None:
         read_commit(disk, made.key)
     reason = str(caught.value).partition("is corrupt (")[2].partition("); restore")[0]
     assert len(reason) == 300
+
+
+def test_manifests_that_name_each_other_as_parents_are_no_point_to_resume_from(disk: Storage) -> None:
+    first = commit(disk, 20)
+    second = commit(disk, 40, first)
+    forged = replace(first, parent=second.key)
+    disk.write(first.key, seal(json.dumps(asdict(forged)).encode()))
+    assert restore_point(disk, TRIAL) == RestorePoint()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from olfl_ray.errors import SetupError, StudyError
-from olfl_ray.ledger import DriverStarted, Ledger, Proposed, log
+from olfl_ray.ledger import DriverStarted, Ledger, Proposed, StudyCreated, log
 from olfl_ray.ledger.codec import seal
 from olfl_ray.storage import Storage, open_storage
 
@@ -128,6 +128,14 @@ def test_a_state_stays_as_it_was_when_later_events_follow(study: Ledger) -> None
     study.append(proposed(1))
     assert list(before.trials) == ["a/0"]
     assert list(live.trials) == list(study.state.trials) == ["a/0", "a/1"]
+    assert study.state is study.state, "not copied at each reading"
+
+
+def test_a_new_study_has_an_identity_of_its_own(study: Ledger, disk: Storage) -> None:
+    (created,) = study.events
+    assert isinstance(created, StudyCreated)
+    assert created.identity
+    assert Ledger.load(disk).state.identity == created.identity == study.state.identity
 
 
 def test_a_study_is_the_current_one_by_its_first_event_as_an_object_or_compacted(study: Ledger, disk: Storage) -> None:

@@ -1,4 +1,4 @@
-"""TaylorGLO's polynomial: its coefficients are derivatives at the centre, its defaults the squared error, and CMA-ES searches it."""
+"""TaylorGLO's polynomial: its coefficients are derivatives at the centre, its defaults the squared error; CMA-ES searches it."""
 
 from __future__ import annotations
 

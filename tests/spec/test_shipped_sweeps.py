@@ -15,7 +15,13 @@ BUNDLED = ("diabetes", "digits")
 
 
 def test_there_are_the_five_sweeps() -> None:
-    assert [path.stem for path in SWEEPS] == ["cifar10_allcnnc", "diabetes", "diabetes_taylor", "digits", "mnist_lenet5"]
+    assert [path.stem for path in SWEEPS] == [
+        "cifar10_allcnnc",
+        "diabetes",
+        "diabetes_taylor",
+        "digits",
+        "mnist_lenet5",
+    ]
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
