@@ -74,6 +74,15 @@ def test_the_order_of_the_operands_counts() -> None:
         assert built(text, weights="fixed").network(f, y).item() == pytest.approx(wanted, rel=1e-6), text
 
 
+def test_numbers_are_exact_and_have_weights_as_others() -> None:
+    y, f = torch.tensor(3.0), torch.tensor(0.5)
+    assert (
+        built("0.1 * y + f * (-2.5)", weights="fixed").double().network(f.double(), y.double()).item() == 0.1 * 3 - 1.25
+    )
+    (weights,) = built("0.1 * y + f * (-2.5)").parameters()
+    assert weights.shape == (6,)
+
+
 def test_each_edge_has_a_weight_that_starts_near_1() -> None:
     loss = built("square(y - f) + y * log(f)")
     (weights,) = loss.parameters()

@@ -41,6 +41,21 @@ def test_each_form_is_written(text: str, infix: str, prefix: str, latex: str) ->
     assert (tree.infix, tree.prefix, tree.latex, str(tree)) == (infix, prefix, latex, infix)
 
 
+@pytest.mark.parametrize(
+    ("text", "infix", "latex"),
+    [
+        ("2.50*y - -0.125*f", "2.5 * y - -0.125 * f", r"2.5 \cdot y - -0.125 \cdot f(x)"),
+        ("1.0 * y", "1 * y", r"1 \cdot y"),
+        ("1e-07 * f + (-2)", "1e-07 * f + (-2)", r"1 \cdot 10^{-7} \cdot f(x) + \left(-2\right)"),
+        ("square(-3)", "square(-3)", r"\left(-3\right)^{2}"),
+    ],
+)
+def test_numbers_have_one_form(text: str, infix: str, latex: str) -> None:
+    tree = read_formula(text)
+    assert (tree.infix, tree.latex) == (infix, latex)
+    assert read_formula(tree.infix) == tree == read_formula(tree.prefix)
+
+
 def test_height_and_nodes() -> None:
     tree = read_formula("square(y - f)")
     assert tree.height == 2
@@ -53,20 +68,19 @@ def test_height_and_nodes() -> None:
     ("text", "position", "says"),
     [
         ("sqare(y - f)", 1, "did you mean 'square'"),
-        ("square(y - g)", 12, "operands are y, f, 1 and -1"),
+        ("square(y - g)", 12, "operands are y, f and numbers"),
         ("1 + tanhh", 5, "did you mean 'tanh'"),
-        ("  2 * y", 3, "build it from these, as 1 [+] 1"),
-        ("True * y", 1, "a number other than 1 and -1"),
-        ("1.0 * y", 1, "a number other than 1 and -1"),
+        ("True * y", 1, "no finite number"),
+        ("1e999 * y", 1, "no finite number"),
         ("y +", 4, "at the end"),
         ("y + (f", 5, "never closed"),
-        ("y f", 3, "consists of y, f, 1"),
+        ("y f", 3, "consists of y, f, numbers"),
         ("square(y - f", 7, "never closed"),
         ("f + square(y, f)", 5, r"takes 1 operand, but has 2; write square\(a\)"),
         ("min(y)", 1, r"takes 2 operands, but has 1; write min\(a, b\)"),
         ("min(y, *f)", 1, "takes 2 operands"),
-        ("y ^ f", 3, "consists of y, f, 1"),
-        ("y; f", 2, "consists of y, f, 1"),
+        ("y ^ f", 3, "consists of y, f, numbers"),
+        ("y; f", 2, "consists of y, f, numbers"),
         ("y * x", 5, r"prediction f\(x\); write f"),
         ("f(y)", 1, r"write f, and \* between two factors"),
         ("(y + 1)(f)", 2, "write . between two factors"),

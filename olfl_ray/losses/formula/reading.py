@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 
-from olfl_ray.losses.formula.tree import OPERATORS, Formula
+from olfl_ray.losses.formula.tree import OPERATORS, Formula, number_text
 from olfl_ray.plugins import nearest
 
 __all__ = ["HIGHEST", "LONGEST", "read_formula"]
@@ -17,7 +18,7 @@ HIGHEST = 50
 FOREIGN = re.compile(r"[^\sA-Za-z0-9_+\-*/(),.]")
 BINARY: dict[type[ast.operator], str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "aq"}
 WORDS = ["y", "f", *OPERATORS]
-PARTS = f"y, f, 1, -1, + - * / and the functions {', '.join(OPERATORS)}"
+PARTS = f"y, f, numbers, + - * / and the functions {', '.join(OPERATORS)}"
 
 
 def read_formula(text: str) -> Formula:
@@ -63,9 +64,7 @@ class _Reader:
         if isinstance(node, ast.Name):
             return self._name(node)
         if isinstance(node, ast.Constant):
-            if type(node.value) is int and node.value == 1:
-                return Formula("1")
-            raise self._refused(node, "is a number other than 1 and -1; build it from these, as 1 + 1")
+            return self._number(node)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
             return self._signed(node, depth)
         if isinstance(node, ast.BinOp):
@@ -73,6 +72,16 @@ class _Reader:
         if isinstance(node, ast.Call):
             return self._call(node, depth)
         raise self._refused(node, f"is no part of a formula, which consists of {PARTS}")
+
+    def _number(self, node: ast.Constant) -> Formula:
+        if type(node.value) in (int, float):
+            try:
+                value = float(node.value)  # type: ignore[arg-type]
+            except OverflowError:
+                value = math.inf
+            if math.isfinite(value):
+                return Formula(number_text(value))
+        raise self._refused(node, "is no finite number; write one such as 2 or 0.5")
 
     def _name(self, node: ast.Name) -> Formula:
         if node.id in ("y", "f"):
@@ -82,13 +91,15 @@ class _Reader:
             raise self._refused(node, f"is a function without its operands; write {node.id}{operands}")
         if node.id == "x":
             raise self._refused(node, "is no operand: the loss sees the prediction f(x); write f")
-        raise self._refused(node, f"is no operand{nearest(node.id, WORDS)}; operands are y, f, 1 and -1")
+        raise self._refused(node, f"is no operand{nearest(node.id, WORDS)}; operands are y, f and numbers")
 
     def _signed(self, node: ast.UnaryOp, depth: int) -> Formula:
         inner = self.read(node.operand, depth + 1)
         if isinstance(node.op, ast.UAdd):
             return inner
-        return Formula("-1") if inner.name == "1" else Formula("mul", (Formula("-1"), inner))
+        if inner.operands or inner.name in ("y", "f"):
+            return Formula("mul", (Formula("-1"), inner))
+        return Formula(number_text(0.0 - float(inner.name)))
 
     def _binary(self, node: ast.BinOp, depth: int) -> Formula:
         if isinstance(node.op, ast.Pow):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["OPERATORS", "TERMINALS", "Formula", "Operator"]
+__all__ = ["OPERATORS", "TERMINALS", "Formula", "Operator", "number_text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,22 @@ OPERATORS: dict[str, Operator] = {
 }
 """The function set of EvoMAL (Raymond et al., arXiv 2209.08907); aq(a, b) = a / sqrt(1 + b^2) is the analytic quotient."""
 TERMINALS: dict[str, str] = {"y": "y", "f": "f(x)", "1": "1", "-1": "-1"}
-"""y is the target, f the prediction; each with its LaTeX."""
+"""y is the target, f the prediction; each with its LaTeX. Any other finite number may stand in a formula as well."""
+
+
+def number_text(value: float) -> str:
+    """The one way in which a number is written in a formula; `float` reads it back exactly."""
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def _is_number(name: str) -> bool:
+    try:
+        value = float(name)
+    except ValueError:
+        return False
+    return math.isfinite(value) and number_text(value) == name
+
+
 POWERED = {("square", 0), ("aq", 1)}
 """Operands that LaTeX writes with an exponent."""
 
@@ -51,7 +67,7 @@ class Formula:
     """A node with the trees below it.
 
     Args:
-        name: Of an operator or a terminal.
+        name: Of an operator or a terminal; a number is named by `number_text`.
         operands: In the operator's order.
     """
 
@@ -60,7 +76,7 @@ class Formula:
 
     def __post_init__(self) -> None:
         arity = OPERATORS[self.name].arity if self.name in OPERATORS else 0
-        assert self.name in OPERATORS or self.name in TERMINALS, self.name
+        assert self.name in OPERATORS or self.name in TERMINALS or _is_number(self.name), self.name
         assert len(self.operands) == arity, self
 
     def __str__(self) -> str:
@@ -97,14 +113,15 @@ class Formula:
             return f"{self.name}({', '.join(operand.infix for operand in self.operands)})"
         left, right = self.operands
         before = f"({left.infix})" if left._binds < operator.binds else left.infix
-        after = f"({right.infix})" if right._binds <= operator.binds or right.name == "-1" else right.infix
+        after = f"({right.infix})" if right._binds <= operator.binds or right.name.startswith("-") else right.infix
         return f"{before} {operator.symbol} {after}"
 
     @property
     def latex(self) -> str:
         """For a paper. Logarithm and root take absolute values; the clamp at 1e-7 is not written."""
         if not self.operands:
-            return TERMINALS[self.name]
+            mantissa, _, power = TERMINALS.get(self.name, self.name).partition("e")
+            return rf"{mantissa} \cdot 10^{{{int(power)}}}" if power else mantissa
         return OPERATORS[self.name].latex.format(*(self._within(place) for place in range(len(self.operands))))
 
     @property
@@ -120,6 +137,6 @@ class Formula:
             loose = False
         else:
             loose = operand._binds < operator.binds + place * (self.name == "sub") or (
-                place > 0 and operand.name == "-1"
+                place > 0 and operand.name.startswith("-")
             )
         return rf"\left({operand.latex}\right)" if loose else operand.latex

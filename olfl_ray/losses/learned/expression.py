@@ -64,7 +64,7 @@ class Expression(ElementwiseLoss):
         """Its settings."""
 
         formula: FormulaText
-        """Such as square(y - f), or square(sub(y, f)), of the target y, the prediction f, and the numbers 1 and -1. There are
+        """Such as square(y - f), or square(sub(y, f)), of the target y, the prediction f, and numbers. There are
         add (+), sub (-), mul (*), aq (/), sign, square, abs, log, sqrt, tanh, min and max; aq(a, b) is a / sqrt(1 + b^2), and
         log and sqrt are those of max(|a|, 1e-7)."""
 
@@ -87,6 +87,8 @@ class Expression(ElementwiseLoss):
         for place, name in enumerate(self._names):
             if name in terminals:
                 value = terminals[name]
+            elif name not in OPERATORS:
+                value = float(name) * one
             else:
                 arity = OPERATORS[name].arity
                 value = COMPUTE[name](*values[-arity:])
