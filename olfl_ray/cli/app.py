@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from olfl_ray.cli.data import data_app
 from olfl_ray.cli.doctor import doctor
 from olfl_ray.cli.documents import print_json
 from olfl_ray.cli.examples import examples
@@ -31,7 +32,6 @@ app = typer.Typer(
     epilog=examples("olfl sweep run sweeps/digits.yaml", "olfl sweep status digits", "olfl sweep --help"),
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
 spec_app = typer.Typer(help="The form of a spec.", no_args_is_help=True)
 for name, group in (
     ("sweep", sweep_app),
@@ -106,37 +106,6 @@ def _root(show_version: Annotated[bool, typer.Option("--version", help="Print th
     if show_version:
         out.print(f"olfl {version('olfl_ray')}", highlight=False)
         raise typer.Exit
-
-
-@data_app.command("list", epilog=examples("olfl data list"))
-def data_list(json: Json = False) -> None:
-    """List the built-in data sets."""
-    from rich.table import Table
-
-    from olfl_ray import study
-    from olfl_ray.study.view import LOOK
-
-    if json:
-        names = ("name", "kind", "examples", "shape", "where")
-        print_json([dict(zip(names, row, strict=True)) for row in study.describe_data()])
-        return
-    table = Table("name", "kind", "rows", "shape", "where", **LOOK)
-    for row in study.describe_data():
-        table.add_row(*(str(cell) for cell in row))
-    out.print(table)
-
-
-@data_app.command("prepare", epilog=examples("olfl data prepare mnist"))
-def data_prepare(
-    name: Annotated[str, typer.Argument(help="Name of the data set.")], json: Json = False, home: Home = None
-) -> None:
-    """Find, check and prepare a data set."""
-    from olfl_ray import study
-
-    if json:
-        print_json({"name": name, "prepared": study.prepare_data(name, home=study.Home.find(home))})
-        return
-    out.print(study.prepare_data(name, home=study.Home.find(home)), highlight=False, soft_wrap=True)
 
 
 @spec_app.command("schema", epilog=examples("olfl spec schema > schema.json"))

@@ -38,6 +38,7 @@ class Dataset:
         columns: Name of each feature; empty: they have none.
         indicators: Which features (D,) are 1 for one category and 0 for others; None: none. Where the train split has no
             example of a category, its feature is 0 everywhere.
+        dropped: Examples of its file that are left out since a value is missing.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Dataset:
     episode: Callable[[int], tuple[Any, Any]] | None = None
     columns: tuple[str, ...] = ()
     indicators: Tensor | None = None
+    dropped: int = 0
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def x_on(self, device: torch.device) -> Tensor:

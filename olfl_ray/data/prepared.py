@@ -218,6 +218,7 @@ def keep(dataset: Dataset, path: Path) -> None:
         "indicators": indicators,
         "test": test,
         "source": dataset.source,
+        "dropped": dataset.dropped,
         "content": dataset.fingerprint,
     }
     _created(path, lambda file: write_arrays(file, dataset.x.numpy(), dataset.y.numpy(), about))
@@ -242,5 +243,6 @@ def read_kept(path: Path) -> Dataset:
         indicators=indicators,
         test=test,
         source=header["source"],
+        dropped=header["dropped"],
         fingerprint=header["content"],
     )

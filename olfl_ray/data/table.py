@@ -74,6 +74,7 @@ def dataset_of(table: pa.Table, config: TableConfig, name: str) -> Dataset:
     table = _plain(table.drop_columns(list(config.drop)), name)
     if not table.num_rows:
         raise SpecError(FIELD, f"{name} has a header but no rows; name a file with examples")
+    rows = table.num_rows
     table = _complete(table, config, name)
     y, kind, classes = target_of(table.select(list(config.target)), config.kind, name)
     features = table.drop_columns(list(config.target))
@@ -90,6 +91,7 @@ def dataset_of(table: pa.Table, config: TableConfig, name: str) -> Dataset:
         classes=classes,
         columns=titles,
         indicators=indicators,
+        dropped=rows - table.num_rows,
     )
 
 

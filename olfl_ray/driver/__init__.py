@@ -1,7 +1,15 @@
 """Drive a study from this machine: find it, check it, run what it lacks, report it; the `Study` handle calls it."""
 
 from olfl_ray.driver.check import check_failed, check_same, check_study, extended, first_difference
-from olfl_ray.driver.datasets import dataset_lines, dataset_notes, describe_data, prepare_data, stored_lines
+from olfl_ray.driver.datasets import (
+    check_dataset,
+    data_summaries,
+    dataset_lines,
+    dataset_notes,
+    describe_data,
+    prepare_data,
+    stored_lines,
+)
 from olfl_ray.driver.home import Home, data_root
 from olfl_ray.driver.locations import resolved
 from olfl_ray.driver.look import (
@@ -28,10 +36,12 @@ __all__ = [
     "StudyResult",
     "Watcher",
     "best_of",
+    "check_dataset",
     "check_failed",
     "check_same",
     "check_study",
     "data_root",
+    "data_summaries",
     "dataset_lines",
     "dataset_notes",
     "describe_data",

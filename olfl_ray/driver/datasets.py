@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olfl_ray import data
 from olfl_ray.driver.home import Home, data_root
-from olfl_ray.spec import StudySpec, trial_config
+from olfl_ray.errors import SpecError
+from olfl_ray.spec import StudySpec, field_of, located, parse_spec, read_spec, seed_of, trial_config
 from olfl_ray.storage import Storage
 from olfl_ray.tracking import DatasetNote
+from olfl_ray.trial import DataSummary, TrialEnvironment, data_summary
 
 __all__ = [
     "DATASETS",
+    "check_dataset",
+    "data_summaries",
     "dataset_lines",
     "dataset_notes",
     "describe_data",
@@ -53,6 +57,46 @@ def dataset_notes(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:
             "classes": [name[:80] for name in found.classes[:MOST_NAMES]],
         }
     return notes
+
+
+def data_summaries(spec: StudySpec, home: Home) -> list[DataSummary]:
+    """What the data of each arm are, once for arms that share them, with the splits of the first replicate of a search trial.
+
+    Raises:
+        UserError: A data set can't be loaded, or is too small to be split.
+    """
+    found: dict[str, DataSummary] = {}
+    environment = TrialEnvironment(cache=home.cache, data_root=data_root())
+    for arm in spec.arms:
+        config = trial_config(spec, arm, {}, seeds=(seed_of(spec.seed, "search", 0),))
+        task = config.task
+        key = task.model_dump_json(include={"dataset", "split", "standardize", "loss", "metrics"})
+        if key not in found:
+            try:
+                found[key] = data_summary(config, environment)
+            except SpecError as error:
+                raise SpecError(field_of(spec, arm, error.field), error.problem, error.where) from error
+    return list(found.values())
+
+
+def check_dataset(target: str, *, overrides: Sequence[str] = (), home: Home) -> list[DataSummary]:
+    """What the data of a spec, or of a data set by its name, are.
+
+    Args:
+        target: A spec's file, ending in .yaml or .yml, `-` for standard input; or the name of a data set.
+        overrides: `a.b=c` texts, such as `task.dataset.target=quality`.
+        home: The home folder.
+
+    Raises:
+        UserError: The spec or the data set is invalid.
+    """
+    data.forget()
+    if target == "-" or target.endswith((".yaml", ".yml")):
+        spec = read_spec(target, overrides)
+        with located(target, overrides):
+            return data_summaries(spec, home)
+    bare = {"name": "data", "task": {"dataset": {"name": target}}, "search": {"parameters": {}}}
+    return data_summaries(parse_spec(json.dumps(bare).encode(), source="data", overrides=overrides), home)
 
 
 def dataset_lines(notes: Mapping[str, DatasetNote]) -> list[str]:

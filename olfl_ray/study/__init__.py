@@ -1,6 +1,6 @@
 """A study and its handle: `Study` runs it, looks at it and takes its results away, here and on a cluster."""
 
-from olfl_ray.driver import Home, StudyResult, describe_data, prepare_data
+from olfl_ray.driver import Home, StudyResult, check_dataset, describe_data, prepare_data
 from olfl_ray.remote import Code
 from olfl_ray.study.doctor import Finding, diagnose
 from olfl_ray.study.handle import Study
@@ -20,6 +20,7 @@ __all__ = [
     "Study",
     "StudyResult",
     "Trial",
+    "check_dataset",
     "describe_data",
     "diagnose",
     "export_loss",

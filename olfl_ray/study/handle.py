@@ -13,8 +13,7 @@ from olfl_ray.driver import (
     check_failed,
     check_same,
     check_study,
-    dataset_lines,
-    dataset_notes,
+    data_summaries,
     drive,
     extended,
     load,
@@ -223,7 +222,8 @@ class Study(Results):
             if self._remote is not None:
                 return plan_of(spec_on(given, self._remote.cluster))
             check_study(given, self.home)
-        return plan_of(given, tuple(dataset_lines(dataset_notes(given, self.home))))
+            summaries = data_summaries(given, self.home)
+        return plan_of(given, tuple(line for summary in summaries for line in summary.lines()))
 
     # Run it
 

@@ -25,7 +25,7 @@ class Plan:
         trials: Search trials by arm; each arm's winner then runs on `spec.confirm.seeds` fresh seeds.
         points: By arm the first points that its search proposes, if it learned nothing from them.
         notes: What the study does other than its spec seems to ask.
-        data: A line for each data set; empty where it is not on this machine.
+        data: What each data set is, as lines; empty where it is not on this machine.
     """
 
     spec: StudySpec

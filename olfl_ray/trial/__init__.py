@@ -2,18 +2,21 @@
 
 from olfl_ray.trial.build import set_threads
 from olfl_ray.trial.check import check
+from olfl_ray.trial.data_summary import DataSummary, data_summary
 from olfl_ray.trial.environment import TrialEnvironment
 from olfl_ray.trial.model import TrainedModel, trained_model
 from olfl_ray.trial.run import PhiCache, Progress, run
 from olfl_ray.trial.state import TrialState, state_from_bytes, state_to_bytes
 
 __all__ = [
+    "DataSummary",
     "PhiCache",
     "Progress",
     "TrainedModel",
     "TrialEnvironment",
     "TrialState",
     "check",
+    "data_summary",
     "run",
     "set_threads",
     "state_from_bytes",

@@ -48,6 +48,7 @@ __all__ = [
     "load_data",
     "refuse_unfit",
     "set_threads",
+    "splits_of",
 ]
 
 
@@ -197,22 +198,31 @@ def _estimator(config: TrialConfig, problem: Problem, batch: Batch) -> Estimator
     return choose_estimator(config.meta.estimator, config.meta.memory, config.meta.inner_steps, problem, batch)
 
 
+def splits_of(config: TrialConfig, dataset: data.Dataset, seed: int) -> data.Splits:
+    """The four splits of a replicate's data set, or of an episode.
+
+    Raises:
+        DataError: A split would be empty.
+    """
+    sizes = config.task.split
+    return data.split(
+        dataset,
+        study_seed=config.study_seed,
+        seed=seed_of(seed, "split"),
+        test=sizes.test,
+        meta=sizes.meta,
+        selection=sizes.selection,
+    )
+
+
 def batches_of(
     config: TrialConfig, environment: TrialEnvironment, dataset: data.Dataset, seed: int, *, whole: bool
 ) -> TaskData:
     """The batches of a replicate's data set, or of an episode."""
     task = config.task
-    splits = data.split(
-        dataset,
-        study_seed=config.study_seed,
-        seed=seed_of(seed, "split"),
-        test=task.split.test,
-        meta=task.split.meta,
-        selection=task.split.selection,
-    )
     return TaskData(
         dataset,
-        splits.trained_on(method_of(config.learner).trained_on),
+        splits_of(config, dataset, seed).trained_on(method_of(config.learner).trained_on),
         device=environment.device,
         augment=task.augment,
         batch_size=task.batch_size,

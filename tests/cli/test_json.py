@@ -301,6 +301,9 @@ def test_what_starts_nothing(olfl: Run, tmp_path: Path) -> None:
     check("olfl init", document(olfl, "init", "mine"))
     check("olfl data list", document(olfl, "data", "list"))
     check("olfl data prepare", document(olfl, "data", "prepare", "digits"))
+    check(
+        "olfl data check", document(olfl, "data", "check", "digits"), empty=("[].targets", "[].missing", "[].columns")
+    )
     assert document(olfl, "spec", "schema") == json.loads(olfl("spec", "schema")[1])
     assert set(document(olfl, "spec", "complete")) >= {"task", "search", "arms"}
 

@@ -201,7 +201,7 @@ def test_its_plan_is_a_dry_run(study: Study) -> None:
     assert plan.trials == {"baseline": 4, "online": 2}
     assert plan.points["online"][0] == {"learner.optimizer.lr": 0.01}
     assert f"digest {study.state.digest}" in str(plan)
-    assert "data digits: 1797 examples" in str(plan)
+    assert "data digits: 1,797 examples" in str(plan)
     assert "\n" not in repr(plan)
 
 
