@@ -45,7 +45,8 @@ def _history(spec: StudySpec, state: StudyState) -> Chart | None:
         return None
     ended = [trial for trials in searched.values() for trial in trials]
     values = [trial.value for trial in ended if trial.value is not None and _compared(trial)]
-    near = _near(values, goal)
+    half = _near(values, goal)
+    near = None if half is None else _padded(*half)
     sign = 1 if goal == "minimize" else -1
     data: list[Figure] = []
     edges: list[int] = []
@@ -107,7 +108,7 @@ def _near(values: Sequence[float], goal: str) -> tuple[float, float] | None:
     low, high = (min(values), middle) if goal == "minimize" else (middle, max(values))
     if max(values) - min(values) <= FAR * (high - low) or low == high:
         return None
-    return _padded(low, high)
+    return low, high
 
 
 def _padded(low: float, high: float) -> tuple[float, float]:
@@ -194,16 +195,20 @@ def _parallel(spec: StudySpec, state: StudyState, arm: str, index: int) -> Chart
     if len(trials) < 2 or not parameters:
         return None
     values = [trial.value for trial in trials if trial.value is not None]
-    low, high = min(values), max(values)
+    half = _near(values, spec.search.goal)
+    low, high = half or (min(values), max(values))
+    places = [min(max((value - low) / (high - low or 1), 0.0), 1.0) for value in values]
+    worse = "" if half is None else " and worse"
+    ends = [number(low) + worse * (sign < 0), number(high) + worse * (sign > 0)]
     columns = [
         scaled(parameter, [trial.params.get(name) for trial in trials]) for name, parameter in parameters.items()
     ]
-    columns.append(([(value - low) / (high - low or 1) for value in values], [(0.0, number(low)), (1.0, number(high))]))
+    columns.append((places, list(zip((0.0, 1.0), ends, strict=True))))
     colors = ramp(256)
     data = []
     for k in reversed(range(len(trials))):  # the best on top
-        color = colors[round(255 * (values[k] - low) / (high - low or 1))]
-        heights = [None if math.isnan(places[k]) else places[k] for places, _ in columns]
+        color = colors[round(255 * places[k])]
+        heights = [None if math.isnan(column[k]) else column[k] for column, _ in columns]
         data.append(
             trace(
                 x=list(range(len(columns))),
@@ -232,7 +237,7 @@ def _parallel(spec: StudySpec, state: StudyState, arm: str, index: int) -> Chart
         for at in range(len(columns))
     ]
     labels = [".<br>".join(safe(name).rsplit(".", 1)) for name in [*parameters, spec.search.metric]]
-    ends = [-0.1, len(columns) - 1 + 0.35]
+    sides = [-0.1, len(columns) - 1 + 0.35]
     return Chart(
         name=f"parallel-{index}",
         title="Search",
@@ -240,7 +245,7 @@ def _parallel(spec: StudySpec, state: StudyState, arm: str, index: int) -> Chart
         figure=as_figure(
             data,
             height=420,
-            xaxis={"tickvals": list(range(len(columns))), "ticktext": labels, "range": ends, "showgrid": False},
+            xaxis={"tickvals": list(range(len(columns))), "ticktext": labels, "range": sides, "showgrid": False},
             yaxis={"visible": False, "range": [-0.06, 1.06]},
             annotations=texts,
             shapes=poles,
@@ -248,5 +253,6 @@ def _parallel(spec: StudySpec, state: StudyState, arm: str, index: int) -> Chart
             hovermode="closest",
         ),
         caption=f"One line per trial, coloured by {spec.search.metric}"
-        + (f" (the best {MOST_LINES})." if len(with_value(state, arm)) > MOST_LINES else "."),
+        + (f" (the best {MOST_LINES})." if len(with_value(state, arm)) > MOST_LINES else ".")
+        + ("" if half is None else " Axis and colours show the better half; worse trials are at the end."),
     )

@@ -17,6 +17,8 @@ from olfl_ray.storage import Storage
 
 __all__ = ["seeds_chart", "training_charts"]
 
+WIDE = 90
+"""Letters below a figure for which labels are turned."""
 MOST_POINTS = 500
 """Points per curve; `tables/curves.parquet` has all."""
 
@@ -81,7 +83,9 @@ def seeds_chart(spec: StudySpec, results: Sequence[ArmResult]) -> Chart | None:
                 hovertemplate="%{text}<extra></extra>",
             )
         )
-    ticks = {"tickvals": list(range(len(shown))), "ticktext": columns, "range": [-0.5, len(shown) - 0.5]}
+    ticks: Figure = {"tickvals": list(range(len(shown))), "ticktext": columns, "range": [-0.5, len(shown) - 0.5]}
+    if len(shown) * max(map(len, columns)) > WIDE:
+        ticks["tickangle"] = -30
     return Chart(
         name="seeds",
         title=f"Test {metric} of each seed",
