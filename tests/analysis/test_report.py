@@ -100,7 +100,7 @@ def test_page_answers_what_a_researcher_asks(storage: Storage, tmp_path: Path) -
     )
     text = html.unescape(re.sub(r"<[^>]+>", "|", page))
     # Data: examples, classes and shares, splits, the best constant prediction.
-    for fact in ("birds", "1,000", "owl", "75.0%", "train 640, meta 80, validation 80, test 200", "error 0.2500"):
+    for fact in ("birds", "1,000", "owl", "75.00%", "train 640, meta 80, validation 80, test 200", "error 0.2500"):
         assert fact in text, fact
     # Cost: six trials of 300 steps, the search trial with two seeds; batches of 64 of 640 examples; a quarter of the rate.
     (cost,) = re.findall(r"baseline\|+6\|+([^\n]+)", text)
