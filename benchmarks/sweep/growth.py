@@ -146,7 +146,7 @@ def _grow(folder: Path, trials: int) -> Growing:
     conductor, values, sampler = Conductor(spec, ledger, StopRequest(storage, 1)), random.Random(0), [0.0]
     ask = conductor.search(ARM).propose
 
-    def timed(*arguments: Any) -> dict[str, Any]:
+    def timed(*arguments: Any) -> dict[str, Any] | None:
         began = time.perf_counter()
         try:
             return ask(*arguments)

@@ -123,11 +123,14 @@ def search_history(spec: StudySpec, state: StudyState) -> Figure | None:
 
 
 def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure | None:
-    """An arm's search: one line per trial through its values of the searched fields, colored by the search metric."""
+    """An arm's search: one line per trial through its values of the searched fields, colored by the search metric.
+
+    Formulas have no axis.
+    """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    parameters = spec.parameters_of(arm)
+    parameters = {name: one for name, one in spec.parameters_of(arm).items() if one.expression is None}
     trials = with_value(state, arm)
     if len(trials) < 2 or not parameters:
         return None

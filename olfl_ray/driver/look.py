@@ -87,7 +87,13 @@ def sample(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
     """The first points that the arm's search would propose, if it learned nothing from them."""
     search = ArmSearch(spec, arm, spec.concurrency)
     search.replay([], {})
-    return [search.propose(ordinal, [], {}) for ordinal in range(min(count, planned(spec, arm)))]
+    found = []
+    for ordinal in range(min(count, planned(spec, arm))):
+        point = search.propose(ordinal, [], {}) if search.may_propose(ordinal, []) else None
+        if point is None:  # the next depend on results
+            break
+        found.append(point)
+    return found
 
 
 def load(name: str, home: Home) -> tuple[StudySpec, Ledger, Storage]:

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from olfl_ray.formula import Formula, read_formula
 from olfl_ray.lazy import lazily
 from olfl_ray.losses.activation import SmoothLeakyReLU
 from olfl_ray.losses.elementwise import ElementwiseLoss, Slopes
-from olfl_ray.losses.formula import Formula, read_formula
 from olfl_ray.losses.learned_loss import LearnedLoss
 from olfl_ray.losses.network import LossNetwork
 from olfl_ray.losses.standalone import standalone

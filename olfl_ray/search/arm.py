@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from olfl_ray import ledger
+from olfl_ray.errors import SpecError
 from olfl_ray.registry import Registry
 from olfl_ray.search.searcher import Searcher
 from olfl_ray.search.space import SearchTrial, space_of, trial_of
@@ -30,13 +31,21 @@ def check_search(spec: StudySpec) -> None:
         SpecError: Names the field, the rule and the next move.
     """
     for arm in spec.arms:
-        _searcher(spec, arm).check()
+        searcher = _searcher(spec, arm)
+        for field, parameter in searcher.space.parameters.items():
+            if parameter.expression is not None and not searcher.formulas:
+                raise SpecError(
+                    searcher.space.where[field],
+                    f"searches formulas, which search.sampler {spec.search.sampler.name} does not; use evolution, or list "
+                    "formulas as `values`",
+                )
+        searcher.check()
 
 
 def scattered(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
     """Points spread over an arm's search space; if they are enough, they include every value of each list.
 
-    The first is the point with which the search starts.
+    Of formulas they have one. The first is the point with which the search starts.
     """
     import optuna
 
@@ -49,7 +58,7 @@ def scattered(spec: StudySpec, arm: str, count: int) -> list[dict[str, Any]]:
         study.enqueue_trial({name: json.dumps(value)})
     search = ArmSearch(spec, arm, spec.concurrency)
     search.replay([], {})
-    return [search.propose(0, [], {}), *(ask(study, space)[1] for _ in range(count if space.parameters else 0))]
+    return [search.propose(0, [], {}) or {}, *(ask(study, space)[1] for _ in range(count if space.parameters else 0))]
 
 
 class ArmSearch:
@@ -76,15 +85,22 @@ class ArmSearch:
         self._known = {trial.ordinal: trial for trial in known}
         self._proposed = {self._key(trial.params) for trial in known}
 
-    def propose(self, ordinal: int, trials: Sequence[ledger.TrialState], decided: Decided) -> dict[str, Any]:
-        """The point of search trial `ordinal`: field -> value. Trial 0 has the spec's own values if they are in range."""
+    def propose(self, ordinal: int, trials: Sequence[ledger.TrialState], decided: Decided) -> dict[str, Any] | None:
+        """The point of search trial `ordinal`: field -> value. Trial 0 has the spec's own values if they are in range.
+
+        Returns:
+            None where the searcher has nothing more to propose.
+        """
         searcher = self._live
-        if self._spec.search.deterministic:
-            searcher = self._seeing(
-                self._visible(ordinal, trials), decided, seed_of(self._spec.seed, self._arm, ordinal)
-            )
+        if self._recreates:
+            visible = self._visible(ordinal, trials)
+            others = [one for one in trials if one not in visible] if self._live.sees_running else []
+            searcher = self._seeing(visible, decided, seed_of(self._spec.seed, self._arm, ordinal), others)
         own = self._space.own
-        found = self._space.taken(own if ordinal == 0 and own is not None else searcher.suggest(ordinal))
+        suggested = own if ordinal == 0 and own is not None else searcher.suggest(ordinal)
+        if suggested is None:
+            return None
+        found = self._space.taken(suggested)
         if self._repeats(found):
             random = Random(seed_of(self._spec.seed, self._arm, ordinal, "unseen"))
             left = points_left(self._spec, self._arm, random)
@@ -111,14 +127,24 @@ class ArmSearch:
 
     def end(self, ordinal: int, state: str, value: float | None) -> None:
         """Record the end of a running trial."""
-        if not self._spec.search.deterministic:
+        if not self._recreates:
             self._live.observe(replace(self._known[ordinal], state=state, value=value))  # type: ignore[arg-type]
 
     def may_propose(self, ordinal: int, trials: Sequence[ledger.TrialState]) -> bool:
-        """Whether a deterministic search has all trials that proposal `ordinal` may see."""
-        if not self._spec.search.deterministic:
-            return True
+        """Whether what proposal `ordinal` depends on has ended: of a deterministic search all trials that it may see."""
+        if not self._recreates:
+            return self._live.ready
         return all(trial.ended for trial in trials if trial.id.ordinal <= ordinal - self._concurrency)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the searcher has nothing more to propose."""
+        return self._live.exhausted
+
+    @property
+    def _recreates(self) -> bool:
+        """Whether each proposal is made by a new searcher, which knows what the proposal may see."""
+        return self._spec.search.deterministic and not self._live.ordered
 
     def importances(self, trials: Iterable[ledger.TrialState]) -> dict[str, float]:
         """Importance of each searched field as a fraction of 1; empty if it can't be computed."""
@@ -126,10 +152,17 @@ class ArmSearch:
 
         return importances(self._space, [trial_of(trial, {}) for trial in trials])
 
-    def _seeing(self, trials: Iterable[ledger.TrialState], decided: Decided, seed: int) -> Searcher:
-        """A searcher that knows only these trials."""
+    def _seeing(
+        self,
+        trials: Iterable[ledger.TrialState],
+        decided: Decided,
+        seed: int,
+        running: Iterable[ledger.TrialState] = (),
+    ) -> Searcher:
+        """A searcher that knows only these trials, and of some only that they began."""
         searcher = _searcher(self._spec, self._arm)
-        searcher.replay([trial_of(trial, decided) for trial in trials], seed)
+        begun = [SearchTrial(ordinal=trial.id.ordinal, params=trial.params) for trial in running]
+        searcher.replay([*(trial_of(trial, decided) for trial in trials), *begun], seed)
         return searcher
 
     def _visible(self, ordinal: int, trials: Sequence[ledger.TrialState]) -> list[ledger.TrialState]:

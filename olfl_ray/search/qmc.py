@@ -8,7 +8,7 @@ from typing import Any
 from optuna.samplers import BaseSampler, RandomSampler
 
 from olfl_ray.search.sampled import Sampled
-from olfl_ray.spec import Parameter
+from olfl_ray.search.space import value_at
 
 __all__ = ["QuasiRandom"]
 
@@ -30,18 +30,6 @@ class QuasiRandom(Sampled):
             sequence.fast_forward(ordinal)
         shares = sequence.random(1)[0]
         return {
-            field: _at(parameter, float(share))
+            field: value_at(parameter, float(share))
             for (field, parameter), share in zip(parameters.items(), shares, strict=True)
         }
-
-
-def _at(parameter: Parameter, share: float) -> Any:
-    """The value at a fraction in [0, 1) of a range or a list."""
-    if parameter.values is not None:
-        return parameter.values[int(share * len(parameter.values))]
-    low, high = parameter.min, parameter.max
-    assert low is not None
-    assert high is not None
-    end = high + 1 if parameter.is_integer else high
-    value = low * (end / low) ** share if parameter.log else low + (end - low) * share
-    return min(int(value), high) if parameter.is_integer else min(value, high)

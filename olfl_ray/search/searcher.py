@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from olfl_ray.search.space import SearchTrial, Space
 from olfl_ray.spec import Parameter, Strict
@@ -29,6 +29,11 @@ class Searcher(ABC):
 
     class Config(Strict):
         """Its settings; a subclass with settings overrides this class."""
+
+    formulas: ClassVar[bool] = False
+    """Whether it searches formulas (`expression`), too."""
+    sees_running: ClassVar[bool] = False
+    """Whether a deterministic search also shows it, as running, the trials whose results a proposal may not see."""
 
     config: Any
     trials: dict[int, SearchTrial]
@@ -60,6 +65,8 @@ class Searcher(ABC):
         """A random value of a field; `self.space.point(self.draw)` is a random point."""
         if parameter.values is not None:
             return self.random.choice(parameter.values)
+        if parameter.expression is not None:
+            raise NotImplementedError("a searcher of formulas draws them itself")
         low, high = parameter.min, parameter.max
         assert low is not None
         assert high is not None
@@ -69,12 +76,35 @@ class Searcher(ABC):
         value = low * (high / low) ** share if parameter.log else low + (high - low) * share
         return round(value) if parameter.is_integer else min(value, high)
 
+    @property
+    def ordered(self) -> bool:
+        """Whether its proposals depend on no order of ends: it has its own rule of what each proposal may see.
+
+        A deterministic search then passes it every end as it comes, and does not create it again.
+        """
+        return False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can propose now; else it waits for a running trial to end."""
+        return True
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has nothing more to propose; the arm's search is then complete."""
+        return False
+
     @abstractmethod
-    def suggest(self, ordinal: int) -> Mapping[str, Any]:
+    def suggest(self, ordinal: int) -> Mapping[str, Any] | None:
         """The point of a trial: the value of each searched field whose conditions hold (see `Space.point`).
+
+        Called only where the searcher is `ready`.
 
         Args:
             ordinal: The trial's number within the arm.
+
+        Returns:
+            None where there is nothing more to propose.
         """
 
     def observe(self, trial: SearchTrial) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from olfl_ray.errors import SpecError
 from olfl_ray.ledger import TrialState
 from olfl_ray.spec import Parameter, PrunerSpec, StudySpec, active, base_values, own_point, same, seed_of
 
-__all__ = ["SearchTrial", "Space", "space_of", "trial_of"]
+__all__ = ["SearchTrial", "Space", "share_of", "space_of", "trial_of", "value_at"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,11 @@ class Space:
             if parameter.values is not None:
                 if choices := [choice for choice in parameter.values if same(choice, value)]:
                     return json.loads(json.dumps(choices[0]))
+            elif parameter.expression is not None:
+                try:
+                    return parameter.expression.taken(str(value))
+                except ValueError as error:
+                    raise SpecError("search.sampler", f"the searcher proposed {value!r} for {name}: {error}") from None
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 assert parameter.min is not None
                 assert parameter.max is not None
@@ -118,6 +124,31 @@ class Space:
                 "search.sampler", f"the searcher proposed a value of {more[0]}, which is not searched there"
             )
         return point
+
+
+def value_at(parameter: Parameter, share: float) -> Any:
+    """The value at a fraction in [0, 1) of a range or a list."""
+    if parameter.values is not None:
+        return parameter.values[int(share * len(parameter.values))]
+    low, high = parameter.min, parameter.max
+    assert low is not None
+    assert high is not None
+    end = high + 1 if parameter.is_integer else high
+    value = low * (end / low) ** share if parameter.log else low + (end - low) * share
+    return min(int(value), high) if parameter.is_integer else min(value, high)
+
+
+def share_of(parameter: Parameter, value: Any) -> float:
+    """A fraction in [0, 1) of a range or a list at which `value_at` gives this value."""
+    if parameter.values is not None:
+        place = next(place for place, choice in enumerate(parameter.values) if same(choice, value))
+        return (place + 0.5) / len(parameter.values)
+    low, high = parameter.min, parameter.max
+    assert low is not None
+    assert high is not None
+    end, middle = (high + 1, value + 0.5) if parameter.is_integer else (high, value)
+    share = math.log(middle / low) / math.log(end / low) if parameter.log else (middle - low) / (end - low)
+    return min(max(share, 0.0), math.nextafter(1.0, 0.0))
 
 
 def space_of(spec: StudySpec, arm: str) -> Space:

@@ -59,9 +59,16 @@ def ask(
         widest: Integer ranges wider than this are proposed as rounded floats; None: never.
     """
     if point is not None:
-        study.enqueue_trial(space.spelled(point))
+        spelled = space.spelled(point)
+        study.enqueue_trial({name: spelled[name] for name in spelled if space.parameters[name].expression is None})
     trial = study.ask()
-    return trial, space.point(lambda name, parameter: _suggested(trial, name, parameter, widest))
+
+    def value(name: str, parameter: Parameter) -> Any:
+        if parameter.expression is not None:  # Optuna has no such distribution: it sees the other fields
+            return parameter.expression.example if point is None else point[name]
+        return _suggested(trial, name, parameter, widest)
+
+    return trial, space.point(value)
 
 
 def report(trial: Trial, step: int, value: float) -> bool:

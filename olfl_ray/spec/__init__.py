@@ -4,6 +4,7 @@ from olfl_ray.seeds import seed_of
 from olfl_ray.spec.complete import Parts
 from olfl_ray.spec.datasets import with_datasets, without_folder
 from olfl_ray.spec.options import checked_options
+from olfl_ray.spec.parameter import ExpressionSpace, Parameter, same
 from olfl_ray.spec.points import active, base_values, field_of, get_dotted, set_dotted, trial_config
 from olfl_ray.spec.reading import located, parse_as, parse_fields, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
@@ -33,7 +34,6 @@ from olfl_ray.spec.study import (
     BudgetSpec,
     CheckpointSpec,
     ConfirmSpec,
-    Parameter,
     PrunerSpec,
     Resources,
     SamplerSpec,
@@ -43,7 +43,6 @@ from olfl_ray.spec.study import (
     StudySpec,
     TrackerSpec,
     TrialConfig,
-    same,
     trackers_from,
 )
 from olfl_ray.spec.text import printable
@@ -59,6 +58,7 @@ __all__ = [
     "CheckpointSpec",
     "ConfirmSpec",
     "EvalSpec",
+    "ExpressionSpace",
     "LearnedLossSpec",
     "LearnerSpec",
     "MetaSpec",

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import nearest
 from olfl_ray.spec import sections
+from olfl_ray.spec.parameter import Parameter, same
 from olfl_ray.spec.sections import BUILDER, METRIC, OPEN, PART, PRINTABLE
-from olfl_ray.spec.study import NAME, Parameter, StudySpec, TrialConfig, same
+from olfl_ray.spec.study import NAME, StudySpec, TrialConfig
 from olfl_ray.spec.suggest import did_you_mean
 
 __all__ = [

@@ -20,10 +20,11 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import nearest
 from olfl_ray.spec.given import as_plain
+from olfl_ray.spec.parameter import Parameter
 from olfl_ray.spec.points import dotted, plain, set_dotted
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.space import resolve_search
-from olfl_ray.spec.study import Parameter, StudySpec, default_arm
+from olfl_ray.spec.study import StudySpec, default_arm
 from olfl_ray.spec.suggest import did_you_mean
 
 __all__ = ["located", "parse_as", "parse_fields", "parse_spec", "read_bounded", "read_spec", "spec_as_yaml"]

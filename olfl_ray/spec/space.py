@@ -10,6 +10,7 @@ from typing import Any
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec.complete import NO_PARTS, Parts, completed
+from olfl_ray.spec.parameter import Parameter, same
 from olfl_ray.spec.points import (
     active,
     base_values,
@@ -20,7 +21,7 @@ from olfl_ray.spec.points import (
     trial_config,
     validated,
 )
-from olfl_ray.spec.study import Parameter, StudySpec, TrialConfig, same
+from olfl_ray.spec.study import StudySpec, TrialConfig
 from olfl_ray.spec.suggest import did_you_mean
 
 __all__ = ["notes", "own_point", "planned", "points_left", "resolve_search", "values_of"]
@@ -68,6 +69,8 @@ def _resolved(spec: StudySpec, arm: str, where: str, field: str, parameter: Para
             raise SpecError(
                 where, f"`values` must differ, but {given[before]!r} and {given[index]!r} are the same; list it once"
             )
+    if parameter.expression is not None:
+        return parameter
     section = field.partition(".")[0] in parts.settings
     found = [
         now if (isinstance(now, float) and isinstance(value, int)) or (section and isinstance(now, dict)) else value
@@ -185,6 +188,11 @@ def own_point(spec: StudySpec, arm: str) -> dict[str, Any] | None:
             if not found:
                 return None
             point[field] = found[0]
+        elif parameter.expression is not None:
+            try:
+                point[field] = parameter.expression.taken(str(value))
+            except ValueError:
+                return None
         elif _inside(parameter, value):
             point[field] = value
         else:
@@ -201,7 +209,7 @@ def _inside(parameter: Parameter, value: Any) -> bool:
 
 
 def values_of(parameter: Parameter) -> Sequence[Any] | None:
-    """What a parameter can be, one after the other; None for a range of floats."""
+    """What a parameter can be, one after the other; None for a range of floats and for formulas."""
     if parameter.values is not None:
         return parameter.values
     if parameter.is_integer:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
 from olfl_ray.spec.datasets import with_datasets, without_folder
+from olfl_ray.spec.parameter import Parameter
 from olfl_ray.spec.secrets import refuse_secrets
 from olfl_ray.spec.sections import (
     LONGEST,
@@ -32,8 +33,6 @@ from olfl_ray.spec.sections import (
 
 __all__ = [
     "ArmSpec",
-    "Condition",
-    "Parameter",
     "PrunerSpec",
     "Resources",
     "SamplerSpec",
@@ -43,83 +42,12 @@ __all__ = [
     "StudySpec",
     "TrackerSpec",
     "TrialConfig",
-    "same",
     "trackers_from",
 ]
 
 MAXIMIZED = frozenset({"accuracy", "macro_f1", "r2"})
 """The tasks' metrics of which a higher value is better."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
-Scalar: TypeAlias = bool | int | float | str | None
-Condition: TypeAlias = dict[str, Scalar]
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two plain values are equal: 0 is 0.0, but `true` is not 1, though Python takes it for that."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
-FARTHEST = 10**15
-"""The farthest end of a range: a float still holds it to the unit."""
-
-
-class Parameter(Strict):
-    """One searched field: a range (`min`, `max`) or a list of `values`."""
-
-    min: float | int | None = None
-    """Smallest value of a range. The field decides whether it is of floats; of a builder's option, the spec's own value, or two
-    integers make a range of integers."""
-    max: float | int | None = None
-    """Largest value of a range."""
-    log: bool = False
-    """Draw the logarithm uniformly."""
-    values: Annotated[tuple[Any, ...] | None, BeforeValidator(as_tuple)] = None
-    """Choices."""
-    when: Condition = {}
-    """Search this field only where these other fields have these values."""
-
-    @model_validator(mode="after")
-    def _range_or_values(self) -> Parameter:
-        if self.values is not None:
-            if self.min is not None or self.max is not None or self.log:
-                raise ValueError("give either `values` or a range (`min`, `max`, `log`), not both; drop one of them")
-            if not self.values:
-                raise ValueError("`values` must not be empty, but values=[]; list at least one value")
-            repeated = [
-                value
-                for index, value in enumerate(self.values)
-                if any(same(value, other) for other in self.values[:index])
-            ]
-            if repeated:
-                raise ValueError(f"`values` must differ, but {repeated[0]!r} appears twice; list it once")
-            return self
-        if self.min is None or self.max is None:
-            raise ValueError("give `min` and `max`, or `values`")
-        for name, end in (("min", self.min), ("max", self.max)):
-            if abs(end) > FARTHEST:
-                raise ValueError(
-                    f"a range must lie between -1e15 and 1e15, but `{name}` does not; bring it nearer to 0"
-                )
-        if not self.min < self.max:
-            raise ValueError(f"`min < max` must hold, but min={self.min}, max={self.max}; swap or change them")
-        if self.log and self.min <= 0:
-            raise ValueError(f"`log: true` needs `min > 0`, but min={self.min}; raise min or drop log")
-        return self
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether the range is of whole numbers."""
-        return isinstance(self.min, int) and isinstance(self.max, int)
-
-    def extremes(self) -> tuple[Any, ...]:
-        """Values that every checker of the search space must accept: the ends of the range, or all choices."""
-        return self.values if self.values is not None else (self.min, self.max)
 
 
 class SamplerSpec(NamedBuilder):

@@ -99,7 +99,7 @@ class Conductor:
             return False
         if self._only is not None:
             return True
-        missing = any(self._missing(arm) > 0 for arm in self.spec.arms)
+        missing = any(self._missing(arm) > 0 and not self.search(arm).exhausted for arm in self.spec.arms)
         return self._out_of_time() or not (missing or any(self._unconfirmed(arm) for arm in self.spec.arms))
 
     def next(self) -> TrialState | None:
@@ -203,6 +203,9 @@ class Conductor:
             trials = self._search_trials(arm)
             if self._missing(arm) > 0 and self.search(arm).may_propose(len(trials), trials):
                 params = self.search(arm).propose(len(trials), trials, self._decided)
+                if params is None:
+                    self._planned[arm] = len(trials)
+                    continue
                 seeds = [seed_of(self.spec.seed, "search", replicate) for replicate in range(self.spec.replicates)]
                 return self._record_proposal(f"{arm}/{len(trials)}", params, seeds)
         for arm in self.spec.arms:

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from olfl_ray.search import Searcher, SearchTrial, Space
-from olfl_ray.spec import Parameter, PrunerSpec
+from olfl_ray.spec import ExpressionSpace, Parameter, PrunerSpec
 
-__all__ = ["SearcherContract", "list_space", "mixed_space"]
+__all__ = ["SearcherContract", "formula_space", "list_space", "mixed_space"]
 
 STEPS = (10, 30, 90)
 ASHA = PrunerSpec(name="asha", min_steps=10, reduction=3)
@@ -40,6 +40,18 @@ def list_space(goal: Literal["minimize", "maximize"] = "minimize") -> Space:
             "learner.optimizer.lr": Parameter(values=(0.01, 0.03, 0.1, 0.3)),
             "meta.init_steps": Parameter(values=(0, 10, 100)),
             "loss.activation.name": Parameter(values=("smooth_leaky_relu", "tanh")),
+        },
+    )
+
+
+def formula_space(goal: Literal["minimize", "maximize"] = "minimize") -> Space:
+    """A formula, a range, and a list."""
+    return _space(
+        goal,
+        {
+            "loss.formula": Parameter(expression=ExpressionSpace()),
+            "learner.optimizer.lr": Parameter(min=0.003, max=0.3, log=True),
+            "meta.init_steps": Parameter(values=(0, 10, 100)),
         },
     )
 
@@ -78,7 +90,7 @@ class SearcherContract:
         self._played(searcher, 3)
         for ordinal in range(3, 6):
             searcher.suggest(ordinal)
-            trial = SearchTrial(ordinal=ordinal, params=space.taken(other.suggest(ordinal)))
+            trial = SearchTrial(ordinal=ordinal, params=space.taken(other.suggest(ordinal) or {}))
             searcher.observe(trial)
             searcher.observe(replace(trial, state="finished", value=0.5))
         self._played(searcher, 3, first=6)
@@ -126,7 +138,11 @@ class SearcherContract:
         return searcher
 
     def _proposed(self, searcher: Searcher, ordinal: int) -> SearchTrial:
-        trial = SearchTrial(ordinal=ordinal, params=searcher.space.taken(searcher.suggest(ordinal)))
+        assert searcher.ready, "no trial runs"
+        suggested = searcher.suggest(ordinal)
+        assert suggested is not None
+        assert not searcher.exhausted
+        trial = SearchTrial(ordinal=ordinal, params=searcher.space.taken(suggested))
         searcher.observe(trial)
         return trial
 

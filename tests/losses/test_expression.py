@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from olfl_ray.errors import SpecError
+from olfl_ray.formula import OPERATORS, Formula
 from olfl_ray.losses import LearnedLoss, build_loss, loss_from_bytes, loss_settings
-from olfl_ray.losses.formula import OPERATORS, Formula
 from olfl_ray.losses.learned.expression import COMPUTE
 from olfl_ray.spec import LearnedLossSpec, TrialConfig
 from olfl_ray.trial import TrialEnvironment, check, run

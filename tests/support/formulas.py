@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from olfl_ray.losses.formula import OPERATORS, TERMINALS, Formula
+from olfl_ray.formula import OPERATORS, TERMINALS, Formula
 
 
 def drawn(random: Random, height: int) -> Formula:

@@ -9,7 +9,7 @@ import pytest
 
 from olfl_ray.errors import SpecError
 from olfl_ray.search import SEARCHERS, Searcher, SearchTrial, Space
-from olfl_ray.testing import SearcherContract, list_space
+from olfl_ray.testing import SearcherContract, formula_space, list_space
 
 
 class BuiltIn(SearcherContract):
@@ -49,6 +49,22 @@ class TestGrid(BuiltIn):
 
     def test_an_empty_space_has_one_point(self) -> None:
         assert self._begun(list_space()).suggest(0)  # an empty list has no point
+
+
+class TestEvolution(BuiltIn):
+    name = "evolution"
+    mode = "generational"
+
+    def make(self, space: Space) -> Searcher:
+        kind = SEARCHERS.find(self.name, "search.sampler")
+        return kind(kind.Config(population=4, mode=self.mode), space)  # several generations in a test
+
+    def space(self, goal: Literal["minimize", "maximize"] = "minimize") -> Space:
+        return formula_space(goal)
+
+
+class TestAsynchronousEvolution(TestEvolution):
+    mode = "asynchronous"
 
 
 def test_each_built_in_searcher_is_tested() -> None:

@@ -9,8 +9,8 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
+from olfl_ray.formula import OPERATORS, read_formula
 from olfl_ray.losses.elementwise import ElementwiseLoss
-from olfl_ray.losses.formula import OPERATORS, read_formula
 from olfl_ray.spec import Strict
 
 __all__ = ["Expression"]

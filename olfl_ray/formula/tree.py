@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 __all__ = ["OPERATORS", "TERMINALS", "Formula", "Operator", "number_text"]
@@ -87,6 +87,23 @@ class Formula:
         for operand in self.operands:
             yield from operand.nodes()
         yield self
+
+    @classmethod
+    def of_names(cls, names: Iterable[str]) -> Formula:
+        """The tree of nodes in prefix order: each operator before its operands."""
+        rest = iter(names)
+
+        def read() -> Formula:
+            name = next(rest)
+            return cls(name, tuple(read() for _ in range(OPERATORS[name].arity if name in OPERATORS else 0)))
+
+        return read()
+
+    def names(self) -> Iterator[str]:
+        """The names of all nodes in prefix order."""
+        yield self.name
+        for operand in self.operands:
+            yield from operand.names()
 
     def has(self, name: str) -> bool:
         """Whether an operator or a terminal occurs."""

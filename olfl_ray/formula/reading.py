@@ -6,7 +6,7 @@ import ast
 import math
 import re
 
-from olfl_ray.losses.formula.tree import OPERATORS, Formula, number_text
+from olfl_ray.formula.tree import OPERATORS, Formula, number_text
 from olfl_ray.plugins import nearest
 
 __all__ = ["HIGHEST", "LONGEST", "read_formula"]

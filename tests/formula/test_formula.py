@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from support.formulas import drawn
 
-from olfl_ray.losses.formula import HIGHEST, read_formula
+from olfl_ray.formula import HIGHEST, read_formula
 
 
 def test_a_thousand_random_trees_are_read_back_from_both_forms() -> None:
