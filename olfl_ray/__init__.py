@@ -9,7 +9,7 @@ from olfl_ray.lazy import lazily
 if TYPE_CHECKING:
     from olfl_ray.engine import Initialised, OnlineLossLearner, initialise, keep_freed_memory, meta_gradient
     from olfl_ray.losses import LearnedLoss, LossNetwork
-    from olfl_ray.study import Study, list_studies, load_loss
+    from olfl_ray.study import Study, list_studies, load_loss, load_model
 
     __version__: str
 
@@ -24,6 +24,7 @@ __all__ = [
     "keep_freed_memory",
     "list_studies",
     "load_loss",
+    "load_model",
     "meta_gradient",
 ]
 
@@ -39,6 +40,7 @@ _named = lazily(
         "keep_freed_memory": "engine",
         "list_studies": "study",
         "load_loss": "study",
+        "load_model": "study",
         "meta_gradient": "engine",
     },
 )

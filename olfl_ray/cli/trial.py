@@ -12,6 +12,7 @@ import typer
 
 from olfl_ray.cli.documents import diff_document, print_json, trial_document, trial_run_document
 from olfl_ray.cli.examples import examples
+from olfl_ray.cli.export import export
 from olfl_ray.cli.options import Address, Home, Json, Name, Sets, Storage
 from olfl_ray.cli.output import errors, out
 from olfl_ray.errors import StudyError, UserError
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["trial_app"]
 
-trial_app = typer.Typer(help="Look at the trials of a study; run one without Ray and MLflow.", no_args_is_help=True)
+trial_app = typer.Typer(
+    help="Look at the trials of a study; run one without Ray and MLflow; export its model.", no_args_is_help=True
+)
+trial_app.command("export", epilog=examples("olfl trial export digits/online/c0 --format pt2"))(export)
 
 
 @trial_app.command(

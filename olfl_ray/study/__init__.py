@@ -3,6 +3,7 @@
 from olfl_ray.driver import Home, StudyResult, check_dataset, describe_data, prepare_data
 from olfl_ray.remote import Code
 from olfl_ray.study.doctor import Finding, diagnose
+from olfl_ray.study.export import load_model
 from olfl_ray.study.handle import Study
 from olfl_ray.study.listing import list_studies
 from olfl_ray.study.loss import export_loss, load_loss
@@ -26,6 +27,7 @@ __all__ = [
     "export_loss",
     "list_studies",
     "load_loss",
+    "load_model",
     "prepare_data",
     "run_trial",
     "serve_ui",

@@ -15,6 +15,7 @@ from olfl_ray.plugins import allows
 from olfl_ray.spec import StudySpec
 from olfl_ray.storage import Storage
 from olfl_ray.study.comparison import compared, comparison_frame, settings_frame
+from olfl_ray.study.export import export_model
 from olfl_ray.study.frames import Rows, arms_frame, curves_of, surfaces_of, trials_frame
 from olfl_ray.study.overview import Overview, overview_of
 from olfl_ray.study.plots import Plots
@@ -231,6 +232,33 @@ class Results(ABC):
         assert point.state is not None, "a restore point with commits has a state"
         environment = TrialEnvironment(cache=self.home.cache, data_root=data_root(), data=self._fingerprint(trial))
         return trained_model(config, environment, state_from_bytes(point.state), replicate)
+
+    def export(
+        self,
+        trial: str,
+        to: str | Path | None = None,
+        *,
+        format: str | None = None,
+        replicate: int = 0,
+        allow: Iterable[str] = (),
+    ) -> Path:
+        """Write the base learner that a finished trial trained to one file; its path.
+
+        `safetensors` holds the weights, and the builder, input scaler, classes and settings as JSON in its metadata:
+        `olfl_ray.load_model` builds the model again. `pt2` (`torch.export.load`) and `onnx` hold the graph with the scaler inside,
+        for batches of any size; they need neither `olfl_ray` nor the builder.
+
+        Args:
+            trial: `ARM/ORDINAL` or `ARM/cN`.
+            to: The file; one that exists is replaced. None: STUDY-ARM-cN.FORMAT in the current folder.
+            format: safetensors, pt2 or onnx; None: that of the file's suffix, else safetensors.
+            replicate: As for `model`.
+            allow: As for `model`.
+
+        Raises:
+            UserError: As for `model`; there is no such format, the model can't be traced, or the file can't be written.
+        """
+        return export_model(self, trial, to, format=format, replicate=replicate, allow=allow)
 
     def _repr_html_(self) -> str:
         if not self.begun:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olfl_ray.analysis import mean
@@ -148,6 +149,10 @@ class Trial:
     def model(self, *, replicate: int = 0, allow: Iterable[str] = ()) -> TrainedModel:
         """Its trained base learner; as `Study.model`."""
         return self.study.model(self.name, replicate=replicate, allow=allow)
+
+    def export(self, to: str | Path | None = None, **options: Any) -> Path:
+        """Write its trained base learner to one file; as `Study.export`."""
+        return self.study.export(self.name, to, **options)
 
     def _repr_html_(self) -> str:
         from olfl_ray.study.view import as_html

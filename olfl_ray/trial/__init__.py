@@ -4,11 +4,13 @@ from olfl_ray.trial.build import set_threads
 from olfl_ray.trial.check import check
 from olfl_ray.trial.data_summary import DataSummary, data_summary
 from olfl_ray.trial.environment import TrialEnvironment
+from olfl_ray.trial.export import FORMATS, model_to_bytes, read_model
 from olfl_ray.trial.model import TrainedModel, trained_model
 from olfl_ray.trial.run import PhiCache, Progress, run
 from olfl_ray.trial.state import TrialState, state_from_bytes, state_to_bytes
 
 __all__ = [
+    "FORMATS",
     "DataSummary",
     "PhiCache",
     "Progress",
@@ -17,6 +19,8 @@ __all__ = [
     "TrialState",
     "check",
     "data_summary",
+    "model_to_bytes",
+    "read_model",
     "run",
     "set_threads",
     "state_from_bytes",

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +20,42 @@ from olfl_ray.trial.build import batches_of, load_data
 from olfl_ray.trial.environment import TrialEnvironment
 from olfl_ray.trial.state import TrialState
 
-__all__ = ["TrainedModel", "trained_model"]
+__all__ = ["Origin", "TrainedModel", "trained_model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a base learner was built from, and the form of its raw inputs.
+
+    Args:
+        name: Built-in name, or `package.module:builder`.
+        options: Options of the builder.
+        input_shape: Shape of one example.
+        outputs: C.
+        dtype: Type of raw inputs; integers of 64 bits are ids.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    input_shape: tuple[int, ...]
+    outputs: int
+    dtype: torch.dtype
+
+    def build(self, seed: int) -> nn.Module:
+        """The base learner with the initial weights of a seed.
+
+        Raises:
+            SpecError: Its builder is not there, or refuses these arguments.
+        """
+        return models.build(
+            self.name,
+            dict(self.options),
+            input_shape=self.input_shape,
+            outputs=self.outputs,
+            ids=self.dtype == torch.int64,
+            seed=seed,
+            check=False,
+        )
 
 
 class TrainedModel(nn.Module):
@@ -27,6 +64,7 @@ class TrainedModel(nn.Module):
     Args:
         module: The base learner, at the weights of the evaluation that counts (`eval.report`).
         scaler: Applied to raw inputs.
+        origin: What the base learner was built from.
         kind: Task: classification, regression, ...
         classes: Names of the classes in the order of the outputs; of classes without names their numbers. Empty: no classes.
         center: Added to the outputs after `scale`, by target; None: nothing.
@@ -42,6 +80,7 @@ class TrainedModel(nn.Module):
         module: nn.Module,
         scaler: InputScaler,
         *,
+        origin: Origin,
         kind: str,
         classes: tuple[str, ...] = (),
         center: Tensor | None = None,
@@ -50,7 +89,7 @@ class TrainedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.module, self.scaler = module, scaler
-        self.kind, self.classes, self.step = kind, classes, step
+        self.origin, self.kind, self.classes, self.step = origin, kind, classes, step
         self.register_buffer("center_C", center)
         self.register_buffer("scale_C", scale)
         self.eval()
@@ -71,6 +110,25 @@ class TrainedModel(nn.Module):
         """
         output_BC = self(torch.as_tensor(x))
         return [self.classes[index] for index in output_BC.argmax(1).tolist()] if self.classes else output_BC
+
+    @torch.no_grad()
+    def example(self, count: int = 1) -> Tensor:
+        """Raw inputs (count, ...) such as it was trained on, but none of the data set: drawn around the scaler's mean.
+
+        Ids are 0, and inputs that are not scaled are drawn from [0, 1).
+        """
+        shape, dtype, scaler = (count, *self.origin.input_shape), self.origin.dtype, self.scaler
+        generator = torch.Generator().manual_seed(0)
+        if dtype == torch.int64:
+            x = torch.zeros(shape)
+        elif scaler.mean is None or scaler.sd is None:
+            x = torch.rand(shape, generator=generator)
+        else:
+            sd = scaler.sd.cpu().nan_to_num(posinf=0.0)  # infinite where a category was never seen
+            x = scaler.mean.cpu() + sd * torch.randn(shape, generator=generator)
+        if dtype == torch.uint8:
+            x = x.round().clamp(0, 255)
+        return x.to(next((value.device for value in self.parameters()), None), dtype)
 
 
 def trained_model(
@@ -94,17 +152,16 @@ def trained_model(
     own, seed = state.replicates[replicate], config.seeds[replicate]
     dataset = load_data(config, environment)
     family = dataset.episode is not None
-    batches = batches_of(config, environment, data.episode(dataset, seed_of(seed, "task")), seed, whole=family)
-    task = config.task
-    module = models.build(
-        task.model.name,
-        task.model.options,
+    drawn = data.episode(dataset, seed_of(seed, "task"))
+    batches = batches_of(config, environment, drawn, seed, whole=family)
+    origin = Origin(
+        name=config.task.model.name,
+        options=config.task.model.options,
         input_shape=batches.input_shape,
         outputs=dataset.outputs,
-        ids=batches.ids,
-        seed=seed_of(seed, "weights"),
-        check=False,
+        dtype=drawn.x.dtype,
     )
+    module = origin.build(seed_of(seed, "weights"))
     kept = own.learner if own.best is None else own.best
     _load(module, {**kept.theta, **kept.buffers})
     center, scale = batches.target_scaling()
@@ -112,6 +169,7 @@ def trained_model(
     model = TrainedModel(
         module,
         batches.scaler(),
+        origin=origin,
         kind=dataset.kind,
         classes=named if task_of(dataset.kind).classes else (),
         center=center,

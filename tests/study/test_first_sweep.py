@@ -1,5 +1,6 @@
 """The first sweep end to end: real Ray, real MLflow, real data, read back from MLflow."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -115,6 +116,41 @@ def test_a_learned_loss_is_loaded_at_a_moment_and_exported_as_one_file(home: Pat
         done = olfl("loss", "export", "digits/online/c0", "--standalone", "b.py", *wrong, "--home", home, cwd=home)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
+
+
+def test_a_trained_model_is_exported_as_one_file_of_each_format(home: Path, here: Run, tmp_path: Path) -> None:
+    import torch
+
+    import olfl_ray as ol
+
+    study = ol.Study.open("digits", home=home)
+    model = study.model("online/c0")
+    x = model.example(5)
+    for form in ("safetensors", "pt2", "onnx"):
+        code, out, err = here("trial", "export", "digits/online/c0", "--format", form, "--home", home)
+        assert (code, out.strip()) == (0, f"digits-online-c0.{form}"), err
+        assert not list(tmp_path.glob(".*"))
+    again = ol.load_model(tmp_path / "digits-online-c0.safetensors")
+    graph = torch.export.load(tmp_path / "digits-online-c0.pt2", extra_files=(notes := {"olfl_ray.json": ""})).module()
+    with torch.no_grad():
+        assert torch.equal(again(x), model(x))
+        torch.testing.assert_close(graph(x), model(x))
+    note = json.loads(notes["olfl_ray.json"])
+    assert (note["study"], note["trial"], note["digest"]) == ("digits", "online/c0", study.spec.digest)
+    assert note["metrics"]["test/error"] == study.trial("online/c0").metrics["test/error"]
+    assert note["settings"]["learner"]["steps"] == 100
+    assert study.trial("online/c0").export(tmp_path / "b.pt2").stat().st_size > 10_000
+    for source, options in (
+        ("digits/online/c0", ["--format", "onx"]),
+        ("digits/online/c0", ["--to", "a.onnx", "--format", "pt2"]),
+        ("digits/online/c0", ["--to", "no/folder/a.pt2"]),
+        ("digits/online/c0", ["--replicate", "1"]),
+        ("digits/online/c9", []),
+        ("digits/online", []),
+    ):
+        code, _, err = here("trial", "export", source, *options, "--home", home)
+        assert (code, err.count("\n")) == (2, 1), err
+        assert "Traceback" not in err
 
 
 def test_a_trial_starts_from_another_trials_learned_loss(home: Path) -> None:

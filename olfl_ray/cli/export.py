@@ -1,0 +1,47 @@
+"""`olfl trial export`: a trial's trained model as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from olfl_ray.cli.documents import print_json
+from olfl_ray.cli.options import Home, Json, Storage
+from olfl_ray.cli.output import out
+from olfl_ray.errors import StudyError
+
+__all__ = ["export"]
+
+
+def export(
+    source: Annotated[
+        str, typer.Argument(help="STUDY/ARM/cN of a finished trial; its winner's confirming trials end in cN.")
+    ],
+    format: Annotated[
+        str | None,
+        typer.Option(help="safetensors (default), pt2 (torch.export) or onnx; else the suffix of --to decides."),
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="File to write; else STUDY-ARM-cN.FORMAT in this folder.")] = None,
+    replicate: Annotated[int, typer.Option(help="Which seed's, from 0; a confirming trial has one.")] = 0,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", help="A builder, module or package that the trial may run. May be repeated."),
+    ] = None,
+    storage: Storage = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Write the base learner that a trial trained to one file, with its input scaler and classes."""
+    from olfl_ray.study import Study
+
+    name, _, trial = source.partition("/")
+    if source.count("/") != 2:
+        raise StudyError(f"source: is {source!r}, but must be STUDY/ARM/cN; name a trial such as digits/online/c0")
+    study = Study.open(name, home=home, storage=storage, allow=allow or ())
+    written = study.export(trial, to, format=format, replicate=replicate)
+    if json:
+        print_json({"source": source, "file": written})
+    else:
+        out.print(str(written), highlight=False, soft_wrap=True, markup=False)
