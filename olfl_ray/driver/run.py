@@ -17,8 +17,9 @@ from olfl_ray.driver.assign import Assigner
 from olfl_ray.driver.check import check_data, check_facts, check_same, check_trials
 from olfl_ray.driver.datasets import DATASETS, dataset_notes
 from olfl_ray.driver.home import Home
+from olfl_ray.driver.live import LiveReport
 from olfl_ray.driver.locations import check_location, resolved
-from olfl_ray.driver.look import report_or_warning, storage_of
+from olfl_ray.driver.look import report_of, report_or_warning, storage_of
 from olfl_ray.errors import Fenced, StudyError, UserError
 from olfl_ray.ledger import (
     DriverStarted,
@@ -154,11 +155,14 @@ def drive(
         ledger.catch_up()  # from here on nobody else writes
         sinks = [Sink(tracker, ledger.live.identity, lambda: lease.lost) for tracker in trackers]
 
+        live = LiveReport(lambda state: report_of(spec, state, storage, home))
+
         def observe(event: Event) -> None:
             for sink in sinks:
                 sink.observe(event, ledger.live)
             if watch is not None:
                 watch(event, ledger.state)
+            live.observe(event, lambda: ledger.state)
 
         try:
             storage.write(DATASETS, json.dumps(notes).encode())
@@ -168,6 +172,7 @@ def drive(
             if watch is not None:
                 watch(started, ledger.state)
             done, stopped = _drive(spec, home, storage, ledger, observe, only)
+            live.close()
             page = report_or_warning(spec, ledger.state, storage, home)
             status = parent_status(ledger.state) if done else "KILLED"
             files = {"report": page.parent} if page.exists() else {}
@@ -266,9 +271,10 @@ def _undelivered(trackers: Sequence[Tracker], state: StudyState) -> tuple[int, s
 def _result(
     spec: StudySpec, home: Home, storage: Storage, state: StudyState, trackers: Sequence[Tracker]
 ) -> StudyResult:
-    """A study's current state; its report is written if there is none yet."""
+    """A study's current state; its report is written if there is none yet, or only one from before the last result."""
     page = home.report_folder(spec.name) / "index.html"
-    if not page.exists():
+    last = max((trial.ended_at or 0.0 for trial in state.trials.values()), default=0.0)
+    if not page.exists() or page.stat().st_mtime < last:
         page = report_or_warning(spec, state, storage, home)
     return StudyResult(
         spec=spec,
