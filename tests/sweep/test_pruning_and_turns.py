@@ -390,3 +390,18 @@ def test_a_later_decision_is_made_once_too(conduct: Conduct) -> None:
     begun = conductor.state.trials[str(trial.id)]
     assert not conductor._add_decision(begun, 299, 300, 0.5), "reported again"
     assert conductor._decided[str(trial.id)] == [(100, 0.5), (300, 0.5)]
+
+
+def test_a_restarted_driver_knows_every_value_that_was_decided_on(conduct: Conduct) -> None:
+    """Of pruned, failed and finished trials."""
+    spec = one_arm(ASHA, 6)
+    first = conduct(spec)
+    ends(first)
+    failing = conduct(one_arm(ASHA, 7))
+    trial = failing.next()
+    assert trial is not None
+    send(failing, trial, 100, 0.01)
+    send(failing, trial, 100, 0.0, "failed")
+    assert {one.state for one in failing.state.trials.values()} == {"pruned", "finished", "failed"}
+    assert conduct(one_arm(ASHA, 7))._decided == failing._decided
+    assert failing._decided[str(trial.id)] == [(100, 0.01)]
