@@ -182,3 +182,14 @@ def test_lost_lease_stays_lost(store: Storage) -> None:
 def test_ttl_written_as_text_counts_as_the_number(store: Storage) -> None:
     silent(store, ttl="1000.0", beat=time.time() - 999.0)
     assert Lease.is_held(store)
+
+
+def test_heartbeat_written_as_text_counts_as_the_number(store: Storage) -> None:
+    silent(store, ttl=1000.0, beat=str(time.time() - 999.0))
+    assert Lease.is_held(store)
+
+
+def test_a_released_lease_has_no_heartbeat(store: Storage) -> None:
+    held = Lease.acquire(store, "me", ttl=3600.0)
+    held.release()
+    assert not held._thread.is_alive()

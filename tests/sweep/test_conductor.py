@@ -1,11 +1,13 @@
 """Which trial comes next, how a commit is handled, when a trial ends."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.conducting import SPEC, run_to_end, send, study
 
 from olfl_ray.ledger import Reopened, StopRequest
+from olfl_ray.search import ArmSearch
 from olfl_ray.spec import seed_of
 from olfl_ray.sweep import Conductor
 from olfl_ray.worker import Message
@@ -212,3 +214,63 @@ def test_confirming_trials_are_no_search_trials_when_a_study_is_extended(conduct
     assert order.count("baseline/c0") == 1
     arms = {name: {**arm, "trials": 4} for name, arm in SPEC["arms"].items()}
     assert run_to_end(conduct(study(arms=arms)), lr)[:2] == ["baseline/3", "online/3"]
+
+
+def test_one_missing_trial_keeps_a_study_open(conduct: Conduct) -> None:
+    spec = study(confirm={"seeds": 0}, arms={"baseline": {"set": {"learner.method": "baseline"}, "trials": 2}})
+    conductor = conduct(spec)
+    trial = conductor.next()
+    assert trial is not None
+    send(conductor, trial, 900, 0.1, "finished")
+    assert not conductor.finished
+
+
+def test_a_trials_settings_have_its_seeds_and_its_role(conduct: Conduct) -> None:
+    conductor = conduct(study())
+    run_to_end(conductor, lr)
+    search, confirming = (conductor.config_of(conductor.state.trials[f"online/{name}"]) for name in ("0", "c1"))
+    assert search.seeds == (seed_of(0, "search", 0), seed_of(0, "search", 1))
+    assert (confirming.seeds, search.confirming, confirming.confirming) == ((seed_of(0, "confirm", 1),), False, True)
+
+
+def test_a_search_learns_of_the_ends_of_its_own_trials_only(conduct: Conduct, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(ArmSearch, "end", lambda self, ordinal, *_: told.append(ordinal))
+    spec = study(arms={"baseline": {"set": {"learner.method": "baseline"}, "trials": 2}})
+    first = conduct(spec)
+    for _ in range(2):
+        trial = first.next()
+        assert trial is not None
+        send(first, trial, 900, 0.1, "finished")
+    trial = first.next()
+    assert trial is not None
+    send(first, trial, 900, 0.2, "finished")
+    assert trial.id.confirming
+    assert told == [0, 1]
+    second = conduct(spec)
+    assert run_to_end(second, lr) == ["baseline/c1"], "a driver that has no search to tell"
+    assert not second._searches, "nor makes one"
+    assert told == [0, 1]
+
+
+def test_an_arm_is_confirmed_when_its_own_search_has_ended(conduct: Conduct) -> None:
+    """It waits for its own running trials, and for no other arm's."""
+    arms = {name: {**arm, "trials": 1} for name, arm in SPEC["arms"].items()}
+    arms["baseline"]["trials"] = 2
+    conductor = conduct(study(arms=arms))
+    running = [conductor.next() for _ in range(3)]
+    assert [str(trial.id) for trial in running if trial] == ["baseline/0", "online/0", "baseline/1"]
+    send(conductor, "baseline/0", 900, 0.1, "finished")
+    assert conductor.next() is None, "baseline/1 may win"
+    send(conductor, "baseline/1", 900, 0.2, "finished")
+    confirming = conductor.next()
+    assert confirming is not None
+    assert str(confirming.id) == "baseline/c0", "online/0 still runs"
+
+
+def test_observers_see_each_event(conduct: Conduct) -> None:
+    seen: list[Any] = []
+    before = conduct(study(confirm={"seeds": 0}))
+    conductor = Conductor(before.spec, before.ledger, before.stop, (seen.append,))
+    run_to_end(conductor, lr)
+    assert seen == list(conductor.ledger.events[1:])

@@ -405,3 +405,14 @@ def test_a_restarted_driver_knows_every_value_that_was_decided_on(conduct: Condu
     assert {one.state for one in failing.state.trials.values()} == {"pruned", "finished", "failed"}
     assert conduct(one_arm(ASHA, 7))._decided == failing._decided
     assert failing._decided[str(trial.id)] == [(100, 0.01)]
+
+
+def test_a_decision_at_the_commit_that_a_trial_resumes_from_stays(conduct: Conduct) -> None:
+    conductor = conduct(one_arm(ASHA, 2))
+    trial = conductor.next()
+    assert trial is not None
+    send(conductor, trial, 100, 0.5)
+    send(conductor, trial, 200, 0.5)
+    kept = conductor.state.trials[str(trial.id)].commits[0].commit
+    conductor.receive(Message(kind="begun", trial=str(trial.id), attempt=2, chain=(kept,)))
+    assert conductor._decided[str(trial.id)] == [(100, 0.5)]
