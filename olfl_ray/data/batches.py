@@ -69,6 +69,7 @@ class TaskData:
         self._fill = _means_of_missing(dataset.x, splits.train)
         x = dataset.x if self._fill is None else torch.where(dataset.x.isnan(), self._fill, dataset.x)
         self.ids = x.dtype == torch.int64
+        self.largest_id = int(x.max()) if self.ids else 0
         self._exact = torch.float64 if x.dtype == torch.float64 else torch.float32
         standardized = dataset.scaled and standardize_x and not self.ids
         self._scales = standardized or dataset.indicators is not None

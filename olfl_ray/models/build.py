@@ -128,6 +128,7 @@ def build(
     seed: int,
     check: bool = True,
     ids: bool = False,
+    largest_id: int = 0,
 ) -> nn.Module:
     """Build a base learner with initial weights drawn from `seed`; the global random state is not changed.
 
@@ -139,6 +140,7 @@ def build(
         seed: Seed of the initial weights.
         check: Whether to try it on a batch; once is enough.
         ids: Whether inputs are integers that are looked up (token ids, for example).
+        largest_id: The largest that occurs; the model is tried on it.
 
     Raises:
         SpecError: The name, an option, or the shape of the output is invalid.
@@ -159,8 +161,8 @@ def build(
         if ids:
             raise SpecError(
                 "task.model.name",
-                f"{name} takes floats, but the data set's x are integers, which are kept as ids; give x.astype(float) for "
-                "features, or a model of your own that looks ids up",
+                f"{name} takes floats, but the data set's x are integers, which are kept as ids; for features give "
+                "x.astype(float) (of a file, leave out ids: true); or name a model of your own that looks ids up",
             )
     called = {"input_shape": input_shape, "outputs": outputs, **options}
     _check_call(name, builder, called)
@@ -178,7 +180,9 @@ def build(
             raise SpecError(
                 "task.model.name", f"{name!r} returned a {type(module).__name__}; it must return an nn.Module"
             )
-        example = torch.zeros(2, *input_shape, dtype=torch.int64 if ids else torch.float32)
+        example = torch.zeros(2, *input_shape)
+        if ids:
+            example = torch.full((2, *input_shape), largest_id)
         _materialise(name, module, example)
         if check:
             _check_shape(name, module, example, outputs)
@@ -245,10 +249,15 @@ def _materialise(name: str, module: nn.Module, example: torch.Tensor) -> None:
 
 
 def _no_batch(name: str, example: torch.Tensor, error: Exception) -> SpecError:
-    kind = "integers" if example.dtype == torch.int64 else "floats"
+    kind = "floats"
+    if not example.is_floating_point():
+        kind = f"ids, the largest of them {int(example.max())}"
+    hint = ""
+    if isinstance(error, IndexError) and not example.is_floating_point():
+        hint = f"; an embedding needs at least {int(example.max()) + 1} entries"
     return SpecError(
         "task.model.name",
-        f"{name!r} can't take a batch of shape {tuple(example.shape)} of {kind}: {type(error).__name__}: {error}",
+        f"{name!r} can't take a batch of shape {tuple(example.shape)} of {kind}: {type(error).__name__}: {error}{hint}",
     )
 
 

@@ -130,6 +130,7 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
         task.model.options,
         **shapes,
         ids=batches.ids,
+        largest_id=batches.largest_id,
     )
     module = build(seed=seed_of(seed, "weights"))
     module = module.to(environment.device).train()

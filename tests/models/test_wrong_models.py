@@ -216,9 +216,14 @@ def test_lazy_layers_get_their_shapes_and_seeded_weights_before_the_first_step()
         assert all(torch.equal(value, other.state_dict()[key]) for key, value in state.items())
 
 
+def test_embedding_that_is_too_small_for_the_largest_id_is_refused() -> None:
+    with pytest.raises(SpecError, match="needs at least 100001 entries"):
+        models.build(f"{__name__}:looks_up", {}, input_shape=(7,), outputs=10, seed=0, ids=True, largest_id=100_000)
+
+
 def test_ids_are_only_accepted_by_models_that_look_them_up() -> None:
     models.build(f"{__name__}:looks_up", {}, input_shape=(7,), outputs=10, seed=0, ids=True)
-    with pytest.raises(SpecError, match=r"mlp takes floats, .* kept as ids; give x.astype\(float\)"):
+    with pytest.raises(SpecError, match=r"mlp takes floats, .* kept as ids; for features give x.astype\(float\)"):
         models.build("mlp", {}, input_shape=(7,), outputs=10, seed=0, ids=True)
-    with pytest.raises(SpecError, match="of integers"):
+    with pytest.raises(SpecError, match="of ids, the largest of them 0"):
         models.build(f"{__name__}:well", {}, input_shape=IMAGE, outputs=10, seed=0, ids=True)
