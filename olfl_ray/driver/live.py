@@ -14,7 +14,7 @@ __all__ = ["LiveReport"]
 PAUSE_SECONDS = 30.0
 """Least time between the end of one report and the start of the next; a shorter study has only its last one."""
 SHARE = 0.02
-"""Largest share of the time that is spent on writing."""
+"""Largest share of one core's time that writing may take."""
 
 
 class LiveReport:
@@ -44,8 +44,8 @@ class LiveReport:
             self._thread.join()
 
     def _run(self, state: StudyState) -> None:
-        began = time.monotonic()
+        began, used = time.monotonic(), time.thread_time()
         with suppress(Exception):
             self._write(state)
-        ended = time.monotonic()
-        self._next = ended + max(self._pause, (ended - began) / SHARE)
+        seconds, work = time.monotonic() - began, time.thread_time() - used
+        self._next = time.monotonic() + max(self._pause, seconds, work / SHARE)
