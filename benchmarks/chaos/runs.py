@@ -72,7 +72,8 @@ def read_runs(uri: str, experiment: str, state: StudyState, storage: Storage, re
         found = _delivered(client, run)
         expected = _recorded(storage, trial) if trial is not None else {}
         points += sum(len(values) for values in found.values())
-        twice += sum(len(values) - (key in expected) for key, values in found.items())
+        ends = {key for key in found if trial is None or key[0].startswith(("result/", "last/"))}  # not of a record
+        twice += sum(len(values) - (key in expected or key in ends) for key, values in found.items())
         missing += len(expected.keys() - found.keys())
         wrong += sum(not _same(expected[key], values[-1]) for key, values in found.items() if key in expected)
         missing += len(set(ARTIFACTS if trial is not None else PARENT_ARTIFACTS) - _artifacts(client, run.info.run_id))
@@ -148,7 +149,7 @@ def _recorded(storage: Storage, trial: TrialState) -> dict[_Key, float]:
     for row in records_table(storage, trial).to_pylist():
         replicates[row["metric"], row["step"]].append(row["value"])
     means = {key: sum(values) / len(values) for key, values in replicates.items()}
-    spreads = {(f"{m}/sd", step): stdev(values) for (m, step), values in replicates.items() if len(values) > 1}
+    spreads = {(f"{m}_sd", step): stdev(values) for (m, step), values in replicates.items() if len(values) > 1}
     return {**means, **spreads}
 
 

@@ -85,6 +85,7 @@ class TrialRow:
         cause: First line of why it failed or was cut short.
         more: The cause's other lines.
         link: Web address of its run in a tracker; empty if unknown.
+        run: Id of its run in a tracker without a known address; else empty.
     """
 
     trial: str
@@ -97,6 +98,7 @@ class TrialRow:
     cause: str
     more: str
     link: str
+    run: str
 
 
 def data_facts(spec: StudySpec, state: StudyState, notes: Mapping[str, Mapping[str, Any]]) -> list[DataFacts]:
@@ -201,7 +203,7 @@ def trial_rows(state: StudyState, links: Mapping[str, str]) -> tuple[list[TrialR
 
     Args:
         state: The study.
-        links: Web address of each trial's run in a tracker, by the trial's id.
+        links: Web address of each trial's run in a tracker, or the run's id, by the trial's id.
     """
     rank = {name: place for place, name in enumerate(_FIRST)}
     trials = sorted(state.trials.values(), key=lambda trial: rank.get(trial.state, len(rank)))
@@ -221,6 +223,7 @@ def trial_rows(state: StudyState, links: Mapping[str, str]) -> tuple[list[TrialR
             cause=first,
             more=more.strip("\n"),
             link=link if link.startswith(("http://", "https://")) else "",
+            run="" if link.startswith(("http://", "https://")) else link,
         )
         rows.append(row)
     return rows, len(trials) - len(rows)

@@ -49,7 +49,8 @@ def write_report(
         out: Folder of the report, which is replaced completely.
         importances: For each arm the importance of each searched field.
         data: For each arm its data set: name, source, rows, kind, and names of its classes; None: unknown.
-        links: Web address of each trial's run in a tracker, by the trial's id; None: unknown.
+        links: Web address of each trial's run in a tracker, or the run's id, by the trial's id; the study's own by `study`.
+            None: unknown.
 
     Returns:
         The page, `out/index.html`.
@@ -88,6 +89,7 @@ def write_report(
         training=list(training_charts(spec, state, read, storage)),
         search=list(search_charts(spec, state, importances)),
         trials=rows,
+        run=(links or {}).get("study", ""),
         hidden=hidden,
         files=sorted(files),
         settings=json.dumps(spec.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=False),

@@ -20,6 +20,7 @@ from olfl_ray.spec import StudySpec, parse_spec, planned
 from olfl_ray.storage import Lease, Storage, open_storage
 
 __all__ = [
+    "RUNS",
     "STARTED",
     "another_version",
     "best_of",
@@ -29,6 +30,7 @@ __all__ = [
     "placed",
     "report_of",
     "report_or_warning",
+    "runs_of",
     "sample",
     "spec_in",
     "status_of",
@@ -40,6 +42,8 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+RUNS = "runs.json"
+"""Where each trial is tracked, and under `study` the study itself: URLs or ids, as the last driver found them."""
 STARTED = "driver started"
 """Start of the line that a driver without a terminal prints once it has taken its study over."""
 
@@ -157,12 +161,22 @@ def importances_of(storage: Storage) -> dict[str, dict[str, float]]:
         return {}
 
 
+def runs_of(storage: Storage) -> dict[str, str]:
+    """Where each trial is tracked, as its last driver recorded it; empty where none has."""
+    try:
+        return {str(name): str(link) for name, link in json.loads(storage.read(RUNS)).items()}
+    except (FileNotFoundError, ValueError, AttributeError):
+        return {}
+
+
 def report_of(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:
     """Write the report of a study's current state and return its page."""
     importances = importances_of(storage)
     out = home.report_folder(spec.name)
     notes = stored_notes(storage)
-    return write_report(spec=spec, state=state, storage=storage, out=out, importances=importances, data=notes)
+    return write_report(
+        spec=spec, state=state, storage=storage, out=out, importances=importances, data=notes, links=runs_of(storage)
+    )
 
 
 def report_or_warning(spec: StudySpec, state: StudyState, storage: Storage, home: Home) -> Path:

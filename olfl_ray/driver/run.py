@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from olfl_ray.driver.datasets import DATASETS, dataset_notes
 from olfl_ray.driver.home import Home
 from olfl_ray.driver.live import LiveReport
 from olfl_ray.driver.locations import check_location, resolved
-from olfl_ray.driver.look import report_of, report_or_warning, storage_of
+from olfl_ray.driver.look import RUNS, report_of, report_or_warning, storage_of
 from olfl_ray.errors import Fenced, StudyError, UserError
 from olfl_ray.ledger import (
     DriverStarted,
@@ -40,6 +41,7 @@ from olfl_ray.storage import Lease, Storage
 from olfl_ray.sweep import Conductor
 from olfl_ray.tracking import (
     Sink,
+    TrackedArm,
     TrackedStudy,
     Tracker,
     check_same_place,
@@ -48,7 +50,7 @@ from olfl_ray.tracking import (
     trackers_of,
 )
 
-__all__ = ["StudyResult", "Watcher", "drive", "tried_again"]
+__all__ = ["StudyResult", "Watcher", "drive", "tracked_arms", "tried_again"]
 
 Watcher = Callable[[Event, StudyState], None]
 """Called with each event of a study's ledger, and the state after it."""
@@ -173,10 +175,15 @@ def drive(
                 watch(started, ledger.state)
             done, stopped = _drive(spec, home, storage, ledger, observe, only)
             live.close()
+            for sink in sinks:
+                sink.drain()
+            links = {name: link for sink in sinks for name, link in sink.links().items()}
+            storage.write(RUNS, json.dumps(links).encode())
             page = report_or_warning(spec, ledger.state, storage, home)
             status = parent_status(ledger.state) if done else "KILLED"
             files = {"report": page.parent} if page.exists() else {}
-            missing = sum(sink.close(files, status=status) for sink in sinks)
+            arms = tracked_arms(final_table(spec, ledger.state), ledger.state)
+            missing = sum(sink.close(files, status=status, arms=arms) for sink in sinks)
         except Fenced:
             raise StudyError(
                 f"study {spec.name!r}: another driver took it over while this one was paused; this one has stopped"
@@ -283,6 +290,28 @@ def _result(
         report=page,
         tracking=tuple(tracker.location for tracker in trackers),
     )
+
+
+def tracked_arms(results: Sequence[ArmResult], state: StudyState) -> list[TrackedArm]:
+    """Each arm's outcome for the trackers; what is not known is left out."""
+    found = []
+    for result in results:
+        test, difference = result.test, result.test.difference
+        values: dict[str, float | None] = {
+            f"selection_{test.metric}": result.selection_value,
+            f"test_{test.metric}": test.mean,
+            f"test_{test.metric}_sd": test.sd,
+            "n": test.n,
+        }
+        if difference is not None:
+            values |= {"difference": difference.mean, "p": difference.p}
+            values |= {"difference_low": difference.low, "difference_high": difference.high}
+        known = {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}
+        ended = sum(trial.ended for trial in state.trials.values() if trial.id.arm == result.arm)
+        found.append(
+            TrackedArm(arm=result.arm, ended=ended, best=result.best, settings=result.best_params, metrics=known)
+        )
+    return found
 
 
 def _versions() -> dict[str, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from olfl_ray.ledger import Event, StudyState, TrialState
 from olfl_ray.spec import without_secrets
-from olfl_ray.tracking.tracker import Tracker
+from olfl_ray.tracking.tracker import TrackedArm, Tracker
 
 __all__ = ["Sink", "parent_status"]
 
@@ -29,7 +30,7 @@ class Sink:
 
     def __init__(self, tracker: Tracker, identity: str, fenced: Callable[[], bool] = lambda: False) -> None:
         self._tracker, self._identity, self._fenced = tracker, identity, fenced
-        self._open = False
+        self._open = self._drained = False
         self._waiting: dict[str, TrialState] = {}
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -50,26 +51,46 @@ class Sink:
                 self._waiting[name] = state.trials[name]
                 self._changed.notify()
 
-    def close(self, files: Mapping[str, Path], *, status: str, patience: float = 60.0) -> int:
+    def drain(self, patience: float = 60.0) -> None:
+        """Deliver what is queued, and end the thread.
+
+        Args:
+            patience: Seconds without any delivery after which it gives up.
+        """
+        self._close()
+        left: int | None = None
+        while not self._drained and self._thread.is_alive() and left != len(self._waiting):
+            left = len(self._waiting)
+            self._thread.join(patience)
+        self._drained = True
+
+    def links(self) -> Mapping[str, str]:
+        """As the tracker's, once it is drained; empty if its store does not respond."""
+        if not self._thread.is_alive():
+            with suppress(Exception):
+                return self._connected().links()
+        return {}
+
+    def close(
+        self, files: Mapping[str, Path], *, status: str, arms: Sequence[TrackedArm] = (), patience: float = 60.0
+    ) -> int:
         """Deliver what is queued and close the tracker.
 
         Args:
             files: Folders with files of the complete study.
             status: Status of the study: FINISHED, FAILED or KILLED.
+            arms: Each arm's outcome.
             patience: Seconds without any delivery after which it gives up.
 
         Returns:
             Number of trials that could not be delivered, including the study itself; the next start delivers them.
         """
-        self._close()
-        left: int | None = None
-        while self._thread.is_alive() and left != len(self._waiting):
-            left = len(self._waiting)
-            self._thread.join(patience)
+        self.drain(patience)
         missing = len(self._waiting)
         if self._thread.is_alive():
             return missing + 1
         try:
+            self._connected().summarise(arms)
             # If trials are missing, the study stays open, so that the next start knows that something is left to deliver.
             self._connected().close(files, status="KILLED" if missing else status)
         except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from olfl_ray.records import RECORDS, from_parquet
 from olfl_ray.spec import Strict, StudySpec, TrialConfig, trial_config
 from olfl_ray.storage import Storage
 
-__all__ = ["DatasetNote", "TrackedStudy", "Tracker"]
+__all__ = ["DatasetNote", "TrackedArm", "TrackedStudy", "Tracker"]
 
 DatasetNote = Mapping[str, Any]
 """An arm's data set: name, digest (at most 36 characters), source, size, class names."""
@@ -55,6 +55,26 @@ class TrackedStudy:
         except DataError:
             return  # the analysis reports it
         yield from table.to_pylist() if table is not None else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedArm:
+    """An arm's outcome so far.
+
+    Args:
+        arm: The arm.
+        ended: Number of its trials that have ended.
+        best: Its winner, the best finished search trial; None before one has finished.
+        settings: The winner's settings: dotted field -> value.
+        metrics: What is known of the winner: `selection_error`, and on fresh seeds `test_error` (mean), `test_error_sd`, `n`, and
+            against the baseline `difference`, `difference_low`, `difference_high`, `p`; for the metric error.
+    """
+
+    arm: str
+    ended: int
+    best: str | None
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, float]
 
 
 class Tracker(ABC):
@@ -139,6 +159,17 @@ class Tracker(ABC):
         Raises:
             Exception: The store can't be reached, or refuses; it is called again later.
         """
+
+    def summarise(self, arms: Sequence[TrackedArm]) -> None:  # noqa: B027  (optional)
+        """Record each arm's outcome, before `close`; it may be called again with other values: a study can be extended.
+
+        Args:
+            arms: The arms.
+        """
+
+    def links(self) -> Mapping[str, str]:
+        """Where the record of each trial is, and under `study` the study's own: a URL, or an id. It is open; by default empty."""
+        return {}
 
     def close(self, files: Mapping[str, Path], *, status: str) -> None:  # noqa: B027  (optional)
         """Record that the driver ends.

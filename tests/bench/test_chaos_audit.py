@@ -48,7 +48,7 @@ def deliver(client: Any, experiment: str, state: StudyState, report: Path) -> di
         ids[name] = run = client.create_run(experiment, tags=tags).info.run_id
         for step in STEPS if name == TRIAL else ():
             client.log_metric(run, "selection/error", 0.015 * step, step, step)
-            client.log_metric(run, "selection/error/sd", 0.01 * step / 2**0.5, step, step)
+            client.log_metric(run, "selection/error_sd", 0.01 * step / 2**0.5, step, step)
         for artifact in audited.ARTIFACTS if name == TRIAL else ("spec.json",):
             client.log_text(run, "{}", artifact)
     client.log_artifacts(ids["study"], str(report), "report")
@@ -103,7 +103,7 @@ def another_value(scene: Scene) -> None:
     made = scene.client.create_run(scene.experiment, tags={**scene.client.get_run(scene.ids[TRIAL]).data.tags})
     for step in STEPS:
         scene.client.log_metric(made.info.run_id, "selection/error", 0.5, step, step)
-        scene.client.log_metric(made.info.run_id, "selection/error/sd", 0.01 * step / 2**0.5, step, step)
+        scene.client.log_metric(made.info.run_id, "selection/error_sd", 0.01 * step / 2**0.5, step, step)
     for artifact in audited.ARTIFACTS:
         scene.client.log_text(made.info.run_id, "{}", artifact)
     scene.client.set_terminated(made.info.run_id, "FINISHED")

@@ -101,6 +101,10 @@ class Home:
                 Ended(trial=name, state=end, step=max(steps, default=0), value=0.1, metrics={}, cause=cause)
             )
 
+    def end(self, name: str, metrics: dict[str, list[float]]) -> None:
+        step = self.state.trials[name].step
+        self.ledger.append(Ended(trial=name, state="finished", step=step, value=0.1, metrics=metrics, cause=None))
+
     def reopen(self, name: str, scratch: int = 0) -> None:
         self.ledger.append(Reopened(trial=name, scratch=scratch))
 

@@ -70,8 +70,8 @@ def test_run_has_means_and_standard_deviations_at_the_records_times(
     run = there.of(own)["online/0"]
     assert points(there, run, "selection/error") == [(10, 0.5, 1_700_000_000_010), (20, 0.3, 1_700_000_000_020)]
     spread = [(10, 0.125**0.5, 1_700_000_000_010), (20, 0.02**0.5, 1_700_000_000_020)]
-    assert points(there, run, "selection/error/sd") == spread
-    assert points(there, run, "one/sd") == [], "a single value has no standard deviation"
+    assert points(there, run, "selection/error_sd") == spread
+    assert points(there, run, "one_sd") == [], "a single value has no standard deviation"
 
 
 def test_run_names_its_trial_and_is_a_child_of_the_study(home: Callable[..., Any], held: Callable[..., Any]) -> None:

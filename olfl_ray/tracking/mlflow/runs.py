@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import TrialState, left_by_learnable, read_commit
+from olfl_ray.records import names
 from olfl_ray.tracking.mlflow.existing import (
     IDENTITY_TAG,
     PARENT,
@@ -20,11 +23,13 @@ from olfl_ray.tracking.mlflow.existing import (
     found,
     shows,
 )
-from olfl_ray.tracking.mlflow.settings import as_params, in_batches
-from olfl_ray.tracking.tracker import TrackedStudy
+from olfl_ray.tracking.mlflow.settings import as_key, as_params, in_batches
+from olfl_ray.tracking.tracker import TrackedArm, TrackedStudy
 
 __all__ = ["Runs"]
 
+PARENT_TAG, NOTE_TAG = "mlflow.parentRunId", "mlflow.note.content"
+"""MLflow's own: a run's parent, and the description at the top of a run's page."""
 BATCH = 1000
 """MLflow's limit on metrics, params and tags together in one call."""
 
@@ -51,10 +56,9 @@ class Runs:
         self._tried: set[str] = set()
         self._open_runs: dict[str, str] = {}
         self._sent: dict[str, set[str]] = {}
-        self._parent = self._run_of(PARENT, self._tags(PARENT), study.spec.name)
-        # The location of the studies: with it, this run leads from a study's name to its storage.
-        client.set_tag(self._parent, STORAGE_TAG, study.storage.url.rpartition("/")[0])
-        client.log_text(self._parent, study.spec.model_dump_json(indent=2, by_alias=True), "spec.json")
+        children = [run for name, runs in self._there.items() if name != PARENT for run in runs]
+        self._parent = self._made_parent()
+        self._adopt(children)  # an earlier driver may have been killed when it had made another parent
 
     def deliver(self, trial: TrialState) -> None:
         """Update a trial's run to the trial's state.
@@ -79,8 +83,43 @@ class Runs:
             self._sent.pop(name, None)
             raise
 
+    def summarise(self, arms: Sequence[TrackedArm]) -> None:
+        """Write the study's settings and each arm's outcome to the parent run, so that MLflow can compare studies.
+
+        MLflow never changes a param. If a winner is another one than before, as after more trials, the parent run is deleted
+        and created again, and the trials' runs become its children.
+
+        Args:
+            arms: Each arm's outcome.
+        """
+        from mlflow.entities import Metric
+
+        best = {arm.arm: {"trial": arm.best, **arm.settings} for arm in arms if arm.best is not None}
+        params = as_params({**self._spec.identity(), "best": best})
+        run = self._client.get_run(self._parent)
+        if any(run.data.params.get(name, value) != value for name, value in params.items()):
+            self._client.delete_run(self._parent)
+            self._parent = self._made_parent()
+            self._adopt(found(self._client, self._experiment, self._identity))
+            run = self._client.get_run(self._parent)
+        values = {as_key(f"{arm.arm}/{name}"): value for arm in arms for name, value in arm.metrics.items()}
+        changed = {name: value for name, value in values.items() if run.data.metrics.get(name) != value}
+        now, step = int(time.time() * 1000), sum(arm.ended for arm in arms)
+        lacking = {name: value for name, value in params.items() if name not in run.data.params}
+        self._log(self._parent, lacking, [], [Metric(name, value, now, step) for name, value in changed.items()])
+
+    def links(self, page: str) -> dict[str, str]:
+        """Where each run is, by the trial's name or the parent's: its id, or on a server its page.
+
+        Args:
+            page: URL of MLflow's page, up to `#/`; empty: there is none.
+        """
+        runs = found(self._client, self._experiment, self._identity)
+        at = f"{page}experiments/{self._experiment}/runs/" if page else ""
+        return {run.data.tags[TRIAL_TAG]: f"{at}{run.info.run_id}" for run in runs}
+
     def close(self, files: Mapping[str, Path], *, status: str) -> None:
-        """End the parent run.
+        """End the parent run; its description names the report.
 
         Args:
             files: Folders that become its artifacts.
@@ -88,6 +127,11 @@ class Runs:
         """
         for folder, path in files.items():
             self._client.log_artifacts(self._parent, str(path), folder)
+        if "report" in files:
+            page = files["report"] / "index.html"
+            note = f"Report: artifact `report/index.html` of this run; on {socket.gethostname()}: `{page}`"
+            self._client.set_tag(self._parent, NOTE_TAG, note)
+            self._client.set_tag(self._parent, "olfl.report_page", str(page))
         self._client.set_terminated(self._parent, status)
 
     def _deliver(self, name: str, trial: TrialState) -> None:
@@ -105,6 +149,7 @@ class Runs:
         metrics = [metric for key in unsent for metric in self._records(run, key, fresh=not again)]
         summary = {metric: sum(values) / len(values) for metric, values in trial.metrics.items() if values}
         if trial.ended:
+            metrics += self._ends(trial, summary)
             tags = [RunTag("olfl.state", trial.state), RunTag("olfl.report", json.dumps(summary)[:8000])]
         self._log(run, params, tags, metrics)
         self._open_runs[name] = run
@@ -115,6 +160,42 @@ class Runs:
         elif trial.state == "stopped":
             self._client.set_terminated(run, "KILLED")
             del self._open_runs[name]
+
+    def _made_parent(self) -> str:
+        """The parent run's id; it has the spec, and with its storage it leads from a study's name to where it is kept."""
+        parent = self._run_of(PARENT, self._tags(PARENT), self._spec.name)
+        self._client.set_tag(parent, STORAGE_TAG, self._study.storage.url.rpartition("/")[0])
+        self._client.log_text(parent, self._spec.model_dump_json(indent=2, by_alias=True), "spec.json")
+        return parent
+
+    def _adopt(self, runs: Iterable[Any]) -> None:
+        """Make the trials' runs children of the parent run."""
+        for run in runs:
+            if run.data.tags[TRIAL_TAG] != PARENT and run.data.tags.get(PARENT_TAG) != self._parent:
+                self._client.set_tag(run.info.run_id, PARENT_TAG, self._parent)
+
+    def _ends(self, trial: TrialState, summary: Mapping[str, float]) -> list[Any]:
+        """The reported values as `result/...`, and those of the last evaluation as `last/...`: of `selection/error` the
+        metrics `result/selection_error` and `last/selection_error`. A failed trial has none: it may be tried again.
+        """
+        from mlflow.entities import Metric
+
+        if trial.state == "failed" or trial.ended_at is None:
+            return []
+        values = {f"result/{name.replace('/', '_')}": value for name, value in summary.items()}
+        for committed in reversed(trial.commits):
+            rows = [
+                row for row in self._study.records(committed.commit) if row["metric"].startswith(names.SELECTION_PREFIX)
+            ]
+            if rows:
+                step = max(row["step"] for row in rows)
+                last: dict[str, list[float]] = {}
+                for row in rows:
+                    if row["step"] == step:
+                        last.setdefault(f"last/{row['metric'].replace('/', '_')}", []).append(row["value"])
+                values |= {name: sum(own) / len(own) for name, own in last.items()}
+                break
+        return [Metric(as_key(name), value, int(trial.ended_at * 1000), trial.step) for name, value in values.items()]
 
     def _tags(self, name: str) -> dict[str, str]:
         tags = {
@@ -159,7 +240,7 @@ class Runs:
         """A trial's run, and the params that it should have."""
         tags = {
             **self._tags(name),
-            "mlflow.parentRunId": self._parent,
+            PARENT_TAG: self._parent,
             "olfl.arm": trial.id.arm,
             "olfl.ordinal": trial.id.name,
             "olfl.role": "confirm" if trial.id.confirming else "search",
@@ -189,7 +270,7 @@ class Runs:
         self._client.log_inputs(run, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
 
     def _records(self, run: str, key: str, *, fresh: bool) -> list[Any]:
-        """Means over replicates as metrics, with standard deviations as `.../sd`; `fresh`: none of them exists yet."""
+        """Means over replicates as metrics, with standard deviations as `..._sd`; `fresh`: none of them exists yet."""
         from mlflow.entities import Metric
 
         groups: dict[tuple[int, str, int], list[float]] = {}
@@ -201,7 +282,7 @@ class Runs:
             metrics.append(Metric(metric, mean, time_ms, step))
             if len(values) > 1:
                 sd = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-                metrics.append(Metric(f"{metric}/sd", sd, time_ms, step))
+                metrics.append(Metric(f"{metric}_sd", sd, time_ms, step))
         if not fresh:
             there = {
                 (name, point.step)

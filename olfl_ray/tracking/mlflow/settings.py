@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["as_params", "in_batches"]
+__all__ = ["as_key", "as_params", "in_batches"]
 
 LONGEST_KEY, LONGEST_VALUE = 250, 6000
 """MLflow's limits in characters."""
@@ -38,7 +38,7 @@ def as_params(settings: Mapping[str, Any]) -> dict[str, str]:
         if times[name] > 1:  # {"a.b": 1, "a": {"b": 2}}: distinguish a dot in a key from the separator
             name = ".".join(_escaped(key, r"\.") for key in path)
         text = value if isinstance(value, str) else json.dumps(value)
-        found[_key(name)] = text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - len(CUT)] + CUT
+        found[as_key(name)] = text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - len(CUT)] + CUT
     return found
 
 
@@ -62,7 +62,7 @@ def _leaves(settings: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tupl
             yield (*path, str(key)), value
 
 
-def _key(name: str) -> str:
+def as_key(name: str) -> str:
     """A name that MLflow accepts; it also refuses names that are not normal relative paths."""
     name = _escaped(name, _REFUSED.pattern)
     normal = posixpath.normpath(name)

@@ -37,6 +37,8 @@ __all__ = [
     "store_uri",
 ]
 
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+"""Opens an experiment in MLflow's model-training view; without it, MLflow chooses by what it finds, at first the GenAI view."""
 FROM_ENVIRONMENT = "MLFLOW_TRACKING_URI"
 """Environment variable with the tracking URI, used if the spec has none."""
 _SQL = ("postgresql", "mysql", "mssql", "sqlite")
@@ -122,7 +124,8 @@ def open_store(uri: str, experiment: str, artifacts: Path) -> Any:
         if found is None:
             try:
                 # Set the tag in the same transaction: a file moved in between would lose its artifacts.
-                client.create_experiment(experiment, location, {ARTIFACTS_TAG: FOLDER} if file is not None else None)
+                tags = {KIND_TAG: KIND} | ({ARTIFACTS_TAG: FOLDER} if file is not None else {})
+                client.create_experiment(experiment, location, tags)
             except Exception:
                 if client.get_experiment_by_name(experiment) is None:  # else another process created it just now
                     raise
@@ -131,6 +134,8 @@ def open_store(uri: str, experiment: str, artifacts: Path) -> Any:
             raise ValueError(f"the experiment {experiment!r} is deleted")
         if file is not None and found.artifact_location == location and ARTIFACTS_TAG not in found.tags:
             client.set_experiment_tag(found.experiment_id, ARTIFACTS_TAG, FOLDER)
+        if KIND_TAG not in found.tags:
+            client.set_experiment_tag(found.experiment_id, KIND_TAG, KIND)
         return client
 
 

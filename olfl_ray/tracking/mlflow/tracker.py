@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +23,7 @@ from olfl_ray.tracking.mlflow.store import (
     open_store,
     store_uri,
 )
-from olfl_ray.tracking.tracker import Tracker
+from olfl_ray.tracking.tracker import TrackedArm, Tracker
 
 __all__ = ["NAME", "Mlflow", "experiment_of", "with_uri"]
 
@@ -83,6 +83,13 @@ class Mlflow(Tracker):
 
     def deliver(self, trial: TrialState) -> None:
         self._runs.deliver(trial)
+
+    def summarise(self, arms: Sequence[TrackedArm]) -> None:
+        self._runs.summarise(arms)
+
+    def links(self) -> Mapping[str, str]:
+        page = f"{self.location.rstrip('/')}/#/" if self.uri.startswith(("http://", "https://")) else ""
+        return self._runs.links(page)
 
     def close(self, files: Mapping[str, Path], *, status: str) -> None:
         self._runs.close(files, status=status)
