@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from olfl_ray.testing.studies import METRIC, HandMadeStudy, value_at
-from olfl_ray.tracking import TrackedStudy, Tracker
+from olfl_ray.tracking import TrackedArm, TrackedStudy, Tracker
 
 __all__ = ["Kept", "TrackerContract"]
 
@@ -199,4 +199,6 @@ def _deliver_all(tracker: Tracker, made: HandMadeStudy) -> None:
     """Deliver a finished study as a driver does."""
     tracker.open(made.state.identity)
     _deliver_trials(tracker, made)
+    settings = {"learner.optimizer.lr": 0.01}
+    tracker.summarise([TrackedArm(arm="online", ended=1, best="online/0", settings=settings, metrics={"n": 2.0})])
     tracker.close({}, status="FINISHED")

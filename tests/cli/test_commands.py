@@ -288,6 +288,9 @@ def test_ui_prints_its_address_once_it_responds_and_runs_until_it_is_stopped(
         try:
             assert url.startswith(f"http://127.0.0.1:{port}")
             assert _answers(f"http://127.0.0.1:{port}")
+            browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+            with browser.open(url, timeout=20) as page:  # the page itself, at once
+                assert (page.status, b"MLflow" in page.read()) == (200, True)
         finally:
             server.send_signal(end)
         assert server.wait(60) == 0

@@ -47,11 +47,10 @@ class TestMlflow(TrackerContract):
             if run.data.tags["olfl.identity"] != identity or name == "study":
                 continue
             assert name not in found, "one run per trial"
-            points = [
-                (point.step, key, point.value)
-                for key in run.data.metrics
-                for point in client.get_metric_history(run.info.run_id, key)
-            ]
+            histories = {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
+            ends = [histories.pop(key) for key in list(histories) if key.startswith(("result/", "last/"))]
+            assert all(len(history) == 1 for history in ends), "the values of the end are stored once"
+            points = [(point.step, key, point.value) for key, history in histories.items() for point in history]
             running = run.info.status in ("RUNNING", "KILLED")
             found[name] = Kept(sorted(points), "" if running else run.data.tags["olfl.state"])
         return found

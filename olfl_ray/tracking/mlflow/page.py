@@ -8,11 +8,13 @@ import os
 import signal
 import socket
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
 from olfl_ray.storage import make_folder
 
@@ -21,6 +23,8 @@ __all__ = ["SECRET", "serve_page"]
 SECRET = "secret"
 """Query field of the printed URL; the response stores its value in a cookie."""
 REFUSAL = "This page is only for those who have the URL with the secret that `olfl ui` printed. Programs: MLFLOW_TRACKING_TOKEN."
+LONGEST_START = 60.0
+"""Seconds in which the page must answer once the server listens."""
 PATIENCE = 5
 """Seconds that open requests have once the server is requested to stop."""
 
@@ -35,7 +39,10 @@ def serve_page(
         artifacts: The only folder whose files it reads and writes, whatever artifact location an experiment has.
         listener: A socket that is bound to an address.
         secret: Required in each request: as a cookie, or as `Authorization: Bearer`.
-        ready: Called once it accepts requests.
+        ready: Called once the page answers.
+
+    Raises:
+        SystemExit: It does not answer.
     """
     import uvicorn
 
@@ -43,6 +50,8 @@ def serve_page(
     settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PATIENCE)
 
     class Server(uvicorn.Server):
+        answers = True
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if (
@@ -52,9 +61,30 @@ def serve_page(
                 # An exception in a signal handler may be lost in a callback of the loop; this is uvicorn's own way to stop.
                 end = partial(self.handle_exit, signal.SIGHUP, None)
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, end)
-            ready()
+            self.answers = await asyncio.to_thread(_answers, listener.getsockname()[1], secret)
+            if not self.answers:
+                self.should_exit = True
+            elif not self.should_exit:
+                ready()
 
-    Server(settings).run(sockets=[listener])
+    server = Server(settings)
+    server.run(sockets=[listener])
+    if not server.answers:
+        raise SystemExit(1)
+
+
+def _answers(port: int, secret: str) -> bool:
+    """Wait until the page answers on loopback; whether it does."""
+    page = Request(f"http://127.0.0.1:{port}/", headers={"Authorization": f"Bearer {secret}"})
+    direct = build_opener(ProxyHandler({}))
+    end = time.monotonic() + LONGEST_START
+    while time.monotonic() < end:
+        try:
+            with direct.open(page, timeout=LONGEST_START) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            time.sleep(0.1)
+    return False
 
 
 def _mlflow(uri: str, artifacts: Path) -> Any:
