@@ -52,7 +52,13 @@ FAST = {
     "sweep": ["sweep/test_conductor.py", "sweep/test_pruning_and_turns.py"],
     "search": ["search", "sweep/test_pruning_and_turns.py"],
     "spec": ["spec/test_points.py", "spec/test_bad_specs.py"],
-    "data": ["data/test_draws_and_scales.py", "data/test_batches.py"],
+    "data": [
+        "data/test_draws_and_scales.py",
+        "data/test_batches.py",
+        "data/test_standardize.py",
+        "data/test_table_files.py",
+        "data/test_families.py",
+    ],
     "trial": ["trial/test_trial_records.py", "trial/test_trial_run.py", "trial/test_gradients.py"],
     "engine": [
         "engine/test_optimizers.py",

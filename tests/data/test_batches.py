@@ -279,3 +279,28 @@ def test_what_is_not_scaled_keeps_classes_and_gives_float32_targets(targets: Ten
     dataset = data.Dataset(name="own", kind=kind, x=torch.rand(40, 3), y=targets, outputs=2, scaled=False)  # type: ignore[arg-type]
     _, found = batches(dataset, split(dataset)).evaluation("train")
     assert found.dtype == kept
+
+
+def test_draws_of_a_seed_are_the_same_in_every_version(digits: data.Dataset) -> None:
+    """A study that is resumed relies on them."""
+    own = batches(digits, split(digits), size=4)
+    assert [own._draws("train", "train", step)[0].tolist() for step in (0, 255, 256)] == [
+        [340, 712, 942, 654],
+        [876, 1107, 59, 658],
+        [68, 742, 599, 102],
+    ]
+
+
+def test_scaler_of_ids_and_of_unscaled_features(diabetes: data.Dataset) -> None:
+    ids = data.Dataset(
+        name="own", kind="classification", x=torch.randint(0, 9, (40, 3)), y=torch.arange(40) % 2, outputs=2
+    )
+    own = batches(ids, split(ids))
+    assert own.scaler()(ids.x).dtype == torch.int64
+    assert own.largest_id == int(ids.x.max())
+    x = diabetes.x.clone().double()
+    x[::7, 3] = torch.nan
+    plain = replace(diabetes, x=x, scaled=False)
+    own = batches(plain, splits := split(plain))
+    assert torch.equal(own.scaler()(x[splits.test]), own.evaluation("test")[0])
+    assert own.largest_id == 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
 
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import Parameter, StudySpec, active, base_values, get_dotted, seed_of, trial_config
-from olfl_ray.spec.points import dotted, field_of, require_trial_field, set_dotted
+from olfl_ray.spec.points import dotted, field_of, plain, require_trial_field, set_dotted
 
 
 def spec(**changes: Any) -> StudySpec:
@@ -161,6 +162,9 @@ def test_an_errors_field_follows_dicts_and_lists_but_not_union_members() -> None
 def test_a_field_is_named_where_the_arm_or_the_study_has_it() -> None:
     assert field_of(spec(), "online", "learner.steps") == "arms.online.set.learner.steps"
     assert field_of(spec(), "online", "learner.optimizer.lr") == "learner.optimizer.lr"
+    section = spec(arms={"online": {"trials": 1, "set": {"learner.optimizer": {"name": "adam", "lr": 0.1}}}})
+    assert field_of(section, "online", "learner.optimizer.lr") == "arms.online.set.learner.optimizer"
+    assert field_of(spec(), "online", "learner") == "arms.online.set.learner.steps", "which lies in it"
 
 
 def test_an_arm_sets_fields_of_a_trial_only() -> None:
@@ -168,3 +172,20 @@ def test_an_arm_sets_fields_of_a_trial_only() -> None:
     with pytest.raises(SpecError, match="there is no field 'seed' in a trial") as caught:
         base_values(own, "online")
     assert caught.value.field == "arms.online.set.seed"
+
+
+def test_an_unknown_name_drops_nothing_and_is_reported_later() -> None:
+    data: dict[str, Any] = {"learner": {"optimizer": {"name": "sgd", "lr": 0.1}}}
+    set_dotted(data, "learner.optimizer.name", "adm")
+    assert data == {"learner": {"optimizer": {"name": "adm", "lr": 0.1}}}
+
+
+def test_an_arms_values_are_plain_data() -> None:
+    values = base_values(spec(task={"dataset": "digits", "model": {"name": "mlp", "hidden": [4]}}), "online")
+    assert json.loads(json.dumps(values)) == values
+    metrics = base_values(spec(task={"dataset": "digits", "metrics": ["mine:one"]}), "online")["task"]["metrics"]
+    assert isinstance(metrics, list)
+
+
+def test_a_rule_of_our_own_is_said_as_it_is_written() -> None:
+    assert plain({"type": "value_error", "msg": "Value error, must increase", "input": 3}) == "must increase"
