@@ -9,7 +9,7 @@ from olfl_ray.lazy import lazily
 if TYPE_CHECKING:
     from olfl_ray.engine import Initialised, OnlineLossLearner, initialise, keep_freed_memory, meta_gradient
     from olfl_ray.losses import LearnedLoss, LossNetwork
-    from olfl_ray.study import Study, list_studies, load_loss, load_model
+    from olfl_ray.study import Study, dataset, list_studies, load_loss, load_model
 
     __version__: str
 
@@ -20,6 +20,7 @@ __all__ = [
     "OnlineLossLearner",
     "Study",
     "__version__",
+    "dataset",
     "initialise",
     "keep_freed_memory",
     "list_studies",
@@ -36,6 +37,7 @@ _named = lazily(
         "LossNetwork": "losses",
         "OnlineLossLearner": "engine",
         "Study": "study",
+        "dataset": "study",
         "initialise": "engine",
         "keep_freed_memory": "engine",
         "list_studies": "study",

@@ -3,6 +3,7 @@
 from olfl_ray.data.batches import TaskData
 from olfl_ray.data.dataset import Dataset, Splits, split
 from olfl_ray.data.load import absolute, check_repeatable, describe, episode, forget, is_builder, load, names
+from olfl_ray.data.objects import store
 from olfl_ray.data.prepared import CACHE, node_cache, share
 from olfl_ray.data.scaler import InputScaler
 
@@ -23,4 +24,5 @@ __all__ = [
     "node_cache",
     "share",
     "split",
+    "store",
 ]

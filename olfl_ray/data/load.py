@@ -15,8 +15,9 @@ from torch import Tensor
 
 from olfl_ray.data.conversion import as_indices, as_inputs, as_targets
 from olfl_ray.data.dataset import Dataset
+from olfl_ray.data.dataset_file import read_dataset
 from olfl_ray.data.formats import file_names, format_of
-from olfl_ray.data.prepared import file_name, keep, prepare, read_kept, read_prepared
+from olfl_ray.data.prepared import file_name, keep, prepare, read_prepared
 from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import SpecError
 from olfl_ray.plugins import load_builder, nearest
@@ -24,7 +25,7 @@ from olfl_ray.spec import checked_options
 from olfl_ray.storage import expanded
 from olfl_ray.tasks import task_of
 
-__all__ = ["absolute", "check_repeatable", "describe", "forget", "is_builder", "load", "names"]
+__all__ = ["absolute", "check_repeatable", "describe", "forget", "is_builder", "load", "names", "of_object"]
 
 FINGERPRINTED = 4
 """Number of episodes that the fingerprint of a family covers."""
@@ -103,7 +104,7 @@ def _from_file(name: str, options: dict[str, Any], cache: Path, wanted: str) -> 
     """The data set of a file: its prepared form, if the content that is wanted is known, else the file itself."""
     kept = cache / file_name(name, options, wanted) if wanted else cache
     if wanted and kept.is_file():
-        return _cached(_state(kept), lambda: read_kept(kept))
+        return _cached(_state(kept), lambda: read_dataset(kept))
     form = format_of(name)
     assert form is not None
     format_ = form(checked_options(form.Config, options, "task.dataset"))
@@ -177,6 +178,15 @@ def _built(name: str, builder: Callable[..., Any], options: dict[str, Any]) -> D
         given = builder(**options)
     except (Exception, SystemExit) as error:
         raise SpecError("task.dataset", f"{name!r} raised {type(error).__name__}: {error}; correct it") from error
+    return of_object(name, given)
+
+
+def of_object(name: str, given: Any) -> Dataset:
+    """A checked `Dataset` or (x, y); arrays become tensors of the types that training needs.
+
+    Raises:
+        SpecError: It is invalid.
+    """
     if not isinstance(given, Dataset) and (not isinstance(given, tuple) or len(given) != 2):
         raise SpecError(
             "task.dataset", f"{name!r} must return a Dataset or (x, y), but returned a {type(given).__name__}"

@@ -16,6 +16,7 @@ import torch
 
 from olfl_ray.data.arrow_file import read_arrays, write_arrays
 from olfl_ray.data.dataset import Dataset
+from olfl_ray.data.dataset_file import write_dataset
 from olfl_ray.data.formats import format_of
 from olfl_ray.data.sources import SOURCES
 from olfl_ray.errors import SetupError
@@ -23,7 +24,7 @@ from olfl_ray.spec import without_folder
 from olfl_ray.storage import LocalStorage, Storage, expanded, make_folder
 from olfl_ray.tasks import task_of
 
-__all__ = ["CACHE", "file_name", "keep", "node_cache", "prepare", "read_kept", "read_prepared", "share"]
+__all__ = ["CACHE", "created", "file_name", "keep", "node_cache", "prepare", "read_prepared", "share"]
 
 CACHE = "OLFL_CACHE"
 """Environment variable that names a node's folder of prepared data sets."""
@@ -45,11 +46,11 @@ def prepare(name: str, *, cache: Path, root: Path | None) -> Path:
         SetupError: The folder can't be written.
     """
     path = cache / file_name(name)
-    _created(path, lambda file: _from_source(name, file, root))
+    created(path, lambda file: _from_source(name, file, root))
     return path
 
 
-def _created(path: Path, write: Callable[[Path], None]) -> None:
+def created(path: Path, write: Callable[[Path], object]) -> None:
     """Create a file, complete or not at all, unless it exists.
 
     Raises:
@@ -203,46 +204,9 @@ def read_prepared(name: str, path: Path) -> Dataset:
 
 
 def keep(dataset: Dataset, path: Path) -> None:
-    """Write the prepared file of a data set that was read from a user's file, unless it exists.
+    """Write the prepared file of a data set that was read from a user's file or object, unless it exists.
 
     Raises:
         SetupError: The folder can't be written.
     """
-    indicators, test = (None if part is None else part.tolist() for part in (dataset.indicators, dataset.test))
-    about = {
-        "name": dataset.name,
-        "kind": dataset.kind,
-        "outputs": dataset.outputs,
-        "classes": dataset.classes,
-        "columns": dataset.columns,
-        "indicators": indicators,
-        "test": test,
-        "source": dataset.source,
-        "dropped": dataset.dropped,
-        "content": dataset.fingerprint,
-    }
-    _created(path, lambda file: write_arrays(file, dataset.x.numpy(), dataset.y.numpy(), about))
-
-
-def read_kept(path: Path) -> Dataset:
-    """A data set that `keep` has written.
-
-    Raises:
-        DataError: The file is truncated.
-    """
-    x, y, header = read_arrays(path)
-    indicators, test = (None if header[key] is None else torch.tensor(header[key]) for key in ("indicators", "test"))
-    return Dataset(
-        name=header["name"],
-        kind=header["kind"],
-        x=x,
-        y=y,
-        outputs=header["outputs"],
-        classes=tuple(header["classes"]),
-        columns=tuple(header["columns"]),
-        indicators=indicators,
-        test=test,
-        source=header["source"],
-        dropped=header["dropped"],
-        fingerprint=header["content"],
-    )
+    created(path, lambda file: write_dataset(file, dataset))

@@ -4,6 +4,7 @@ from olfl_ray.driver.check import check_failed, check_same, check_study, extende
 from olfl_ray.driver.datasets import (
     check_dataset,
     data_summaries,
+    dataset,
     dataset_lines,
     dataset_notes,
     describe_data,
@@ -42,6 +43,7 @@ __all__ = [
     "check_study",
     "data_root",
     "data_summaries",
+    "dataset",
     "dataset_lines",
     "dataset_notes",
     "describe_data",

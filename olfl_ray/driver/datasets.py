@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from olfl_ray import data
@@ -18,6 +19,7 @@ __all__ = [
     "DATASETS",
     "check_dataset",
     "data_summaries",
+    "dataset",
     "dataset_lines",
     "dataset_notes",
     "describe_data",
@@ -97,6 +99,25 @@ def check_dataset(target: str, *, overrides: Sequence[str] = (), home: Home) -> 
             return data_summaries(spec, home)
     bare = {"name": "data", "task": {"dataset": {"name": target}}, "search": {"parameters": {}}}
     return data_summaries(parse_spec(json.dumps(bare).encode(), source="data", overrides=overrides), home)
+
+
+def dataset(given: Any, *, name: str = "data", home: Home | str | Path | None = None, **options: Any) -> dict[str, Any]:
+    """An object of this program as a spec's `task.dataset`: a file in the home folder that every trial can read.
+
+    The file is named after its content, so another content is another study.
+
+    Args:
+        given: A pandas or Arrow table, with `target` and other options of one; arrays (x, y); an `olfl_ray.data.Dataset`; or
+            a torch data set of (x, y) with a length.
+        name: Name of the data set.
+        home: The home folder; None: `OLFL_HOME`, else `./.olfl`.
+        options: Those of a table in a file: target, kind, drop, categorical, missing, ids.
+
+    Raises:
+        SpecError: The object is invalid.
+    """
+    place = home if isinstance(home, Home) else Home.find(home)
+    return data.store(given, name, place.cache / "objects", options)
 
 
 def dataset_lines(notes: Mapping[str, DatasetNote]) -> list[str]:

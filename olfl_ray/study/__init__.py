@@ -1,6 +1,6 @@
 """A study and its handle: `Study` runs it, looks at it and takes its results away, here and on a cluster."""
 
-from olfl_ray.driver import Home, StudyResult, check_dataset, describe_data, prepare_data
+from olfl_ray.driver import Home, StudyResult, check_dataset, dataset, describe_data, prepare_data
 from olfl_ray.remote import Code
 from olfl_ray.study.doctor import Finding, diagnose
 from olfl_ray.study.export import load_model
@@ -22,6 +22,7 @@ __all__ = [
     "StudyResult",
     "Trial",
     "check_dataset",
+    "dataset",
     "describe_data",
     "diagnose",
     "export_loss",

@@ -1,0 +1,23 @@
+"""A data set that `olfl_ray.dataset` wrote from an object of a Python program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from olfl_ray.data.dataset import Dataset
+from olfl_ray.data.dataset_file import read_dataset
+from olfl_ray.data.formats.base import FileFormat
+from olfl_ray.spec import Strict
+
+__all__ = ["Arrow"]
+
+
+class Arrow(FileFormat):
+    """A data set's Arrow file."""
+
+    class Config(Strict):
+        """It has no settings."""
+
+    def read(self, path: Path) -> Dataset:
+        """The data set that was written."""
+        return read_dataset(path)
