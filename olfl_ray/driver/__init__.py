@@ -28,6 +28,7 @@ from olfl_ray.driver.look import (
     storage_of,
     trials_of,
 )
+from olfl_ray.driver.model import model_of
 from olfl_ray.driver.remove import remove
 from olfl_ray.driver.run import StudyResult, Watcher, drive, tried_again
 
@@ -53,6 +54,7 @@ __all__ = [
     "importances_of",
     "is_driven",
     "load",
+    "model_of",
     "placed",
     "prepare_data",
     "remove",

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from olfl_ray import data
 from olfl_ray.analysis import ArmResult, final_table
@@ -21,6 +22,7 @@ from olfl_ray.driver.home import Home
 from olfl_ray.driver.live import LiveReport
 from olfl_ray.driver.locations import check_location, resolved
 from olfl_ray.driver.look import RUNS, report_of, report_or_warning, storage_of
+from olfl_ray.driver.model import model_of
 from olfl_ray.errors import Fenced, StudyError, UserError
 from olfl_ray.ledger import (
     DriverStarted,
@@ -32,6 +34,7 @@ from olfl_ray.ledger import (
     Revised,
     StopRequest,
     StudyState,
+    TrialState,
     latest_attempt,
 )
 from olfl_ray.machine import machine
@@ -49,6 +52,9 @@ from olfl_ray.tracking import (
     parent_status,
     trackers_of,
 )
+
+if TYPE_CHECKING:
+    from olfl_ray.trial import TrainedModel
 
 __all__ = ["StudyResult", "Watcher", "drive", "tracked_arms", "tried_again"]
 
@@ -139,7 +145,14 @@ def drive(
                 return replace(result, nothing_to_do=True, undelivered=missing, problem=problem)
     facts = check_trials(spec, home)
     notes = dataset_notes(spec, home)
-    trackers = trackers_of(replace(study, git_commit=_git_commit(), datasets=notes))
+
+    def model(trial: TrialState) -> TrainedModel:
+        fixed = not any(field.startswith("task.dataset") for field in trial.params)
+        digest = facts[trial.id.arm].data if fixed else ""
+        source = f"{spec.name}/{trial.id}"
+        return model_of(study.config(trial), str(trial.id), source, storage=storage, home=home, data=digest)
+
+    trackers = trackers_of(replace(study, git_commit=_git_commit(), datasets=notes, model=model))
     if ledger is not None:
         check_facts(facts, ledger.state)
     else:

@@ -107,17 +107,19 @@ def _notes(source: str, at: float | None, home: str | Path | Home | None) -> lis
         return notes
     study, trial = Study.open(source.split("/")[0], home=home), source.partition("/")[2]
     config, arm = study.trial(trial).config, trial.split("/")[0]
+    spec, state, storage = study.loaded()
     task = config.task
     notes.append(
-        f"Learned on {task.dataset.name} with {task.model.name}, {config.learner.steps} steps; seed {config.seeds[0]}."
+        f"Learned on {task.dataset.name} with {task.model.name} by {config.learner.method}, {config.learner.steps} steps of "
+        f"batches of {task.batch_size}; seed {config.seeds[0]}, of the study {spec.seed}."
     )
-    spec, state, storage = study.loaded()
     for row in final_table(spec, state, storage):
         for test in (row.test, row.primary):
             if row.arm == arm and test is not None and test.difference is not None:
                 found = test.difference
+                seeds = f"{found.n} paired seeds ({', '.join(map(str, test.values))})"
                 notes.append(
-                    f"Test {test.metric} of its arm on {found.n} paired seeds: {found.mean:+.4g} against {found.baseline}, "
+                    f"Test {test.metric} of its arm on {seeds}: {found.mean:+.4g} against {found.baseline}, "
                     f"95 % interval {found.low:+.4g} to {found.high:+.4g}."
                 )
     return notes

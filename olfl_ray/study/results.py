@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olfl_ray.analysis import final_table
-from olfl_ray.driver import Home, best_of, data_root, report_of, status_of, stored_lines, trials_of
+from olfl_ray.driver import Home, best_of, model_of, report_of, status_of, stored_lines, trials_of
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger, StudyState
 from olfl_ray.plugins import allows
@@ -219,19 +219,21 @@ class Results(ABC):
         Raises:
             UserError: The trial has not finished, its data are not here, or a builder is not allowed.
         """
-        from olfl_ray.trial import TrialEnvironment, state_from_bytes, trained_model
-        from olfl_ray.worker import finished_chain
-
         config = self.trial(trial).config
         refused = [name for name in builders_of(config).values() if not allows(self._allowed(allow), name)]
         if refused:
             raise StudyError(
                 f"study {self.name!r} names {refused[0]!r}, which is code; pass allow=[{refused[0]!r}] if you trust who wrote it"
             )
-        point = finished_chain(self.loaded()[2], trial, f"{self.name}/{trial}")
-        assert point.state is not None, "a restore point with commits has a state"
-        environment = TrialEnvironment(cache=self.home.cache, data_root=data_root(), data=self._fingerprint(trial))
-        return trained_model(config, environment, state_from_bytes(point.state), replicate)
+        return model_of(
+            config,
+            trial,
+            f"{self.name}/{trial}",
+            storage=self.loaded()[2],
+            home=self.home,
+            data=self._fingerprint(trial),
+            replicate=replicate,
+        )
 
     def export(
         self,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import StudyState, TrialState, read_commit, read_file
 from olfl_ray.records import RECORDS, from_parquet
 from olfl_ray.spec import Strict, StudySpec, TrialConfig, trial_config
 from olfl_ray.storage import Storage
+
+if TYPE_CHECKING:
+    from olfl_ray.trial import TrainedModel
 
 __all__ = ["DatasetNote", "TrackedArm", "TrackedStudy", "Tracker"]
 
@@ -30,6 +33,8 @@ class TrackedStudy:
         home: The home folder.
         git_commit: Commit of the current folder's repository, or empty.
         datasets: Each arm's data set.
+        model: From a finished trial to the base learner that it trained; None: there is none. It calls builders and reads the
+            data set, so it may raise anything.
     """
 
     spec: StudySpec
@@ -37,6 +42,7 @@ class TrackedStudy:
     home: Path
     git_commit: str = ""
     datasets: Mapping[str, DatasetNote] = field(default_factory=dict)
+    model: Callable[[TrialState], TrainedModel] | None = None
 
     def config(self, trial: TrialState) -> TrialConfig:
         """A trial's settings."""

@@ -4,7 +4,7 @@ from olfl_ray.trial.build import set_threads
 from olfl_ray.trial.check import check
 from olfl_ray.trial.data_summary import DataSummary, data_summary
 from olfl_ray.trial.environment import TrialEnvironment
-from olfl_ray.trial.export import FORMATS, model_to_bytes, read_model
+from olfl_ray.trial.export import FORMATS, describe, model_to_bytes, read_model, traced
 from olfl_ray.trial.model import TrainedModel, trained_model
 from olfl_ray.trial.run import PhiCache, Progress, run
 from olfl_ray.trial.state import TrialState, state_from_bytes, state_to_bytes
@@ -19,11 +19,13 @@ __all__ = [
     "TrialState",
     "check",
     "data_summary",
+    "describe",
     "model_to_bytes",
     "read_model",
     "run",
     "set_threads",
     "state_from_bytes",
     "state_to_bytes",
+    "traced",
     "trained_model",
 ]

@@ -23,7 +23,7 @@ from olfl_ray.errors import DataError, SetupError, SpecError
 from olfl_ray.plugins import allows, nearest
 from olfl_ray.trial.model import Origin, TrainedModel
 
-__all__ = ["FORMATS", "model_to_bytes", "read_model"]
+__all__ = ["FORMATS", "describe", "model_to_bytes", "read_model", "traced"]
 
 FORMATS = ("safetensors", "pt2", "onnx")
 """Names of the formats, which are the suffixes of their files."""
@@ -51,7 +51,7 @@ def model_to_bytes(model: TrainedModel, form: str, about: Mapping[str, Any] | No
     """
     if form not in FORMATS:
         raise DataError(f"format: there is no {form!r}{nearest(form, list(FORMATS))}; use one of {', '.join(FORMATS)}")
-    note = json.dumps(_described(model) | dict(about or {}))
+    note = json.dumps(describe(model) | dict(about or {}))
     if form == "safetensors":
         return save(
             {name: value.detach().cpu().clone().contiguous() for name, value in _tensors(model).items()}, {NOTE: note}
@@ -163,7 +163,8 @@ def _onnx(program: torch.export.ExportedProgram, note: str) -> bytes:
     return data
 
 
-def _described(model: TrainedModel) -> dict[str, Any]:
+def describe(model: TrainedModel) -> dict[str, Any]:
+    """What a file says of a model, as plain values."""
     origin, target = model.origin, model.scaler.dtype
     return {
         "format": 1,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ SPEC = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
 SMALL = [
     *("learner.steps=100", "meta.init_steps=20", "eval.every=20", "replicates=2", "confirm.seeds=2"),
     *("search.pruner.min_steps=40", "arms.offline.parameters={}", "task.batch_size=16"),
+    "tracking={name: mlflow, models: true}",
     *("arms.baseline.trials=3", "arms.offline.trials=2", "arms.online.trials=3"),
 ]
 
@@ -52,8 +54,30 @@ def test_mlflow_has_one_parent_and_one_child_a_trial_none_running(home: Path) ->
         assert bool(learned) == (run.data.tags["olfl.arm"] != "baseline"), run.data.tags["olfl.trial"]
     confirmed = next(run for run in children if run.data.tags["olfl.trial"] == "online/c0")
     assert "test/error" in confirmed.data.metrics
+    with_model = {run.data.tags["olfl.trial"] for run in children if client.list_artifacts(run.info.run_id, "model")}
+    assert with_model == {name for name in names if "/c" in name}
     files = {file.path for file in client.list_artifacts(confirmed.info.run_id, "learned_loss")}
     assert files == {"learned_loss/learned_loss.json", "learned_loss/learned_loss.safetensors"}
+
+
+def test_mlflows_model_is_that_of_the_trial(home: Path) -> None:
+    import mlflow
+    import numpy as np
+    from mlflow.tracking import MlflowClient
+
+    from olfl_ray import Study
+
+    client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    (run,) = client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()], "tags.`olfl.trial` = 'online/c1'"
+    )
+    (folder,) = (home / "artifacts").glob(f"**/{run.info.run_id}/**/MLmodel")
+    model = Study.open("digits", home=home).model("online/c1")
+    x = model.example(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's modules warn about their own type hints
+        found = mlflow.pyfunc.load_model(str(folder.parent)).predict(x.numpy())
+    np.testing.assert_allclose(found, model(x).detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_learned_loss_comes_back_as_a_module(home: Path) -> None:
@@ -86,6 +110,7 @@ def test_learned_loss_comes_back_as_a_module(home: Path) -> None:
 def test_a_learned_loss_is_loaded_at_a_moment_and_exported_as_one_file(home: Path) -> None:
     import torch
 
+    import olfl_ray as ol
     from olfl_ray import load_loss
 
     outputs_BC, targets_B = torch.randn(4, 10), torch.tensor([0, 1, 2, 3])
@@ -102,6 +127,8 @@ def test_a_learned_loss_is_loaded_at_a_moment_and_exported_as_one_file(home: Pat
     assert done.stdout.strip() == "mine.py"
     head = (home / "mine.py").read_text().split("import base64")[0]
     assert "digits" in head
+    assert "by online, 100 steps" in head
+    assert all(str(ol.Study.open("digits", home=home).trial(f"online/c{n}").seeds[0]) in head for n in (0, 1))
     assert "95 % interval" in head
     assert "outputs from" in head
     check = (

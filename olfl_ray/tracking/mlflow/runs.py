@@ -13,6 +13,7 @@ from typing import Any
 from olfl_ray.errors import DataError
 from olfl_ray.ledger import TrialState, left_by_learnable, read_commit
 from olfl_ray.records import names
+from olfl_ray.spec import without_secrets
 from olfl_ray.tracking.mlflow.existing import (
     IDENTITY_TAG,
     PARENT,
@@ -23,6 +24,8 @@ from olfl_ray.tracking.mlflow.existing import (
     found,
     shows,
 )
+from olfl_ray.tracking.mlflow.model import FOLDER as MODEL
+from olfl_ray.tracking.mlflow.model import write_model
 from olfl_ray.tracking.mlflow.settings import as_key, as_params, in_batches
 from olfl_ray.tracking.tracker import TrackedArm, TrackedStudy
 
@@ -45,9 +48,13 @@ class Runs:
         study: The study.
         identity: The study's identity, from its ledger.
         experiment: Name of the experiment.
+        models: Whether confirming trials' runs get their models.
     """
 
-    def __init__(self, client: Any, study: TrackedStudy, identity: str, experiment: str) -> None:
+    def __init__(
+        self, client: Any, study: TrackedStudy, identity: str, experiment: str, *, models: bool = False
+    ) -> None:
+        self._models = models
         self._client, self._study, self._spec, self._identity = client, study, study.spec, identity
         self._experiment = client.get_experiment_by_name(experiment).experiment_id
         self._there: dict[str, list[Any]] = {}  # runs in the store at the start by name, the earliest first
@@ -295,12 +302,28 @@ class Runs:
     def _send_end(self, run: str, trial: TrialState, summary: Mapping[str, float]) -> None:
         if trial.commits:
             self._send_learned(run, trial.commits[-1].commit)
+        if self._models and trial.id.confirming and trial.state == "finished":
+            self._send_model(run, trial)
         if trial.cause:
             self._client.log_text(run, trial.cause, "cause.txt")
         result = {"state": trial.state, "report": summary, "replicates": dict(trial.metrics)}
         self._client.log_dict(run, result, "result.json")
         assert trial.ended_at is not None
         self._client.set_terminated(run, STATUS[trial.state], int(trial.ended_at * 1000))
+
+    def _send_model(self, run: str, trial: TrialState) -> None:
+        """Upload a trained model; a tag says why where there is none."""
+        if self._study.model is None:
+            return
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / MODEL
+            try:
+                write_model(self._study.model(trial), folder)
+            except Exception as error:  # of a user's builder or forward: it must not keep the run from its end
+                reason = without_secrets(str(error)).strip() or type(error).__name__
+                self._client.set_tag(run, "olfl.no_model", reason.splitlines()[0][:5000])
+                return
+            self._client.log_artifacts(run, str(folder), MODEL)
 
     def _send_learned(self, run: str, key: str) -> None:
         """Upload a learnable's files: a learned loss to the folder `learned_loss`, anything else to `learnable`."""

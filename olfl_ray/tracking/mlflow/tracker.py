@@ -40,6 +40,9 @@ class Mlflow(Tracker):
         """MLflow tracking URI; null: the environment's MLFLOW_TRACKING_URI, else SQLite in the home folder."""
         experiment: Annotated[str, Field(pattern=PRINTABLE)] = "olfl"
         """MLflow experiment."""
+        models: bool = False
+        """Whether each confirming trial's run gets its trained model, with signature and input example, for MLflow's registry and
+        serving."""
 
     @classmethod
     def resolve(cls, config: Config, before: Config | None = None) -> Config:
@@ -79,7 +82,7 @@ class Mlflow(Tracker):
 
     def open(self, identity: str) -> None:
         client = open_store(self.uri, self.config.experiment, artifacts_in(self.study.home))
-        self._runs = Runs(client, self.study, identity, self.config.experiment)
+        self._runs = Runs(client, self.study, identity, self.config.experiment, models=self.config.models)
 
     def deliver(self, trial: TrialState) -> None:
         self._runs.deliver(trial)
