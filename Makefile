@@ -7,13 +7,14 @@ TORCH_INDEX_URL ?=
 LOCKS  := requirements.lock requirements-dev.lock requirements-torch.lock
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml $(LOCKS) | cksum | cut -d' ' -f1)
 
-.PHONY: audit bench chaos clean cluster-demo demo lint lock modules mutants paper setup test test-fast
+.PHONY: audit bench chaos clean cluster-demo demo docs lint lock modules mutants paper setup test test-fast
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up, run sweeps/digits.yaml, print the result"
 	@echo "make test   set up, run all checks and tests"
 	@echo "make test-fast  set up, run the tests of the packages that need neither Ray nor MLflow"
+	@echo "make docs   set up, write the pages made from code, run the notebooks, build the site: docs/build/html"
 	@echo "make bench  set up, time the online step against other libraries; writes benchmarks/engine"
 	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain torch loop on random modules"
 	@echo "make mutants [PACKAGE=all COUNT=150 SEED=1]  set up, change random lines of the core, and list the changes that no test detects"
@@ -41,6 +42,11 @@ bench: setup
 
 cluster-demo: setup
 	$(BIN)/python cluster/local/cluster.py demo
+
+# The site, in docs/build/html. The notebooks run, in about a minute of CPU time; warnings are errors.
+docs: setup
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx -W --keep-going --builder html docs docs/build/html
 
 lint: setup
 	$(BIN)/ruff check .
