@@ -59,7 +59,12 @@ FAST = {
         "data/test_table_files.py",
         "data/test_families.py",
     ],
-    "trial": ["trial/test_trial_records.py", "trial/test_trial_run.py", "trial/test_gradients.py"],
+    "trial": [
+        "trial/test_trial_records.py",
+        "trial/test_trial_run.py",
+        "trial/test_gradients.py",
+        "trial/test_loss_buffers.py",
+    ],
     "engine": [
         "engine/test_optimizers.py",
         "engine/test_optimizers_in_detail.py",

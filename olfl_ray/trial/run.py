@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -56,8 +56,8 @@ class Progress:
     records: tuple[Record, ...]
     state: TrialState
     report: Mapping[str, tuple[float, ...]]
-    outcome: Literal["finished", "diverged"] | None = None
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    outcome: Literal["finished", "diverged"] | None
+    files: Mapping[str, bytes]
 
 
 def run(

@@ -87,6 +87,7 @@ def test_events_after_a_pause_are_delivered_too(home: Homes, monkeypatch: pytest
 def test_a_sink_that_waits_for_events_ends_when_it_is_closed(home: Homes) -> None:
     own = home()
     sink = Sink(Watched(own), own.state.identity)
+    assert sink.problem == ""
     sink.start(own.state)
     sink._thread.join(0.3)
     assert sink.close({}, status="FINISHED", patience=20.0) == 0

@@ -17,6 +17,7 @@ from torch import nn
 from olfl_ray.learnable import Learnable, Params
 from olfl_ray.losses import loss_from_bytes
 from olfl_ray.methods import Method, Setting
+from olfl_ray.methods.online_lr import LearningRate
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.trial import Progress, TrialEnvironment, TrialState, run, state_from_bytes, state_to_bytes
@@ -317,3 +318,41 @@ def test_the_constant_predictions_metrics_are_reported_and_are_no_curve(place: T
     assert {"test/error", "trivial/error"} <= set(last.report)
     assert "test/error" in record.metrics
     assert not [name for name in record.metrics if name.startswith("trivial/")]
+
+
+def test_the_initialisation_moves_phi_and_training_goes_on_from_there(place: TrialEnvironment) -> None:
+    found = list(run(config("offline"), place))
+    phis = [one.state.replicates[0].learner.phi for one in found]
+    some = next(iter(phis[0]))
+    assert not torch.equal(phis[0][some], phis[1][some]), "between the two halves of Algorithm 1"
+    assert all(torch.equal(phi[some], phis[1][some]) for phi in phis[2:]), "then it stays"
+
+
+class Late(Method):
+    """Another learning rate after nine tenths of the steps."""
+
+    phi = "alpha"
+    uses = ()
+
+    def learnable(self, setting: Setting) -> Learnable:
+        return LearningRate(0.1)
+
+    def phis(self, setting: Setting) -> list[tuple[float, Params]]:
+        (name,) = dict(LearningRate(0.1).named_parameters())
+        return [(0.0, {name: torch.tensor(0.2)}), (0.9, {name: torch.tensor(0.3)})]
+
+
+def test_phi_changes_after_the_fraction_of_the_steps_that_the_method_gives(place: TrialEnvironment) -> None:
+    found = list(run(config(f"{__name__}:Late", eval={"every": 9}), place))
+    rates = [next(iter(one.state.replicates[0].learner.phi.values())).item() for one in found]
+    assert rates == [pytest.approx(0.2), pytest.approx(0.2), pytest.approx(0.3)], "chunks begin at 0, 0.45 and 0.9"
+
+
+def dropping(input_shape: tuple[int, ...], outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(math.prod(input_shape), outputs))
+
+
+def test_each_part_of_training_draws_other_random_numbers(place: TrialEnvironment) -> None:
+    found = list(run(config("online", task={"model": {"name": f"{__name__}:dropping"}}), place))
+    states = [bytes(one.state.replicates[0].rng.numpy()) for one in found]
+    assert len(set(states)) == len(states)
