@@ -66,6 +66,7 @@ def test_mlflows_model_is_that_of_the_trial(home: Path) -> None:
     from mlflow.tracking import MlflowClient
 
     from olfl_ray import Study
+    from olfl_ray.vision import torchvision
 
     client = MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     (run,) = client.search_runs(
@@ -76,6 +77,7 @@ def test_mlflows_model_is_that_of_the_trial(home: Path) -> None:
     x = model.example(4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's modules warn about their own type hints
+        torchvision()  # which MLflow imports with Lightning
         found = mlflow.pyfunc.load_model(str(folder.parent)).predict(x.numpy())
     np.testing.assert_allclose(found, model(x).detach().numpy(), rtol=1e-5, atol=1e-5)
 
