@@ -9,7 +9,7 @@ from typing import Any
 
 from olfl_ray.analysis.canvas import ramp
 from olfl_ray.analysis.chart import NEUTRAL, Chart, Figure, as_figure, axis, color_of, dash_of, rounded, safe, trace
-from olfl_ray.analysis.series import scaled, with_value
+from olfl_ray.analysis.series import scaled, with_axis, with_value
 from olfl_ray.analysis.wording import number, short
 from olfl_ray.ledger import StudyState, TrialState
 from olfl_ray.spec import StudySpec
@@ -189,7 +189,7 @@ def _importance(spec: StudySpec, importances: Mapping[str, Mapping[str, float]])
 
 
 def _parallel(spec: StudySpec, state: StudyState, arm: str, index: int) -> Chart | None:
-    parameters = spec.parameters_of(arm)
+    parameters = with_axis(spec, arm)
     sign = 1 if spec.search.goal == "minimize" else -1
     trials = sorted(with_value(state, arm), key=lambda trial: sign * (trial.value or 0.0))[:MOST_LINES]
     if len(trials) < 2 or not parameters:

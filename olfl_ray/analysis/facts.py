@@ -18,7 +18,18 @@ from olfl_ray.ledger import Examined, StudyState, TrialState
 from olfl_ray.records import names
 from olfl_ray.spec import StudySpec, trial_config
 
-__all__ = ["ArmCost", "DataFacts", "TrialRow", "costs", "data_facts", "duration", "moment", "seed_rows", "trial_rows"]
+__all__ = [
+    "ArmCost",
+    "DataFacts",
+    "TrialRow",
+    "costs",
+    "data_facts",
+    "duration",
+    "filtered_rows",
+    "moment",
+    "seed_rows",
+    "trial_rows",
+]
 
 MOST_TRIALS, MOST_CLASSES = 1000, 40
 """Rows of the page's tables; `tables/trials.csv` has all trials."""
@@ -149,6 +160,16 @@ def _examined(spec: StudySpec, facts: Examined) -> list[tuple[str, str]]:
     if trivial:
         rows.append(("best constant prediction, test split", trivial))
     return [*rows, ("digest", facts.data[:12])]
+
+
+def filtered_rows(spec: StudySpec, state: StudyState) -> list[dict[str, Any]]:
+    """For each arm whose searcher dropped candidates, its search trials and how many each filter dropped."""
+    counts = {arm: state.filtered(arm) for arm in spec.arms}
+    return [
+        {"arm": arm, "trials": len(state.search_trials(arm)), "symbolic": 0, "gradient": 0, "rejection": 0, **found}
+        for arm, found in counts.items()
+        if found
+    ]
 
 
 def costs(spec: StudySpec, state: StudyState, read: Read) -> list[ArmCost]:

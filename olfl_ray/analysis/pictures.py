@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from olfl_ray.analysis.canvas import GRID, INK, colormap, grid, ink, legend, style
-from olfl_ray.analysis.series import curves, loss_lines, scaled, with_value
+from olfl_ray.analysis.series import curves, loss_lines, scaled, with_axis, with_value
 from olfl_ray.analysis.tables import records_table
 from olfl_ray.ledger import StudyState
 from olfl_ray.spec import StudySpec
@@ -130,7 +130,7 @@ def parallel_coordinates(spec: StudySpec, state: StudyState, arm: str) -> Figure
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    parameters = {name: one for name, one in spec.parameters_of(arm).items() if one.expression is None}
+    parameters = with_axis(spec, arm)
     trials = with_value(state, arm)
     if len(trials) < 2 or not parameters:
         return None

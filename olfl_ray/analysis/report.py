@@ -16,7 +16,7 @@ import pyarrow as pa
 from olfl_ray.analysis.canvas import style
 from olfl_ray.analysis.charts_of_search import search_charts
 from olfl_ray.analysis.charts_of_training import seeds_chart, training_charts
-from olfl_ray.analysis.facts import costs, data_facts, duration, moment, seed_rows, trial_rows
+from olfl_ray.analysis.facts import costs, data_facts, duration, filtered_rows, moment, seed_rows, trial_rows
 from olfl_ray.analysis.files import table_files
 from olfl_ray.analysis.tables import baseline_arm, final_table, records_table, with_gradients
 from olfl_ray.analysis.wording import cells_of, head_of, number, remarks
@@ -88,6 +88,7 @@ def write_report(
         costs=costs(spec, state, read),
         training=list(training_charts(spec, state, read, storage)),
         search=list(search_charts(spec, state, importances)),
+        filtered=filtered_rows(spec, state),
         trials=rows,
         run=(links or {}).get("study", ""),
         hidden=hidden,

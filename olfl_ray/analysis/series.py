@@ -15,7 +15,7 @@ from olfl_ray.ledger import StudyState, TrialState
 from olfl_ray.spec import Parameter, StudySpec
 from olfl_ray.storage import Storage
 
-__all__ = ["Curve", "LossLines", "Read", "curves", "loss_lines", "scaled", "with_value"]
+__all__ = ["Curve", "LossLines", "Read", "curves", "loss_lines", "scaled", "with_axis", "with_value"]
 
 Read = Callable[[TrialState], pa.Table]
 """Returns a trial's records (`olfl_ray.records.RECORDS`)."""
@@ -103,6 +103,11 @@ def loss_lines(spec: StudySpec, state: StudyState, storage: Storage, arm: str) -
 def with_value(state: StudyState, arm: str) -> list[TrialState]:
     """The ended search trials of an arm that have a finite value of the search metric."""
     return [t for t in state.search_trials(arm) if t.ended and t.value is not None and math.isfinite(t.value)]
+
+
+def with_axis(spec: StudySpec, arm: str) -> dict[str, Parameter]:
+    """The searched fields of an arm whose values have an order or a list: formulas have no axis."""
+    return {name: one for name, one in spec.parameters_of(arm).items() if one.expression is None}
 
 
 def scaled(parameter: Parameter, values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:

@@ -198,11 +198,14 @@ class Proposed(Event):
         trial: Its id, such as `online/3` or `online/c3`.
         params: Its settings: dotted field of the spec -> value.
         seeds: Seed of each replicate.
+        filtered: Candidates that the searcher dropped since the proposal before: for each its `params`, the `filter`, and the
+            trial whose value it takes over (`same_as`), if there is one.
     """
 
     trial: str
     params: dict[str, Any]
     seeds: list[Count]
+    filtered: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

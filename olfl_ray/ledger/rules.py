@@ -131,7 +131,9 @@ def _propose(state: StudyState, event: Proposed) -> TrialState:
         raise LedgerError(f"{error}, in {event!r}") from error
     _require(event.trial not in state.trials, "the trial was proposed before", event)
     _require(len(event.seeds) > 0, "a trial has at least one seed", event)
-    return TrialState(id=trial, params=event.params, seeds=tuple(event.seeds), proposed_at=event.time)
+    return TrialState(
+        id=trial, params=event.params, seeds=tuple(event.seeds), proposed_at=event.time, filtered=tuple(event.filtered)
+    )
 
 
 def _apply_to_trial(trial: TrialState, event: Began | Committed | Ended | Stopped) -> TrialState:

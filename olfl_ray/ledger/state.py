@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -80,6 +81,7 @@ class TrialState:
         alone: Whether it ran out of device memory, and so has its device to itself from then on.
         redone: Whether commits of it were dropped as corrupt, so that delivered steps are recomputed.
         retried: Whether it failed, was reopened, and has not ended since.
+        filtered: Candidates that the searcher dropped before it proposed this trial, as in `Proposed`.
     """
 
     id: TrialId
@@ -99,6 +101,7 @@ class TrialState:
     alone: bool = False
     redone: bool = False
     retried: bool = False
+    filtered: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -149,6 +152,10 @@ class StudyState:
         """An arm's search trials by ordinal."""
         found = [trial for trial in self.trials.values() if trial.id.arm == arm and not trial.id.confirming]
         return sorted(found, key=lambda trial: trial.id.ordinal)
+
+    def filtered(self, arm: str) -> dict[str, int]:
+        """How many candidates of an arm's search each filter dropped."""
+        return dict(Counter(str(one["filter"]) for trial in self.search_trials(arm) for one in trial.filtered))
 
     def best(self, arm: str, goal: str) -> TrialState | None:
         """An arm's winner: its best finished search trial; ties go to the earlier one.

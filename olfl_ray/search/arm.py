@@ -12,7 +12,7 @@ from olfl_ray import ledger
 from olfl_ray.errors import SpecError
 from olfl_ray.registry import Registry
 from olfl_ray.search.searcher import Searcher
-from olfl_ray.search.space import SearchTrial, space_of, trial_of
+from olfl_ray.search.space import Filtered, SearchTrial, space_of, trial_of
 from olfl_ray.spec import StudySpec, checked_options, points_left, seed_of, values_of
 
 __all__ = ["SEARCHERS", "ArmSearch", "check_search", "scattered"]
@@ -68,11 +68,16 @@ class ArmSearch:
         spec: The study.
         arm: Name of the arm.
         concurrency: Number of concurrent trials; it determines what a deterministic search may see.
+        task: Name of the arm's task; empty before its data was examined.
+
+    Attributes:
+        filtered: Candidates that were dropped on the way to the last proposal.
     """
 
-    def __init__(self, spec: StudySpec, arm: str, concurrency: int) -> None:
-        self._spec, self._arm, self._concurrency = spec, arm, concurrency
-        self._live = _searcher(spec, arm)
+    def __init__(self, spec: StudySpec, arm: str, concurrency: int, task: str = "") -> None:
+        self._spec, self._arm, self._concurrency, self._task = spec, arm, concurrency, task
+        self._live = _searcher(spec, arm, task)
+        self.filtered: tuple[Filtered, ...] = ()
         self._space = self._live.space
         self._known: dict[int, SearchTrial] = {}
         self._proposed: set[str] = set()
@@ -98,6 +103,8 @@ class ArmSearch:
             searcher = self._seeing(visible, decided, seed_of(self._spec.seed, self._arm, ordinal), others)
         own = self._space.own
         suggested = own if ordinal == 0 and own is not None else searcher.suggest(ordinal)
+        self.filtered = tuple(searcher.filtered)
+        searcher.filtered.clear()
         if suggested is None:
             return None
         found = self._space.taken(suggested)
@@ -160,7 +167,7 @@ class ArmSearch:
         running: Iterable[ledger.TrialState] = (),
     ) -> Searcher:
         """A searcher that knows only these trials, and of some only that they began."""
-        searcher = _searcher(self._spec, self._arm)
+        searcher = _searcher(self._spec, self._arm, self._task)
         begun = [SearchTrial(ordinal=trial.id.ordinal, params=trial.params) for trial in running]
         searcher.replay([*(trial_of(trial, decided) for trial in trials), *begun], seed)
         return searcher
@@ -180,7 +187,7 @@ class ArmSearch:
         return discrete and self._key(point) in self._proposed
 
 
-def _searcher(spec: StudySpec, arm: str) -> Searcher:
+def _searcher(spec: StudySpec, arm: str, task: str = "") -> Searcher:
     named = spec.search.sampler
     kind = SEARCHERS.find(named.name, "search.sampler")
-    return kind(checked_options(kind.Config, named.options, "search.sampler"), space_of(spec, arm))
+    return kind(checked_options(kind.Config, named.options, "search.sampler"), space_of(spec, arm, task))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from random import Random
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from olfl_ray.errors import SpecError
+from olfl_ray.search.filters import FIELD, Gradient, gains
 from olfl_ray.search.genetics import Genetics, Individual
 from olfl_ray.search.searcher import Searcher
-from olfl_ray.search.space import SearchTrial
+from olfl_ray.search.space import Filtered, SearchTrial
 from olfl_ray.seeds import seed_of
-from olfl_ray.spec import Strict
+from olfl_ray.spec import Strict, as_tuple
 
 __all__ = ["Evolution"]
 
@@ -28,7 +29,8 @@ class Evolution(Searcher):
     """Genetic programming over one formula, alone or together with other fields.
 
     A candidate is a formula in canonical form, with the values of the other fields. Each is tried once: an individual that is
-    equal to an earlier candidate takes over its fitness. The fitness of a trial that was pruned, diverged or failed is the worst.
+    equal to an earlier candidate takes over its fitness (symbolic equivalence). Filters drop a candidate before it costs a
+    trial. The fitness of a trial that was pruned, diverged or failed is the worst, and that of a rejected formula, too.
 
     generational: generation n is a function of the seed and of the fitness in the generations before it. So a search is rebuilt
     from the ledger, and no order of ends changes it. Its first proposal waits until all trials of the one before have ended.
@@ -59,6 +61,13 @@ class Evolution(Searcher):
 
         parsimony: Annotated[float, Field(ge=1, le=2)] = 1.0
         """The smaller of two formulas enters a tournament with probability parsimony / 2: 1 is without preference."""
+
+        filters: Annotated[tuple[Literal["rejection", "gradient"], ...], BeforeValidator(as_tuple)] = (
+            "rejection",
+            "gradient",
+        )
+        """rejection: a loss that does not improve predictions optimised directly on it is dropped | gradient: one with the
+        gradients of an earlier candidate, on fixed predictions, takes over its fitness. Of loss.name expression."""
 
         @model_validator(mode="after")
         def _probabilities(self) -> Evolution.Config:
@@ -92,6 +101,10 @@ class Evolution(Searcher):
         self._generation, self._spent = -1, False
         self._population: list[tuple[str, Individual]] = []
         self._archive: dict[str, dict[str, Any]] = {}
+        self._rejected: set[str] = set()
+        self._same: dict[str, str] = {}
+        self._gradients: dict[str, Gradient] = {}
+        self._recorded = sum(trial.filtered for trial in self.trials.values()) if self.ordered else 0
         self._ordinals: dict[str, int] = {}
         if self.space.parameters:
             for trial in self.trials.values():
@@ -141,12 +154,14 @@ class Evolution(Searcher):
         )
 
     def _waiting(self) -> list[str]:
-        """Candidates without a trial, in their order."""
+        """Candidates of the generations without a trial, in their order."""
         return [key for key in self._archive if key not in self._ordinals]
 
     def _fitness(self, key: str) -> float:
-        """The value of a candidate that has ended, to be minimised."""
-        trial = self.trials[self._ordinals[key]]
+        """The value of a candidate, to be minimised, whose trial has ended or that has none."""
+        if key in self._rejected:
+            return math.inf
+        trial = self.trials[self._ordinals[self._same.get(key, key)]]
         if trial.state != "finished" or trial.value is None or not math.isfinite(trial.value):
             return math.inf
         return trial.value if self.space.goal == "minimize" else -trial.value
@@ -158,9 +173,8 @@ class Evolution(Searcher):
 
     def _complete(self) -> bool:
         """Whether the fitness of every individual of the generation is known."""
-        return all(
-            key in self._ordinals and self.trials[self._ordinals[key]].state != "running" for key, _ in self._population
-        )
+        keys = [self._same.get(key, key) for key, _ in self._population if key not in self._rejected]
+        return all(key in self._ordinals and self.trials[self._ordinals[key]].state != "running" for key in keys)
 
     def _breed(self, *, scattered: bool) -> bool:
         """Make the next generation; whether it has a new candidate.
@@ -183,11 +197,62 @@ class Evolution(Searcher):
         self._population = [(self._key(one), one) for one in found]
         before = len(self._archive)
         for key, one in self._population:
-            self._archive.setdefault(key, self._genetics.point(one))
+            point = self._genetics.point(one)
+            if not self._drops(key, point, list(self._archive)):
+                self._archive[key] = point
         return len(self._archive) > before
 
     def _key(self, one: Individual) -> str:
         return self._genetics.key(self._genetics.point(one))
+
+    def _drops(self, key: str, point: Mapping[str, Any], candidates: Sequence[str]) -> bool:
+        """Whether a filter drops an individual, and record it.
+
+        Args:
+            key: Its key.
+            point: Its point.
+            candidates: The keys of the candidates so far, in the order of their trials.
+        """
+        if key in self._rejected or key in self._same or key in candidates:
+            self._drop("symbolic", point, self._same.get(key, key), candidates)
+        elif "rejection" in self._filters and point != self.space.own and not gains(point[FIELD], self.space):
+            self._rejected.add(key)
+            self._drop("rejection", point, "", candidates)
+        elif "gradient" in self._filters and (other := self._equivalent(key, point, candidates)):
+            self._same[key] = other
+            self._drop("gradient", point, other, candidates)
+        else:
+            return False
+        return True
+
+    def _drop(
+        self,
+        name: Literal["symbolic", "gradient", "rejection"],
+        point: Mapping[str, Any],
+        other: str,
+        candidates: Sequence[str],
+    ) -> None:
+        if self._recorded:  # it is in the ledger: the generations are made again
+            self._recorded -= 1
+            return
+        same_as = self._ordinals.get(other, candidates.index(other)) if other in candidates else None
+        self.filtered.append(Filtered(filter=name, params=point, same_as=same_as))
+
+    def _equivalent(self, key: str, point: Mapping[str, Any], candidates: Sequence[str]) -> str:
+        """The first candidate with the same gradients and the same other values; empty if there is none."""
+        for other in candidates:
+            if other not in self._gradients:
+                params = self._archive[other] if other in self._archive else self.trials[self._ordinals[other]].params
+                self._gradients[other] = Gradient(params, self.space)
+        self._gradients[key] = mine = Gradient(point, self.space)
+        return next((other for other in candidates if self._gradients[other].equals(mine)), "")
+
+    @cached_property
+    def _filters(self) -> tuple[str, ...]:
+        """Those that can be applied: the loss must be known, and what goes into it."""
+        space = self.space
+        known = space.task and self._genetics.field == FIELD and space.base["loss"]["name"] == "expression"
+        return self.config.filters if known else ()
 
     def _child(self) -> dict[str, Any] | None:
         """A new candidate of the asynchronous search; None if there is none left."""
@@ -202,6 +267,7 @@ class Evolution(Searcher):
                 found = self._genetics.drawn(self.random)
             else:
                 found = self._genetics.children(parents, 1, self.random)[0]
-            if self._key(found) not in self._ordinals:
-                return self._genetics.point(found)
+            point = self._genetics.point(found)
+            if not self._drops(self._key(found), point, list(self._ordinals)):
+                return point
         return None

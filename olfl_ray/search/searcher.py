@@ -8,7 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any, ClassVar
 
-from olfl_ray.search.space import SearchTrial, Space
+from olfl_ray.search.space import Filtered, SearchTrial, Space
 from olfl_ray.spec import Parameter, Strict
 
 __all__ = ["Searcher"]
@@ -40,10 +40,12 @@ class Searcher(ABC):
     """The known trials by ordinal."""
     random: Random
     """Random number generator, seeded by `replay`."""
+    filtered: list[Filtered]
+    """Candidates that were dropped on the way to a proposal; the ledger records them with it, and the list is emptied."""
 
     def __init__(self, config: Any, space: Space) -> None:
         self.config, self.space = config, space
-        self.trials, self.random = {}, Random(0)
+        self.trials, self.random, self.filtered = {}, Random(0), []
 
     def check(self) -> None:  # noqa: B027  (most search any space)
         """Refuse a space that it can't search, before anything starts.

@@ -12,7 +12,22 @@ from olfl_ray.errors import SpecError
 from olfl_ray.ledger import TrialState
 from olfl_ray.spec import Parameter, PrunerSpec, StudySpec, active, base_values, own_point, same, seed_of
 
-__all__ = ["SearchTrial", "Space", "share_of", "space_of", "trial_of", "value_at"]
+__all__ = ["Filtered", "SearchTrial", "Space", "share_of", "space_of", "trial_of", "value_at"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filtered:
+    """A candidate that a searcher dropped instead of proposing it.
+
+    Args:
+        filter: Why: symbolic or gradient (it is as good as another), or rejection (it is none).
+        params: Its point.
+        same_as: Ordinal of the trial whose value it takes over; None: the worst.
+    """
+
+    filter: Literal["symbolic", "gradient", "rejection"]
+    params: Mapping[str, Any]
+    same_as: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +40,7 @@ class SearchTrial:
         values: The searched metric at the pruner's decision steps: (step, value).
         state: running; or how it ended: finished, pruned, diverged or failed.
         value: The searched metric of a finished trial.
+        filtered: Number of candidates that were dropped since the proposal before.
     """
 
     ordinal: int
@@ -32,6 +48,7 @@ class SearchTrial:
     values: tuple[tuple[int, float], ...] = ()
     state: Literal["running", "finished", "pruned", "diverged", "failed"] = "running"
     value: float | None = None
+    filtered: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +64,7 @@ class Space:
         pruner: The settings of `search.pruner`.
         seed: The same at every start of the study.
         where: Location of each searched field in the spec, for messages.
+        task: Name of the arm's task; empty before its data was examined.
     """
 
     arm: str
@@ -57,6 +75,7 @@ class Space:
     pruner: PrunerSpec
     seed: int
     where: Mapping[str, str]
+    task: str = ""
 
     def point(self, choose: Callable[[str, Parameter], Any]) -> dict[str, Any]:
         """A point: each field whose conditions hold, chosen after the fields that its conditions depend on.
@@ -151,8 +170,8 @@ def share_of(parameter: Parameter, value: Any) -> float:
     return min(max(share, 0.0), math.nextafter(1.0, 0.0))
 
 
-def space_of(spec: StudySpec, arm: str) -> Space:
-    """The search space of an arm of a study."""
+def space_of(spec: StudySpec, arm: str, task: str = "") -> Space:
+    """The search space of an arm of a study, with the name of the arm's task where it is known."""
     own = spec.arms[arm].parameters
     parameters = spec.parameters_of(arm)
     return Space(
@@ -166,6 +185,7 @@ def space_of(spec: StudySpec, arm: str) -> Space:
         where={
             name: f"arms.{arm}.parameters.{name}" if name in own else f"search.parameters.{name}" for name in parameters
         },
+        task=task,
     )
 
 
@@ -182,4 +202,5 @@ def trial_of(state: TrialState, decided: Mapping[str, list[tuple[int, float]]]) 
         values=tuple(decided.get(str(state.id), ())),
         state=state.state if state.ended else "running",  # type: ignore[arg-type]
         value=state.value if state.ended else None,
+        filtered=len(state.filtered),
     )

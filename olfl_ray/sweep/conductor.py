@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from olfl_ray.errors import SetupError
@@ -79,7 +79,10 @@ class Conductor:
     def search(self, arm: str) -> ArmSearch:
         """An arm's search, rebuilt from the ledger when it is first needed."""
         if arm not in self._searches:
-            self._searches[arm] = ArmSearch(self.spec, arm, self.spec.concurrency)
+            facts = self.state.facts.get(arm)
+            self._searches[arm] = ArmSearch(
+                self.spec, arm, self.spec.concurrency, facts.task if facts is not None else ""
+            )
             self._searches[arm].replay(self.state.search_trials(arm), self._decided)
         return self._searches[arm]
 
@@ -207,7 +210,12 @@ class Conductor:
                     self._planned[arm] = len(trials)
                     continue
                 seeds = [seed_of(self.spec.seed, "search", replicate) for replicate in range(self.spec.replicates)]
-                return self._record_proposal(f"{arm}/{len(trials)}", params, seeds)
+                filtered = [
+                    {"filter": one.filter, "params": dict(one.params)}
+                    | ({} if one.same_as is None else {"same_as": f"{arm}/{one.same_as}"})
+                    for one in self.search(arm).filtered
+                ]
+                return self._record_proposal(f"{arm}/{len(trials)}", params, seeds, filtered)
         for arm in self.spec.arms:
             seeds = self._unconfirmed(arm)
             best = self.state.best(arm, self.spec.search.goal)
@@ -215,8 +223,10 @@ class Conductor:
                 return self._record_proposal(f"{arm}/c{self._confirmations(arm)}", best.params, seeds[:1])
         return None
 
-    def _record_proposal(self, name: str, params: Mapping[str, Any], seeds: list[int]) -> str:
-        self._append(Proposed(trial=name, params=dict(params), seeds=seeds))
+    def _record_proposal(
+        self, name: str, params: Mapping[str, Any], seeds: list[int], filtered: Sequence[dict[str, Any]] = ()
+    ) -> str:
+        self._append(Proposed(trial=name, params=dict(params), seeds=seeds, filtered=list(filtered)))
         return name
 
     def _unconfirmed(self, arm: str) -> list[int]:

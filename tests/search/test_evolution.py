@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random as process
 from collections.abc import Callable
 from random import Random
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 from support.conducting import run_to_end, send, study
 
+from olfl_ray.analysis.charts_of_search import search_charts
+from olfl_ray.analysis.facts import filtered_rows
 from olfl_ray.errors import SpecError
 from olfl_ray.formula import canonical, read_formula
-from olfl_ray.ledger import TrialState
+from olfl_ray.ledger import Examined, TrialState
+from olfl_ray.losses.probe import gain, gradient
 from olfl_ray.search import check_search
 from olfl_ray.search.genetics import Genetics
 from olfl_ray.search.space import share_of, value_at
@@ -49,20 +53,28 @@ def value(trial: TrialState) -> float:
     return len(trial.params[FIELD]) / 100
 
 
+def examined(conductor: Conductor, kind: str = "classification") -> Conductor:
+    """The conductor with what a driver records of an arm's data before its first trial: filters need it."""
+    if not conductor.state.facts:
+        facts = Examined(arm="evolved", data="", code={}, task=kind, primary="error", goals={}, units={}, learns=True)
+        conductor.ledger.append(facts)
+    return conductor
+
+
 def points(conductor: Conductor) -> list[dict[str, Any]]:
     return [dict(trial.params) for trial in conductor.state.trials.values()]
 
 
 def run_concurrently(conduct: Conduct, spec: StudySpec, folder: str, seed: int, kills: float) -> list[dict[str, Any]]:
     """Run a study whose trials end in random order, and whose driver is killed now and then."""
-    random, conductor = Random(seed), conduct(spec, folder)
+    random, conductor = Random(seed), examined(conduct(spec, folder))
     live: list[TrialState] = []
     while True:
         while len(live) < spec.concurrency and (trial := conductor.next()) is not None:
             live.append(trial)
         if not live:
             assert conductor.finished
-            return points(conductor)
+            return [{**trial.params, "filtered": trial.filtered} for trial in conductor.state.trials.values()]
         if random.random() < kills:
             conductor, live = conduct(spec, folder), []
             continue
@@ -84,10 +96,10 @@ def test_a_deterministic_search_proposes_the_same_whatever_ends_first_and_after_
 @pytest.mark.parametrize("mode", ["generational", "asynchronous"])
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_no_candidate_is_tried_twice(mode: str, deterministic: bool, conduct: Conduct) -> None:
-    spec = searched(mode=mode, deterministic=deterministic, trials=40)
+    spec = searched(mode=mode, deterministic=deterministic, trials=20)
     found = [point[FIELD] for point in run_concurrently(conduct, spec, "study", seed=3, kills=0.1)]
     assert found[0] == "square(y - f)"
-    assert len({canonical(read_formula(text)) for text in found}) == len(found) == 40
+    assert len({canonical(read_formula(text)) for text in found}) == len(found) == 20
 
 
 def test_a_search_finds_better_formulas_than_its_first_generation(conduct: Conduct) -> None:
@@ -258,3 +270,51 @@ def test_an_arm_without_searched_fields_runs_once(conduct: Conduct) -> None:
     names = list(conductor.state.trials)
     assert [name for name in names if name.startswith("baseline")] == ["baseline/0", "baseline/c0"]
     assert conductor.importances() == {"baseline": {}, "evolved": {}}
+
+
+def test_each_filter_drops_what_it_is_for(conduct: Conduct) -> None:
+    """Dropped candidates cost no trial, are in the ledger, and are never proposed."""
+    for mode in ("generational", "asynchronous"):
+        conductor = examined(conduct(searched(trials=20, population=12, mode=mode), mode))
+        run_to_end(conductor, value)
+        trials = conductor.state.search_trials("evolved")
+        assert len(trials) == 20
+        counts = conductor.state.filtered("evolved")
+        assert min(counts.get(name, 0) for name in ("symbolic", "rejection", "gradient")) > 0
+        dropped = [one for trial in trials for one in trial.filtered]
+        assert len(dropped) == sum(counts.values())
+        for one in dropped:
+            formula = one["params"][FIELD]
+            if one["filter"] == "rejection":
+                assert not gain(formula, "classification", "mean") > 0
+                assert all(canonical(read_formula(formula)) != canonical(read_formula(t.params[FIELD])) for t in trials)
+            if one["filter"] == "gradient":
+                other = conductor.state.trials[one["same_as"]].params[FIELD]
+                both = [gradient(text, "classification", "mean") for text in (formula, other)]
+                assert both[0] == pytest.approx(both[1], abs=2e-3 * math.hypot(*both[1]))
+            if one["filter"] == "symbolic" and "same_as" in one:
+                assert one["same_as"] in conductor.state.trials
+
+
+def test_the_report_counts_what_was_dropped_and_draws_the_other_fields(conduct: Conduct) -> None:
+    for more in ({}, LR):
+        spec = searched(trials=8, parameters={FIELD: {"expression": {}}, **more})
+        conductor = examined(conduct(spec, f"with {len(more)}"))
+        run_to_end(conductor, value)
+        charts = [chart.name for chart in search_charts(spec, conductor.state, {})]
+        assert any("parallel" in name for name in charts) == bool(more), charts
+        (row,) = filtered_rows(spec, conductor.state)
+        assert row["trials"] == 8
+        assert row["rejection"] == conductor.state.filtered("evolved")["rejection"] > 0
+
+
+def test_without_filters_only_equal_formulas_are_dropped(conduct: Conduct) -> None:
+    conductor = examined(conduct(searched(filters=[])))
+    run_to_end(conductor, value)
+    assert conductor.state.filtered("evolved").keys() == {"symbolic"}
+
+
+def test_the_specs_own_formula_is_tried_whatever_the_filters_say(conduct: Conduct) -> None:
+    conductor = examined(conduct(searched(loss={**LOSS, "formula": "-square(y - f)"})))
+    run_to_end(conductor, value)
+    assert points(conductor)[0][FIELD] == "-1 * square(y - f)"

@@ -6,6 +6,7 @@ import json
 import socket
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,9 @@ class Runs:
             "olfl.ordinal": trial.id.name,
             "olfl.role": "confirm" if trial.id.confirming else "search",
         }
+        if trial.filtered:
+            counts = Counter(str(one["filter"]) for one in trial.filtered)
+            tags["olfl.filtered"] = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
         if name in self._tried:  # created by this driver, or possibly, if the response was lost
             self._there[name] = list(found(self._client, self._experiment, self._identity, name))
         self._tried.add(name)
