@@ -55,6 +55,50 @@ def loss_export(
         out.print(str(written), highlight=False, soft_wrap=True, markup=False)
 
 
+@loss_app.command(
+    "explain",
+    epilog=examples(
+        "olfl loss explain digits/online/c0",
+        "olfl loss explain digits/online/c0 --out explained --as-arm formula.yaml",
+    ),
+)
+def loss_explain(
+    source: Annotated[
+        str, typer.Argument(help="STUDY/ARM/ORDINAL, a file or folder of a learned loss, or an MLflow run.")
+    ],
+    at: Annotated[
+        str | None,
+        typer.Option(help="When: a fraction of the training (0.5), or a base step (200); else after the last."),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(help="Number of classes; else that of the trial's data set, or 2.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the film, the pictures and the tables.")
+    ] = None,
+    as_arm: Annotated[
+        Path | None, typer.Option(help="YAML file for the study's spec with the formula as one more arm.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", help="A builder that the loss's files may call. May be repeated.")
+    ] = None,
+    json: Json = False,
+    home: Home = None,
+) -> None:
+    """Name the known losses near a learned loss, a formula for it, and where it is flat, improper or rewards errors."""
+    from olfl_ray import study
+
+    found = study.explain_loss(source, at=_moment(at), classes=classes, home=home, allow=allow or ())
+    files = [] if folder is None else found.save(folder)
+    if as_arm is not None:
+        files.append(found.as_arm(as_arm))
+    if json:
+        print_json({**found.document(), "files": files})
+        return
+    for line in [str(found), *(str(file) for file in files)]:
+        out.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 def _moment(text: str | None) -> float | None:
     if text is None:
         return None

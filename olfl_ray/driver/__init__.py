@@ -8,6 +8,7 @@ from olfl_ray.driver.datasets import (
     dataset_lines,
     dataset_notes,
     describe_data,
+    outputs_of,
     prepare_data,
     stored_lines,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "is_driven",
     "load",
     "model_of",
+    "outputs_of",
     "placed",
     "prepare_data",
     "remove",

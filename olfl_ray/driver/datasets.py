@@ -10,8 +10,9 @@ from typing import Any
 from olfl_ray import data
 from olfl_ray.driver.home import Home, data_root
 from olfl_ray.errors import SpecError
-from olfl_ray.spec import StudySpec, field_of, located, parse_spec, read_spec, seed_of, trial_config
+from olfl_ray.spec import StudySpec, TrialConfig, field_of, located, parse_spec, read_spec, seed_of, trial_config
 from olfl_ray.storage import Storage
+from olfl_ray.tasks import task_of
 from olfl_ray.tracking import DatasetNote
 from olfl_ray.trial import DataSummary, TrialEnvironment, data_summary
 
@@ -23,6 +24,7 @@ __all__ = [
     "dataset_lines",
     "dataset_notes",
     "describe_data",
+    "outputs_of",
     "prepare_data",
     "stored_lines",
     "stored_notes",
@@ -42,6 +44,13 @@ def prepare_data(name: str, *, home: Home) -> str:
     """Find, check and prepare a data set; one line about it."""
     found = data.load(name, {}, cache=home.cache, root=data_root())
     return f"{name}: {len(found.y)} examples, {found.kind}, from {found.source}"
+
+
+def outputs_of(config: TrialConfig, home: Home) -> int:
+    """Number of outputs that a trial's data set asks for: its classes, or its targets. The data set is read."""
+    wanted = config.task.dataset
+    found = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
+    return found.outputs or task_of(found.kind).outputs(found.y)
 
 
 def dataset_notes(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:

@@ -3,6 +3,7 @@
 from olfl_ray.driver import Home, StudyResult, check_dataset, dataset, describe_data, prepare_data
 from olfl_ray.remote import Code
 from olfl_ray.study.doctor import Finding, diagnose
+from olfl_ray.study.explain import explain_loss
 from olfl_ray.study.export import load_model
 from olfl_ray.study.handle import Study
 from olfl_ray.study.listing import list_studies
@@ -25,6 +26,7 @@ __all__ = [
     "dataset",
     "describe_data",
     "diagnose",
+    "explain_loss",
     "export_loss",
     "list_studies",
     "load_loss",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olfl_ray.analysis import final_table
-from olfl_ray.driver import Home, best_of, model_of, report_of, status_of, stored_lines, trials_of
+from olfl_ray.driver import Home, best_of, model_of, outputs_of, report_of, status_of, stored_lines, trials_of
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger, StudyState
 from olfl_ray.plugins import allows
@@ -26,6 +26,7 @@ from olfl_ray.study.view import as_html, status_rows
 if TYPE_CHECKING:
     import pandas as pd
 
+    from olfl_ray.explain import Explanation
     from olfl_ray.losses import LearnedLoss
     from olfl_ray.trial import TrainedModel
 
@@ -204,6 +205,45 @@ class Results(ABC):
 
         self.trial(trial)
         return loss_at(self.loaded()[2], trial, f"{self.name}/{trial}", at, self._allowed(allow))
+
+    def explain(
+        self, trial: str, at: float = 1.0, *, classes: int | None = None, allow: Iterable[str] = ()
+    ) -> Explanation:
+        """Explain a finished trial's learned loss: known losses near it, a formula, its faults, and how it came about.
+
+        Gradients are compared on the range that the loss has seen (docs/explain.md).
+
+        Args:
+            trial: As of `learned`.
+            at: As of `learned`; the moments before are its past.
+            classes: Number of classes on which gradients are compared; None: those of the trial's data set, which is read.
+            allow: As for `open`, for this call.
+
+        Raises:
+            DataError: As of `learned`; or the loss can't be explained.
+            UserError: The data set can't be read, and `classes` is not given.
+        """
+        from olfl_ray.explain import explain
+        from olfl_ray.worker import losses_until
+
+        config, own = self.trial(trial).config, self._allowed(allow)
+        spec, _, storage = self.loaded()
+        losses = losses_until(storage, trial, f"{self.name}/{trial}", at, own)
+        if classes is None and losses[-1][1].task.classes:
+            dataset = config.task.dataset.name
+            if "task.dataset" in builders_of(config) and not allows(own, dataset):
+                raise StudyError(
+                    f"study {self.name!r} names {dataset!r}, which is code; give the number of classes, classes=10, or pass "
+                    f"allow=[{dataset!r}] if you trust who wrote it"
+                )
+            classes = outputs_of(config, self.home)
+        return explain(
+            losses,
+            f"{self.name}/{trial}",
+            classes=2 if classes is None else classes,
+            spec=spec,
+            arm=trial.partition("/")[0],
+        )
 
     def model(self, trial: str, *, replicate: int = 0, allow: Iterable[str] = ()) -> TrainedModel:
         """The base learner that a finished trial trained, with its input scaler and the names of its classes.

@@ -13,7 +13,7 @@ from olfl_ray.losses import LearnedLoss, loss_from_bytes, read_loss
 from olfl_ray.spec import NAME
 from olfl_ray.storage import Storage, open_folder, open_storage
 
-__all__ = ["KeptLosses", "find_loss", "find_sequence", "finished_chain", "loss_at"]
+__all__ = ["KeptLosses", "find_loss", "find_sequence", "finished_chain", "loss_at", "losses_until"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,7 @@ def find_loss(source: str, studies: Path | None, studies_url: str = "", allow: I
     storage, chain = _finished(source, studies, studies_url)
     found = _loss_of(storage, chain[-1], source, allow)
     if found is None:
-        raise DataError(
-            f"{source!r}: that trial saved no learned loss; name a finished trial of an online or offline arm"
-        )
+        raise _saved_none(source)
     return found
 
 
@@ -82,9 +80,7 @@ def find_sequence(
     losses = [(commit.step, _loss_of(storage, commit, source, allow)) for commit in chain]
     found = [(step, loss) for step, loss in losses if loss is not None]
     if not found:
-        raise DataError(
-            f"{source!r}: that trial saved no learned loss; name a finished trial of an online or offline arm"
-        )
+        raise _saved_none(source)
     return found
 
 
@@ -138,6 +134,28 @@ def loss_at(storage: Storage, trial: str, source: str, at: float, allow: Iterabl
     Raises:
         DataError: There is none, or `at` is no moment of the training.
     """
+    return _read(storage, _recorded_until(storage, trial, source, at)[-1:], source, allow)[0][1]
+
+
+def losses_until(
+    storage: Storage, trial: str, source: str, at: float, allow: Iterable[str] = ()
+) -> list[tuple[int, LearnedLoss]]:
+    """The learned losses that a finished trial's commits recorded until one moment, each with its base step.
+
+    Args:
+        storage: As of `loss_at`.
+        trial: As of `loss_at`.
+        source: As of `loss_at`.
+        at: As of `loss_at`.
+        allow: As of `loss_at`.
+
+    Raises:
+        DataError: As of `loss_at`.
+    """
+    return _read(storage, _recorded_until(storage, trial, source, at), source, allow)
+
+
+def _recorded_until(storage: Storage, trial: str, source: str, at: float) -> list[Commit]:
     chain = finished_chain(storage, trial, source).chain
     last = chain[-1].step
     if isinstance(at, bool) or not 0 <= at <= (last if isinstance(at, int) else 1):
@@ -151,12 +169,25 @@ def loss_at(storage: Storage, trial: str, source: str, at: float, allow: Iterabl
         raise DataError(
             f"at: {at!r} is before the first recorded learned loss, of step {recorded[0].step}; give a later one"
         )
-    found = _loss_of(storage, until[-1], source, allow) if until else None
-    if found is None:
-        raise DataError(
-            f"{source!r}: that trial saved no learned loss; name a finished trial of an online or offline arm"
-        )
+    if not until:
+        raise _saved_none(source)
+    return until
+
+
+def _read(
+    storage: Storage, commits: Iterable[Commit], source: str, allow: Iterable[str]
+) -> list[tuple[int, LearnedLoss]]:
+    allow, found = list(allow), []
+    for commit in commits:
+        loss = _loss_of(storage, commit, source, allow)
+        if loss is None:
+            raise _saved_none(source)
+        found.append((commit.step, loss))
     return found
+
+
+def _saved_none(source: str) -> DataError:
+    return DataError(f"{source!r}: that trial saved no learned loss; name a finished trial of an online or offline arm")
 
 
 def _refuse_corrupt(storage: Storage, trial: str) -> None:

@@ -16,6 +16,8 @@ from support.conducting import study as spec_of
 
 from olfl_ray.cli.documents import print_json
 from olfl_ray.ledger import Began, Committed, DriverStarted, DriverStopped, Ended, Examined, Ledger, Proposed, Reopened
+from olfl_ray.losses import build_loss
+from olfl_ray.spec import LearnedLossSpec
 from olfl_ray.storage import Lease, open_storage
 from olfl_ray.study import Home, Study
 from olfl_ray.study.overview import overview_of
@@ -306,6 +308,22 @@ def test_what_starts_nothing(olfl: Run, tmp_path: Path) -> None:
     )
     assert document(olfl, "spec", "schema") == json.loads(olfl("spec", "schema")[1])
     assert set(document(olfl, "spec", "complete")) >= {"task", "search", "arms"}
+
+
+def test_a_loss_in_files_is_explained(olfl: Run, tmp_path: Path) -> None:
+    loss = build_loss(LearnedLossSpec(name="taylor"), "regression", seed=0)
+    for name, data in loss.files().items():
+        (tmp_path / name).write_bytes(data)
+    found = document(olfl, "loss", "explain", tmp_path, "--out", tmp_path / "out")
+    check("olfl loss explain", found)
+    assert (found["families"][0]["family"], found["step"], found["task"]) == ("squared error", None, "regression")
+    assert (tmp_path / "out" / "film.gif").exists()
+    code, out, _ = olfl("loss", "explain", tmp_path)
+    assert code == 0
+    assert "formula: 1 * square(y - f)" in out
+    code, out, err = olfl("loss", "explain", tmp_path, "--as-arm", tmp_path / "arm.yaml")
+    assert (code, out) == (2, "")
+    assert "as-arm: " in err
 
 
 def test_a_trial_without_ray(olfl: Run) -> None:

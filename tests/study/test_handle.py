@@ -12,11 +12,14 @@ import torch
 
 import olfl_ray as ol
 from olfl_ray import data
+from olfl_ray.driver import check_same
 from olfl_ray.errors import DataError, StudyError
 from olfl_ray.ledger import Ledger
+from olfl_ray.losses.seen import ranges_of
+from olfl_ray.methods import complete
 from olfl_ray.records import names
-from olfl_ray.spec import Parameter, TaskSpec, seed_of
-from olfl_ray.study import Study
+from olfl_ray.spec import Parameter, TaskSpec, read_spec, seed_of
+from olfl_ray.study import Study, explain_loss
 
 STEPS, EVERY = 60, 20
 
@@ -149,6 +152,23 @@ def test_the_learned_loss_of_a_moment_is_the_last_recorded_until_then(study: Stu
     assert study.trial("online/c0").learned()(outputs, targets).item() == whole(outputs, targets).item()
 
 
+def test_a_trials_learned_loss_is_explained_and_its_formula_may_join_the_study(
+    study: Study, home: Path, tmp_path: Path
+) -> None:
+    found = study.explain("online/c0")
+    assert repr(found).startswith("Explanation('small/online/c0': nearest ")
+    assert found.reference.outputs == 10
+    assert list(found.training["step"].unique()) == [0, 20, 40, 60]
+    assert [one.step for one in study.explain("online/c0", at=0.7).moments] == [0, 20, 40]
+    loss = study.learned("online/c0")
+    assert found.reference.seen == ranges_of(loss.seen)
+    assert len(found.plot()) == 3 * 4
+    both = complete(read_spec(found.as_arm(tmp_path / "formula.yaml")))
+    check_same(both, study.spec.model_dump(mode="json", by_alias=True), study.spec.digest)
+    assert list(both.arms) == ["baseline", "online", "online_formula"]
+    assert explain_loss("small/online/c0", at=20, home=home).step == 20
+
+
 def test_the_model_makes_the_errors_that_its_trial_recorded(study: Study, home: Path) -> None:
     for name in ("online/c0", "baseline/c1"):
         trial, model = study.trial(name), study.model(name)
@@ -216,6 +236,8 @@ def test_its_plan_is_a_dry_run(study: Study) -> None:
         (lambda study: study.learned("baseline/c0"), DataError, "saved no learned loss"),
         (lambda study: study.learned("online/c0", at=61), DataError, "from 0 to 60"),
         (lambda study: study.learned("online/c0", at=1.5), DataError, "0.0 to 1.0"),
+        (lambda study: study.explain("baseline/c0"), DataError, "saved no learned loss"),
+        (lambda study: study.explain("online/c0", at=61), DataError, "from 0 to 60"),
         (lambda study: study.model("online/c0", replicate=1), DataError, "replicate"),
         (lambda study: study.plot.learned_loss("baseline"), StudyError, "nothing to draw"),
         (lambda study: study.stop(), StudyError, "is not running"),
