@@ -14,12 +14,14 @@ SPECS = [*SWEEPS, *sorted((ROOT / "experiments" / "paper" / "rows").rglob("*_*.y
 BUNDLED = ("diabetes", "digits")
 
 
-def test_there_are_the_five_sweeps() -> None:
+def test_these_are_the_sweeps() -> None:
     assert [path.stem for path in SWEEPS] == [
         "cifar10_allcnnc",
         "diabetes",
         "diabetes_taylor",
         "digits",
+        "evomal_diabetes",
+        "evomal_digits",
         "mnist_lenet5",
     ]
 
