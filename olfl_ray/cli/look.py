@@ -11,9 +11,10 @@ import typer
 from olfl_ray.cli.documents import comparison_document, print_json, standing_document
 from olfl_ray.cli.examples import examples
 from olfl_ray.cli.options import Address, Home, Json, Name, Storage, out
-from olfl_ray.cli.outcome import print_failures, print_notes, print_running, print_standing
+from olfl_ray.cli.outcome import TABLE_WIDTH, print_failures, print_notes, print_running, print_standing
 from olfl_ray.cli.output import option
 from olfl_ray.errors import StudyError
+from olfl_ray.terminal import Terminal
 
 __all__ = ["add_looking"]
 
@@ -132,7 +133,7 @@ def sweep_compare(
         compared = ("", "", "") if row["unpaired"] else (str(row["n"]), interval, f"{row['p']:.4f}")
         other = row["other_arm"]
         table.add_row(str(name) if other == name else f"{name}, {other}", *means, *compared)
-    out.print(table)
+    Terminal(file=out.file, width=max(out.width, TABLE_WIDTH)).print(table)
     for name, row in found[found["unpaired"].notna()].iterrows():
         out.print(f"{name}: not paired: {row['unpaired']}", highlight=False, soft_wrap=True, markup=False)
     for field, row in first.diff(second).iterrows():
