@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -70,6 +71,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, d
     finally:
         os.kill(server.pid, signal.SIGINT)
         server.wait(30)
+
+
+def test_the_url_leads_to_the_model_training_view(page: tuple[str, str, dict[str, str]]) -> None:
+    address, secret, _ = page
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+    connection.request("GET", f"/?secret={secret}")
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["location"]) == (303, "/#/experiments?workflowType=machine_learning")
 
 
 def test_other_users_of_the_machine_have_no_access(page: tuple[str, str, dict[str, str]]) -> None:

@@ -112,7 +112,7 @@ def test_its_description_leads_to_the_report_and_its_links_to_the_runs(
     assert tracker.links()["online/0"] == page
 
 
-def test_its_experiment_opens_in_the_model_training_view(empty_store: Path, tmp_path: Path) -> None:
+def test_its_experiment_is_one_of_model_training(empty_store: Path, tmp_path: Path) -> None:
     file = tmp_path / "mlflow.db"
     shutil.copy(empty_store, file)
     client = open_store(sqlite_uri(file), "olfl", tmp_path)

@@ -23,6 +23,8 @@ __all__ = ["SECRET", "serve_page"]
 SECRET = "secret"
 """Query field of the printed URL; the response stores its value in a cookie."""
 REFUSAL = "This page is only for those who have the URL with the secret that `olfl ui` printed. Programs: MLFLOW_TRACKING_TOKEN."
+VIEW = "#/experiments?workflowType=machine_learning"
+"""Fragment that opens MLflow's model-training view, which the browser then remembers; without it MLflow opens its GenAI view."""
 LONGEST_START = 60.0
 """Seconds in which the page must answer once the server listens."""
 PATIENCE = 5
@@ -152,7 +154,8 @@ class Guard:
         request = HTTPConnection(scope)
         kind, _, bearer = request.headers.get("authorization", "").partition(" ")
         if self._fits(request.query_params.get(SECRET, "")) and scope["type"] == "http":
-            answer = RedirectResponse(request.url.path, status_code=303)
+            path = request.url.path
+            answer = RedirectResponse(path + VIEW if path == "/" else path, status_code=303)
             answer.set_cookie(self._cookie, self._secret, httponly=True, samesite="lax")
             await answer(scope, receive, send)
         elif self._fits(request.cookies.get(self._cookie, "")) or (kind.lower() == "bearer" and self._fits(bearer)):

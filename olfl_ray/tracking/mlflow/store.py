@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
-"""Opens an experiment in MLflow's model-training view; without it, MLflow chooses by what it finds, at first the GenAI view."""
+"""Says that an experiment holds model training. (The page of MLflow 3.17 does not follow it: `olfl ui` names the view.)"""
 FROM_ENVIRONMENT = "MLFLOW_TRACKING_URI"
 """Environment variable with the tracking URI, used if the spec has none."""
 _SQL = ("postgresql", "mysql", "mssql", "sqlite")
