@@ -154,7 +154,7 @@ def check_same(spec: StudySpec, before: Mapping[str, Any], digest: str) -> None:
         raise StudyError(
             f"name: a study {spec.name!r} with another spec exists already (first difference: "
             f"{first_difference(old, kept)}); choose another name with `name=`, or restore the field (only new arms, the "
-            "number of trials, confirm, resources but cpu, budget, checkpoint, storage and tracking may change)"
+            "number of trials, confirm.seeds, resources but cpu, budget, checkpoint, storage and tracking may change)"
         )
 
 

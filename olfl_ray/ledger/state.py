@@ -174,6 +174,9 @@ class StudyState:
         found = [
             trial
             for trial in self.trials.values()
-            if best is not None and trial.id.arm == arm and trial.id.confirming and trial.params == best.params
+            if best is not None
+            and trial.id.arm == arm
+            and trial.id.confirming
+            and best.params.items() <= trial.params.items()
         ]
         return sorted(found, key=lambda trial: trial.id.ordinal)

@@ -119,6 +119,9 @@ class ConfirmSpec(Strict):
 
     seeds: Annotated[int, Field(ge=0, le=10_000)] = 10
     """Fresh seeds on which each arm's winner runs again; 0: no confirmation."""
+    relearn: bool = True
+    """Whether a confirming trial learns the loss again before its training; false: it starts from the winner's learned loss,
+    that of its first replicate."""
 
 
 class Resources(Strict):
@@ -336,6 +339,8 @@ class StudySpec(Strict):
         found["resources"] = {"cpu": data["resources"]["cpu"]}
         if self.search.deterministic:
             found["concurrency"] = self.concurrency
+        if not self.confirm.relearn:
+            found["confirm"] = {"relearn": False}
         found["arms"] = {
             name: {key: value for key, value in arm.items() if key != "trials"} for name, arm in data["arms"].items()
         }

@@ -21,6 +21,7 @@ from olfl_ray.ledger import (
     StudyState,
     TrialState,
 )
+from olfl_ray.methods import method_of
 from olfl_ray.search import ArmSearch
 from olfl_ray.spec import StudySpec, TrialConfig, planned, seed_of, trial_config
 from olfl_ray.worker import Message
@@ -220,8 +221,17 @@ class Conductor:
             seeds = self._unconfirmed(arm)
             best = self.state.best(arm, self.spec.search.goal)
             if seeds and best is not None:
-                return self._record_proposal(f"{arm}/c{self._confirmations(arm)}", best.params, seeds[:1])
+                params = {**best.params, **self._learned_by(best)}
+                return self._record_proposal(f"{arm}/c{self._confirmations(arm)}", params, seeds[:1])
         return None
+
+    def _learned_by(self, best: TrialState) -> dict[str, str]:
+        """The setting by which a confirming trial starts from its winner's learned loss, if it is to and there is one."""
+        facts = self.state.facts.get(best.id.arm)
+        if self.spec.confirm.relearn or facts is None or not facts.learns:
+            return {}
+        uses = method_of(self.config_of(best).learner).uses
+        return {"loss.from": f"{self.spec.name}/{best.id}"} if "loss" in uses else {}
 
     def _record_proposal(
         self, name: str, params: Mapping[str, Any], seeds: list[int], filtered: Sequence[dict[str, Any]] = ()

@@ -20,7 +20,7 @@ from olfl_ray.losses.probe import gain, gradient
 from olfl_ray.search import check_search
 from olfl_ray.search.genetics import Genetics
 from olfl_ray.search.space import share_of, value_at
-from olfl_ray.spec import ExpressionSpace, Parameter, StudySpec
+from olfl_ray.spec import ConfirmSpec, ExpressionSpace, Parameter, StudySpec
 from olfl_ray.sweep import Conductor
 from olfl_ray.testing import formula_space
 
@@ -53,10 +53,10 @@ def value(trial: TrialState) -> float:
     return len(trial.params[FIELD]) / 100
 
 
-def examined(conductor: Conductor, kind: str = "classification") -> Conductor:
+def examined(conductor: Conductor, kind: str = "classification", *, learns: bool = True) -> Conductor:
     """The conductor with what a driver records of an arm's data before its first trial: filters need it."""
     if not conductor.state.facts:
-        facts = Examined(arm="evolved", data="", code={}, task=kind, primary="error", goals={}, units={}, learns=True)
+        facts = Examined(arm="evolved", data="", code={}, task=kind, primary="error", goals={}, units={}, learns=learns)
         conductor.ledger.append(facts)
     return conductor
 
@@ -318,3 +318,23 @@ def test_the_specs_own_formula_is_tried_whatever_the_filters_say(conduct: Conduc
     conductor = examined(conduct(searched(loss={**LOSS, "formula": "-square(y - f)"})))
     run_to_end(conductor, value)
     assert points(conductor)[0][FIELD] == "-1 * square(y - f)"
+
+
+def test_confirming_trials_start_from_the_winners_loss_where_it_is_not_learned_again(conduct: Conduct) -> None:
+    for relearn, learns, source in ((True, True, None), (False, True, "s/evolved/2"), (False, False, None)):
+        spec = searched(trials=4, concurrency=1).model_copy(update={"confirm": ConfirmSpec(seeds=2, relearn=relearn)})
+        name = f"{relearn} {learns}"
+        conductor = examined(conduct(spec, name), learns=learns)
+        run_to_end(conductor, lambda trial: 0.1 * abs(trial.id.ordinal - 2))
+        winner = conductor.state.trials["evolved/2"]
+        confirming = conductor.state.confirming_trials("evolved", "minimize")
+        assert [str(trial.id) for trial in confirming] == ["evolved/c0", "evolved/c1"]
+        for trial in confirming:
+            assert trial.params == {**winner.params, **({} if source is None else {"loss.from": source})}
+            config = conductor.config_of(trial)
+            assert config.loss.from_ == source
+            assert config.loss.options["formula"] == winner.params[FIELD]
+        assert conduct(spec, name).finished
+    with_relearning = searched()
+    assert spec.model_copy(update={"confirm": ConfirmSpec(seeds=0)}).digest == searched(trials=4, concurrency=1).digest
+    assert spec.digest != with_relearning.digest
