@@ -29,6 +29,38 @@ COMMANDS = f"""{NOTE}# Command line
 `olfl --install-completion` makes your shell complete commands, options and the names of studies. `python -m olfl_ray` is the same
 as `olfl`. [json.md](json.md) describes what `--json` prints.
 
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | success |
+| 1 | trials failed, or runs did not reach MLflow |
+| 2 | an error that you can fix; one sentence says how |
+| 70 | a bug of `olfl` |
+| 130 | stopped |
+
+## The home folder
+
+Studies, prepared data and the default MLflow store are in the home folder: `--home`, else `OLFL_HOME`, else `./.olfl`. A spec's
+`storage` can keep its study elsewhere, such as on `s3://`, with credentials from the environment.
+
+A study is the folder `studies/NAME` in the home folder. To copy it, stop its driver, then `cp -r` the folder to another home folder,
+under the same name. The copy is independent, but it has the original's identity and shares its runs in MLflow: delete it with
+`--keep-runs`.
+
+## Environment variables
+
+| variable | meaning |
+|---|---|
+| `OLFL_HOME` | the home folder, `./.olfl` by default |
+| `OLFL_DATA` | folder from which data sets are read before anything is downloaded; digits and diabetes are bundled |
+| `OLFL_CACHE` | folder of prepared data sets, `data` in the home folder by default |
+| `OLFL_CONFIG` | file that names clusters, `~/.config/olfl/config.yaml` by default |
+| `RAY_ADDRESS` | the Ray cluster on which trials run; without it, trials run on this machine |
+| `MLFLOW_TRACKING_URI` | the MLflow store, if the spec names none |
+
+## Commands
+
 """
 TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 LIMITS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
