@@ -44,7 +44,7 @@ as `olfl`. [json.md](json.md) describes what `--json` prints.
 Studies, prepared data and the default MLflow store are in the home folder: `--home`, else `OLFL_HOME`, else `./.olfl`. A spec's
 `storage` can keep its study elsewhere, such as on `s3://`, with credentials from the environment.
 
-A study is the folder `studies/NAME` in the home folder. To copy it, stop its driver, then `cp -r` the folder to another home folder,
+A study is the folder `studies/NAME` in the home folder. To copy it, stop its driver, then `cp -r` the folder to another home folder
 under the same name. The copy is independent, but it has the original's identity and shares its runs in MLflow: delete it with
 `--keep-runs`.
 
