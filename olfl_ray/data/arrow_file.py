@@ -58,11 +58,10 @@ def read_arrays(path: Path) -> tuple[Tensor, Tensor, dict[str, Any]]:
             dtype, shape = header[column]
             check.update(values)
             parts[column] = _tensor(values.view(np.dtype(dtype)).reshape(shape))
-    except (pa.ArrowInvalid, KeyError, ValueError, OSError) as error:
-        raise DataError(
-            f"{path}: is truncated or corrupt ({str(error).splitlines()[0]}); delete it to create it again"
-        ) from None
-    if check.hexdigest() != header["fingerprint"]:
+    except (pa.ArrowInvalid, LookupError, TypeError, ValueError, OSError, RecursionError, AttributeError) as error:
+        reason = next(iter(str(error).splitlines()), "")
+        raise DataError(f"{path}: is truncated or corrupt ({reason}); delete it to create it again") from None
+    if check.hexdigest() != header.get("fingerprint"):
         raise DataError(f"{path}: its checksum does not match its content; delete it to create it again")
     return parts["x"], parts["y"], header
 

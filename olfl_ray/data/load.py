@@ -104,7 +104,8 @@ def _from_file(name: str, options: dict[str, Any], cache: Path, wanted: str) -> 
     """The data set of a file: its prepared form, if the content that is wanted is known, else the file itself."""
     kept = cache / file_name(name, options, wanted) if wanted else cache
     if wanted and kept.is_file():
-        return _cached(_state(kept), lambda: read_dataset(kept))
+        kind = str(options.get("kind") or "")
+        return _cached((*_state(kept), kind), lambda: read_dataset(kept, kind))
     form = format_of(name)
     assert form is not None
     format_ = form(checked_options(form.Config, options, "task.dataset"))

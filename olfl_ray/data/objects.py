@@ -57,7 +57,8 @@ def store(given: Any, name: str, folder: Path, options: dict[str, Any]) -> dict[
     found = of_object(name, given)
     path = folder / f"{name}-{found.fingerprint[:16]}.arrow"
     keep(found, path)
-    return {"name": f"arrow:{path}"}
+    own = {"kind": found.kind} if ":" in found.kind else {}  # code, which a file may not choose
+    return {"name": f"arrow:{path}", **own}
 
 
 def _stacked(given: Any) -> tuple[np.ndarray, np.ndarray]:
