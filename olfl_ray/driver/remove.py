@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import shutil
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from olfl_ray.driver.datasets import DATASETS
 from olfl_ray.driver.home import Home
+from olfl_ray.driver.look import RUNS
 from olfl_ray.errors import SetupError, UserError
 from olfl_ray.ledger import Ledger, Revised, StudyCreated
 from olfl_ray.spec import StudySpec, trackers_from
-from olfl_ray.storage import Lease, LocalStorage, Storage
+from olfl_ray.storage import POINTER, TEMPORARY, Lease, LocalStorage, Storage
 from olfl_ray.tracking import TrackedStudy, explained, trackers_of
 
 __all__ = ["remove"]
 
+_log = logging.getLogger(__name__)
+
 _LEDGER = "ledger/"
+_OWN = re.compile(
+    r"(ledger|lease|stop)/[^/]+[.]jsonl?|trials/[^/]+/c?[0-9]+/attempt-[0-9]+/.+|cache/phi/[^/]+[.]safetensors"
+    rf"|tracking/.+[.]jsonl|report/.+|{'|'.join(re.escape(name) for name in (DATASETS, RUNS, POINTER, 'importances.json'))}"
+)
+"""Keys that a study writes. Its storage may be a folder that had other files before: `storage: .` with a study named `data`."""
 
 
 def remove(spec: StudySpec, ledger: Ledger, storage: Storage, home: Home, *, keep_runs: bool = False) -> int:
     """Delete a study. One that was interrupted is repeated; until the end no driver can begin or resume the study.
 
-    The ledger goes last, its first event at the very end: no new study of that name finds trials of the old one.
+    The ledger goes last, its first event at the very end: no new study of that name finds trials of the old one. Files that the
+    study did not write stay, and a warning names one of them.
 
     Args:
         spec: The study.
@@ -43,7 +56,8 @@ def remove(spec: StudySpec, ledger: Ledger, storage: Storage, home: Home, *, kee
     with Lease.acquire(storage, f"olfl delete on {socket.gethostname()}") as lease:
         if not keep_runs:
             removed = _remove_records(spec, ledger, storage, home)
-        keys = storage.keys()
+        there = storage.keys()
+        keys = [key for key in there if _OWN.fullmatch(key)]
         leases = [key for key in keys if key.rpartition("/")[0] == Lease.key(lease.epoch).rpartition("/")[0]]
         events = [key for key in keys if key.startswith(_LEDGER)]
         for key in keys:
@@ -53,8 +67,12 @@ def remove(spec: StudySpec, ledger: Ledger, storage: Storage, home: Home, *, kee
             storage.delete(key)
     for key in leases:
         storage.delete(key)
+    if others := sorted(set(there) - set(keys)):
+        _log.warning(
+            "%s: %d files there are not the study's, such as %s; they stay", storage.url, len(others), others[0]
+        )
     if isinstance(storage, LocalStorage):
-        _remove_empty(storage.root)
+        _remove_empty(storage.root, {key.rpartition("/")[0] for key in keys})
     if storage.url != LocalStorage(home.study_folder(name)).url:  # what is left is where it was kept, and its report
         shutil.rmtree(home.study_folder(name), ignore_errors=True)
     return removed
@@ -83,9 +101,11 @@ def _remove_records(spec: StudySpec, ledger: Ledger, storage: Storage, home: Hom
     return removed
 
 
-def _remove_empty(folder: Path) -> None:
-    for inner in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+def _remove_empty(root: Path, folders: Iterable[str]) -> None:
+    """Remove the folders that a study's files were in, up to the root, as far as nothing else is in them."""
+    parents = {parent for folder in folders for parent in (root / folder, *(root / folder).parents)}
+    for folder in sorted((one for one in parents if one.is_relative_to(root)), reverse=True):
         with suppress(OSError):
-            inner.rmdir()
-    with suppress(OSError):
-        folder.rmdir()
+            for left in folder.glob(f"{TEMPORARY}[0-9]*-{'[0-9a-f]' * 16}"):  # of a process that was killed while it wrote
+                left.unlink()
+            folder.rmdir()

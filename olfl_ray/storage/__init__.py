@@ -5,11 +5,12 @@ from olfl_ray.storage.folders import fresh_folder
 from olfl_ray.storage.lease import Lease
 from olfl_ray.storage.local import LocalStorage, expanded, make_folder, writable_folder
 from olfl_ray.storage.location import POINTER, UNTRUSTED, is_relative, is_untrusted, open_folder, open_storage
-from olfl_ray.storage.protocol import Storage, check_key
+from olfl_ray.storage.protocol import TEMPORARY, Storage, check_key
 
 __all__ = [
     "HTTP_URL",
     "POINTER",
+    "TEMPORARY",
     "UNTRUSTED",
     "Lease",
     "LocalStorage",
