@@ -75,7 +75,9 @@ def read_dataset(path: Path, kind: str = "") -> Dataset:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: its header has no valid {where} ({first['msg']}); delete it to create it again") from None
+        raise DataError(
+            f"{path}: its header has no valid {where} ({first['msg']}); delete it to create it again"
+        ) from None
     if ":" in header.kind and header.kind != kind:
         raise DataError(
             f"{path}: its task is {header.kind!r}, which is code that this file chose; if you trust it, name it in the spec: "
@@ -122,6 +124,8 @@ def _contradiction(header: _Header, x: Tensor, y: Tensor) -> str:
     for what, part in (("columns", header.columns), ("indicators", header.indicators or [])):
         if part and (len(part),) != x.shape[1:]:
             return f"it has {len(part)} {what}, but inputs of shape {tuple(x.shape[1:])}"
-    if header.test is not None and not len(set(header.test)) == len(header.test) < len(x) > max(header.test, default=-1):
+    if header.test is not None and not len(set(header.test)) == len(header.test) < len(x) > max(
+        header.test, default=-1
+    ):
         return "its test set names examples twice, all of them, or some that do not exist"
     return ""

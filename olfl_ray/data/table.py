@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field
 from olfl_ray.data.dataset import Dataset
 from olfl_ray.data.targets import target_of
 from olfl_ray.errors import SpecError
+from olfl_ray.memory import free_memory, refuse_too_large
 from olfl_ray.plugins import nearest
 from olfl_ray.spec import PART, Strict, as_tuple
 from olfl_ray.tasks import task_of
@@ -169,6 +170,14 @@ def _numbers(
     table: pa.Table, categorical: Sequence[str], name: str
 ) -> tuple[torch.Tensor, tuple[str, ...], torch.Tensor | None]:
     """Features (N, D) as float64, NaN where one is missing; their names; and which are indicators of categories."""
+    widths = {title: len(pc.unique(table.column(title))) if title in categorical else 1 for title in table.column_names}
+    widest = max(widths, key=lambda title: widths[title])
+    refuse_too_large(
+        2 * np.dtype(float).itemsize * table.num_rows * min(sum(widths.values()), MOST_CATEGORIES * len(widths)),
+        f"{name} with {table.num_rows:,} rows and {sum(widths.values()):,} features, {widths[widest]:,} of {widest!r},",
+        f"{FIELD}.categorical" if categorical else FIELD,
+        free_memory(),
+    )
     blocks: list[np.ndarray] = []
     titles: list[str] = []
     indicators: list[bool] = []

@@ -106,6 +106,8 @@ def _remove_empty(root: Path, folders: Iterable[str]) -> None:
     parents = {parent for folder in folders for parent in (root / folder, *(root / folder).parents)}
     for folder in sorted((one for one in parents if one.is_relative_to(root)), reverse=True):
         with suppress(OSError):
-            for left in folder.glob(f"{TEMPORARY}[0-9]*-{'[0-9a-f]' * 16}"):  # of a process that was killed while it wrote
+            for left in folder.glob(
+                f"{TEMPORARY}[0-9]*-{'[0-9a-f]' * 16}"
+            ):  # of a process that was killed while it wrote
                 left.unlink()
             folder.rmdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import warnings
 
 from olfl_ray.formula.tree import OPERATORS, Formula, number_text
 from olfl_ray.plugins import nearest
@@ -41,7 +42,9 @@ def read_formula(text: str) -> Formula:
     if not bare:
         raise ValueError("is empty; write a formula such as square(y - f)")
     try:
-        tree = ast.parse(bare.lstrip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's own, of numbers next to words
+            tree = ast.parse(bare.lstrip(), mode="eval").body
     except SyntaxError as error:
         at = start + error.offset if error.offset else len(bare) + 1  # 0 at the end of the text
         reason = f" ({error.msg})" if re.search(r"[()]|parenthes", error.msg) else ""

@@ -77,14 +77,16 @@ def read_model(path: Path, allow: Iterable[str] = ()) -> TrainedModel:
         DataError: It is no such file, or a builder that is not allowed makes its base learner.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: is a folder, a pipe or a device; name a file that `export` wrote")
         with safe_open(path, framework="pt") as file:
             note = json.loads((file.metadata() or {})[NOTE])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no mapping)
         origin = Origin(
-            name=str(note["model"]["name"]),
+            name=_text(note["model"]["name"]),
             options=dict(note["model"]["options"]),
-            input_shape=tuple(map(int, note["input"]["shape"])),
-            outputs=int(note["outputs"]),
+            input_shape=tuple(map(_count, _listed(note["input"]["shape"]))),
+            outputs=_count(note["outputs"]),
             dtype=DTYPES[note["input"]["dtype"]],
         )
         if ":" in origin.name and not allows(allow, origin.name):
@@ -101,16 +103,16 @@ def read_model(path: Path, allow: Iterable[str] = ()) -> TrainedModel:
             origin.build(0),
             _scaler(tensors, note["input"]["scaled_to"]),
             origin=origin,
-            kind=str(note["kind"]),
-            classes=tuple(map(str, note["classes"])),
+            kind=_text(note["kind"]),
+            classes=tuple(map(_text, _listed(note["classes"]))),
             center=tensors.get("center_C"),
             scale=tensors.get("scale_C"),
-            step=int(note["step"]),
+            step=_count(note["step"]),
         )
         _fill(model, tensors)
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error}); name a file that `export` wrote") from None
-    except (SafetensorError, SpecError, ValueError, LookupError, TypeError, RuntimeError, RecursionError) as error:
+    except (SafetensorError, SpecError, ValueError, LookupError, TypeError, RuntimeError, ArithmeticError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else _first(error)
         raise DataError(
             f"{path}: is no model that olfl_ray exported as safetensors ({reason}); export it again"
@@ -197,6 +199,24 @@ def _fill(model: TrainedModel, tensors: Mapping[str, Tensor]) -> None:
         if value.shape != tensors[name].shape or value.dtype != tensors[name].dtype:
             raise ValueError(f"{name} has another shape or type than in its base learner")
         value.copy_(tensors[name])
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:80]!r} is no text")
+    return value
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{str(value)[:80]!r} is no list")
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise TypeError(f"{str(value)[:80]!r} is no count")
+    return value
 
 
 def _scaler(tensors: Mapping[str, Tensor], target: str | None) -> InputScaler:

@@ -60,9 +60,7 @@ def test_a_task_of_ones_own_is_named_in_the_spec(tmp_path: Path) -> None:
     for _ in range(2):  # from the file, then from its prepared form
         found = data.load(named.name, named.options, cache=tmp_path / "cache", root=None)
         assert found.kind == own
-        prepared = data.load(
-            named.name, named.options, cache=tmp_path / "cache", root=None, wanted=found.fingerprint
-        )
+        prepared = data.load(named.name, named.options, cache=tmp_path / "cache", root=None, wanted=found.fingerprint)
         assert prepared.kind == own
 
 

@@ -192,6 +192,28 @@ def test_two_spellings_of_a_formula_are_one_setting() -> None:
     assert one["formula"] == "square(y - f)"
 
 
+@pytest.mark.parametrize(("leaf", "highest"), [("y", 50), ("-y", 48)])
+def test_a_formula_that_is_accepted_is_accepted_again(leaf: str, highest: int) -> None:
+    """The spec in a ledger has the formula in infix form, in which -y is higher: -1 * y."""
+    heights = {height: f"f*{'tanh(' * (height - 1)}{leaf}{')' * (height - 1)}" for height in range(40, 53)}
+    for height, formula in heights.items():
+        if height > highest:
+            with pytest.raises(SpecError, match="nested"):
+                loss_settings({"name": "expression", "formula": formula})
+            continue
+        found = loss_settings({"name": "expression", "formula": formula})
+        assert loss_settings(found) == found
+        build_loss(LearnedLossSpec.model_validate(found), "regression", seed=0)
+
+
+def test_a_formula_that_is_too_long_when_it_is_written_out_is_refused() -> None:
+    product = "-y"
+    for _ in range(10):
+        product = f"({product})*({product})"
+    with pytest.raises(SpecError, match="10000"):
+        loss_settings({"name": "expression", "formula": f"f*{product}"})
+
+
 @pytest.mark.parametrize(
     ("formula", "says"),
     [

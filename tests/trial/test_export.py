@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -238,6 +240,61 @@ def test_a_file_with_other_settings_is_refused(tmp_path: Path, entries: dict[str
     changed(file, **entries)
     with pytest.raises(DataError, match="no model that olfl_ray exported"):
         read_model(file)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "model",
+        "model.name",
+        "model.options",
+        "input",
+        "input.shape",
+        "input.dtype",
+        "outputs",
+        "kind",
+        "classes",
+        "step",
+    ],
+)
+def test_whatever_a_file_says_is_a_model_or_refused(path: str, tmp_path: Path) -> None:
+    file = exported(tmp_path)
+    with safe_open(file, framework="pt") as opened:
+        there = json.loads(opened.metadata()["olfl_ray"])
+    *folders, last = path.split(".")
+    for value in (
+        None,
+        True,
+        -1,
+        1.5,
+        float("inf"),
+        float("nan"),
+        10**30,
+        [],
+        [[]],
+        [float("inf")],
+        [-1],
+        {},
+        {"a": 1},
+    ):
+        entries: Any = json.loads(json.dumps(there))
+        place = entries
+        for folder in folders:
+            place = place[folder]
+        if place[last] == value:
+            continue
+        place[last] = value
+        changed(file, **entries)
+        accepted = value == [] if path in ("classes", "model.options") else False
+        with contextlib.nullcontext() if accepted else pytest.raises(DataError, match="no model"):
+            read_model(file)
+
+
+def test_a_pipe_or_a_folder_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(DataError, match="a pipe"):
+            read_model(path)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

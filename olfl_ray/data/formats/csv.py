@@ -12,6 +12,7 @@ from olfl_ray.data.dataset import Dataset
 from olfl_ray.data.formats.base import FIELD, FileFormat
 from olfl_ray.data.table import TableConfig, dataset_of
 from olfl_ray.errors import SpecError
+from olfl_ray.memory import free_memory, refuse_too_large
 from olfl_ray.spec import as_tuple
 
 __all__ = ["Csv"]
@@ -27,8 +28,8 @@ class Csv(FileFormat):
     class Config(TableConfig):
         """How the text is read, and which columns are what."""
 
-        delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-        """Character between two cells."""
+        delimiter: Annotated[str, Field(pattern=r"^[\t\x20-\x7e]$")] = ","
+        """Character between two cells: a tab, or another one of ASCII."""
         encoding: Annotated[str, Field(min_length=1)] = "utf-8"
         """Encoding of the text."""
         columns: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
@@ -44,8 +45,10 @@ class Csv(FileFormat):
         from pyarrow import csv
 
         given = self.config
+        refuse_too_large(2 * path.stat().st_size, path.name, FIELD, free_memory())
         block = min(max(path.stat().st_size, LEAST_BLOCK), LARGEST_BLOCK)
         try:
+            "a".encode(given.encoding)  # refuses zip and the like, which are no encodings of text
             table = csv.read_csv(
                 path,
                 read_options=csv.ReadOptions(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from olfl_ray.data.dataset import Dataset
 from olfl_ray.data.formats.base import FIELD, FileFormat
 from olfl_ray.errors import SpecError
+from olfl_ray.memory import free_memory, refuse_too_large
 from olfl_ray.spec import Strict
 from olfl_ray.vision import torchvision
 
@@ -86,6 +88,7 @@ class Folder(FileFormat):
         torchvision()
         from torchvision.datasets import ImageFolder
 
+        _refuse_cycles(folder)
         try:
             found = ImageFolder(str(folder))
         except FileNotFoundError as error:
@@ -96,6 +99,10 @@ class Folder(FileFormat):
         images: list[np.ndarray] = []
         for file, _ in found.samples:
             images.append(self._image(file))
+            if len(images) == 1:
+                needed = 2 * images[0].nbytes * len(found.samples)
+                what = f"{len(found.samples)} images of {images[0].nbytes:,} bytes in {folder}"
+                refuse_too_large(needed, what, f"{FIELD}.size", free_memory())
             if images[-1].shape != images[0].shape:
                 first, own = ("x".join(map(str, shape[-2:])) for shape in (images[0].shape, images[-1].shape))
                 raise SpecError(
@@ -108,6 +115,8 @@ class Folder(FileFormat):
     def _image(self, file: str) -> np.ndarray:
         from PIL import Image
 
+        if not Path(file).is_file():  # opening a pipe without a writer would block
+            raise SpecError(FIELD, f"{file} is a pipe, a device, or a link to nothing; remove it")
         try:
             with Image.open(file) as image:
                 pixels = image.convert(MODES[self.config.channels])
@@ -117,3 +126,14 @@ class Folder(FileFormat):
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise SpecError(FIELD, f"{file} can't be read as an image ({error}); replace or remove it") from None
         return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+
+
+def _refuse_cycles(folder: Path) -> None:
+    """Refuse a folder in which links lead to the same folder twice: it would be listed again and again, perhaps for ever."""
+    for one in folder.iterdir() if folder.is_dir() else ():
+        seen: set[str] = set()
+        for inner, _, _ in os.walk(one, followlinks=True):
+            real = os.path.realpath(inner)
+            if real in seen:
+                raise SpecError(FIELD, f"{inner} is a link to {real}, whose images are in {one} already; remove it")
+            seen.add(real)

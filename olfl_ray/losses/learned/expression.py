@@ -48,7 +48,12 @@ def _usable(text: str) -> str:
     for name, what in (("f", "the prediction, so nothing would be trained"), ("y", "the target")):
         if not formula.has(name):
             raise ValueError(f"has no {name}, {what}; write a formula of y and f, such as square(y - f)")
-    return formula.infix
+    infix = formula.infix
+    try:
+        read_formula(infix)  # -y is written -1 * y, which is longer, and is read from the spec again
+    except ValueError as error:
+        raise ValueError(f"written out as -1 * y for -y, it {error}") from None
+    return infix
 
 
 FormulaText: TypeAlias = Annotated[str, AfterValidator(_usable)]
