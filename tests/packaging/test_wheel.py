@@ -77,8 +77,9 @@ def test_the_wheel_has_the_package_its_types_and_nothing_else(wheel: Path) -> No
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         metadata = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
-    source = {path.relative_to(ROOT).as_posix() for path in (ROOT / "olfl_ray").rglob("*.py")}
-    assert names == source | {"olfl_ray/py.typed"}
+    files = [path for path in (ROOT / "olfl_ray").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert names == {path.relative_to(ROOT).as_posix() for path in files}
+    assert {"olfl_ray/py.typed", "olfl_ray/analysis/templates/report.html"} <= names
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert f"Requires-Python: {','.join(sorted(declared['requires-python'].split(',')))}" in metadata
     assert len(re.findall(r"^Requires-Dist: (?!.*extra ==)", metadata, re.M)) == len(declared["dependencies"])

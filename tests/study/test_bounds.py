@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -113,7 +114,8 @@ def test_what_is_free_now_is_checked_before_the_start_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, here: Run
 ) -> None:
     (tmp_path / "spec.yaml").write_text(json.dumps(SPEC))
-    monkeypatch.setattr("olfl_ray.trial.build.free_memory", lambda: 1000)
+    # The package's `check` is the function, so the module is found by its name.
+    monkeypatch.setattr(importlib.import_module("olfl_ray.trial.check"), "free_memory", lambda: 1000)
     code, _, err = here("sweep", "run", "spec.yaml", "--dry-run", "--home", tmp_path / "home")
     assert (code, err.count("\n")) == (2, 1), err
     assert "free" in err

@@ -127,7 +127,7 @@ def test_a_learned_loss_is_loaded_at_a_moment_and_exported_as_one_file(home: Pat
     done = olfl("loss", "export", "digits/online/c0", "--standalone", "mine.py", "--home", home, cwd=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "mine.py"
-    head = (home / "mine.py").read_text().split("import base64")[0]
+    head = " ".join((home / "mine.py").read_text().split("import base64")[0].split())
     assert "digits" in head
     assert "by online, 100 steps" in head
     assert all(str(ol.Study.open("digits", home=home).trial(f"online/c{n}").seeds[0]) in head for n in (0, 1))
