@@ -126,8 +126,10 @@ def test_each_torn_file_is_gone_round_or_named(
     events = [file for file in files if file.parent.name == "ledger" and file.suffix == ".json"]
     files = [file for file in files if file not in events[1:-1:3]]  # tests/ledger tears each of them
     named = 0
-    for file in files:
-        for number, damaged in enumerate(damages((half / file).read_bytes())):
+    for index, file in enumerate(files):
+        every = list(enumerate(damages((half / file).read_bytes())))
+        # Each file is torn in one way, and each kind of file, of which there are several, in all.
+        for number, damaged in every if file.parent.name == "lease" else every[index % 3 : index % 3 + 1]:
             home = Home(tmp_path / "home")
             shutil.rmtree(home.path, ignore_errors=True)
             shutil.copytree(half, home.path)
