@@ -32,7 +32,7 @@ app = typer.Typer(
     epilog=examples("olfl sweep run sweeps/digits.yaml", "olfl sweep status digits", "olfl sweep --help"),
     pretty_exceptions_enable=False,
 )
-spec_app = typer.Typer(help="The form of a spec.", no_args_is_help=True)
+spec_app = typer.Typer(help="Print the schema of a spec, or a spec with every field.", no_args_is_help=True)
 for name, group in (
     ("sweep", sweep_app),
     ("trial", trial_app),
@@ -110,7 +110,7 @@ def _root(show_version: Annotated[bool, typer.Option("--version", help="Print th
 
 @spec_app.command("schema", epilog=examples("olfl spec schema > schema.json"))
 def spec_schema(
-    json: Annotated[bool, typer.Option("--json", help="As always: it is a JSON document.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="No effect: the output is always JSON.")] = False,
 ) -> None:
     """Print the JSON Schema of a spec, for editors."""
     from olfl_ray.study.reference import schema
@@ -120,7 +120,7 @@ def spec_schema(
 
 @spec_app.command("complete", epilog=examples("olfl spec complete > study.yaml"))
 def spec_complete(json: Json = False) -> None:
-    """Print a spec with every field, its meaning and its default; as JSON without the meanings."""
+    """Print a spec with every field, its meaning and its default; with --json, without the meanings."""
     from olfl_ray.study.reference import complete_yaml
 
     if json:
@@ -137,7 +137,7 @@ def ui(
     port: Annotated[int, typer.Option(help="Port on loopback; 0: a free one.")] = 5000,
     json: Json = False,
 ) -> None:
-    """Show the home folder's runs in MLflow's UI, on loopback, with a secret URL that this prints."""
+    """Serve MLflow's UI for the home folder's runs on loopback, and print its secret URL."""
     from olfl_ray import study
 
     place = study.Home.find(home)

@@ -1,4 +1,4 @@
-"""`olfl sweep ... --address`: submit to a cluster, and look at its studies from anywhere."""
+"""`olfl sweep ... --address`: submit to a cluster, and show its studies from any machine."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = ["logs", "show", "submit"]
 def submit(
     spec: SpecFile,
     address: Cluster = None,
-    name: Annotated[str | None, typer.Option(help="Replaces the spec's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; default: the spec's.")] = None,
     set_: Sets = None,
     working_dir: WorkingDir = None,
     py_module: PyModules = None,
     follow: Follow = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the form and print; submit nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the spec and print it; submit nothing.")] = False,
     json: Json = False,
     home: Home = None,
 ) -> None:
@@ -57,10 +57,12 @@ def logs(
     name: Name,
     address: Cluster = None,
     follow: Annotated[bool, typer.Option("--follow", help="Follow until the driver ends.")] = False,
-    attempt: Annotated[int | None, typer.Option("--attempt", help="Number of the attempt; else the newest.")] = None,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", help="Number of the attempt; default: the newest.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """What a study's driver printed on a cluster."""
+    """Show the output of a study's driver on a cluster."""
 
     from olfl_ray import remote
 

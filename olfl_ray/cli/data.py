@@ -13,7 +13,7 @@ from olfl_ray.cli.output import out
 
 __all__ = ["data_app"]
 
-data_app = typer.Typer(help="Data sets.", no_args_is_help=True)
+data_app = typer.Typer(help="List, prepare and check data sets.", no_args_is_help=True)
 
 
 @data_app.command("list", epilog=examples("olfl data list"))
@@ -61,7 +61,7 @@ def data_check(
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Show examples, classes, splits, missing values, duplicates and the best constant prediction, before any training."""
+    """Show examples, classes, splits, missing values, duplicates and the best constant prediction of a data set."""
     from olfl_ray import study
 
     found = study.check_dataset(target, overrides=set_ or (), home=study.Home.find(home))

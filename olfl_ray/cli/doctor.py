@@ -19,21 +19,21 @@ __all__ = ["doctor"]
 
 def doctor(
     spec: Annotated[
-        Path | None, typer.Argument(help="A study's spec, whose data, storage and tracking are examined.")
+        Path | None, typer.Argument(help="A study's spec, whose data, storage and tracking are checked.")
     ] = None,
     set_: Sets = None,
     storage: Storage = None,
     address: Annotated[
-        str | None, typer.Option("--address", help="A cluster's job server, examined instead of Ray here.")
+        str | None, typer.Option("--address", help="A cluster's job server, checked instead of Ray on this machine.")
     ] = None,
     chaos: Annotated[
         bool,
-        typer.Option("--chaos", help="Also run a short study that loses a worker and its driver, and audit it."),
+        typer.Option("--chaos", help="Also run a short study, kill a worker and the driver, and check the result."),
     ] = False,
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Examine versions, GPU, storage, tracking, data and Ray. Exit code 1 if something would stop a study."""
+    """Check versions, GPU, storage, tracking, data and Ray. The exit code is 1 if a study could not run."""
     from olfl_ray import study
     from olfl_ray.errors import StudyError
     from olfl_ray.spec import read_spec

@@ -83,7 +83,7 @@ def standing_document(standing: Standing) -> dict[str, Any]:
 
 
 def result_document(result: StudyResult) -> dict[str, Any]:
-    """What a study came to: `olfl sweep run`, `resume`, `retry`, `extend`."""
+    """The result of a study: `olfl sweep run`, `resume`, `retry`, `extend`."""
     trials = result.state.trials.values()
     return {
         "study": result.spec.name,
@@ -139,7 +139,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 
 
 def submission_document(submission: Submission, address: str) -> dict[str, Any]:
-    """What became of a submission: `olfl sweep submit`, and `resume`, `retry`, `extend` with `--address`."""
+    """The result of a submission: `olfl sweep submit`, and `resume`, `retry`, `extend` with `--address`."""
     attempt = submission.attempt
     return {
         "study": attempt.study,

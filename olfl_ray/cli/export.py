@@ -17,14 +17,18 @@ __all__ = ["export"]
 
 def export(
     source: Annotated[
-        str, typer.Argument(help="STUDY/ARM/cN of a finished trial; its winner's confirming trials end in cN.")
+        str, typer.Argument(help="STUDY/ARM/cN, a finished trial; c0, c1, ... are the winner's confirming trials.")
     ],
     format: Annotated[
         str | None,
-        typer.Option(help="safetensors (default), pt2 (torch.export) or onnx; else the suffix of --to decides."),
+        typer.Option(
+            help="safetensors, pt2 (torch.export) or onnx; default: from the suffix of --to, else safetensors."
+        ),
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="File to write; else STUDY-ARM-cN.FORMAT in this folder.")] = None,
-    replicate: Annotated[int, typer.Option(help="Which seed's, from 0; a confirming trial has one.")] = 0,
+    to: Annotated[Path | None, typer.Option(help="File to write; default: STUDY-ARM-cN.FORMAT in this folder.")] = None,
+    replicate: Annotated[
+        int, typer.Option(help="Replicate whose model is written, from 0; a confirming trial has one.")
+    ] = 0,
     allow: Annotated[
         list[str] | None,
         typer.Option("--allow", help="A builder, module or package that the trial may run. May be repeated."),

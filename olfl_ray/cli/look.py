@@ -35,7 +35,7 @@ def add_looking(app: typer.Typer) -> None:
 
 
 def sweep_list(address: Address = None, storage: Storage = None, json: Json = False, home: Home = None) -> None:
-    """List the studies here, on a cluster, or in a storage."""
+    """List the studies in the home folder, on a cluster, or in a storage."""
     from olfl_ray import study
 
     elsewhere = address is not None or storage is not None
@@ -53,7 +53,7 @@ def sweep_list(address: Address = None, storage: Storage = None, json: Json = Fa
 def sweep_status(
     name: Name, address: Address = None, storage: Storage = None, json: Json = False, home: Home = None
 ) -> None:
-    """Show the state of a study: its trials with step, age and time left, and what failed and why."""
+    """Show the state of a study: running trials with step, age and time left; failures with their causes."""
     from dataclasses import asdict
 
     from olfl_ray.study import Study
@@ -85,7 +85,7 @@ def sweep_status(
 def sweep_report(
     name: Name, address: Address = None, storage: Storage = None, json: Json = False, home: Home = None
 ) -> None:
-    """Write a study's report again."""
+    """Write a study's report now."""
     from olfl_ray.study import Study
 
     page = Study.open(name, home=home, cluster=address, storage=storage).report()
@@ -100,14 +100,14 @@ def sweep_compare(
     b: Name,
     arm: Annotated[
         list[str] | None,
-        typer.Option("--arm", help="Only this arm; A_ARM=B_ARM for two of other names. May be repeated."),
+        typer.Option("--arm", help="Only this arm; A_ARM=B_ARM for arms with different names. May be repeated."),
     ] = None,
     address: Address = None,
     storage: Storage = None,
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Compare the arms of two studies: paired by seed where splits and seeds agree, else with the reason why not."""
+    """Compare the arms of two studies, paired by seed if their data, splits and seeds agree."""
     from rich.table import Table
 
     from olfl_ray.analysis import number
@@ -143,7 +143,7 @@ def sweep_compare(
 def sweep_delete(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
-    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Leave its runs in MLflow.")] = False,
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep its runs in MLflow.")] = False,
     address: Address = None,
     storage: Storage = None,
     json: Json = False,

@@ -15,7 +15,7 @@ from olfl_ray.errors import SpecError
 
 __all__ = ["loss_app"]
 
-loss_app = typer.Typer(help="Learned losses.", no_args_is_help=True)
+loss_app = typer.Typer(help="Export and explain learned losses.", no_args_is_help=True)
 
 
 @loss_app.callback()
@@ -37,7 +37,7 @@ def loss_export(
     standalone: Annotated[Path, typer.Option(help="Python file to write, which needs torch alone.")],
     at: Annotated[
         str | None,
-        typer.Option(help="When: a fraction of the training (0.5), or a base step (200); else after the last."),
+        typer.Option(help="Time: a fraction of the training (0.5) or a base step (200); default: the last step."),
     ] = None,
     allow: Annotated[
         list[str] | None, typer.Option("--allow", help="A builder that the loss's files may call. May be repeated.")
@@ -45,7 +45,7 @@ def loss_export(
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Write a learned loss as one Python file, with what it was learned on and the range that it has seen."""
+    """Write a learned loss as one Python file, with its origin and the range of its inputs in training."""
     from olfl_ray import study
 
     written = study.export_loss(source, standalone, at=_moment(at), home=home, allow=allow or ())
@@ -68,16 +68,16 @@ def loss_explain(
     ],
     at: Annotated[
         str | None,
-        typer.Option(help="When: a fraction of the training (0.5), or a base step (200); else after the last."),
+        typer.Option(help="Time: a fraction of the training (0.5) or a base step (200); default: the last step."),
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(help="Number of classes; else that of the trial's data set, or 2.")
+        int | None, typer.Option(help="Number of classes; default: that of the trial's data set, or 2.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the film, the pictures and the tables.")
+        Path | None, typer.Option("--out", help="Folder for the animation, the pictures and the tables.")
     ] = None,
     as_arm: Annotated[
-        Path | None, typer.Option(help="YAML file for the study's spec with the formula as one more arm.")
+        Path | None, typer.Option(help="YAML file to write: the study's spec with the formula as one more arm.")
     ] = None,
     allow: Annotated[
         list[str] | None, typer.Option("--allow", help="A builder that the loss's files may call. May be repeated.")
@@ -85,7 +85,7 @@ def loss_explain(
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Name the known losses near a learned loss, a formula for it, and where it is flat, improper or rewards errors."""
+    """Describe a learned loss: the nearest known losses, a formula, where it is flat, improper or rewards errors."""
     from olfl_ray import study
 
     found = study.explain_loss(source, at=_moment(at), classes=classes, home=home, allow=allow or ())

@@ -45,7 +45,7 @@ def print_result(result: Any, place: Any, where: str | None = None, *, begun: bo
     """A study's table, where its report and runs are, and how to resume it.
 
     Args:
-        result: What came of it.
+        result: Its result.
         place: The home folder.
         where: Options that lead to the study; None: the home folder's.
         begun: Whether its notes were printed when it began.

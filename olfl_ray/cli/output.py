@@ -60,7 +60,7 @@ class _Stream:
     """
 
     outlived: str = ""
-    """What continues when output is no longer read, and how to look at it; empty: nothing does."""
+    """What continues when output is no longer read, and how to show its state; empty: nothing does."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -105,7 +105,7 @@ class _Stream:
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """Go on without it where something outlives it; else end, as a program does that nobody reads."""
+        """Continue without output if something outlives the command; else end, as programs do when their output is closed."""
         try:
             yield
         except OSError as error:

@@ -15,11 +15,11 @@ __all__ = ["init"]
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to write to; made if it is not there.")],
-    name: Annotated[str | None, typer.Option(help="Name of the study; else the folder's.")] = None,
+    folder: Annotated[Path, typer.Argument(help="Folder to write to; created if it does not exist.")],
+    name: Annotated[str | None, typer.Option(help="Name of the study; default: the folder's name.")] = None,
     json: Json = False,
 ) -> None:
-    """Write a study of your own: a spec, a module with its data set and base learner, and a test. Overwrites nothing."""
+    """Write your own study: a spec, a module with its data set and base learner, and a test. Overwrites nothing."""
     from olfl_ray import study
 
     files = study.write_project(folder, name)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep_app"]
 
-sweep_app = typer.Typer(help="Run and look at studies.", no_args_is_help=True)
+sweep_app = typer.Typer(help="Run studies; show their state and results.", no_args_is_help=True)
 FromScratch = Annotated[bool, typer.Option("--from-scratch", help="Start from step 0, not from the last commits.")]
 sweep_app.command(
     "submit",
@@ -50,9 +50,11 @@ add_looking(sweep_app)
 )
 def sweep_run(
     spec: SpecFile,
-    name: Annotated[str | None, typer.Option(help="Replaces the spec's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the study; default: the spec's.")] = None,
     set_: Sets = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print; start nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the study and print its plan; start nothing.")
+    ] = False,
     json: Json = False,
     home: Home = None,
 ) -> None:
@@ -94,7 +96,7 @@ def _print_document(result: StudyResult) -> None:
 def sweep_resume(
     name: Name,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Only the trials that failed, from their last commits.")
+        bool, typer.Option("--failed", help="Retry only the failed trials, from their last commits.")
     ] = False,
     from_scratch: FromScratch = False,
     address: Address = None,
@@ -137,7 +139,7 @@ def sweep_retry(
 def sweep_extend(
     name: Name,
     trials: Annotated[int, typer.Option("--trials", help="More search trials for each arm.")],
-    arm: Annotated[str | None, typer.Option("--arm", help="The arm that gets them; default: all arms.")] = None,
+    arm: Annotated[str | None, typer.Option("--arm", help="Arm to extend; default: all arms.")] = None,
     address: Address = None,
     storage: Storage = None,
     working_dir: WorkingDir = None,
@@ -157,7 +159,7 @@ def sweep_extend(
 def sweep_stop(
     name: Name, address: Address = None, storage: Storage = None, json: Json = False, home: Home = None
 ) -> None:
-    """Ask a running study to commit and stop; it can be resumed."""
+    """Stop a running study after a commit; it can be resumed."""
     from olfl_ray.study import Study
 
     study = Study.open(name, home=home, cluster=address, storage=storage)
@@ -190,7 +192,7 @@ def _opened(
 
 
 def _go_on(study: Study, verb: str, follow: bool, json: bool, *trials: Any, **options: Any) -> None:
-    """Go on with a study: here, with its live view, or there, on a cluster."""
+    """Resume a study: on this machine with its live view, or on a cluster."""
     from olfl_ray.study.view import StudyView
 
     if study.remote is not None:

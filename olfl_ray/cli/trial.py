@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["trial_app"]
 
 trial_app = typer.Typer(
-    help="Look at the trials of a study; run one without Ray and MLflow; export its model.", no_args_is_help=True
+    help="Show the trials of a study; run one without Ray and MLflow; export a trained model.", no_args_is_help=True
 )
 trial_app.command("export", epilog=examples("olfl trial export digits/online/c0 --format pt2"))(export)
 
@@ -35,19 +35,19 @@ trial_app.command("export", epilog=examples("olfl trial export digits/online/c0 
     ),
 )
 def trial_run(
-    spec: Annotated[Path | None, typer.Argument(help="A study's spec; its own values are the trial.")] = None,
+    spec: Annotated[Path | None, typer.Argument(help="A study's spec; the trial has the spec's own values.")] = None,
     set_: Sets = None,
-    arm: Annotated[str | None, typer.Option(help="Arm whose settings apply; else the first.")] = None,
+    arm: Annotated[str | None, typer.Option(help="Arm of the trial; default: the first.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="STUDY/ARM/ORDINAL of a sweep's trial.")] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option("--allow", help="A builder, module or package that the trial of --from may run. May be repeated."),
     ] = None,
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show where a failing trial raised.")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback if the trial fails.")] = False,
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Run one trial: the code that a sweep's worker runs."""
+    """Run one trial with the code of a sweep, without Ray and MLflow."""
     from olfl_ray import study
     from olfl_ray.spec import located
 
@@ -102,7 +102,7 @@ def trial_list(
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """List the trials of a study: state, step, value, settings, cause."""
+    """List the trials of a study: state, step, value, settings, cause of failure."""
     from rich.table import Table
 
     from olfl_ray.study import Study
@@ -164,13 +164,13 @@ def trial_show(
 )
 def trial_diff(
     a: Annotated[str, typer.Argument(metavar="STUDY/ARM/ORDINAL", help="A trial.")],
-    b: Annotated[str, typer.Argument(metavar="STUDY/ARM/ORDINAL", help="Another trial, of this study or another.")],
+    b: Annotated[str, typer.Argument(metavar="STUDY/ARM/ORDINAL", help="Another trial, of the same study or another.")],
     address: Address = None,
     storage: Storage = None,
     json: Json = False,
     home: Home = None,
 ) -> None:
-    """Compare two trials: the settings that differ, and what came of them."""
+    """Compare two trials: the settings that differ, and the results."""
     from rich.table import Table
 
     from olfl_ray.study.view import LOOK

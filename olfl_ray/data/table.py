@@ -41,7 +41,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 
 
 class TableConfig(Strict):
-    """Which columns of a table are what. A column that is not named here is a feature, and must hold numbers or booleans."""
+    """The roles of a table's columns. A column that is not named here is a feature, and must contain numbers or booleans."""
 
     target: Annotated[tuple[str, ...], BeforeValidator(_as_names), Field(min_length=1)]
     """Column to predict; a list: several, for a regression."""
@@ -51,11 +51,11 @@ class TableConfig(Strict):
     drop: Names = ()
     """Columns that are not used."""
     categorical: Names = ()
-    """Columns of categories, of any type: each category becomes a feature that is 1 or 0. One that the train split lacks counts
-    as none of them: all of the column's features are 0."""
+    """Columns of categories, of any type: each category becomes a feature that is 1 or 0. For a category that the train split
+    lacks, all features of the column are 0."""
     missing: Literal["refuse", "drop", "mean"] = "refuse"
-    """Where a value is missing: refuse the file | drop the example | use the column's mean over the train split (a category:
-    none of them). An example without a target is refused, or dropped."""
+    """Missing values: refuse the file | drop the example | use the column's mean over the train split (for a category: no
+    indicator is 1). An example without a target is refused or dropped."""
     ids: bool = False
     """Whether all features are integer ids (of tokens, say), which the base learner looks up and which are never scaled."""
 
@@ -261,7 +261,7 @@ def _ids(table: pa.Table, name: str) -> tuple[torch.Tensor, tuple[str, ...]]:
             values = column.cast(pa.int64()).to_numpy()
         except pa.ArrowInvalid:
             raise SpecError(
-                f"{FIELD}.ids", f"{name}, column {title!r}, has ids above 2^63 - 1; number them anew"
+                f"{FIELD}.ids", f"{name}, column {title!r}, has ids above 2^63 - 1; renumber them"
             ) from None
         blocks.append(values.reshape(-1, width))
         titles += [title] if width == 1 else [f"{title}.{place}" for place in range(width)]
@@ -273,7 +273,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _example(column: pa.ChunkedArray) -> str:
-    """The first cell that is no number, and its row, counted from 1 without a header."""
+    """The first cell that is not a number, and its row (from 1, not counting the header)."""
     for row, cell in enumerate(column.to_pylist(), start=1):
         try:
             float(cell)

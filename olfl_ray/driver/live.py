@@ -1,4 +1,4 @@
-"""A report that follows a running study: written again now and then, in a thread, and never a reason to fail."""
+"""The report of a running study: a thread updates it from time to time, and an error in it never fails the study."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def initialise(
         state: `Initialised.state` of an earlier call with the same settings: it resumes there, to the same bits. The batches must
             be a function, a list or a tuple then; a data loader can't be read from its middle.
         every: Rounds between two records.
-        progress: True prints a line at each record; a function is called with what there is at each.
+        progress: True prints a line at each record; a function is called with the current result at each.
 
     Returns:
         The learned loss with its phi; `OnlineLossLearner.from_initialised` continues with Algorithm 2.

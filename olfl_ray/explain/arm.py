@@ -1,4 +1,4 @@
-"""A study's spec with one more arm: a formula that trains as it is."""
+"""A study's spec with one more arm, in which a formula is a fixed loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a learned loss is flat, rewards errors, holds confidence back, or is improper."""
+"""Where a learned loss is flat, rewards errors, restrains confidence, or is improper."""
 
 # N examples, C outputs, Q outputs of a grid
 
@@ -14,11 +14,11 @@ from olfl_ray.explain.reference import Array, Reference
 __all__ = ["BIAS", "SMALL", "Finding", "findings_of", "is_flat", "minimisers"]
 
 SMALL = 0.01
-"""A gradient is flat, or a push away from the target counts, below or above this part of the gradient's root mean square."""
+"""Part of the gradient's root mean square below which a gradient is flat, and above which a push away from the target counts."""
 NOTHING = 1e-6
 """A loss is flat everywhere if its gradient's root mean square is at most this part of the task loss's."""
 FEW = 0.05
-"""Flat examples count from this share on: a loss is flat at its minimum, too."""
+"""Share of flat examples above which a loss is reported as flat: every loss is flat at its minimum."""
 BIAS = 0.02
 """A loss is improper if an expected loss's minimum is farther from the truth than this part of the distance of the two targets."""
 GRID = 2001
@@ -45,7 +45,7 @@ class Finding:
 
 
 def is_flat(gradient_NC: Array, reference: Reference) -> bool:
-    """Whether a loss has next to no gradient anywhere."""
+    """Whether a loss has almost no gradient anywhere."""
     return _rms(gradient_NC) <= NOTHING * _rms(reference.task_gradient)
 
 

@@ -1,4 +1,4 @@
-"""What a learned loss is: near known losses, a formula, its faults, and how it came about during training."""
+"""What a learned loss is: the nearest known losses, a formula, its faults, and how it changed during training."""
 
 # N examples, C outputs, P grid points
 
@@ -34,7 +34,7 @@ __all__ = ["Explanation", "explain"]
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Explanation:
-    """What a learned loss is at one moment, and at each recorded moment before; made by `Study.explain` and `explain_loss`.
+    """What a learned loss is at one time, and at each recorded time before; made by `Study.explain` and `explain_loss`.
 
     Args:
         source: Which loss.
@@ -188,7 +188,7 @@ class Explanation:
             raise DataError(f"as-arm: {self.source} is flat and has no formula; name another trial or moment")
         notes = [
             f"The formula of {self.source}{'' if self.step is None else f' at step {self.step}'} competes as a fixed loss.",
-            f"The misfit of its gradient is {self.formula.misfit:.3f} (0: the same gradient, 1: none of it).",
+            f"The misfit of its gradient is {self.formula.misfit:.3f} (0: the same gradient, 1: nothing in common).",
         ]
         text = with_formula(self.spec, self.arm, self.formula.formula, self.reduction)
         return _written(Path(path), ("".join(f"# {note}\n" for note in notes) + text).encode(), "as-arm")
@@ -257,7 +257,7 @@ def explain(
     spec: StudySpec | None = None,
     arm: str = "",
 ) -> Explanation:
-    """Explain the last of some learned losses; the others are its past.
+    """Explain the last of several learned losses; the others are its earlier states.
 
     Args:
         losses: Base step and loss, in the order of training.

@@ -20,7 +20,7 @@ SLACK = 0.01
 """Part of a range's width by which a value may leave it before a warning."""
 
 LOOKS_EVERY = 64
-"""Calls on a GPU between two looks at what was seen, for which the host waits."""
+"""Calls on a GPU between two checks of the recorded range, for which the host waits."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def nothing_seen(*, classes: bool) -> Tensor:
     """(smallest target, -largest target, smallest output, -largest output), of nothing: one `minimum` extends them.
 
     Args:
-        classes: Whether targets are classes, one-hot: 0 and 1, which need not be looked at.
+        classes: Whether targets are classes, one-hot: 0 and 1, which need not be checked.
     """
     return torch.tensor([0.0, -1.0, math.inf, math.inf] if classes else [math.inf] * 4)
 
@@ -104,7 +104,7 @@ def _check(loss: Any) -> None:
             loss.limits = None
             _log.warning(
                 "this learned loss has seen %s from %.4g to %.4g, but is called with %.4g to %.4g, where nothing trained it; "
-                "scale them as it was trained, or go on learning it",
+                "scale them as in its training, or continue to learn it",
                 name,
                 low,
                 high,

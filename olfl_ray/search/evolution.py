@@ -21,8 +21,8 @@ from olfl_ray.spec import Strict, as_tuple
 __all__ = ["Evolution"]
 
 BARREN = 100
-"""After so many generations in a row without a new candidate, or as many children, the next are random, and after as many of
-these there is none left."""
+"""After this many generations (asynchronous: children) in a row without a new candidate, the next ones are random. After the same
+number of random ones without a new candidate, the search is exhausted."""
 
 
 class Evolution(Searcher):
@@ -42,10 +42,11 @@ class Evolution(Searcher):
         """Its settings; the defaults are those of the public code of EvoMAL."""
 
         population: Annotated[int, Field(ge=2, le=100_000)] = 25
-        """Individuals of a generation; asynchronous: of the best that have children, and of the random ones at the beginning."""
+        """Individuals of a generation. asynchronous: number of random individuals at the start, and of the best ones that may have
+        children."""
 
         generations: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-        """Generations, of which the first is random; the search also ends at the arm's number of trials. null: only there."""
+        """Number of generations, the first of which is random; null: as many as the arm's number of trials allows."""
 
         mode: Literal["generational", "asynchronous"] = "generational"
         """generational (a generation waits for the one before) | asynchronous (no proposal waits)."""
@@ -54,20 +55,20 @@ class Evolution(Searcher):
         """Probability that a child comes from a one-point crossover of two parents."""
 
         mutation: Annotated[float, Field(ge=0, le=1)] = 0.25
-        """Probability that a child is a parent with another subtree (uniform mutation); else it is a copy of a parent."""
+        """Probability that a child is a parent with one subtree replaced (uniform mutation). All other children are copies."""
 
         tournament: Annotated[int, Field(ge=1, le=100_000)] = 4
-        """Individuals of which the fittest becomes a parent."""
+        """Individuals in a tournament; the fittest becomes a parent."""
 
         parsimony: Annotated[float, Field(ge=1, le=2)] = 1.0
-        """The smaller of two formulas enters a tournament with probability parsimony / 2: 1 is without preference."""
+        """The smaller of two formulas enters a tournament with probability parsimony / 2; 1: no preference for small formulas."""
 
         filters: Annotated[tuple[Literal["rejection", "gradient"], ...], BeforeValidator(as_tuple)] = (
             "rejection",
             "gradient",
         )
-        """rejection: a loss that does not improve predictions optimised directly on it is dropped | gradient: one with the
-        gradients of an earlier candidate, on fixed predictions, takes over its fitness. Of loss.name expression."""
+        """rejection: drop a loss that does not improve predictions optimised directly on it | gradient: drop a loss with the
+        gradients of an earlier candidate on fixed predictions, and use that candidate's fitness. For loss.name expression."""
 
         @model_validator(mode="after")
         def _probabilities(self) -> Evolution.Config:

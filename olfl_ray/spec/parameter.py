@@ -35,11 +35,11 @@ class ExpressionSpace(Strict):
     """Formulas of y and f(x), of limited height."""
 
     functions: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = tuple(OPERATORS)
-    """The functions that may occur: add, sub, mul, aq, sign, square, abs, log, sqrt, tanh, min, max."""
+    """Functions that may occur: add, sub, mul, aq, sign, square, abs, log, sqrt, tanh, min, max."""
     height: Annotated[tuple[int, int], BeforeValidator(as_tuple)] = (2, 4)
-    """Least and greatest height of a tree that is drawn at random."""
+    """Smallest and largest height of a tree that is drawn at random."""
     max_height: Annotated[int, Field(ge=2, le=HIGHEST)] = 10
-    """Greatest height of any tree."""
+    """Largest height of any tree."""
 
     @model_validator(mode="after")
     def _known(self) -> ExpressionSpace:
@@ -94,8 +94,8 @@ class Parameter(Strict):
     """One searched field: a range (`min`, `max`), a list of `values`, or formulas (`expression`)."""
 
     min: float | int | None = None
-    """Smallest value of a range. The field decides whether it is of floats; of a builder's option, the spec's own value, or two
-    integers make a range of integers."""
+    """Smallest value of a range. The field's type decides between integers and floats. For an option of a builder, the type of
+    the spec's own value decides; without one, two integers make a range of integers."""
     max: float | int | None = None
     """Largest value of a range."""
     log: bool = False

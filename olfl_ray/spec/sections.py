@@ -325,9 +325,9 @@ class LearnerSpec(Strict):
     clip_norm: Positive | None = None
     """Largest global norm of the base gradient; null: no clipping."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
-    """Of the base learner's products: float32 | tf32 (on GPUs that have it; float32 elsewhere) | bf16 (autocast)."""
+    """Of the base learner's matrix products: float32 | tf32 (on GPUs that have it; float32 elsewhere) | bf16 (autocast)."""
     deterministic: bool = False
-    """On a GPU: the same bits from the same seed, at some cost in time. On a CPU they are the same anyway."""
+    """On a GPU: bitwise equal results from the same seed, at some cost in time. On a CPU results are always bitwise equal."""
 
 
 class LearnedLossSpec(NamedBuilder):
@@ -364,7 +364,7 @@ class MetaSpec(Strict):
     inner_steps: Annotated[int, Field(ge=1, le=1000)] = 1
     """S_inner: base steps unrolled in each meta-update of the initialisation."""
     every: Steps = 1
-    """A meta-update every so many base steps (Algorithm 2)."""
+    """Base steps between two meta-updates (Algorithm 2)."""
     batch: Literal["meta", "train"] = "meta"
     """Where meta batches come from: the meta-validation split, or train."""
     clip_norm: Positive | None = None
@@ -372,7 +372,7 @@ class MetaSpec(Strict):
     estimator: Annotated[str, Field(pattern=PART)] = "auto"
     """How the meta-gradient is computed: a built-in estimator, or `package.module:Class`."""
     memory: Literal["auto", "low", "fast"] = "auto"
-    """Of the exact meta-gradient: low (little more than ordinary training) | fast (about twice) | auto: fast where it fits.
+    """Memory of the exact meta-gradient: low (little more than ordinary training) | fast (about twice) | auto: fast where it fits.
     The two agree to rounding."""
 
 

@@ -70,7 +70,7 @@ class PrunerSpec(Strict):
     min_steps: Steps = 200
     """Base steps before the first decision."""
     reduction: Annotated[int, Field(ge=2, le=LONGEST)] = 3
-    """asha: one trial in so many continues, and the steps between decisions grow by this factor."""
+    """asha: at each decision one in `reduction` trials continues, and the steps to the next decision grow by this factor."""
 
     def decides(self, before: int, step: int) -> bool:
         """Whether there is a decision after `before` base steps and up to `step`: at ASHA's rungs, or every `min_steps`."""
@@ -104,7 +104,7 @@ class SearchSpec(Strict):
 
 
 class ArmSpec(Strict):
-    """One competitor: settings of its own, and a search budget of its own."""
+    """One method to compare, with its own settings and search budget."""
 
     set: dict[str, Any] = {}
     """Fixed settings that differ from the study's, by dotted name."""
@@ -120,23 +120,23 @@ class ConfirmSpec(Strict):
     seeds: Annotated[int, Field(ge=0, le=10_000)] = 10
     """Fresh seeds on which each arm's winner runs again; 0: no confirmation."""
     relearn: bool = True
-    """Whether a confirming trial learns the loss again before its training; false: it starts from the winner's learned loss,
-    that of its first replicate."""
+    """Whether a confirming trial learns the loss again before its training; false: it starts from the learned loss of the
+    winner's first replicate."""
 
 
 class Resources(Strict):
-    """What one trial takes."""
+    """Resources of one trial."""
 
     cpu: Annotated[int, Field(ge=1, le=65_536)] = 1
     """CPU cores and threads."""
     gpu: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs; a fraction shares one, and is the part of its memory that a trial may fill."""
+    """GPUs. With a fraction, trials share a GPU, and each may use this fraction of its memory."""
     memory: Annotated[int, Field(gt=0, le=2**50)] | None = None
     """Bytes of memory that Ray reserves; null: none reserved."""
     custom: dict[Annotated[str, Field(pattern=NAME)], Annotated[float, Field(gt=0)]] = {}
-    """A cluster's own resources, by the names that its nodes were given."""
+    """Custom resources of a cluster, by the names that its nodes declare."""
     may_join: bool = False
-    """Whether nodes that can hold a trial may join a cluster later; false: it is refused where none is there."""
+    """Whether nodes that can run a trial may join the cluster later; false: a study that no present node can run is refused."""
 
     @model_validator(mode="after")
     def _whole_above_one(self) -> Resources:
@@ -160,13 +160,13 @@ class BudgetSpec(Strict):
     """Wall-clock limits."""
 
     trial_seconds: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """One attempt at a trial, in seconds; over it, the trial has failed, after a commit."""
+    """Limit of one attempt at a trial, in seconds; a trial that exceeds it commits and fails."""
     study_seconds: Annotated[float, Field(gt=0, le=1e9)] | None = None
-    """New trials are started only until then, in seconds."""
+    """Limit of the study, in seconds; no trial is started after it."""
 
 
 class CheckpointSpec(Strict):
-    """How much work a kill may cost."""
+    """When trials commit, and so how much work a crash may cost."""
 
     every_steps: Steps = 500
     """Steps between two commits, rounded up to the next evaluation."""
@@ -192,7 +192,7 @@ StoragePlace: TypeAlias = Annotated[
 
 
 class TrackerSpec(NamedBuilder):
-    """Where records go: a tracker, with its settings next to the name."""
+    """A tracker of the study's records, with its settings next to the name."""
 
     name: Annotated[str, BeforeValidator(as_name), Field(min_length=1)] = "mlflow"
     """A file or package of olfl_ray/tracking, such as mlflow (uri, experiment) or json_lines (folder); or
@@ -276,21 +276,21 @@ class StudySpec(Strict):
     search: SearchSpec
     """What is optimised, over which fields."""
     arms: dict[Annotated[str, Field(pattern=NAME)], ArmSpec] = {}
-    """The competitors; none: one arm named after learner.method, of 8 trials."""
+    """The methods to compare; none: one arm, named after learner.method, with 8 trials."""
     confirm: ConfirmSpec = ConfirmSpec()
     """The final comparison."""
     resources: Resources = Resources()
-    """What one trial takes."""
+    """Resources of one trial."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 2
-    """Trials at a time, at most."""
+    """Largest number of trials that run at the same time."""
     budget: BudgetSpec = BudgetSpec()
     """Wall-clock limits."""
     checkpoint: CheckpointSpec = CheckpointSpec()
-    """How much work a kill may cost."""
+    """When trials commit, and so how much work a crash may cost."""
     storage: StoragePlace = StorageSpec()
     """Where the study is kept; a text is its url."""
     tracking: Trackers = (TrackerSpec(),)
-    """Where records go: a tracker, or a list of several; without a name it is mlflow. An empty list: nowhere but here."""
+    """Tracker of the study's records, or a list of trackers; without a name it is mlflow. An empty list: no tracker."""
 
     @field_validator("name")
     @classmethod

@@ -1,4 +1,4 @@
-"""A study and its handle: `Study` runs it, looks at it and takes its results away, here and on a cluster."""
+"""A study and its handle: `Study` runs it, shows its state and returns its results, on this machine and on a cluster."""
 
 from olfl_ray.driver import Home, StudyResult, check_dataset, dataset, describe_data, prepare_data
 from olfl_ray.remote import Code

@@ -1,4 +1,4 @@
-"""The handle of one study: run it, look at it, take its results away; the command line calls nothing else."""
+"""The handle of one study: run it, show its state, get its results. The command line calls nothing else."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ __all__ = ["ARMED", "KILLED", "build"]
 ARMED, KILLED = "armed", "killed"
 """Objects of the marks: the process may die; one did."""
 EVERY = 20
-"""Forward passes of a process between two looks at the marks."""
+"""Forward passes of a process between two checks of the marks."""
 _passes = itertools.count()
 
 

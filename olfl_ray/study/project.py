@@ -1,4 +1,4 @@
-"""The first files of a study of one's own: a spec with its schema, a module of builders, and its test."""
+"""The first files of a user's own study: a spec with its schema, a module of builders, and its test."""
 
 from __future__ import annotations
 

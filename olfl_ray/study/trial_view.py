@@ -1,4 +1,4 @@
-"""One trial of a study: what it set, what came of it, and what it left to take away."""
+"""One trial of a study: its settings, its results, its learned loss and its model."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Trial:
         return seconds_of(self.record)
 
     def diff(self, other: Trial) -> pd.DataFrame:
-        """Compare it with another trial, of this study or another: the settings that differ, and what came of both.
+        """Compare it with another trial, of the same study or another: the settings that differ, and both results.
 
         Args:
             other: The other trial.

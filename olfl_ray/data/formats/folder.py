@@ -36,7 +36,7 @@ class Folder(FileFormat):
     holds = "folder"
 
     class Config(Strict):
-        """Where the images are, and what becomes of them."""
+        """Where the images are, and how they are read."""
 
         size: Annotated[tuple[Side, Side] | None, BeforeValidator(_as_sides)] = None
         """Height and width to which images are resized, or one number for both; null: all have the same size."""
