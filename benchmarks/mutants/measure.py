@@ -73,7 +73,12 @@ FAST = {
         "engine/test_learnables.py",
     ],
     "losses": ["losses/test_closed_form.py", "losses/test_activation.py"],
-    "tracking": ["tracking/test_run_content.py", "tracking/test_identity.py", "tracking/test_sink.py"],
+    "tracking": [
+        "tracking/test_run_content.py",
+        "tracking/test_identity.py",
+        "tracking/test_sink.py",
+        "tracking/test_study_run.py",
+    ],
 }
 """Package -> the tests that take seconds and test its core, as paths in tests/; its own folder if it is not listed."""
 SLOW = {

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from support.conducting import SPEC, run_to_end, send, study
 
-from olfl_ray.ledger import Reopened, StopRequest
+from olfl_ray.ledger import Proposed, Reopened, StopRequest
 from olfl_ray.search import ArmSearch
+from olfl_ray.search.space import Filtered
 from olfl_ray.spec import seed_of
 from olfl_ray.sweep import Conductor
 from olfl_ray.worker import Message
@@ -274,3 +275,28 @@ def test_observers_see_each_event(conduct: Conduct) -> None:
     conductor = Conductor(before.spec, before.ledger, before.stop, (seen.append,))
     run_to_end(conductor, lr)
     assert seen == list(conductor.ledger.events[1:])
+
+
+def test_what_a_search_filtered_is_recorded_with_the_proposal(
+    conduct: Conduct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped = [
+        Filtered(filter="symbolic", params={"x": 1}, same_as=2),
+        Filtered(filter="rejection", params={"x": 3}),
+    ]
+    propose = ArmSearch.propose
+
+    def dropping(self: ArmSearch, *given: Any) -> Any:
+        found = propose(self, *given)
+        self.filtered = tuple(dropped)
+        return found
+
+    monkeypatch.setattr(ArmSearch, "propose", dropping)
+    conductor = conduct(study())
+    conductor.next()
+    proposed = conductor.ledger.events[-1]
+    assert isinstance(proposed, Proposed)
+    assert proposed.filtered == [
+        {"filter": "symbolic", "params": {"x": 1}, "same_as": "baseline/2"},
+        {"filter": "rejection", "params": {"x": 3}},
+    ]

@@ -385,7 +385,7 @@ def test_a_later_decision_is_made_once_too(conduct: Conduct) -> None:
     conductor = conduct(one_arm(ASHA, 2, concurrency=2))
     trial = conductor.next()
     assert trial is not None
-    for step in (100, 300):
+    for step in (100, 200, 300):  # ASHA decides at 100 and 300
         send(conductor, trial, step, 0.5)
     begun = conductor.state.trials[str(trial.id)]
     assert not conductor._add_decision(begun, 299, 300, 0.5), "reported again"
