@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from olfl_ray.analysis import Difference, mean, paired, sd, values_on_test
 from olfl_ray.errors import StudyError
-from olfl_ray.ledger import StudyState, TrialState
+from olfl_ray.ledger import Examined, StudyState, TrialState
 from olfl_ray.records import names
 from olfl_ray.spec import StudySpec, trial_config
 from olfl_ray.study.trial_view import leaves
+from olfl_ray.tasks import task_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,7 +155,32 @@ def _unpaired(
         for name in dict.fromkeys([*mine, *theirs]):
             if mine.get(name) != theirs.get(name):
                 return f"{name}: {mine.get(name)} and {theirs.get(name)}, so other splits"
+    return _other_metric(names.metric_of(spec.search.metric), tasks, (facts, other_facts))
+
+
+def _other_metric(name: str, tasks: tuple[dict[str, Any], ...], facts: tuple[Examined, ...]) -> str | None:
+    """Why a metric of this name measures different things in two arms; None if it does not."""
+    if facts[0].task != facts[1].task:
+        return f"task: {facts[0].task} and {facts[1].task}"
+    mine, others = (_definition(name, *pair) for pair in zip(tasks, facts, strict=True))
+    for field in dict.fromkeys([*mine, *others]):
+        if mine.get(field) != others.get(field):
+            return f"{field}: {mine.get(field)} and {others.get(field)}, so {name} measures different things"
     return None
+
+
+def _definition(name: str, task: dict[str, Any], facts: Examined) -> dict[str, Any]:
+    """The settings that a metric's values depend on besides the predictions, and the digest of a user's own code."""
+    if name == names.TASK_LOSS:
+        used = task["loss"]
+        if used == "auto" and ":" not in facts.task:
+            used = next(iter(task_of(facts.task).losses))
+        found = {"task.loss": used, "task.standardize.y": task["standardize"]["y"]}
+    else:
+        used = next((one["name"] for one in task["metrics"] if one["name"].rpartition(":")[2] == name), facts.task)
+        found = {"task.metrics": used}
+    module = used.partition(":")[0]
+    return {**found, f"code of {module}": facts.code[module][:12]} if module in facts.code else found
 
 
 def _task(spec: StudySpec, trial: TrialState) -> dict[str, Any]:

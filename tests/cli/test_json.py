@@ -203,6 +203,7 @@ def test_report_and_an_error(olfl: Run, home: Path) -> None:
 
 def finished(home: Home, name: str = "s", offset: float = 0.0, data: str = "d", **changes: Any) -> Any:
     """A finished study with an arm that is 0.01 better than the baseline, and all values higher by an offset."""
+    kind, code = changes.pop("kind", "classification"), changes.pop("code", {})
     spec = spec_of(
         name=name,
         tracking=[],
@@ -212,13 +213,13 @@ def finished(home: Home, name: str = "s", offset: float = 0.0, data: str = "d", 
     ledger = Ledger.create(home.storage(name), spec.model_dump(mode="json", by_alias=True), spec.digest, name, {})
     ledger.append(DriverStarted(epoch=1, host="here", pid=7))
     for arm, better in (("baseline", 0.0), ("online", 0.01)):
-        facts = {"task": "classification", "primary": "error", "goals": {"error": "minimize"}, "units": {}}
-        ledger.append(Examined(arm=arm, data=data, code={}, learns=arm == "online", **facts))
+        facts = {"task": kind, "primary": "error", "goals": {"error": "minimize"}, "units": {}}
+        ledger.append(Examined(arm=arm, data=data, code=code, learns=arm == "online", **facts))
         for trial, seed in ((f"{arm}/0", 1), *((f"{arm}/c{index}", confirming(spec, index)) for index in range(2))):
             ledger.append(Proposed(trial=trial, params=LR, seeds=[seed]))
             ledger.append(Began(trial=trial, attempt=1))
             value = 0.1 + offset - better + seed % 7 / 1000
-            metrics = {METRIC: [value], "test/error": [value]}
+            metrics = {METRIC: [value], "test/error": [value], "test/task_loss": [value]}
             ledger.append(Ended(trial=trial, state="finished", step=900, value=value, metrics=metrics, cause=None))
     ledger.append(DriverStopped(epoch=1, reason="finished"))
     return spec
@@ -266,6 +267,7 @@ def test_two_studies_are_paired_by_seed(olfl: Run, tmp_path: Path) -> None:
         ({"data": "other"}, "other data: digest d and other"),
         ({"seed": 7}, "seed: 0 and 7"),
         ({"task": {"dataset": "digits", "split": {"selection": 0.2}}}, "task.split.selection: 0.1 and 0.2"),
+        ({"kind": "regression"}, "task: classification and regression"),
     ],
 )
 def test_studies_with_other_splits_or_seeds_are_not_paired(
@@ -280,6 +282,32 @@ def test_studies_with_other_splits_or_seeds_are_not_paired(
     assert frame["difference"].isna().all()
     assert (frame["a_n"] == 2).all()
     assert f"online: not paired: {said}" in olfl("sweep", "compare", "a", "b", "--home", home.path)[1]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({}, {"loss": "mine:weighted"}, "task.loss: cross_entropy and mine:weighted"),
+        ({"loss": "mine:weighted"}, {"loss": "mine:weighted"}, "code of mine: aaa and bbb"),
+        ({}, {"standardize": {"y": False}}, "task.standardize.y: True and False"),
+        ({}, {"loss": "cross_entropy"}, None),
+        ({}, {"metrics": ["mine:error2"]}, None),
+    ],
+)
+def test_a_metric_that_measures_different_things_is_not_paired(
+    first: dict[str, Any], second: dict[str, Any], said: str | None, tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    for name, code, own in (("a", "aaa", first), ("b", "bbb", second)):
+        search = {"metric": "selection/task_loss", "parameters": {"learner.optimizer.lr": {"values": [0.01, 0.1]}}}
+        finished(home, name, code={"mine": code}, task={"dataset": "digits", **own}, search=search)
+    frame = Study.open("a", home=home).compare(Study.open("b", home=home))
+    assert (frame["metric"] == "test/task_loss").all()
+    if said is None:
+        assert frame["unpaired"].isna().all()
+        return
+    assert frame["unpaired"].str.contains(said, regex=False).all()
+    assert frame["difference"].isna().all()
 
 
 def test_studies_without_a_common_arm_are_refused(olfl: Run, home: Path) -> None:
