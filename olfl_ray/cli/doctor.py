@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 
 from olfl_ray.cli.documents import print_json
 from olfl_ray.cli.options import Home, Json, Sets, Storage
-from olfl_ray.cli.output import out
+from olfl_ray.cli.output import as_options, out
 
 if TYPE_CHECKING:
     from olfl_ray.study import Finding
@@ -45,7 +46,8 @@ def doctor(
     place = study.Home.find(home)
     given = None if spec is None else read_spec(spec, set_ or ())
     findings: list[Finding] = []
-    for finding in study.diagnose(given, home=place, storage=storage, address=address, chaos=chaos):
+    for found in study.diagnose(given, home=place, storage=storage, address=address, chaos=chaos):
+        finding = replace(found, found=as_options(found.found))
         findings.append(finding)
         if not json:
             line = f"{finding.state:<8} {finding.check:<11} {finding.found}"

@@ -24,6 +24,7 @@ from olfl_ray.explain.reference import Reference, pair_values, ranges_seen, refe
 from olfl_ray.explain.surfaces import Surface, surface_of
 from olfl_ray.losses import LearnedLoss
 from olfl_ray.spec import StudySpec
+from olfl_ray.storage import replace_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -322,8 +323,7 @@ def _finite(value: Any) -> Any:
 
 def _written(path: Path, data: bytes, option: str = "out") -> Path:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        replace_file(path, data)
     except OSError as error:
         raise SetupError(f"{option}: {path} can't be written ({error.strerror}); name another") from None
     return path

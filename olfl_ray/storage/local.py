@@ -14,7 +14,7 @@ from typing import BinaryIO
 from olfl_ray.errors import SetupError
 from olfl_ray.storage.protocol import TEMPORARY, check_key
 
-__all__ = ["LocalStorage", "expanded", "make_folder", "refuse_link", "writable_folder"]
+__all__ = ["LocalStorage", "expanded", "make_folder", "refuse_link", "replace_file", "writable_folder"]
 
 _NEXT_MOVE = {
     errno.EACCES: "grant yourself access, or choose another location",
@@ -177,6 +177,21 @@ def writable_folder(path: str | os.PathLike[str], name: str, *, private: bool = 
         reason = getattr(error, "strerror", None) or error
         raise SetupError(f"{name}: {folder} can't be written ({reason}); choose another folder") from None
     return folder
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file that the user named, complete or not at all: until then an older one stays as it is.
+
+    Nothing is written through a link, which is replaced. A pipe or a device is written to.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
+    with _temporary(path, data) as temporary:
+        os.replace(temporary, path)
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from olfl_ray.errors import DataError, SetupError
+from olfl_ray.storage import replace_file
 
 if TYPE_CHECKING:
     from olfl_ray.study.results import Results
@@ -45,9 +45,7 @@ def export_model(
     }
     data = model_to_bytes(model, form, about)
     try:
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-        unfinished.write_bytes(data)
-        unfinished.replace(file)
+        replace_file(file, data)
     except OSError as error:
         raise SetupError(f"to: {file} can't be written ({error.strerror}); name another file") from None
     return file

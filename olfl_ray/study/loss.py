@@ -11,6 +11,7 @@ from olfl_ray.analysis import final_table
 from olfl_ray.driver.home import Home
 from olfl_ray.errors import DataError, SetupError
 from olfl_ray.losses import LearnedLoss, loss_from_bytes, standalone
+from olfl_ray.storage import replace_file
 from olfl_ray.study.handle import Study
 from olfl_ray.worker import find_loss
 
@@ -94,7 +95,7 @@ def export_loss(
     found = load_loss(source, at=at, home=home, allow=allow)
     text = standalone(found, _notes(str(source), at, home))
     try:
-        target.write_text(text, encoding="utf-8")
+        replace_file(target, text.encode())
     except OSError as error:
         raise SetupError(f"standalone: {target} can't be written ({error.strerror}); name another file") from None
     return target

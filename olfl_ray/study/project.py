@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
 
-from olfl_ray.errors import StudyError
+from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.spec import NAME
 from olfl_ray.storage import expanded, make_folder
 
@@ -30,6 +31,7 @@ def write_project(folder: str | Path, name: str | None = None) -> list[Path]:
 
     Raises:
         StudyError: One of them exists, or the name is not a study's; nothing was written.
+        SetupError: The folder can't be written; what was written of them is removed again.
     """
     from olfl_ray.study.reference import schema
 
@@ -41,10 +43,26 @@ def write_project(folder: str | Path, name: str | None = None) -> list[Path]:
     contents = {file: (template / source).read_text("utf-8") for file, source in TEMPLATES.items()}
     contents[SCHEMA] = json.dumps(schema(), indent=2) + "\n"
     for file in contents:
-        if (place / file).exists():
+        if os.path.lexists(place / file):
             raise StudyError(f"{place / file}: exists already and is not overwritten; choose another folder")
-    make_folder(place)
-    for file, content in contents.items():
-        with (place / file).open("x", encoding="utf-8") as stream:
-            stream.write(content.replace("{{name}}", name))
-    return [place / file for file in contents]
+    written: list[Path] = []
+    try:
+        make_folder(place)
+        for file, content in contents.items():
+            with (place / file).open("x", encoding="utf-8") as stream:
+                written.append(place / file)
+                stream.write(content.replace("{{name}}", _as_yaml(name)))
+    except BaseException as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise SetupError(f"{place}: can't be written ({error.strerror}); choose another folder") from None
+        raise
+    return written
+
+
+def _as_yaml(name: str) -> str:
+    """A name in YAML: one that would be read as a number, a date or null is quoted."""
+    from ruamel.yaml import YAML
+
+    return name if YAML(typ="safe", pure=True).load(name) == name else json.dumps(name)
