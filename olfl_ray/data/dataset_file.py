@@ -121,6 +121,8 @@ def _contradiction(header: _Header, x: Tensor, y: Tensor) -> str:
         return f"it has {header.outputs} outputs, but its targets need {fewest}"
     if header.classes and len(header.classes) != header.outputs:
         return f"it names {len(header.classes)} classes, but has {header.outputs} outputs"
+    if len(set(header.classes)) < len(header.classes):
+        return "it gives two classes one name"
     for what, part in (("columns", header.columns), ("indicators", header.indicators or [])):
         if part and (len(part),) != x.shape[1:]:
             return f"it has {len(part)} {what}, but inputs of shape {tuple(x.shape[1:])}"

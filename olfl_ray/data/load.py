@@ -302,6 +302,9 @@ def _with_declared(name: str, declared: Dataset, found: Dataset) -> Dataset:
             "task.dataset",
             f"{name!r} returned a Dataset with {len(classes)} names of classes, but {outputs} classes; name each",
         )
+    if len(set(classes)) < len(classes):
+        twice = next(one for one in classes if classes.count(one) > 1)
+        raise SpecError("task.dataset", f"{name!r} returned a Dataset with two classes called {twice!r}; rename one")
     test = None if declared.test is None else as_indices(name, declared.test, len(found.y))
     return replace(
         found,

@@ -165,7 +165,8 @@ class Results(ABC):
         """Compare each arm's winner on fresh seeds with that of another study: one row per arm.
 
         Two arms are paired by seed only if both saw the same test examples and splits (the same data, `seed` and `task.split`), the
-        metric measures the same in both, and they have at least two common seeds; else the column `unpaired` says why not, and there is no difference.
+        metric measures the same in both, and they have at least two common seeds; else the column `unpaired` says why not, and
+        there is no difference.
 
         Args:
             other: The other study.

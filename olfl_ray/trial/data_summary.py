@@ -191,7 +191,7 @@ def _duplicates(dataset: data.Dataset, splits: data.Splits) -> tuple[dict[str, i
 
 
 def _digests(dataset: data.Dataset, rows: Tensor) -> list[tuple[bytes, bytes]]:
-    x, y = dataset.x[rows].numpy(), dataset.y[rows].numpy()
+    x, y = (part[rows] + 0 for part in (dataset.x.numpy(), dataset.y.numpy()))  # -0.0 + 0 is 0.0
     return [(hashlib.blake2b(one.tobytes(), digest_size=16).digest(), y[i].tobytes()) for i, one in enumerate(x)]
 
 

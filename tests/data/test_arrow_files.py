@@ -76,6 +76,7 @@ def test_a_task_of_ones_own_is_named_in_the_spec(tmp_path: Path) -> None:
         {"outputs": 0},
         {"classes": 5},
         {"classes": ["a"]},
+        {"classes": ["a", "a"]},
         {"columns": ["a"]},
         {"indicators": [True] * 4},
         {"kind": None},

@@ -239,6 +239,7 @@ NAN, INFINITE, HUGE = (np.where(np.arange(40)[:, None] == 7, bad, X) for bad in 
         (own(x=torch.as_tensor(NAN)), "NaN or infinity"),
         (own(x=torch.zeros(39, 3)), r"x of shape \(39, 3\), y of shape \(40,\)"),
         (own(classes=("a", "b")), "2 names of classes, but 5"),
+        (own(classes=("a", "b", "c", "d", "a")), "two classes called 'a'"),
         (own(test=torch.tensor([0.5])), "distinct indices"),
         (own(kind="regression"), "kind regression with outputs=5, but its y has 1 column"),
         (own(y=torch.as_tensor(TARGETS)), "its y has 2 columns"),

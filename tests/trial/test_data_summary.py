@@ -63,6 +63,20 @@ def test_duplicates_between_splits_and_contradictions_are_counted(summary) -> No
     assert "with another target" in str(found)
 
 
+def test_minus_zero_is_zero(summary) -> None:  # type: ignore[no-untyped-def]
+    found = [
+        summary(
+            [
+                [f"{index // 2}.5", zero if index % 2 else "0.0", "often" if index % 4 < 2 else "rare"]
+                for index in range(200)
+            ]
+        )
+        for zero in ("0.0", "-0.0")
+    ]
+    assert found[0].duplicates == found[1].duplicates
+    assert found[0].duplicates["test"] > 0
+
+
 def test_search_metric_is_among_the_constant_predictions(summary) -> None:  # type: ignore[no-untyped-def]
     found = summary(ROWS, "search.metric=selection/balanced_error")
     assert found.trivial["balanced_error"] == 0.5
