@@ -78,6 +78,7 @@ FAST = {
         "tracking/test_identity.py",
         "tracking/test_sink.py",
         "tracking/test_study_run.py",
+        "tracking/test_models.py",
     ],
 }
 """Package -> the tests that take seconds and test its core, as paths in tests/; its own folder if it is not listed."""

@@ -238,3 +238,22 @@ def test_the_studys_run_has_its_spec_to_read(home: Callable[..., Any], held: Cal
     assert json.loads("".join(lines))["name"] == own.spec.name
     assert len(lines) > 20, "a field per line"
     assert "olfl.git_commit" not in there.of(own)["study"].data.tags, "there is none"
+
+
+def test_the_last_evaluation_is_that_of_the_last_step(home: Callable[..., Any], held: Callable[..., Any]) -> None:
+    """Also where one commit has several."""
+    own = home()
+    own.ledger.append(Proposed(trial="online/0", params={}, seeds=[3, 4]))
+    own.ledger.append(Began(trial="online/0", attempt=1))
+    records = [
+        Record(step=step, time_ms=1_700_000_000_000 + step, metrics={"selection/error": values})
+        for step, values in VALUES.items()
+    ]
+    made = Commit(trial="online/0", attempt=1, position=20, step=20, outcome=None, report={}, parent=None)
+    made = write_commit(own.storage, made, {"records.parquet": to_parquet(records_to_table(records))})
+    own.ledger.append(Committed(trial="online/0", attempt=1, commit=made.key, step=20, value=0.3, values={}))
+    own.ledger.append(Ended(trial="online/0", state="finished", step=20, value=0.3, metrics=METRICS, cause=None))
+    own.deliver(runs_of(own))
+    run = held().of(own)["online/0"]
+    assert run.data.metrics["last/selection_error"] == pytest.approx(0.3), "the mean at step 20, not also at step 10"
+    assert "olfl.filtered" not in run.data.tags, "its search dropped nothing"
