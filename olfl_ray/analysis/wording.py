@@ -50,12 +50,12 @@ def remarks(results: Sequence[ArmResult]) -> list[str]:
         if gradient.far_smaller:
             found.append(
                 f"{result.arm} trained on a gradient {_times(gradient.ratio)} the task loss's (median over training), so its "
-                "base learner hardly moved: search learner.optimizer.lr higher, or meta.eta_online."
+                "base learner hardly moved: search larger values of learner.optimizer.lr or meta.eta_online."
             )
         if gradient.against:
             found.append(
                 f"{result.arm} trained on a gradient that points away from the task loss's (mean cosine "
-                f"{gradient.cosine:.2g}): its steps raise the task loss."
+                f"{gradient.cosine:.2g}): its steps increase the task loss."
             )
     return found
 
@@ -89,7 +89,7 @@ def short(value: Any) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{1 / ratio:,.0f} times smaller than" if ratio > 0 else "of 0 next to"
+    return f"{1 / ratio:,.0f} times smaller than" if ratio > 0 else "that is 0, unlike"
 
 
 def _against(outcome: Outcome) -> str:

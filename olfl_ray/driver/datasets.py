@@ -47,7 +47,7 @@ def prepare_data(name: str, *, home: Home) -> str:
 
 
 def outputs_of(config: TrialConfig, home: Home) -> int:
-    """Number of outputs that a trial's data set asks for: its classes, or its targets. The data set is read."""
+    """Number of outputs that a trial's data set needs: its classes, or its targets. Reads the data set."""
     wanted = config.task.dataset
     found = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
     return found.outputs or task_of(found.kind).outputs(found.y)
@@ -71,7 +71,7 @@ def dataset_notes(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:
 
 
 def data_summaries(spec: StudySpec, home: Home) -> list[DataSummary]:
-    """What the data of each arm are, once for arms that share them, with the splits of the first replicate of a search trial.
+    """A summary of each arm's data, once for arms that share them, with the splits of the first replicate of a search trial.
 
     Raises:
         UserError: A data set can't be loaded, or is too small to be split.
@@ -91,7 +91,7 @@ def data_summaries(spec: StudySpec, home: Home) -> list[DataSummary]:
 
 
 def check_dataset(target: str, *, overrides: Sequence[str] = (), home: Home) -> list[DataSummary]:
-    """What the data of a spec, or of a data set by its name, are.
+    """A summary of the data of a spec, or of a data set by its name.
 
     Args:
         target: A spec's file, ending in .yaml or .yml, `-` for standard input; or the name of a data set.
@@ -111,9 +111,9 @@ def check_dataset(target: str, *, overrides: Sequence[str] = (), home: Home) -> 
 
 
 def dataset(given: Any, *, name: str = "data", home: Home | str | Path | None = None, **options: Any) -> dict[str, Any]:
-    """An object of this program as a spec's `task.dataset`: a file in the home folder that every trial can read.
+    """Write an object of this program to a file in the home folder, and return it as a spec's `task.dataset`.
 
-    The file is named after its content, so another content is another study.
+    Every trial can read the file. It is named after its content, so changed content makes a different study.
 
     Args:
         given: A pandas or Arrow table, with `target` and other options of one; arrays (x, y); an `olfl_ray.data.Dataset`; or
@@ -141,7 +141,7 @@ def dataset_lines(notes: Mapping[str, DatasetNote]) -> list[str]:
 
 
 def stored_notes(storage: Storage) -> dict[str, DatasetNote]:
-    """What a study that was begun says of each arm's data set; empty where it does not say."""
+    """What an existing study recorded of each arm's data set; empty if it recorded nothing."""
     try:
         notes: dict[str, DatasetNote] = json.loads(storage.read(DATASETS))
         dataset_lines(notes)  # refuses another form
@@ -151,5 +151,5 @@ def stored_notes(storage: Storage) -> dict[str, DatasetNote]:
 
 
 def stored_lines(storage: Storage) -> list[str]:
-    """The same, a line for each data set."""
+    """The same as text, one line for each data set."""
     return dataset_lines(stored_notes(storage))

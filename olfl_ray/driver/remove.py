@@ -97,7 +97,7 @@ def _remove_records(spec: StudySpec, ledger: Ledger, storage: Storage, home: Hom
             except UserError as error:
                 problem = problem or str(error)
     if problem:
-        raise SetupError(f"{problem}; or delete the study alone, and leave its runs there: `keep_runs=True`")
+        raise SetupError(f"{problem}; or delete only the study and keep its runs: `keep_runs=True`")
     return removed
 
 

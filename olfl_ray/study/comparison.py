@@ -1,4 +1,4 @@
-"""Two studies compared, arm by arm: paired by seed where splits and seeds agree, else with the reason why not."""
+"""Two studies compared, arm by arm: paired by seed if splits and seeds agree, else with the reason."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _arm(a: Results, b: Results, arm: str, other_arm: str) -> ArmComparison:
 def _unpaired(
     spec: StudySpec, state: StudyState, arm: str, other: StudySpec, other_state: StudyState, other_arm: str
 ) -> str | None:
-    """Why two arms' winners did not see the same splits with the same seeds; None if they did."""
+    """Why two arms' winners do not have the same splits and seeds; None if they do."""
     facts, other_facts = state.facts.get(arm), other_state.facts.get(other_arm)
     best, other_best = state.best(arm, spec.search.goal), other_state.best(other_arm, other.search.goal)
     if facts is None or other_facts is None or best is None or other_best is None:
@@ -148,7 +148,7 @@ def _unpaired(
     if facts.data != other_facts.data:
         return f"other data: digest {facts.data[:12]} and {other_facts.data[:12]}"
     if spec.seed != other.seed:
-        return f"seed: {spec.seed} and {other.seed}, so other test examples and confirming seeds"
+        return f"seed: {spec.seed} and {other.seed}, so test examples and confirming seeds differ"
     tasks = _task(spec, best), _task(other, other_best)
     for field in ("split", "dataset"):
         mine, theirs = (leaves(task[field], f"task.{field}") for task in tasks)

@@ -42,11 +42,11 @@ EXAMPLE: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was examined.
+    """The result of one check.
 
     Args:
         check: What: versions, machine, gpu, storage, tracking, data, ray, job server or chaos.
-        state: ok; warning: a study runs, but perhaps not as you expect; failed: it would be refused, or would fail.
+        state: ok; warning: a study runs, but perhaps not as you expect; failed: a study would be refused or would fail.
         found: What was found; if it failed, with the next move.
     """
 
@@ -66,13 +66,13 @@ def diagnose(
     address: str | None = None,
     chaos: bool = False,
 ) -> Iterator[Finding]:
-    """Examine what a study needs. Starts Ray, or connects to the cluster that `RAY_ADDRESS` names.
+    """Check what a study needs. Starts Ray, or connects to the cluster that `RAY_ADDRESS` names.
 
     Args:
         spec: The study, whose data, storage and tracking are examined; None: `EXAMPLE`, with what the environment names.
         home: The home folder.
         storage: Storage of studies, instead of the spec's.
-        address: A cluster's job server, which is examined instead of a Ray here.
+        address: A cluster's job server, which is checked instead of Ray on this machine.
         chaos: Also run a short study that loses a worker and its driver to SIGKILL, and audit it.
     """
     from olfl_ray.study.drill import drill
@@ -99,7 +99,7 @@ def diagnose(
                 yield Finding(check=name, state=state, found=found)
         except UserError as error:
             yield Finding(check=name, state="failed", found=str(error))
-        except Exception as error:  # of a library: the other checks are still worth their answer
+        except Exception as error:  # of a library: the other checks still run
             reason = without_secrets(str(error)).strip().splitlines() or [""]
             yield Finding(check=name, state="failed", found=f"{type(error).__name__}: {reason[0][:300]}")
 
@@ -151,7 +151,7 @@ def _gpus() -> Found:
         properties = torch.cuda.get_device_properties(index)
         yield (
             "ok",
-            f"{properties.name}, {properties.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}; it computes",
+            f"{properties.name}, {properties.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}; a test product was correct",
         )
 
 
@@ -162,7 +162,7 @@ def _storage(location: str) -> Found:
     took = time.monotonic() - begin
     yield (
         "ok",
-        f"{storage.url}: of {CALLERS} concurrent conditional writes one won; with reading and deleting {took:.2f} s",
+        f"{storage.url}: exactly one of {CALLERS} concurrent conditional writes succeeded ({took:.2f} s with reading and deleting)",
     )
 
 
@@ -183,7 +183,7 @@ def check_conditional_writes(storage: Storage) -> None:
         winners = [caller for caller, one in enumerate(won) if one]
         if len(winners) != 1 or storage.read(key) != b"%d" % winners[0]:
             raise RuntimeError(
-                f"{storage.url}: of {CALLERS} concurrent conditional writes {len(winners)} won, so two drivers could both run "
+                f"{storage.url}: {len(winners)} of {CALLERS} concurrent conditional writes succeeded, so two drivers could run "
                 "one study; use a storage with conditional writes"
             )
         storage.write(key, b"again")
@@ -207,7 +207,7 @@ def _tracking(spec: StudySpec, home: Home, location: str) -> Found:
 def _data(spec: StudySpec, home: Home, *, own: bool) -> Found:
     root = data_root()
     if root is not None and not root.is_dir():
-        yield "warning", f"OLFL_DATA: {root} is no folder; correct it, or unset it"
+        yield "warning", f"OLFL_DATA: {root} is not a folder; correct it, or unset it"
     here = [name for name, *_, where in describe_data() if not where.startswith(("download", "OLFL_DATA"))]
     yield "ok", f"built-in data sets on this machine: {', '.join(here)} (`olfl data list` shows the others)"
     if own:
@@ -229,7 +229,7 @@ def _ray() -> Found:
             cpus, gpus = (machine.resources.get(name, 0) for name in ("CPU", "GPU"))
             what = f"{machine.address}: {cpus:g} CPU, {gpus:g} GPU"
             if machine.problem:
-                yield "failed", f"{what}: {machine.problem}; install olfl_ray there as here, and check its memory"
+                yield "failed", f"{what}: {machine.problem}; install the same olfl_ray there, and check its memory"
                 continue
             other = [name for name in COMPARED if machine.versions[name] != ray.here[name]]
             if other:

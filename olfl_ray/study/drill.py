@@ -1,4 +1,4 @@
-"""A small study whose worker and driver are killed while it runs, on the given cluster and storage; then it is audited."""
+"""A small study whose worker and driver are killed while it runs, and an audit of its results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def drill(home: Home, storage: str | None = None, tracking: Any = None) -> Itera
         tracking: As in a spec; None: MLflow's experiment olfl-doctor, whose runs stay.
 
     Raises:
-        SetupError: The study could not be started, or did not come to its end.
+        SetupError: The study could not be started, or did not end.
     """
     name = f"doctor-{secrets.token_hex(4)}"
     marks = f"{(storage or str(home.studies)).rstrip('/')}/{name}-marks"
@@ -111,7 +111,7 @@ class _Drill:
                 return
             if ended or time.monotonic() > end:
                 reason = f"its driver ended: {self.last_line()}" if ended else f"it took more than {PATIENCE:g} s"
-                raise SetupError(f"the study of `olfl doctor --chaos` did not come to {what} ({reason})")
+                raise SetupError(f"the study of `olfl doctor --chaos` did not reach {what} ({reason})")
             time.sleep(0.2)
 
 
@@ -137,7 +137,7 @@ def _disturbed(run: _Drill, marks: str) -> Iterator[Examined]:
             again.wait()
     if again.returncode != 0:
         raise SetupError(
-            f"the same command did not bring the killed study to its end (exit code {again.returncode}: {run.last_line()})"
+            f"the same command did not complete the killed study (exit code {again.returncode}: {run.last_line()})"
         )
     yield from _audited(run, killed)
 
@@ -165,7 +165,7 @@ def _audited(run: _Drill, killed: str) -> Iterator[Examined]:
         yield "failed", f"{problem}; please report it"
     else:
         counts = f"{len(ends)} trials and {sum(commits.values())} commits"
-        yield "ok", f"the same command brought it to its end: {counts}, each recorded exactly once and tracked"
+        yield "ok", f"the same command completed it: {counts}, each recorded exactly once and tracked"
     there = {
         (row.step, row.metric): row.value for row in Study.open(run.name, home=run.home).curves(killed).itertuples()
     }
@@ -178,16 +178,18 @@ def _audited(run: _Drill, killed: str) -> Iterator[Examined]:
     if all(there.get(key) == here[key] for key in compared):
         yield (
             "ok",
-            f"{killed} has the same {len(compared)} values, bit for bit, as the same trial run undisturbed on this machine",
+            f"{killed} has the same {len(compared)} values, bit for bit, as the same trial without a kill on this machine",
         )
     else:
         different = sum(there.get(key) != here[key] for key in compared)
-        said = f"{killed}: {different} of {len(compared)} values differ from the same trial run undisturbed on this machine"
+        said = (
+            f"{killed}: {different} of {len(compared)} values differ from the same trial without a kill on this machine"
+        )
         yield "warning", f"{said}; processors of another kind round differently"
 
 
 def _clear(name: str, home: Home, marks: str) -> None:
-    """Delete the study and the marks; what can't be deleted stays, since it was the drill that went wrong."""
+    """Delete the study and the marks. What can't be deleted stays: the failed drill is reported instead."""
     storage = open_storage(marks)
     for key in (ARMED, KILLED):
         storage.delete(key)

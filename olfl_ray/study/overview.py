@@ -1,4 +1,4 @@
-"""Where a study stands: its trials with step, age and time left, each arm's best, what failed and why."""
+"""The state of a study: running trials with step, age and time left, each arm's best trial, failures with causes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TrialOverview:
         state: running or stopped.
         attempt: Number of its attempt, from 1.
         step: Base steps done at its last commit.
-        steps: Base steps that it has at most.
+        steps: Number of base steps if it is not ended early.
         value: Search metric at its last commit; None before the first.
         age: Seconds since its attempt began.
         commit_age: Seconds since its attempt's last commit; None before the first.
@@ -98,18 +98,18 @@ class Overview:
         metric: The metric that decides.
         goal: minimize or maximize.
         ended: Number of trials that have ended.
-        trials: Number of trials that it has once nothing is left to do.
+        trials: Number of trials of the complete study.
         created_at: When it was created.
         changed_at: When its last event was recorded.
         age: Seconds since its last event.
-        left: Estimated seconds until its last trial ends; None where it does not run, or too little is known.
+        left: Estimated seconds until its last trial ends; None if it is not running, or too little is known.
         digest: Digest of what affects its results.
         location: URL of its storage.
         driver: Its latest driver; None before the first.
         arms: Its arms, in the order of the spec.
         running: The trials that run or are suspended.
         failures: The failed trials by cause.
-        notes: What the study does other than its spec seems to ask.
+        notes: Differences between what the spec seems to ask for and what the study does.
         data: A line for each data set.
     """
 
@@ -149,7 +149,7 @@ def overview_of(
         spec: The study.
         ledger: Its ledger, up to date.
         status: As `Study.status`.
-        total: Number of trials once nothing is left to do.
+        total: Number of trials of the complete study.
         location: URL of its storage.
         data: A line for each data set.
         now: The time, in seconds since 1970; None: this machine's clock.
@@ -244,7 +244,7 @@ def _work(trial: TrialState, steps: int, paces: Paces, now: float) -> float | No
 
 
 def _left(spec: StudySpec, state: StudyState, paces: Paces, now: float) -> float | None:
-    """Seconds until the last trial ends: what all trials still need, shared by those that run at a time.
+    """Seconds until the last trial ends: the time that all trials still need, divided by the number that run at the same time.
 
     A search trial that is not proposed yet is expected to end at the step at which its arm's ended ones did, on average:
     pruned trials are shorter.

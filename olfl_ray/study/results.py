@@ -73,7 +73,7 @@ class Results(ABC):
         return stored_lines(self._load()[2])
 
     def overview(self) -> Overview:
-        """Where it stands: the status, the trials that run with step, age and time left, each arm's best, what failed and why.
+        """Its state: status, running trials with step, age and time left, each arm's best trial, failures with causes.
 
         Raises:
             StudyError: It has not begun.
@@ -164,9 +164,9 @@ class Results(ABC):
     def compare(self, other: Results, *, arms: Mapping[str, str] | None = None) -> pd.DataFrame:
         """Compare each arm's winner on fresh seeds with that of another study: one row per arm.
 
-        Two arms are paired by seed only if both saw the same test examples and splits (the same data, `seed` and `task.split`), the
-        metric measures the same in both, and they have at least two common seeds; else the column `unpaired` says why not, and
-        there is no difference.
+        Two arms are paired by seed only if both have the same test examples and splits (the same data, `seed` and `task.split`), the
+        metric measures the same in both, and they have at least two common seeds. Else the column `unpaired` gives the reason,
+        and there is no difference.
 
         Args:
             other: The other study.
@@ -210,18 +210,18 @@ class Results(ABC):
     def explain(
         self, trial: str, at: float = 1.0, *, classes: int | None = None, allow: Iterable[str] = ()
     ) -> Explanation:
-        """Explain a finished trial's learned loss: known losses near it, a formula, its faults, and how it came about.
+        """Explain a finished trial's learned loss: the nearest known losses, a formula, its faults, its changes in training.
 
         Gradients are compared on the range that the loss has seen (docs/explain.md).
 
         Args:
             trial: As of `learned`.
-            at: As of `learned`; the moments before are its past.
+            at: As for `learned`; earlier times are also compared.
             classes: Number of classes on which gradients are compared; None: those of the trial's data set, which is read.
             allow: As for `open`, for this call.
 
         Raises:
-            DataError: As of `learned`; or the loss can't be explained.
+            DataError: As for `learned`; or the loss can't be explained.
             UserError: The data set can't be read, and `classes` is not given.
         """
         from olfl_ray.explain import explain
