@@ -89,7 +89,7 @@ def short(value: Any) -> str:
 
 
 def _times(ratio: float) -> str:
-    return f"{1 / ratio:,.0f} times smaller than" if ratio > 0 else "that is 0, unlike"
+    return f"{1 / ratio:,.0f} times smaller than" if ratio > 0 else "of 0, unlike"
 
 
 def _against(outcome: Outcome) -> str:

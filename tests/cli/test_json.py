@@ -163,7 +163,7 @@ def test_time_left_is_that_of_the_arms_own_pace(home: Path) -> None:
     assert left(8030.0) == (pytest.approx((sum(works) + 150) / 2), pytest.approx(180 - 30))
 
 
-def test_steps_that_are_thrown_away_are_expected_again(home: Path) -> None:
+def test_time_left_of_a_retry_from_scratch_includes_all_its_steps(home: Path) -> None:
     ledger = Ledger.load(open_storage(home / "studies" / "s"))
     ledger.append(Reopened(trial="baseline/1", scratch=1, time=300.0))
     ledger.append(Began(trial="baseline/1", attempt=2, time=300.0))
@@ -323,7 +323,7 @@ def confirming(spec: Any, index: int) -> int:
     return seed_of(spec.seed, "confirm", index)
 
 
-def test_what_starts_nothing(olfl: Run, tmp_path: Path) -> None:
+def test_commands_that_start_nothing_print_documents(olfl: Run, tmp_path: Path) -> None:
     spec = Path(__file__).parents[2] / "sweeps" / "digits.yaml"
     plan = document(olfl, "sweep", "run", spec, "--dry-run")
     check("olfl sweep run --dry-run", plan, empty=("notes",), free=("spec",))
@@ -401,7 +401,7 @@ def test_trials_are_listed_shown_and_compared(olfl: Run, home: Path) -> None:
     ("source", "said"),
     [("s", "names no trial"), ("s/online/9", "has no trial 'online/9'"), ("other/online/0", "no study 'other'")],
 )
-def test_a_trial_that_is_not_there(olfl: Run, home: Path, source: str, said: str) -> None:
+def test_a_missing_trial_is_refused(olfl: Run, home: Path, source: str, said: str) -> None:
     code, out, err = olfl("trial", "show", source, "--home", home, "--json")
     assert (code, out) == (2, "")
     assert said in err

@@ -37,7 +37,7 @@ def test_inputs_and_targets_are_scaled_as_the_spec_says(
         assert set(map(tuple, inputs.tolist())) <= set(map(tuple, diabetes.x.tolist()))
 
 
-def test_category_that_train_lacks_is_none_also_without_scaling(diabetes: data.Dataset, tmp_path: Path) -> None:
+def test_category_that_train_lacks_is_encoded_as_0_without_scaling_too(diabetes: data.Dataset, tmp_path: Path) -> None:
     x, indicators = diabetes.x.clone(), torch.zeros(10, dtype=torch.bool)
     rows = batches(diabetes, tmp_path)._rows["test"]
     x[:, 0], indicators[0] = 0.0, True
@@ -54,7 +54,7 @@ def test_ids_are_never_scaled(diabetes: data.Dataset, tmp_path: Path) -> None:
     assert inputs.shape[1:] == (2, 3)
 
 
-def test_the_default_is_the_study_that_it_was() -> None:
+def test_default_standardisation_does_not_change_the_digest() -> None:
     def digest(**task: Any) -> str:
         return parse_fields({"name": "a", "task": {"dataset": "digits", **task}, "search": {"parameters": {}}}).digest
 

@@ -107,7 +107,7 @@ def split_of(dataset: data.Dataset) -> data.Splits:
     return data.split(dataset, study_seed=0, seed=0, test=0.2, meta=0.1, selection=0.1)
 
 
-def test_category_that_train_lacks_is_none_and_missing_values_use_train_alone(load: Load) -> None:
+def test_category_that_train_lacks_is_0_and_missing_values_get_the_train_mean(load: Load) -> None:
     content = [["1.0", "red", TWO[i % 2]] for i in range(100)]
     plain = load(rows(lambda i: ",".join(content[i]), 100, "a,color,y"), categorical=["color"])
     splits = split_of(plain)

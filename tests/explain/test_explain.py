@@ -131,7 +131,7 @@ def test_the_reference_is_on_the_simplex_and_in_the_seen_range(classes: int) -> 
     assert np.isfinite(reference.task_gradient).all()
 
 
-def test_a_loss_of_the_wrong_sign_rewards_errors_and_is_near_to_none() -> None:
+def test_a_loss_of_the_wrong_sign_rewards_errors_and_is_near_no_family() -> None:
     for kind, formula, seen in (
         ("classification", KNOWN["cross-entropy"], None),
         ("regression", NUMBERS["squared error"], (-1.0, 1.0)),

@@ -142,7 +142,7 @@ def test_a_search_of_few_formulas_ends_when_there_is_none_left(conduct: Conduct)
         assert conductor.finished
 
 
-def test_the_worst_are_those_that_did_not_finish(conduct: Conduct) -> None:
+def test_trials_that_did_not_finish_have_the_worst_fitness(conduct: Conduct) -> None:
     """Nothing is inherited from them where others finished."""
     spec = searched(trials=13, crossover=0.0, mutation=1.0, tournament=50, parameters={FIELD: {"expression": {}}, **LR})
     conductor = conduct(spec)

@@ -42,7 +42,7 @@ class Losing(LocalStorage):
 
 def test_a_store_without_conditional_writes_is_found(tmp_path: Path) -> None:
     check_conditional_writes(LocalStorage(tmp_path))
-    with pytest.raises(RuntimeError, match="8 won"):
+    with pytest.raises(RuntimeError, match="8 of 8"):
         check_conditional_writes(Overwriting(tmp_path))
     with pytest.raises(RuntimeError, match="not visible"):
         check_conditional_writes(Losing(tmp_path))
