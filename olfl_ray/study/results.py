@@ -164,7 +164,7 @@ class Results(ABC):
     def compare(self, other: Results, *, arms: Mapping[str, str] | None = None) -> pd.DataFrame:
         """Compare each arm's winner on fresh seeds with that of another study: one row per arm.
 
-        Two arms are paired by seed only if both have the same test examples and splits (the same data, `seed` and `task.split`), the
+        Two arms are paired by seed only if both have the same test examples and splits (same data, `seed` and `task.split`), the
         metric measures the same in both, and they have at least two common seeds. Else the column `unpaired` gives the reason,
         and there is no difference.
 
