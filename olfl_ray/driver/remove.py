@@ -14,10 +14,10 @@ from pathlib import Path
 from olfl_ray.driver.datasets import DATASETS
 from olfl_ray.driver.home import Home
 from olfl_ray.driver.look import RUNS
-from olfl_ray.errors import SetupError, UserError
+from olfl_ray.errors import SetupError, StudyError, UserError
 from olfl_ray.ledger import Ledger, Revised, StudyCreated
 from olfl_ray.spec import StudySpec, trackers_from
-from olfl_ray.storage import POINTER, TEMPORARY, Lease, LocalStorage, Storage
+from olfl_ray.storage import POINTER, TEMPORARY, Lease, LocalStorage, Storage, open_storage
 from olfl_ray.tracking import TrackedStudy, explained, trackers_of
 
 __all__ = ["remove"]
@@ -49,7 +49,7 @@ def remove(spec: StudySpec, ledger: Ledger, storage: Storage, home: Home, *, kee
         Number of runs and other records that were deleted in trackers.
 
     Raises:
-        StudyError: A driver runs it.
+        StudyError: A driver runs it; or it is a copy, and its runs belong to the study that is still where it was copied from.
         SetupError: A tracker's store does not respond; then nothing is deleted but records in other stores.
     """
     name, removed = spec.name, 0
@@ -87,18 +87,42 @@ def _remove_records(spec: StudySpec, ledger: Ledger, storage: Storage, home: Hom
     specs = [event.spec for event in ledger.events if isinstance(event, StudyCreated | Revised)]
     given = {json.dumps(one["tracking"], sort_keys=True): one["tracking"] for one in specs}
     removed, problem = 0, ""
+    trackers = []
     for tracking in given.values():
         named = tuple(one for one in trackers_from(tracking) if ":" not in one.name)
         study = TrackedStudy(spec=spec.model_copy(update={"tracking": named}), storage=storage, home=home.path)
-        for tracker in trackers_of(study):
-            try:
-                with explained(tracker.name):
-                    removed += tracker.remove(ledger.state.identity)
-            except UserError as error:
-                problem = problem or str(error)
+        trackers += trackers_of(study)
+    for tracker in trackers:
+        try:
+            with explained(tracker.name):
+                _refuse_copy(tracker.kept_in(ledger.state.identity), spec.name, ledger.state.identity, storage)
+                removed += tracker.remove(ledger.state.identity)
+        except StudyError:
+            raise
+        except UserError as error:
+            problem = problem or str(error)
     if problem:
         raise SetupError(f"{problem}; or delete only the study and keep its runs: `keep_runs=True`")
     return removed
+
+
+def _refuse_copy(locations: Iterable[str], name: str, identity: str, storage: Storage) -> None:
+    """Refuse to delete the runs of a study that is still in another location, of which this folder is a copy.
+
+    Raises:
+        StudyError: It is there.
+    """
+    for location in locations:
+        try:
+            other = open_storage(f"{location.rstrip('/')}/{name}")
+            if other.url == storage.url or Ledger.load(other).state.identity != identity:
+                continue
+        except (UserError, ValueError):  # it was moved here
+            continue
+        raise StudyError(
+            f"study {name!r}: its runs belong to {other.url}, of which {storage.url} is a copy; delete the copy alone, and leave "
+            "the runs there: `keep_runs=True`"
+        )
 
 
 def _remove_empty(root: Path, folders: Iterable[str]) -> None:

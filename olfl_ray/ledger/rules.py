@@ -7,6 +7,7 @@ Only a failed trial may be reopened: failed -> stopped.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from hashlib import sha256
 from typing import assert_never, get_args
@@ -30,6 +31,9 @@ from olfl_ray.ledger.events import (
 from olfl_ray.ledger.state import StudyState, TrialId, TrialState
 
 __all__ = ["advance", "apply"]
+
+
+_IDENTITY = re.compile(r"[\w-]{0,64}", re.ASCII)
 
 
 def apply(state: StudyState | None, event: Event) -> StudyState:
@@ -57,6 +61,10 @@ def advance(state: StudyState | None, event: Event) -> tuple[StudyState, TrialSt
     """
     if isinstance(event, StudyCreated):
         _require(state is None, "a study is created once", event)
+        # It becomes a folder's name and a part of queries.
+        _require(
+            _IDENTITY.fullmatch(event.identity) is not None, "an identity consists of letters, digits, _ and -", event
+        )
         created = StudyState(
             name=event.name,
             digest=event.digest,

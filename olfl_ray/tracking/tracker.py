@@ -199,6 +199,17 @@ class Tracker(ABC):
         """
         return 0
 
+    def kept_in(self, identity: str) -> set[str]:
+        """Locations of studies in which, by its records, this study is kept; by default unknown.
+
+        Args:
+            identity: The study's identity.
+
+        Raises:
+            UserError: The store does not respond.
+        """
+        return set()
+
     @abstractmethod
     def undelivered(self, state: StudyState) -> int:
         """Number of trials of a finished study that are missing or incomplete; the record of the study itself counts as one.

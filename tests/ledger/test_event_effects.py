@@ -115,7 +115,10 @@ def test_a_study_follows_its_drivers_and_its_revisions() -> None:
 
 
 def test_study_keeps_its_identity_and_an_older_one_derives_it_from_its_first_event() -> None:
-    assert apply(None, replace(CREATED, identity="of its own")).identity == "of its own"
+    assert apply(None, replace(CREATED, identity="its-own")).identity == "its-own"
+    for identity in ("../..", "a/b", "a' and tags.b = 'c", "a\n", "x" * 65):
+        with pytest.raises(LedgerError, match="identity"):
+            apply(None, replace(CREATED, identity=identity))
     derived = apply(None, CREATED).identity
     assert len(derived) == 16
     assert derived == apply(None, CREATED).identity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,21 @@ def test_a_driven_study_keeps_its_runs(
     with Lease.acquire(made.storage, "a driver"), pytest.raises(StudyError, match="a driver"):
         Study.open("s", home=tmp_path / "a").delete()
     assert len(held().of(made)) == 2
+
+
+def test_a_copys_runs_are_those_of_the_original(
+    home: Callable[..., Any], held: Callable[..., Any], store: str, tmp_path: Path
+) -> None:
+    made = tracked(home, "a", store)
+    subprocess.run(["cp", "-r", tmp_path / "a", tmp_path / "b"], check=True)
+    with pytest.raises(StudyError, match=r"is a copy.*`keep_runs=True`"):
+        Study.open("s", home=tmp_path / "b").delete()
+    assert len(held().of(made)) == 2
+    assert Study.open("s", home=tmp_path / "b").delete(keep_runs=True) == 0
+    assert len(held().of(made)) == 2
+    (tmp_path / "a").rename(tmp_path / "c")  # moved, not copied: the runs still name the old location
+    assert Study.open("s", home=tmp_path / "c").delete() == 2
+    assert len(held().of(made)) == 0
 
 
 def test_an_unreachable_store_keeps_the_study(home: Callable[..., Any], store: str, tmp_path: Path) -> None:

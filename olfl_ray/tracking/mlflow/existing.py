@@ -19,6 +19,7 @@ __all__ = [
     "found",
     "remove_runs",
     "shows",
+    "storage_of_runs",
     "undelivered",
 ]
 
@@ -56,6 +57,25 @@ def shows(run: Any, trial: TrialState) -> bool:
     if trial.ended_at is None:
         return False
     return (run.info.status, run.info.end_time) == (STATUS[trial.state], int(trial.ended_at * 1000))
+
+
+def storage_of_runs(uri: str, experiment: str, identity: str) -> str:
+    """Location of the studies among which the driver that wrote a study's runs last kept it; empty: there are none.
+
+    Args:
+        uri: Tracking URI; an SQLite file that does not exist has none.
+        experiment: Name of the experiment.
+        identity: The study's identity.
+
+    Raises:
+        SetupError: The store does not respond.
+    """
+    if is_absent(uri):
+        return ""
+    with asking(uri) as client:
+        there = client.get_experiment_by_name(experiment)
+        runs = [] if there is None else list(found(client, there.experiment_id, identity, PARENT))
+    return str(runs[-1].data.tags.get(STORAGE_TAG, "")) if runs else ""
 
 
 def remove_runs(uri: str, experiment: str, identity: str) -> int:

@@ -12,7 +12,7 @@ from pydantic import Field
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger import StudyState, TrialState
 from olfl_ray.spec import PRINTABLE, Strict, StudySpec, TrackerSpec, checked_options, without_secrets
-from olfl_ray.tracking.mlflow.existing import remove_runs, undelivered
+from olfl_ray.tracking.mlflow.existing import remove_runs, storage_of_runs, undelivered
 from olfl_ray.tracking.mlflow.runs import Runs
 from olfl_ray.tracking.mlflow.sqlite_file import absolute_uri, file_of
 from olfl_ray.tracking.mlflow.store import (
@@ -98,9 +98,17 @@ class Mlflow(Tracker):
         self._runs.close(files, status=status)
 
     def remove(self, identity: str) -> int:
+        return sum(remove_runs(uri, self.config.experiment, identity) for uri in self._stores)
+
+    def kept_in(self, identity: str) -> set[str]:
+        return {storage_of_runs(uri, self.config.experiment, identity) for uri in self._stores} - {""}
+
+    @property
+    def _stores(self) -> list[str]:
+        """Every store in which the study's runs may be."""
         named = os.environ.get(FROM_ENVIRONMENT)
         stores = [self.config.uri] if self.config.uri is not None else [named, embedded_uri(self.study.home)]
-        return sum(remove_runs(uri, self.config.experiment, identity) for uri in dict.fromkeys(filter(None, stores)))
+        return [uri for uri in dict.fromkeys(stores) if uri]
 
     def undelivered(self, state: StudyState) -> int:
         return undelivered(self.uri, self.config.experiment, state)
