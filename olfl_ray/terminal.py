@@ -1,4 +1,4 @@
-"""The only way to the terminal: no escape sequence of a spec, a ledger, a host or a library gets there."""
+"""The only way to the terminal: no escape sequence or markup of a spec, a ledger, a host or a library has an effect there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ __all__ = ["Terminal"]
 
 
 class Terminal(Console):
-    """A console whose own colours and cursor movements are the only ones."""
+    """A console whose own colours and cursor movements are the only ones. `[red]` and `:smile:` in a text are that text."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, **options})
 
     def render(self, *args: Any, **kwargs: Any) -> Iterable[Segment]:
         """What is printed, piece by piece; `control` marks the console's own sequences."""

@@ -129,9 +129,9 @@ class _Stream:
 
 
 _stdout = _Stream("stdout")
-out = Terminal(file=_stdout)  # type: ignore[arg-type]
+out = Terminal(file=_stdout)
 """Where commands print."""
-errors = Terminal(file=_Stream("stderr"), soft_wrap=True)  # type: ignore[arg-type]
+errors = Terminal(file=_Stream("stderr"), soft_wrap=True)
 """Where one line goes that says what was wrong."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -9,7 +10,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 from support.commands import command
+
+from olfl_ray.terminal import Terminal
 
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 TABLE = (
@@ -175,3 +179,16 @@ def test_row_of_the_final_table_is_one_line_without_a_terminal(capsys: pytest.Ca
     (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("baseline") and "0.4057" in line)
     assert "2.6333 ± 0.1528" in row
     assert "0.7500 ± 0.0500" in row
+
+
+def test_markup_in_a_text_is_text() -> None:
+    table = Table(title="[red]t[/nothing]")
+    table.add_column("[bold]c[/x]")
+    table.add_row("[/foo] :smile: [link=http://a]b")
+    shown = io.StringIO()
+    console = Terminal(file=shown, width=80)
+    for one in (table, "[/foo] :smile:"):
+        console.print(one)
+    for text in ("[red]t[/nothing]", "[bold]c[/x]", "[/foo] :smile: [link=http://a]b"):
+        assert text in shown.getvalue()
+    assert shown.getvalue().splitlines()[-1] == "[/foo] :smile:"
