@@ -185,8 +185,10 @@ def replace_file(path: Path, data: bytes) -> None:
     Nothing is written through a link, which is replaced. A pipe or a device is written to.
 
     Raises:
-        OSError: It can't be written.
+        OSError: It can't be written, or its folder does not exist: that may be a mistyped path.
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return

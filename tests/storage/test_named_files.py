@@ -48,3 +48,9 @@ def test_a_folder_is_refused_and_a_device_is_kept(tmp_path: Path) -> None:
     (tmp_path / "device").symlink_to(os.devnull)
     replace_file(tmp_path / "device", b"model")
     assert (tmp_path / "device").is_symlink()
+
+
+def test_a_folder_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"):
+        replace_file(tmp_path / "absent" / "model.pt2", b"model")
+    assert list(tmp_path.iterdir()) == []

@@ -159,8 +159,10 @@ def test_data_reach_each_node_once_and_losses_come_from_the_studies_beside(home:
     assert [path.name[:7] for path in prepared] == ["digits-"]
     shared = f"/{BUCKET}/lab/studies/_data/{prepared[0].name}"
     assert machines.count("PUT", shared) == 1
-    assert machines.count("GET", shared) == 2
-    for cache in machines.caches:
+    used = [cache for cache in machines.caches if cache.exists() and any(cache.iterdir())]
+    assert used, "a busy machine may run all trials on one node"
+    assert machines.count("GET", shared) == len(used)
+    for cache in used:
         assert (cache / prepared[0].name).read_bytes() == prepared[0].read_bytes()
     assert not any(entry.name == "wide" and (entry / "ledger").exists() for entry in home.studies.iterdir())
 
@@ -174,7 +176,8 @@ def test_data_reach_each_node_once_and_losses_come_from_the_studies_beside(home:
     after = Study.from_spec(from_it, home=home).run(progress=False)
     assert {trial.state for trial in after.state.trials.values()} == {"finished"}
     assert machines.count("PUT", shared) == 1
-    assert machines.count("GET", shared) == 2
+    used = [cache for cache in machines.caches if cache.exists() and any(cache.iterdir())]
+    assert machines.count("GET", shared) == len(used)
 
 
 def test_an_empty_address_names_no_cluster_and_ray_stays_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:

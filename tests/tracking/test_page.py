@@ -10,6 +10,7 @@ import signal
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, d
 
 def test_the_url_leads_to_the_model_training_view(page: tuple[str, str, dict[str, str]]) -> None:
     address, secret, _ = page
-    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
-    connection.request("GET", f"/?secret={secret}")
-    answer = connection.getresponse()
+    with closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)) as connection:
+        connection.request("GET", f"/?secret={secret}")
+        answer = connection.getresponse()
+        answer.read()
     assert (answer.status, answer.headers["location"]) == (303, "/#/experiments?workflowType=machine_learning")
 
 
