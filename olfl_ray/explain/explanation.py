@@ -171,6 +171,10 @@ class Explanation:
             frame = getattr(self, name)
             files[f"{name}.csv"] = frame.to_csv(index=frame.index.name is not None).encode()
         document = json.dumps(_finite(self.document()), indent=2, allow_nan=False)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(f"out: {place} can't be made ({error.strerror}); name another folder") from None
         return [_written(place / name, data) for name, data in {**files, "explanation.json": document.encode()}.items()]
 
     def as_arm(self, path: str | Path) -> Path:
