@@ -29,7 +29,9 @@ def export_model(
     from olfl_ray.trial import FORMATS, model_to_bytes
 
     suffix = "" if to is None else Path(to).suffix.removeprefix(".")
-    form = format or (suffix if suffix in FORMATS else FORMATS[0])
+    if suffix and format is None and suffix not in FORMATS:
+        raise DataError(f"to: {to} names no format by its suffix; use one of {', '.join(FORMATS)}, or give `format=`")
+    form = format or suffix or FORMATS[0]
     if suffix in FORMATS and suffix != form:
         raise DataError(f"format: is {form!r}, but the file is {to}; name a file with the suffix .{form}")
     file = Path(f"{study.name}-{trial.replace('/', '-')}.{form}" if to is None else to)

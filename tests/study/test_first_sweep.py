@@ -173,6 +173,7 @@ def test_a_trained_model_is_exported_as_one_file_of_each_format(home: Path, here
         ("digits/online/c0", ["--format", "onx"]),
         ("digits/online/c0", ["--to", "a.onnx", "--format", "pt2"]),
         ("digits/online/c0", ["--to", "no/folder/a.pt2"]),
+        ("digits/online/c0", ["--to", "a.pt"]),
         ("digits/online/c0", ["--replicate", "1"]),
         ("digits/online/c9", []),
         ("digits/online", []),
