@@ -37,6 +37,7 @@ def test_local_cluster_that_is_not_running_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(postgres_programs() is None, reason="PostgreSQL is not installed")
 def test_database_requires_its_users_password_and_runs_no_program(tmp_path: Path) -> None:
+    before = {child.pid for child in psutil.Process().children()}
     with postgres() as uri:
         parts = urlsplit(uri)
         (passfile,) = parse_qs(parts.query)["passfile"]
@@ -58,7 +59,8 @@ def test_database_requires_its_users_password_and_runs_no_program(tmp_path: Path
             ):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(attack)
-        (server,) = (child for child in psutil.Process().children() if child.name() == "postgres")
+        started = (child for child in psutil.Process().children() if child.pid not in before)
+        (server,) = (child for child in started if child.name() == "postgres")
         if os.geteuid() == 0:
             groups = Path(f"/proc/{server.pid}/status").read_text().partition("Groups:")[2].partition("\n")[0].split()
             assert groups == []
