@@ -71,6 +71,7 @@ FAST = {
         "engine/test_modes_agree.py",
         "engine/test_estimators.py",
         "engine/test_learnables.py",
+        "engine/test_edge_cases.py",
     ],
     "losses": ["losses/test_closed_form.py", "losses/test_activation.py"],
     "tracking": [

@@ -34,6 +34,7 @@ def test_sign_flips_of_many_differences_are_sampled_reproducibly() -> None:
 def test_equal_signs_give_the_smallest_p_possible_with_n_seeds() -> None:
     assert sign_flips([-0.1, -0.3, -0.2]) == pytest.approx(2 / 2**3)
     assert sign_flips([0.0, 0.0]) == 1.0
+    assert sign_flips([0.1 + index for index in range(16)]) == 2 / 2**16, "16 are still enumerated"
 
 
 def test_holm_by_hand() -> None:

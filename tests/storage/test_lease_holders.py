@@ -193,3 +193,21 @@ def test_a_released_lease_has_no_heartbeat(store: Storage) -> None:
     held = Lease.acquire(store, "me", ttl=3600.0)
     held.release()
     assert not held._thread.is_alive()
+
+
+def test_foreign_file_next_to_the_leases_is_ignored(store: Storage) -> None:
+    Lease.acquire(store, "me", ttl=60.0).release()
+    store.create("lease/notes.json", b"{}")
+    assert Lease.acquire(store, "me", ttl=60.0).epoch == 2
+
+
+def test_host_without_a_boot_id_is_told_apart_from_one_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from olfl_ray.storage import lease
+
+    def refuse(path: str) -> str:
+        raise PermissionError(path)
+
+    known = lease._place()
+    monkeypatch.setattr(os, "readlink", refuse)
+    assert lease._place().split()[-1] == "unknown"
+    assert lease._place() != known

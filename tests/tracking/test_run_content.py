@@ -91,6 +91,7 @@ def test_run_names_its_trial_and_is_a_child_of_the_study(home: Callable[..., Any
     )
     assert (tags["olfl.digest"], tags["olfl.git_commit"]) == (own.spec.digest, "c0ffee")
     assert tags["mlflow.parentRunId"] == parent.info.run_id
+    assert "olfl.filtered" not in tags
     assert (confirming.data.tags["olfl.role"], confirming.data.tags["olfl.ordinal"]) == ("confirm", "c0")
     assert (run.info.run_name, parent.info.run_name) == ("online/0", "s")
     assert parent.data.tags["olfl.storage"] == own.storage.url.rpartition("/")[0]
@@ -147,6 +148,28 @@ def test_run_ends_like_its_trial_with_its_report(
     spec = Path(there.client.download_artifacts(there.of(own)["study"].info.run_id, "spec.json"))
     assert json.loads(spec.read_text())["loss"]["from"] == "online/7"
     assert StudySpec.model_validate_json(spec.read_text()).digest == own.spec.digest
+
+
+def test_a_run_counts_the_candidates_that_were_dropped_before_it(
+    home: Callable[..., Any], held: Callable[..., Any]
+) -> None:
+    own = home()
+    dropped = [{"params": {}, "filter": name} for name in ("rejected", "equal", "rejected")]
+    own.ledger.append(Proposed(trial="online/0", params={}, seeds=[3], filtered=dropped))
+    own.ledger.append(Began(trial="online/0", attempt=1))
+    own.deliver(runs_of(own))
+    assert held().of(own)["online/0"].data.tags["olfl.filtered"] == "equal 1, rejected 2"
+
+
+def test_a_run_without_a_learnables_files_has_no_folder_for_them(
+    home: Callable[..., Any], held: Callable[..., Any]
+) -> None:
+    own = home()
+    trained(own, left={})
+    own.deliver(runs_of(own))
+    there = held()
+    folders = {file.path for file in there.client.list_artifacts(there.of(own)["online/0"].info.run_id)}
+    assert not folders & {"learned_loss", "learnable"}
 
 
 def test_a_run_has_the_files_of_any_learnable(home: Callable[..., Any], held: Callable[..., Any]) -> None:

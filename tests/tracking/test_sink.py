@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -147,7 +148,10 @@ def test_a_store_that_does_not_respond_is_given_up_after_the_patience(home: Home
     sink = Sink(tracker, own.state.identity)
     sink.start(own.state)
     assert tracker.reached.wait(60)
-    assert sink.close({}, status="FINISHED", patience=0.1) == 3, "two trials and the study"
+    sink.drain(patience=0.1)
+    begun = time.monotonic()
+    assert sink.close({}, status="FINISHED", patience=60.0) == 3, "two trials and the study"
+    assert time.monotonic() - begun < 30, "the patience is not spent twice"
     assert sink._thread.daemon, "it does not keep the process from ending"
     assert status(own) == "RUNNING"
     sink.abandon()

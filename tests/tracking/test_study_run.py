@@ -68,6 +68,8 @@ def test_a_driver_that_was_killed_between_two_parents_leaves_no_orphans(
     own.runs()
     now = held().of(own)
     assert now["online/0"].data.tags["mlflow.parentRunId"] == now["study"].info.run_id
+    own.runs()
+    assert "mlflow.parentRunId" not in held().of(own)["study"].data.tags, "it is not its own child"
 
 
 def test_reported_values_and_those_of_the_last_evaluation_have_names(

@@ -21,7 +21,7 @@ from olfl_ray.methods.online_lr import LearningRate
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.trial import Progress, TrialEnvironment, TrialState, run, state_from_bytes, state_to_bytes
-from olfl_ray.trial.run import SURFACE_MOMENTS, _best
+from olfl_ray.trial.run import SURFACE_MOMENTS, _best, _init_progress
 from olfl_ray.trial.state import Best
 from olfl_ray.trial.stepping import Stepper
 
@@ -356,3 +356,10 @@ def test_each_part_of_training_draws_other_random_numbers(place: TrialEnvironmen
     found = list(run(config("online", task={"model": {"name": f"{__name__}:dropping"}}), place))
     states = [bytes(one.state.replicates[0].rng.numpy()) for one in found]
     assert len(set(states)) == len(states)
+
+
+def test_initialization_that_ends_without_a_finite_loss_has_diverged() -> None:
+    """Whatever it was before: a curve from the cache is judged by its end too."""
+    state, nan = TrialState(replicates=[], init_steps=2, step=0), math.nan
+    for points, outcome in (([(1, (0.5,)), (2, (nan,))], "diverged"), ([(1, (nan,)), (2, (0.5,))], None)):
+        assert _init_progress(state, points, {}).outcome == outcome

@@ -114,6 +114,10 @@ def test_trial_on_a_shared_gpu_has_its_part_of_the_memory(
     session_file._bound_memory(session(tmp_path, cache, device=device, gpu=gpu, alone=alone).assignment)
     assert taken == [share]
     session_file._bound_memory(session(tmp_path, cache, device="cpu", gpu=gpu).assignment)
+    begun = session(tmp_path, cache, device=device, gpu=gpu, alone=alone)
+    next(begun.messages())
+    assert taken == [share, share], "before it begins"
+    taken.pop()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     session_file._bound_memory(session(tmp_path, cache, device=device, gpu=gpu).assignment)
     assert taken == [share], "only on a GPU, if there is one"
@@ -221,6 +225,15 @@ def test_attempts_are_numbered_after_the_discarded_ones(tmp_path: Path, cache: P
         begun = next(own.messages())
         assert (begun.kind, begun.attempt, begun.trial) == ("begun", attempt, "online/0")
         assert own.storage.exists(f"{trial_folder('online/0')}/attempt-{attempt}/begun.json")
+
+
+def test_trial_does_not_resume_from_a_discarded_attempt(tmp_path: Path, cache: Path) -> None:
+    first = commits(session(tmp_path, cache).messages())
+    kept = list(session(tmp_path, cache).messages())
+    assert [message.commit for message in kept[1:]] == first, "all of attempt 1 is reported again"
+    anew = commits(session(tmp_path, cache, scratch=2).messages())
+    assert len(anew) == len(first)
+    assert {commit.attempt for commit in anew} == {3}
 
 
 def test_session_that_cannot_see_the_study_has_no_attempt(tmp_path: Path, cache: Path) -> None:
