@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from olfl_ray.driver import StudyResult
     from olfl_ray.remote import Standing, Submission
     from olfl_ray.study import Plan, Study, Trial
+    from olfl_ray.study.transfer import Transfer
     from olfl_ray.trial import Progress
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "result_document",
     "standing_document",
     "submission_document",
+    "transfer_document",
     "trial_document",
     "trial_run_document",
 ]
@@ -174,6 +176,36 @@ def comparison_document(a: Study, b: Study, arms: Mapping[str, str] | None) -> d
     ]
     settings = [{"name": name, "a": row["a"], "b": row["b"]} for name, row in a.diff(b).iterrows()]
     return {"a": a.name, "b": b.name, "arms": rows, "settings": settings}
+
+
+def transfer_document(transfer: Transfer) -> dict[str, Any]:
+    """A study's losses on other tasks: `olfl sweep transfer`."""
+    from olfl_ray.analysis.transfer import CONTROLS
+    from olfl_ray.study.comparison import spread
+
+    studies = {target: study.name for target, study in transfer.studies.items()}
+    cells = [
+        {
+            "loss": cell.loss,
+            "target": cell.target,
+            "metric": cell.metric,
+            "goal": cell.goal,
+            "test": spread(cell.values),
+            "controls": [
+                {
+                    "arm": control,
+                    "mean": cell.levels[control],
+                    "difference": cell.against.get(control),
+                    "holm": cell.holm.get(control),
+                    "gain_percent": cell.gain(control),
+                }
+                for control in CONTROLS
+                if control in cell.levels
+            ],
+        }
+        for cell in transfer.cells
+    ]
+    return {"study": transfer.source, "losses": transfer.losses, "studies": studies, "cells": cells}
 
 
 def trial_document(trial: Trial, *, config: bool = False) -> dict[str, Any]:

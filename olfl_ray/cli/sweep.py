@@ -14,6 +14,7 @@ from olfl_ray.cli.look import add_looking
 from olfl_ray.cli.options import Address, Follow, Home, Json, Name, PyModules, Sets, SpecFile, Storage, WorkingDir, out
 from olfl_ray.cli.outcome import leave, notes_on, print_result
 from olfl_ray.cli.output import errors, option, outliving
+from olfl_ray.cli.transfer import add_transfer
 from olfl_ray.errors import StudyError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ sweep_app.command(
     ),
 )(logs)
 add_looking(sweep_app)
+add_transfer(sweep_app)
 
 
 @sweep_app.command(

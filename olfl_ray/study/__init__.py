@@ -11,6 +11,7 @@ from olfl_ray.study.loss import export_loss, load_loss
 from olfl_ray.study.plan import Plan
 from olfl_ray.study.project import write_project
 from olfl_ray.study.single import run_trial, trial_of
+from olfl_ray.study.transfer import Transfer
 from olfl_ray.study.trial_view import Trial
 from olfl_ray.study.ui import serve_ui
 
@@ -21,6 +22,7 @@ __all__ = [
     "Plan",
     "Study",
     "StudyResult",
+    "Transfer",
     "Trial",
     "check_dataset",
     "dataset",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from olfl_ray.explain import Explanation
     from olfl_ray.losses import LearnedLoss
+    from olfl_ray.study.transfer import Target, Transfer
     from olfl_ray.trial import TrainedModel
 
 __all__ = ["Results"]
@@ -245,6 +246,28 @@ class Results(ABC):
             spec=spec,
             arm=trial.partition("/")[0],
         )
+
+    def transfer(
+        self, targets: Sequence[Target], *, trials: Sequence[str] | None = None, overrides: Sequence[str] = ()
+    ) -> Transfer:
+        """Apply its learned losses, frozen, to other tasks; `run()` of the result runs them, `table` and `plot()` show them.
+
+        Each task is an ordinary study, STUDY-to-TASK, with the arms `baseline` (the task loss), `same_compute` (the task loss with
+        as many more steps as the most expensive loss's trial had base-learner passes) and one per loss. All have the searched
+        fields, trials and seeds of the spec's baseline. Another call resumes them.
+
+        Args:
+            targets: The specs of the tasks, or their files.
+            trials: `ARM/ORDINAL` or `ARM/cN` of each loss, the first replicate's; None: the winner of each arm with a learned loss.
+            overrides: `a.b=c` texts, for each file.
+
+        Raises:
+            StudyError: There is no such trial, or no learned loss.
+            SpecError: A spec breaks a rule.
+        """
+        from olfl_ray.study.transfer import transfer_of
+
+        return transfer_of(self, targets, trials, overrides)
 
     def model(self, trial: str, *, replicate: int = 0, allow: Iterable[str] = ()) -> TrainedModel:
         """The base learner that a finished trial trained, with its input scaler and the names of its classes.
