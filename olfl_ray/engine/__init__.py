@@ -3,6 +3,7 @@
 from olfl_ray.engine.algorithm1 import Algorithm1
 from olfl_ray.engine.arithmetic import Precision, arithmetic
 from olfl_ray.engine.batches import Batch
+from olfl_ray.engine.carried import Carrier, carrying, completed, optimizer_for
 from olfl_ray.engine.drawing import drawn
 from olfl_ray.engine.estimators.choice import Memory, choose_estimator
 from olfl_ray.engine.estimators.exact import exact
@@ -25,6 +26,7 @@ __all__ = [
     "Adam",
     "Algorithm1",
     "Batch",
+    "Carrier",
     "Estimator",
     "Graphed",
     "Hooks",
@@ -43,8 +45,10 @@ __all__ = [
     "StepResult",
     "arithmetic",
     "base_step",
+    "carrying",
     "choose_estimator",
     "clone_state",
+    "completed",
     "copy_state",
     "drawn",
     "exact",
@@ -55,5 +59,6 @@ __all__ = [
     "meta_gradient",
     "meta_optimizer",
     "online_step",
+    "optimizer_for",
     "reverse",
 ]

@@ -9,21 +9,24 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from olfl_ray import data, models
 from olfl_ray.data import TaskData
 from olfl_ray.engine import (
     Batch,
+    Carrier,
     Estimator,
     LearnerState,
     Optimizer,
     Problem,
     arithmetic,
     base_step,
+    carrying,
     choose_estimator,
     drawn,
     meta_optimizer,
+    optimizer_for,
     reverse,
 )
 from olfl_ray.errors import DataError, SpecError, UserError
@@ -138,23 +141,33 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
         config=config,
         kind=kind,
         outputs=dataset.outputs,
-        theta={name: value.detach() for name, value in module.named_parameters() if value.requires_grad},
+        theta=_theta(module),
         seed=seed_of(seed, "phi"),
         losses=environment.losses,
     )
-    learnable = method.learnable(setting).to(environment.device)
     loss = task_loss(task.loss, kind)
     if batches.target_scale is not None and ":" in task.loss:
         check_standardised(loss, task.loss, dataset.outputs, environment.device)
+    carries = partial(carrying, base_loss=method.base_loss(setting, loss), task_loss=loss)
+    module, base_loss, carried_loss = carries(module)
+    module = module.to(environment.device)
+    setting = replace(setting, theta=_theta(module))
+    learnable = method.learnable(setting).to(environment.device)
     problem = Problem(
         module=module,
         learned=learnable,
-        task_loss=loss,
-        base_loss=method.base_loss(setting, loss),
-        optimizer=base_optimizer(config),
+        task_loss=carried_loss,
+        base_loss=base_loss,
+        optimizer=optimizer_for(module, base_optimizer(config)),
         draws_random=False,
         precision=config.learner.precision,
     )
+    if problem.hooks.loss and isinstance(module, Carrier):
+        raise SpecError(
+            "learner.method",
+            f"is {config.learner.method}, which learns the loss, but the task loss has parameters that only training on it "
+            "would change; use a task loss without parameters, or a method that does not learn the loss",
+        )
     theta, meta = problem.theta(), meta_optimizer(config.meta.optimizer)
     if not theta:
         raise SpecError("task.model", f"{task.model.name!r} has no parameters that require a gradient; give it some")
@@ -178,7 +191,7 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
         outputs=dataset.outputs,
         method=method,
         learnable=learnable,
-        rebuild=lambda weights: build(seed=weights, check=False).to(environment.device),
+        rebuild=lambda weights: carries(build(seed=weights, check=False))[0].to(environment.device),
         estimator=_estimator(config, problem, batches.batch("probe", "train", 0)),
         meta_optimizer=meta,
         schedule=schedule_of(config),
@@ -190,6 +203,11 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
         ],
         episode=episode,
     )
+
+
+def _theta(module: nn.Module) -> dict[str, Tensor]:
+    """The trainable parameters by name."""
+    return {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
 
 
 def _estimator(config: TrialConfig, problem: Problem, batch: Batch) -> Estimator:

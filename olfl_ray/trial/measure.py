@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from olfl_ray.engine import Batch, LearnerState
+from olfl_ray.engine import Batch, LearnerState, completed
 from olfl_ray.engine.problem import leaves
 from olfl_ray.learnable import Learnable
 from olfl_ray.records import Surface, names
@@ -39,11 +39,13 @@ def evaluate_trivial(replicate: Replicate) -> dict[str, float]:
     """The same for the best constant prediction, on the test split."""
     y = replicate.data.targets("test")
     outputs = replicate.task.trivial(replicate.data.targets("train"), len(y), replicate.outputs)
-    return _measured(replicate, outputs.to(y.device), y, names.TRIVIAL_PREFIX)
+    outputs = completed(replicate.problem.module, outputs.to(y.device))
+    return _measured(replicate, outputs, y, names.TRIVIAL_PREFIX)
 
 
 def _measured(replicate: Replicate, outputs: Tensor, y: Tensor, prefix: str) -> dict[str, float]:
     values = {prefix + names.TASK_LOSS: replicate.problem.task_loss(outputs, y).item()}
+    outputs = outputs[..., : replicate.outputs]  # a loss's parameters may follow
     finite = bool(torch.isfinite(outputs).all())
     for metric in replicate.metrics:
         values[prefix + metric.name] = math.nan

@@ -20,6 +20,7 @@ from olfl_ray.engine import (
     copy_state,
     online_step,
 )
+from olfl_ray.engine.carried import measured as of_losses
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.trial.build import Replicate
@@ -97,6 +98,8 @@ class Stepper:
         learner = self._end()
         measured = {renamed[name]: value for name, value in means.items() if name in renamed}
         measured[names.TRAIN_LR] = lr = config.learner.optimizer.lr * factor
+        with replicate.problem.placed(learner.theta, learner.buffers):
+            measured |= of_losses(replicate.problem.module)
         with learned_now(replicate, learner) as learnable:
             return learner, measured | learnable.measured(lr)
 
