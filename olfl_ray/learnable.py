@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ class BaseOptimizer(Protocol):
         self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return theta' and the optimizer's state after one differentiable step; a parameter without a gradient is unchanged."""
+
+    def metric(self, state: Params, names: Iterable[str]) -> dict[str, Tensor]:
+        """The diagonal metric in which the step that led to a state descends, by parameter name; a name without one has 1."""
 
 
 class Learnable(nn.Module):
@@ -83,6 +86,14 @@ class Learnable(nn.Module):
 
         Args:
             lr: Base learning rate of the last step, with its schedule.
+        """
+        return {}
+
+    def describe(self, theta: Params) -> dict[str, float]:
+        """Return extra metrics of weights, by name, recorded on each split next to the task's metrics. Default: none.
+
+        Args:
+            theta: The trainable parameters, by name.
         """
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -106,6 +106,9 @@ class Followed(Optimizer):
 
     def gradient_factor(self, lr: float | Tensor) -> float | Tensor | None:
         return self.now().gradient_factor(lr)
+
+    def metric(self, state: Params, names: Iterable[str]) -> dict[str, Tensor]:
+        return self.now().metric(state, names)
 
     def _counterpart(self, group: Mapping[str, Any]) -> Optimizer:
         kind = type(self._given)

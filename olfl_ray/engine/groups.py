@@ -16,7 +16,16 @@ from torch import Tensor
 from olfl_ray.errors import SpecError
 from olfl_ray.learnable import Params
 
-__all__ = ["BACKBONE", "Sparsity", "group_norms", "group_penalty", "group_weight", "layers_of", "sparsity"]
+__all__ = [
+    "BACKBONE",
+    "Sparsity",
+    "group_norms",
+    "group_penalty",
+    "group_weight",
+    "layers_of",
+    "sparsity",
+    "sparsity_metrics",
+]
 
 BACKBONE = "backbone."
 """Prefix of the parameters that a model of several heads shares: the layers with groups, unless patterns name others."""
@@ -110,3 +119,9 @@ def sparsity(theta: Params, layers: Sequence[str]) -> Sparsity:
         groups, zero_groups = groups + weight.shape[1], zero_groups + zero
         weights, zero_weights = weights + weight.numel(), zero_weights + zero * (weight.numel() // weight.shape[1])
     return Sparsity(groups=groups, zero_groups=zero_groups, weights=weights, zero_weights=zero_weights)
+
+
+def sparsity_metrics(theta: Params, layers: Sequence[str]) -> dict[str, float]:
+    """Fractions of zero groups and of the weights in them, by the names of their metrics."""
+    found = sparsity(theta, layers)
+    return {"group_sparsity": found.of_groups, "weight_sparsity": found.of_weights}

@@ -103,6 +103,21 @@ class Optimizer(ABC):
         """c if dtheta'/dg is c times the identity; None if autograd is needed."""
         return None
 
+    def metric(self, state: Params, names: Iterable[str]) -> dict[str, Tensor]:
+        """D by parameter name: the step that led to a state descends in the diagonal metric D. Default: none, which is D = 1.
+
+        A proximal step (`olfl_ray.engine.proximal`) is taken in this metric.
+
+        Args:
+            state: The optimizer's state after the step.
+            names: Parameters that had a gradient.
+        """
+        return {}
+
+    def describe(self, theta: Params) -> dict[str, float]:
+        """Extra metrics of weights, by name, recorded on each split next to the task's metrics. Default: none."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sgd(Optimizer):
@@ -206,3 +221,9 @@ class Adam(Optimizer):
                 value = value * (1 - lr * self.weight_decay)
             new_params[name] = _moved(value, (m * m_scale) / (_root(v * v_scale) + self.eps), lr)
         return new_params, new_state
+
+    def metric(self, state: Params, names: Iterable[str]) -> dict[str, Tensor]:
+        """The denominator of the step: the root of v, corrected for its bias, plus eps."""
+        order = [name.removeprefix("m.") for name in state if name.startswith("m.")]
+        scales = dict(zip(order, (1 / (1 - self.beta2 ** state["t"].expand(len(order)))).unbind(), strict=True))
+        return {name: _root((v := state[f"v.{name}"]) * scales[name].to(v.dtype)) + self.eps for name in names}

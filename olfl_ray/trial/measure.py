@@ -26,13 +26,14 @@ def evaluate(
     buffers: dict[str, Tensor],
     part: Literal["selection", "test"],
 ) -> dict[str, float]:
-    """The task loss and the task's metrics on a full split; all of them NaN if an output is not finite."""
+    """The task loss and the task's metrics on a full split, NaN if an output is not finite; what describes the weights."""
     chunks = [
         (replicate.problem.predict(theta, buffers, x, replicate.chunk), y)
         for x, y in replicate.data.chunks(part, replicate.chunk)
     ]
     outputs, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-    return _measured(replicate, outputs, y, f"{part}/")
+    described = replicate.problem.optimizer.describe(theta) | replicate.learnable.describe(theta)
+    return _measured(replicate, outputs, y, f"{part}/") | {f"{part}/{name}": value for name, value in described.items()}
 
 
 def evaluate_trivial(replicate: Replicate) -> dict[str, float]:

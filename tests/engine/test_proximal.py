@@ -24,7 +24,7 @@ def _drawn(shape: tuple[int, ...], spread: float = 2.0, seed: int = 0) -> tuple[
 
 
 def _excess(u: Tensor, offset: Tensor, t: float) -> float:
-    return (u / (t + offset)).norm().item() - 1
+    return float((u / (t + offset)).norm()) - 1
 
 
 def _columns(weight: Tensor) -> Tensor:

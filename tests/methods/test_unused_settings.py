@@ -83,7 +83,9 @@ def test_each_method_says_what_it_learns_and_when() -> None:
     assert learned == {
         "baseline": ("nothing", False, False),
         "focal": ("nothing", False, False),
+        "group_penalty": ("nothing", False, False),
         "label_smoothing": ("nothing", False, False),
+        "meta_sparsity": ("group strength", True, True),
         "offline": ("loss", True, False),
         "online": ("loss", True, True),
         "online_lr": ("learning_rate", True, True),

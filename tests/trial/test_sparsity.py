@@ -1,0 +1,82 @@
+"""Trials with group penalties: strength 0 is plain training, all of it resumes, and sparsity is recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from olfl_ray.records import names
+from olfl_ray.spec import TrialConfig
+from olfl_ray.trial import Progress, TrialEnvironment, run, state_from_bytes, state_to_bytes
+
+PROX = "olfl_ray.engine.prox_optimizers"
+SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
+PROX_SGD = {"name": f"{PROX}:ProxSgd", "lr": 0.05, "momentum": 0.9}
+PROX_ADAM = {"name": f"{PROX}:ProxAdam", "lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> TrialEnvironment:
+    """Prepared data sets, shared."""
+    return TrialEnvironment(cache=tmp_path_factory.mktemp("cache"))
+
+
+def _config(method: str, optimizer: dict[str, Any], options: dict[str, Any] | None = None) -> TrialConfig:
+    return TrialConfig.model_validate(
+        {
+            "task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [16]}, "batch_size": 16},
+            "learner": {"method": method, "options": options or {}, "steps": 12, "optimizer": optimizer},
+            "meta": {"init_steps": 4, "inner_steps": 2, "eta_init": 0.1, "eta_online": 0.05},
+            "eval": {"every": 4, "report": "last"},
+            "seeds": [1],
+            "confirming": True,
+        }
+    )
+
+
+def _theta(found: list[Progress]) -> dict[str, torch.Tensor]:
+    return found[-1].state.replicates[0].learner.theta
+
+
+def test_fixed_strength_of_zero_is_the_baseline_bit_for_bit(place: TrialEnvironment) -> None:
+    plain = _theta(list(run(_config("baseline", SGD), place)))
+    for method, optimizer, options in (
+        ("group_penalty", SGD, {"strength": 0.0}),
+        ("baseline", {**PROX_SGD, "strength": 0.0}, {}),
+    ):
+        found = _theta(list(run(_config(method, optimizer, options), place)))
+        assert all(torch.equal(value, plain[name]) for name, value in found.items())
+
+
+@pytest.mark.parametrize(
+    ("method", "optimizer", "options"),
+    [
+        ("meta_sparsity", SGD, {"strength": 0.02}),
+        ("meta_sparsity", {"name": "adam", "lr": 0.01}, {"hook": "penalty"}),
+        ("baseline", {**PROX_ADAM, "strength": 0.02}, {}),
+    ],
+)
+def test_interrupted_trial_resumes_bit_for_bit(
+    method: str, optimizer: dict[str, Any], options: dict[str, Any], place: TrialEnvironment
+) -> None:
+    settings = _config(method, optimizer, options)
+    uninterrupted = list(run(settings, place))
+    last = state_to_bytes(uninterrupted[-1].state)
+    for cut in range(len(uninterrupted) - 1):
+        rest = list(run(settings, place, state_from_bytes(state_to_bytes(uninterrupted[cut].state))))
+        assert state_to_bytes(rest[-1].state) == last
+        assert rest[-1].report == uninterrupted[-1].report
+
+
+def test_strength_and_sparsity_are_recorded_and_reported(place: TrialEnvironment) -> None:
+    found = list(run(_config("meta_sparsity", SGD, {"strength": 0.3}), place))
+    trained = [record.metrics for progress in found for record in progress.records if progress.state.step]
+    strengths = [metrics["phi/strength"][0] for metrics in trained]
+    assert len(set(strengths)) == len(strengths) == 3
+    sparsity = found[-1].report["test/group_sparsity"][0]
+    assert 0 < sparsity < 1
+    assert trained[-1]["selection/group_sparsity"] == (sparsity,)
+    assert found[-1].report["test/weight_sparsity"][0] > 0
+    assert f"{names.TRIVIAL_PREFIX}group_sparsity" not in found[-1].report
