@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from olfl_ray.errors import SpecError
+from olfl_ray.models.dosa import dosa
 from olfl_ray.models.shapes import Shape, image, rate
 from olfl_ray.models.squeezenet import squeezenet
 from olfl_ray.models.vgg16 import vgg16
@@ -104,6 +105,7 @@ def resnet18(input_shape: Shape, outputs: int) -> nn.Module:
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "allcnnc": allcnnc,
+    "dosa": dosa,
     "lenet5": lenet5,
     "linear": linear,
     "mlp": mlp,

@@ -172,7 +172,7 @@ class TaskSpec(Strict):
     """Built-in data set; a file, such as `csv:FILE` with the option target; or `package.module:builder`. With options:
     `{name: ..., option: value}`."""
     model: Named = NamedBuilder(name="mlp")
-    """Base learner: linear | mlp | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn, or `package.module:builder`;
+    """Base learner: linear | mlp | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn | dosa, or `package.module:builder`;
     options next to the name."""
     loss: Annotated[str, BeforeValidator(as_name), Field(pattern=PART)] = "auto"
     """Task loss: one of the task's (classification: cross_entropy; regression: squared_error), or

@@ -238,7 +238,8 @@ def test_a_copy_within_the_package_is_one_new_file(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout.strip() == (
-        "['baseline', 'focal', 'label_smoothing', 'offline', 'online', 'online_lr', 'per_class', 'poly1'] PerClass "
+        "['baseline', 'focal', 'label_smoothing', 'offline', 'online', 'online_lr', 'online_margin', 'per_class', 'poly1'] "
+        "PerClass "
         "['classification', 'counts', 'regression'] Counts\n"
         "['expression', 'ml3', 'mlp', 'polynomial', 'taylor'] {'degree': 2, 'scale': 0.1} [(1, 0), (1, 1), (2, 0)]\n"
         "['- degree (3): Largest sum of the two powers in a term.']"

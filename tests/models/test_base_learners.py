@@ -18,6 +18,9 @@ SIZES: list[tuple[str, dict[str, Any], tuple[int, ...], int, int]] = [
     ("mlp", {"hidden": []}, (8,), 1, 8 + 1),
     ("mlp", {"hidden": [1000], "activation": "tanh"}, GREY28, 10, (784 * 1000 + 1000) + (1000 * 10 + 10)),
     ("mlp", {"hidden": [5, 7]}, (3,), 2, (3 * 5 + 5) + (5 * 7 + 7) + (7 * 2 + 2)),
+    # a time constant a layer, two outputs a label
+    ("dosa", {}, (64,), 10, (64 * 128 + 128) + 1 + 2 * (128 * 10 + 10)),
+    ("dosa", {"hidden": [5, 7], "steps": 3}, (3,), 2, (3 * 5 + 5) + (5 * 7 + 7) + 2 + 2 * (7 * 2 + 2)),
     # LeCun et al. 1998: 5x5 convolutions to 6 and 16 maps, then 400-120-84-10
     ("lenet5", {}, GREY28, 10, 156 + 2_416 + 48_120 + 10_164 + 850),
     ("lenet5", {}, GREY32, 10, 61_706),

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from olfl_ray.errors import SpecError
 from olfl_ray.learnable import Learnable
 from olfl_ray.losses import build_loss
+from olfl_ray.losses.margins import Importance, MarginLoss
 from olfl_ray.methods.online_lr import LearningRate
+from olfl_ray.methods.online_margin import LearnedMargins
 from olfl_ray.spec import LearnedLossSpec
+from olfl_ray.tasks import task_of
 from olfl_ray.testing import LearnableContract
 
 
@@ -31,6 +34,21 @@ class TestLossNetworkOnNumbers(TestLossNetworkOnClasses):
 class TestLearningRate(LearnableContract):
     def make(self, theta: Mapping[str, Tensor], outputs: int) -> Learnable:
         return LearningRate(0.1)
+
+
+class TestMargins(LearnableContract):
+    importance: Importance = "attached"
+
+    def make(self, theta: Mapping[str, Tensor], outputs: int) -> Learnable:
+        return LearnedMargins(MarginLoss(task_of(self.task), outputs, importance=self.importance))
+
+
+class TestMarginsWithADetachedFactor(TestMargins):
+    importance = "detached"
+
+
+class TestMarginsWithoutAFactor(TestMargins):
+    importance = "none"
 
 
 class AllHooks(LearnableContract):

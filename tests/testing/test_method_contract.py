@@ -35,6 +35,10 @@ class TestOnlineLearningRate(BuiltIn):
     name = "online_lr"
 
 
+class TestOnlineMargin(BuiltIn):
+    name = "online_margin"
+
+
 class TestLabelSmoothing(BuiltIn):
     name = "label_smoothing"
 
