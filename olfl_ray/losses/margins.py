@@ -42,8 +42,8 @@ def margin_loss(u: Tensor, importance: Importance) -> Tensor:
 class MarginLoss(nn.Module):
     """The margin loss with a margin for each label, b = lowest + (2 - lowest) sigmoid(rho); rho is its only parameter.
 
-    If margins could become 0, a network whose outputs are always 0 would have the smallest loss. As b > lowest, its loss is at least
-    lowest^2 per label, and its outputs have a gradient. A margin above 2 would be out of reach for outputs in (-2, 2).
+    If margins could become 0, a network whose outputs are always 0 would have the smallest loss. As b > lowest, its loss is at
+    least lowest^2 per label, and its outputs have a gradient. A margin above 2 would be out of reach for outputs in (-2, 2).
 
     Args:
         task: The task; its learned losses receive targets 0 and 1.

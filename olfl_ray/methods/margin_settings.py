@@ -19,7 +19,7 @@ class MarginSettings(Strict):
     """What every method with a margin loss has."""
 
     importance: Importance = "attached"
-    """Factor exp(-u) of the squared distance u^2 to the margin: attached (L_fmm) | detached (its gradient is stopped) | none (L_mm)."""
+    """Factor exp(-u) of the squared distance u^2 to the margin: attached (L_fmm) | detached (no gradient) | none (L_mm)."""
     initial: Annotated[float, Field(gt=0, lt=HIGHEST)] = 1.0
     """Initial margin of each label."""
     lowest: Annotated[float, Field(gt=0, lt=HIGHEST)] = 0.5

@@ -1,8 +1,8 @@
 """DOSA's base learner (arXiv 2402.04596): spiking layers, and for each label two outputs that do not spike.
 
-The source states the layers, the two outputs and their tanh, averaged over the simulation. What it does not state is our reading: the
-input is a constant current for every step, the potential of an output adds up its current without a leak, each hidden layer has one
-time constant, and the neuron is that of Fang et al. 2021 (parametric leaky integrate-and-fire, ATan as surrogate).
+The source states the layers, the two outputs and their tanh, averaged over the simulation. What it does not state is our reading:
+the input is a constant current for every step, the potential of an output adds up its current without a leak, each hidden layer has
+one time constant, and the neuron is that of Fang et al. 2021 (parametric leaky integrate-and-fire, ATan as surrogate).
 """
 
 # B batch, T steps of the simulation, N neurons, L labels
@@ -68,8 +68,8 @@ class ParametricLif(nn.Module):
 class Dosa(nn.Module):
     """Fully connected spiking layers, then a positive and a negative output for each label.
 
-    The initial weights of a spiking layer are those of He et al. 2015 for inputs with mean square 1 (features), or 0.1 (spikes). With
-    torch's default, a second layer would not spike at all.
+    The initial weights of a spiking layer are those of He et al. 2015 for inputs with mean square 1 (features), or 0.1 (spikes).
+    With torch's default, a second layer would not spike at all.
 
     Args:
         inputs: Number of features.
