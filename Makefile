@@ -7,7 +7,7 @@ TORCH_INDEX_URL ?=
 LOCKS  := requirements.lock requirements-dev.lock requirements-torch.lock
 STAMP  := $(VENV)/.olfl-$(shell cat pyproject.toml $(LOCKS) | cksum | cut -d' ' -f1)
 
-.PHONY: audit bench chaos clean cluster-demo demo docs lint lock modules mutants paper setup test test-fast
+.PHONY: audit bench chaos clean cluster-demo demo docs family lint lock modules mutants paper setup test test-fast
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make modules [COUNT=5000 SEED=0]  set up, compare the engine with a plain torch loop on random modules"
 	@echo "make mutants [PACKAGE=all COUNT=150 SEED=1]  set up, change random lines of the core, and list the changes that no test detects"
 	@echo "make paper ROW=diabetes  set up, run a benchmark of experiments/paper/rows; writes RESULTS.md there"
+	@echo "make family ROW=diabetes  set up, compare task loss, ML3, TaylorGLO, GP, EvoMAL and AdaLFL at equal cost; writes experiments/family"
 	@echo "make audit  set up, check installed packages for known vulnerabilities"
 	@echo "make lock   write new versions and hashes (needs uv)"
 	@echo "make cluster-demo  set up, run sweeps/digits.yaml on a local two-node cluster that loses a node; with MLflow's UI"
@@ -76,6 +77,10 @@ mutants: setup
 paper: setup
 	$(BIN)/python -m experiments.paper run $(ROW) $(ARGS)
 	$(BIN)/python -m experiments.paper table
+
+# The family of learned losses at an equal number of base-learner passes.
+family: setup
+	$(BIN)/python -m experiments.family run $(ROW) $(ARGS)
 
 chaos: setup
 	$(BIN)/python -m benchmarks chaos

@@ -1,6 +1,7 @@
 """Tables, statistics, figures and the report of a study; reads only records."""
 
 from olfl_ray.analysis.files import as_markdown
+from olfl_ray.analysis.idle import idle_share
 from olfl_ray.analysis.outcome import Outcome
 from olfl_ray.analysis.report import write_report
 from olfl_ray.analysis.statistics import Difference, detectable, holm, mean, paired, sd, sign_flips, sign_test
@@ -24,6 +25,7 @@ __all__ = [
     "detectable",
     "final_table",
     "holm",
+    "idle_share",
     "mean",
     "number",
     "outcomes",

@@ -18,6 +18,7 @@ from olfl_ray.analysis.charts_of_search import search_charts
 from olfl_ray.analysis.charts_of_training import seeds_chart, training_charts
 from olfl_ray.analysis.facts import costs, data_facts, duration, filtered_rows, moment, seed_rows, trial_rows
 from olfl_ray.analysis.files import table_files
+from olfl_ray.analysis.idle import idle_share
 from olfl_ray.analysis.tables import baseline_arm, final_table, records_table, with_gradients
 from olfl_ray.analysis.wording import cells_of, head_of, number, remarks
 from olfl_ray.errors import SetupError
@@ -86,6 +87,7 @@ def write_report(
         seeds_chart=seeds_chart(spec, results),
         data=data_facts(spec, state, data or {}),
         costs=costs(spec, state, read),
+        idle=idle_share(state.trials.values(), spec.concurrency) if len(state.drivers) == 1 else None,
         training=list(training_charts(spec, state, read, storage)),
         search=list(search_charts(spec, state, importances)),
         filtered=filtered_rows(spec, state),

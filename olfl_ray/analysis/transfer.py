@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTROLS", "TransferCell", "transfer_cells", "transfer_map"]
 
-CONTROLS = {"baseline": "task loss", "same_compute": "task loss, same compute"}
-"""Arms that every loss is compared with, and what they are."""
+CONTROLS = {"baseline": "task loss", "same_compute": "same compute"}
+"""Arms that every loss is compared with, and what they are: the task loss, and the task loss with the same compute."""
 LEVEL = 0.05
 """Level of the tests, after the correction."""
 
@@ -132,6 +132,6 @@ def transfer_map(cells: Sequence[TransferCell]) -> Figure | None:
         axes.set_yticks(range(len(losses)), losses)
         axes.set_title(f"against the {CONTROLS[control]}")
         axes.grid(visible=False)
-    bar = figure.colorbar(image, ax=panels, label="better by, % of the control's mean")
+    bar = figure.colorbar(image, ax=panels, label="better by, %")
     ink(bar.ax)
     return figure

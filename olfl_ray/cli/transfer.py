@@ -10,11 +10,14 @@ import typer
 from olfl_ray.cli.documents import plan_document, print_json, transfer_document
 from olfl_ray.cli.examples import examples
 from olfl_ray.cli.options import Home, Json, Name, Sets, out
-from olfl_ray.cli.outcome import TABLE_WIDTH, leave, notes_on, print_failures
+from olfl_ray.cli.outcome import leave, notes_on, print_failures
 from olfl_ray.cli.output import errors, option, outliving
 from olfl_ray.terminal import Terminal
 
 __all__ = ["add_transfer"]
+
+WIDTH = 116
+"""Least width of the table, in characters: no cell is broken."""
 
 
 def add_transfer(app: typer.Typer) -> None:
@@ -93,7 +96,8 @@ def _print(found: Any) -> None:
     for target in dict.fromkeys(cell.target for cell in cells):
         mine = [cell for cell in cells if cell.target == target]
         table = Table("loss", title=f"{target}: {mine[0].metric}, losses of {found.source}", **LOOK)
-        for column in ("mean ± sd", "n", *(f"minus {words} [95 % CI], Holm's p" for words in CONTROLS.values())):
+        compared = (head for words in CONTROLS.values() for head in (f"minus {words} [95 % CI]", "Holm"))
+        for column in ("mean ± sd", "n", *compared):
             table.add_column(column, justify="right")
         for control, words in CONTROLS.items():
             if control in mine[0].levels:
@@ -101,10 +105,10 @@ def _print(found: Any) -> None:
         for cell in mine:
             own = spread(cell.values)
             shown = "" if not own["n"] else number(own["mean"]) + (f" ± {number(own['sd'])}" if own["n"] > 1 else "")
-            differences = []
+            differences: list[str] = []
             for control in CONTROLS:
                 d = cell.against.get(control)
                 interval = "" if d is None else f"{number(d.mean, '+')} [{number(d.low, '+')}, {number(d.high, '+')}]"
-                differences.append(interval and f"{interval}, {cell.holm[control]:.3f}")
+                differences += [interval, "" if d is None else f"{cell.holm[control]:.3f}"]
             table.add_row(cell.loss, shown, str(own["n"]), *differences)
-        Terminal(file=out.file, width=max(out.width, TABLE_WIDTH)).print(table)
+        Terminal(file=out.file, width=max(out.width, WIDTH)).print(table)
