@@ -11,12 +11,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.utils
 from ray._private import services
+from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from olfl_ray.errors import SetupError
@@ -35,6 +37,7 @@ STORE = 128 * 2**20
 """Bytes of Ray's object store: trials exchange only short messages."""
 FILES = 1024
 """Number of open files that Ray's processes need."""
+ADVANCE = "--num_prestart_python_workers"
 MODE, TOKEN, TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 _log = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ def embedded_ray(**options: Any) -> Iterator[Path]:
         SetupError: This machine lacks what Ray needs, or Ray does not start; the folder then stays, with Ray's logs.
     """
     _check_open_files()
-    with private_folder() as folder, _own_token(folder), _own_group(), _same_imports():
+    with private_folder() as folder, _own_token(folder), _few_processes(), _same_imports():
         try:
             ray.init(
                 "local",
@@ -187,21 +190,30 @@ def _own_token(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _own_group() -> Iterator[None]:
-    """Ray's processes in a process group of their own: a signal that a terminal, `timeout` or a batch system sends to the
-    driver's group must not end the trials before the driver has had them commit.
+def _few_processes() -> Iterator[None]:
+    """Start only the processes that trials need: no dashboard, autoscaler or collector of logs, nor workers in advance, which
+    trials would not use. Each would take a second of a core, and some listen on a port.
+
+    They are in a process group of their own: a signal that a terminal, `timeout` or a batch system sends to the driver's group
+    must not end the trials before the driver has had them commit.
     """
 
     class Apart(services.ConsolePopen):  # type: ignore[misc]
-        def __init__(self, *arguments: Any, **given: Any) -> None:
-            super().__init__(*arguments, process_group=0, **given)
+        def __init__(self, command: list[str], *arguments: Any, **given: Any) -> None:
+            lazily = [f"{ADVANCE}=0" if part.startswith(f"{ADVANCE}=") else part for part in command]
+            super().__init__(lazily, *arguments, process_group=0, **given)
 
-    before = services.ConsolePopen
-    services.ConsolePopen = Apart
-    try:
+    def nothing(node: Node, **given: Any) -> None:
+        node._webui_url = ""
+
+    unneeded = ("start_monitor", "start_log_monitor", "start_api_server")
+    # As if the dashboard were not installed: then its agent, which Ray requires, has no server and imports little.
+    changes = [(services, "ConsolePopen", Apart), (ray._private.utils, "get_dashboard_dependency_error", ImportError)]
+    with ExitStack() as stack:
+        for owner, name, value in [*changes, *((Node, name, nothing) for name in unneeded)]:
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, value)
         yield
-    finally:
-        services.ConsolePopen = before
 
 
 @contextmanager

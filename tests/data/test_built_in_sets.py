@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.io import savemat
+from sklearn.datasets import load_diabetes, load_digits
 from torch import Tensor
 
 from olfl_ray import data
@@ -112,6 +114,13 @@ def test_cifar10_equals_the_published_binary_files(prepared: Path, olfl_data: Pa
     rows = torch.cat([found.y.to(torch.uint8)[:, None], found.x.reshape(60000, 3072)], 1).numpy()
     sums = tuple(hashlib.md5(part.tobytes()).hexdigest() for part in np.split(rows, 6))
     assert sums == CIFAR10_BINARY_MD5
+
+
+def test_digits_and_diabetes_are_those_of_scikit_learn(prepared: Path) -> None:
+    for name, read in (("digits", load_digits), ("diabetes", partial(load_diabetes, scaled=False))):
+        found, (x, y) = data.load(name, {}, cache=prepared, root=None), read(return_X_y=True)
+        assert np.array_equal(found.x.numpy(), x.astype(np.float32))
+        assert np.array_equal(found.y.numpy().squeeze(), y)
 
 
 def test_fashion_mnist_equals_the_published_files(prepared: Path, olfl_data: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
@@ -180,9 +183,15 @@ def test_data_reach_each_node_once_and_losses_come_from_the_studies_beside(home:
     assert machines.count("GET", shared) == len(used)
 
 
-def test_an_empty_address_names_no_cluster_and_ray_stays_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_address_names_no_cluster_and_the_embedded_ray_is_small_and_stays_on_loopback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "")
     with connected() as cluster:
         assert cluster is None
     with running_ray():
         assert {node["NodeManagerAddress"] for node in ray.nodes()} == {LOOPBACK}
+        assert ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid()
+        started = " ".join(word for child in psutil.Process().children(recursive=True) for word in child.cmdline())
+    assert "raylet" in started
+    assert not re.search(r"/(dashboard|monitor|log_monitor)\.py", started)
