@@ -24,6 +24,9 @@ def chaos(
         bool,
         typer.Option(help="Also run the random kills with Ray Tune, OptunaSearch and MLflowLoggerCallback alone."),
     ] = True,
+    evolution: Annotated[
+        bool, typer.Option("--evolution", help="The random kills hit a search by evolution (EvoMAL).")
+    ] = False,
     edges: Annotated[bool, typer.Option(help="Also kill at the transitions of a study's life.")] = True,
     first: Annotated[
         float, typer.Option(help="Duration of a home's first start in which it is killed, in seconds.")
@@ -48,6 +51,7 @@ def chaos(
         seed=seed,
         steps=steps,
         control=control,
+        evolution=evolution,
         edges=edges,
         first=first,
         spacing=spacing,

@@ -114,7 +114,8 @@ def _result(storage: Storage, trial: TrialState) -> dict[str, Any]:
         if row["metric"] not in names.VOLATILE
     ]
     end = (trial.state, trial.step, trial.value, dict(trial.metrics), trial.cause)
-    return {"params": dict(trial.params), "seeds": trial.seeds, "end": end, "curves": curves}
+    dropped = [dict(one) for one in trial.filtered]
+    return {"params": dict(trial.params), "seeds": trial.seeds, "end": end, "curves": curves, "dropped": dropped}
 
 
 def _is_current(report: Path, state: StudyState) -> bool:

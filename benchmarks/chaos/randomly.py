@@ -9,11 +9,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.chaos.audit import Audit, audit
 from benchmarks.chaos.driver import Driver
 from benchmarks.chaos.scene import KINDS, PATIENCE, Backend, Scene, stage
-from benchmarks.chaos.specs import chaos_spec
+from benchmarks.chaos.specs import chaos_spec, evolution_spec
 
 __all__ = ["Outcome", "chaos"]
 
@@ -65,6 +66,7 @@ def chaos(
     backend: Backend,
     steps: int = 600,
     trials: int = 6,
+    evolution: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Run the sweep twice, once undisturbed and once with kills, and compare.
@@ -76,19 +78,21 @@ def chaos(
         backend: MLflow's backend.
         steps: Base steps of a trial.
         trials: Number of search trials of each of the two arms.
+        evolution: Whether the sweep is a search by evolution, of twice as many trials in one arm.
         say: Called with each kill and start.
 
     Raises:
         RuntimeError: The sweep ended before all kills, or did not end.
     """
     folder.mkdir(parents=True)
+    spec_of = evolution_spec if evolution else chaos_spec
     reference, disturbed = folder / "reference", folder / "disturbed"
     with ExitStack() as stack:
         nodes, server = stack.enter_context(stage(folder, backend))
-        _write_spec(reference, steps, trials)
+        _write_spec(reference, spec_of, steps, trials)
         say("the undisturbed sweep")
         _finish(_start(reference, nodes.address, None))
-        _write_spec(disturbed, steps, trials)
+        _write_spec(disturbed, spec_of, steps, trials)
 
         def start() -> Driver:
             return _start(disturbed, nodes.address, server.uri)
@@ -116,9 +120,9 @@ def chaos(
     )
 
 
-def _write_spec(home: Path, steps: int, trials: int) -> None:
+def _write_spec(home: Path, spec_of: Callable[..., dict[str, Any]], steps: int, trials: int) -> None:
     home.mkdir()
-    spec = chaos_spec(home / "passes", steps=steps, trials=trials)
+    spec = spec_of(home / "passes", steps=steps, trials=trials)
     (home / "spec.yaml").write_text(json.dumps(spec))
 
 

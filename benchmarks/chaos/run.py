@@ -28,6 +28,7 @@ def bench_chaos(
     seed: int,
     steps: int,
     control: bool,
+    evolution: bool,
     edges: bool,
     first: float,
     spacing: float,
@@ -43,6 +44,7 @@ def bench_chaos(
         seed: Seed of the random kills.
         steps: Base steps of a trial under random kills.
         control: Whether the random kills are also run with Ray Tune, OptunaSearch and MLflowLoggerCallback alone.
+        evolution: Whether the random kills hit a search by evolution.
         edges: Whether sweeps are also killed at the transitions of a study's life.
         first: Duration of a home's first start in which it is killed, in seconds.
         spacing: Seconds between two of those kills.
@@ -62,6 +64,7 @@ def bench_chaos(
     command = f"python -m benchmarks chaos --kills {kills} --seed {seed} --steps {steps}" + (
         "" if control else " --no-control"
     )
+    command += " --evolution" if evolution else ""
     command += f" --first {first:g} --spacing {spacing:g}" if edges else " --no-edges"
     command += "".join(f" --only {shlex.quote(one)}" for one in only)
     outcomes: list[Outcome] = []
@@ -95,7 +98,7 @@ def bench_chaos(
         took = time.monotonic() - began
         for backend in BACKENDS if kills else ():
             scene: dict[str, Any] = {"kills": kills, "seed": seed, "backend": backend, "steps": steps, "say": say}
-            outcomes.append(chaos(folder / f"random-{backend}", **scene))
+            outcomes.append(chaos(folder / f"random-{backend}", evolution=evolution, **scene))
             say(f"{backend}: {outcomes[-1].line()}")
             if control:
                 control_lines.append(f"{backend}: {run_control(folder / f'control-{backend}', **scene).line()}")

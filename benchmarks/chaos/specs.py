@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["chaos_spec", "failing_spec", "small_spec"]
+__all__ = ["chaos_spec", "evolution_spec", "failing_spec", "small_spec"]
 
 FAILING = "benchmarks.chaos.failing:build"
 
@@ -36,6 +36,28 @@ def chaos_spec(file: Path, *, steps: int, trials: int) -> dict[str, Any]:
         "confirm": {"seeds": 2},
         "concurrency": 2,
         "checkpoint": {"every_steps": 100},
+    }
+
+
+def evolution_spec(file: Path, *, steps: int, trials: int) -> dict[str, Any]:
+    """The same base learner and checkpoints; evolution searches a formula, whose weights are learned before each training."""
+    spec = chaos_spec(file, steps=steps, trials=trials)
+    del spec["loss"], spec["meta"]
+    search = {"deterministic": True, "pruner": "none", "parameters": {}}
+    learned = {
+        "learner.method": "offline",
+        "loss.name": "expression",
+        "loss.formula": "square(y - f)",
+        "meta.init_steps": 40,
+    }
+    return {
+        **spec,
+        "search": {**search, "sampler": {"name": "evolution", "population": 4}},
+        "arms": {
+            "baseline": {"set": {"learner.method": "baseline"}, "trials": 1},
+            "evomal": {"set": learned, "trials": 2 * trials, "parameters": {"loss.formula": {"expression": {}}}},
+        },
+        "confirm": {"seeds": 2, "relearn": False},
     }
 
 

@@ -15,7 +15,7 @@ from benchmarks.chaos.disk import small_disk
 from benchmarks.chaos.document import document
 from benchmarks.chaos.edges import Played, files_digest
 from benchmarks.chaos.moments import FIRST, Moment, moments
-from benchmarks.chaos.specs import chaos_spec, failing_spec, small_spec
+from benchmarks.chaos.specs import chaos_spec, evolution_spec, failing_spec, small_spec
 from benchmarks.chaos.stores import own_store
 from benchmarks.chaos.watch import Watch, after, always, recorded, schema, written
 from olfl_ray.ledger import Ledger, Proposed
@@ -112,7 +112,9 @@ def test_moment_holds_without_findings_and_the_document_counts_findings(played: 
 
 
 def test_killed_sweeps_use_all_their_settings(tmp_path: Path) -> None:
-    for spec in (chaos_spec(tmp_path / "passes", steps=60, trials=1), small_spec(), failing_spec(tmp_path / "flag")):
+    passes = {"steps": 60, "trials": 1}
+    long = (chaos_spec(tmp_path / "passes", **passes), evolution_spec(tmp_path / "passes", **passes))
+    for spec in (*long, small_spec(), failing_spec(tmp_path / "flag")):
         study_spec = StudySpec.model_validate(spec)
         check_used(study_spec)
         for arm in study_spec.arms:
