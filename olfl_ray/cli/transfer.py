@@ -30,12 +30,13 @@ def add_transfer(app: typer.Typer) -> None:
 
 
 def sweep_transfer(
-    name: Name,
+    study: Name,
     to: Annotated[list[Path], typer.Option("--to", help="Spec of a task, a YAML file. May be repeated.")],
     loss: Annotated[
         list[str] | None,
         typer.Option("--loss", help="ARM/ORDINAL of a loss; default: each arm's winner. May be repeated."),
     ] = None,
+    name: Annotated[str | None, typer.Option(help="Start of the studies' names, NAME-to-TASK; default: STUDY.")] = None,
     set_: Sets = None,
     picture: Annotated[
         Path | None, typer.Option("--out", help="Heat map to write: .png, .svg, .pdf, or .html with the table.")
@@ -53,7 +54,7 @@ def sweep_transfer(
 
     if picture is not None:
         check_picture(picture)
-    found = Study.open(name, home=home).transfer(to, trials=loss, overrides=set_ or ())
+    found = Study.open(study, home=home).transfer(to, trials=loss, overrides=set_ or (), name=name)
     if dry_run:
         plans = found.plan()
         if json:
@@ -63,14 +64,13 @@ def sweep_transfer(
         return
     found.check()
     results: list[Any] = []
-    for study in found.studies.values():
-        where = option("--home", study.home.path)
-        with outliving(study.name, where):
-            head = (f"study {study.name} in {study.home.study_folder(study.name)}", *notes_on(study.spec))
-            results.append(study.run(progress=StudyView(study.spec, errors if json else out, head)))
+    for one in found.studies.values():
+        with outliving(one.name, option("--home", one.home.path)):
+            head = (f"study {one.name} in {one.home.study_folder(one.name)}", *notes_on(one.spec))
+            results.append(one.run(progress=StudyView(one.spec, errors if json else out, head)))
             if results[-1].stopped:
                 break
-    files = [] if picture is None else [found.save(picture)]
+    files = [] if picture is None or results[-1].stopped else [found.save(picture)]
     if json:
         print_json({**transfer_document(found), "files": files})
     else:
@@ -78,7 +78,7 @@ def sweep_transfer(
         for line in [*(f"report: {result.report}" for result in results), *map(str, files)]:
             out.print(line, highlight=False, soft_wrap=True, markup=False)
         for result in results:
-            print_failures(result.state, option("--home", study.home.path))
+            print_failures(result.state, option("--home", one.home.path))
     for result in results:
         leave(result)
 

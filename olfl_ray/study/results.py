@@ -248,7 +248,12 @@ class Results(ABC):
         )
 
     def transfer(
-        self, targets: Sequence[Target], *, trials: Sequence[str] | None = None, overrides: Sequence[str] = ()
+        self,
+        targets: Sequence[Target],
+        *,
+        trials: Sequence[str] | None = None,
+        overrides: Sequence[str] = (),
+        name: str | None = None,
     ) -> Transfer:
         """Apply its learned losses, frozen, to other tasks; `run()` of the result runs them, `table` and `plot()` show them.
 
@@ -260,6 +265,7 @@ class Results(ABC):
             targets: The specs of the tasks, or their files.
             trials: `ARM/ORDINAL` or `ARM/cN` of each loss, the first replicate's; None: the winner of each arm with a learned loss.
             overrides: `a.b=c` texts, for each file.
+            name: Replaces STUDY in the names of the studies.
 
         Raises:
             StudyError: There is no such trial, or no learned loss.
@@ -267,7 +273,7 @@ class Results(ABC):
         """
         from olfl_ray.study.transfer import transfer_of
 
-        return transfer_of(self, targets, trials, overrides)
+        return transfer_of(self, targets, trials, overrides, name)
 
     def model(self, trial: str, *, replicate: int = 0, allow: Iterable[str] = ()) -> TrainedModel:
         """The base learner that a finished trial trained, with its input scaler and the names of its classes.

@@ -181,7 +181,11 @@ def check_picture(path: Path) -> None:
 
 
 def transfer_of(
-    study: Results, targets: Sequence[Target], trials: Sequence[str] | None = None, overrides: Sequence[str] = ()
+    study: Results,
+    targets: Sequence[Target],
+    trials: Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
 ) -> Transfer:
     """As `Study.transfer`."""
     losses = _losses(study, trials)
@@ -192,8 +196,8 @@ def transfer_of(
         spec = complete(target) if isinstance(target, StudySpec) else complete(read_spec(target, overrides))
         if spec.name in studies:
             raise StudyError(f"to: two specs have the name {spec.name!r}; rename one of them")
-        name = f"{study.name}-to-{spec.name}"
-        studies[spec.name] = Study.from_spec(transfer_spec(spec, name, sources, passes), home=study.home)
+        own = f"{name or study.name}-to-{spec.name}"
+        studies[spec.name] = Study.from_spec(transfer_spec(spec, own, sources, passes), home=study.home)
     if not studies:
         raise StudyError("to: names no spec; name at least one")
     return Transfer(study.name, losses, studies)
@@ -217,7 +221,7 @@ def transfer_spec(target: StudySpec, name: str, losses: Mapping[str, tuple[str, 
     """
     if len(name) > 64:
         raise StudyError(
-            f"to: the study would be named {name!r}, but a name has at most 64 characters; shorten a spec's name"
+            f"to: the study would be named {name!r}, but a name has at most 64 characters; give a shorter `name=`"
         )
     methods = {arm: get_dotted(base_values(target, arm), METHOD) for arm in target.arms}
     like = next((arm for arm in ("baseline", *target.arms) if methods.get(arm) == "baseline"), None)
