@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +23,20 @@ def export(
     format: Annotated[
         str | None,
         typer.Option(
-            help="safetensors, pt2 (torch.export) or onnx; default: from the suffix of --to, else safetensors."
+            help="safetensors, pt2 (torch.export) or onnx; default: from the suffix of --to, else safetensors (--pruned: pt2)."
         ),
     ] = None,
     to: Annotated[Path | None, typer.Option(help="File to write; default: STUDY-ARM-cN.FORMAT in this folder.")] = None,
     replicate: Annotated[
         int, typer.Option(help="Replicate whose model is written, from 0; a confirming trial has one.")
     ] = 0,
+    pruned: Annotated[
+        bool,
+        typer.Option(
+            "--pruned",
+            help="Leave out the channels that its weights ignore; prints how much faster that makes it here.",
+        ),
+    ] = False,
     allow: Annotated[
         list[str] | None,
         typer.Option("--allow", help="A builder, module or package that the trial may run. May be repeated."),
@@ -44,8 +52,11 @@ def export(
     if source.count("/") != 2:
         raise StudyError(f"source: is {source!r}, but must be STUDY/ARM/cN; name a trial such as digits/online/c0")
     study = Study.open(name, home=home, storage=storage, allow=allow or ())
-    written = study.export(trial, to, format=format, replicate=replicate)
+    written = study.export(trial, to, format=format, replicate=replicate, pruned=pruned)
+    compared = study.speed(trial, replicate=replicate) if pruned else None
     if json:
-        print_json({"source": source, "file": written})
+        print_json({"source": source, "file": written} | ({"pruned": asdict(compared)} if compared else {}))
     else:
         out.print(str(written), highlight=False, soft_wrap=True, markup=False)
+        if compared:
+            out.print(str(compared), highlight=False, soft_wrap=True, markup=False)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,8 @@ class _Carried:
 
 @dataclass(frozen=True, kw_only=True)
 class Grouped(Optimizer):
-    """The base optimizer, with settings of its own for the parameters of losses: no weight decay, and a learning rate factor.
+    """The base optimizer, with settings of its own for the parameters of losses: no weight decay or other penalty, and a
+    learning rate factor.
 
     The gradient is clipped as a whole, if the optimizer is a dataclass with the field `clip_norm`, as this package's are.
 
@@ -171,6 +172,18 @@ class Grouped(Optimizer):
             kept.update({f"{group}/{key}": value for key, value in after.items()})
         return {name: moved[name] for name in params}, kept
 
+    def metric(self, state: Params, names: Iterable[str]) -> dict[str, Tensor]:
+        """Each group's."""
+        found: dict[str, Tensor] = {}
+        for group, part in self._groups(dict.fromkeys(names, torch.empty(0))).items():
+            own = {key.partition("/")[2]: value for key, value in state.items() if key.partition("/")[0] == group}
+            found.update(self._optimizer(group).metric(own, part))
+        return found
+
+    def describe(self, theta: Params) -> dict[str, float]:
+        """That of the base learner's parameters."""
+        return self.inner.describe(self._groups(theta)["module"])
+
     def _groups(self, params: Params) -> dict[str, dict[str, Tensor]]:
         """Parameters by group: those of the base learner, then those of each loss."""
         found: dict[str, dict[str, Tensor]] = {}
@@ -181,8 +194,8 @@ class Grouped(Optimizer):
 
     def _optimizer(self, group: str) -> Optimizer:
         changes: dict[str, Any] = {"clip_norm": None} if _has(self.inner, "clip_norm") else {}
-        if group in self.factors and _has(self.inner, "weight_decay"):
-            changes["weight_decay"] = 0.0
+        if group in self.factors:
+            changes |= {name: 0.0 for name in self.inner.penalties if _has(self.inner, name)}
         return dataclasses.replace(self.inner, **changes) if changes else self.inner  # type: ignore[type-var]
 
 

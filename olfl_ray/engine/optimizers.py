@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -74,9 +75,14 @@ def _check_clip(limit: float | None) -> None:
 
 
 class Optimizer(ABC):
-    """A base optimizer; `update` is differentiable with respect to the gradient and the learning rate."""
+    """A base optimizer; `update` is differentiable with respect to the gradient and the learning rate.
+
+    Attributes:
+        penalties: Fields that penalise the weights of a base learner; 0 for the parameters of a loss.
+    """
 
     clip_norm: float | None
+    penalties: ClassVar[tuple[str, ...]] = ("weight_decay",)
 
     @abstractmethod
     def init(self, params: Params) -> dict[str, Tensor]:

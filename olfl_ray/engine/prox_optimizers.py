@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -24,6 +25,7 @@ class _Proximal(Optimizer):
         layers: Patterns of the names of weights with groups; None: those of the backbone, if the model has one, else all.
     """
 
+    penalties: ClassVar[tuple[str, ...]] = ("weight_decay", "strength")
     strength: float = 1e-3
     layers: tuple[str, ...] | None = None
 
@@ -32,16 +34,17 @@ class _Proximal(Optimizer):
         super().__post_init__()  # type: ignore[misc]  # of the other optimizer
 
     def init(self, params: Params) -> dict[str, Tensor]:
-        layers_of(params, self.layers)  # so that a wrong pattern is found before training
+        if self.strength > 0:
+            layers_of(params, self.layers)  # so that a wrong pattern is found before training
         return super().init(params)  # type: ignore[safe-super]
 
     def update(
         self, params: Params, grads: dict[str, Tensor], state: Params, lr: float | Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        if self.strength == 0:
+            return super().update(params, grads, state, lr)  # type: ignore[safe-super]
         reached = [name for name in layers_of(params, self.layers) if name in grads]
         moved, after = super().update(params, grads, state, lr)  # type: ignore[safe-super]
-        if self.strength == 0:
-            return moved, after
         return proximal(moved, reached, lr, self.strength, self.metric(after, reached)), after
 
     def gradient_factor(self, lr: float | Tensor) -> float | Tensor | None:

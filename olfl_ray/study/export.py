@@ -24,6 +24,7 @@ def export_model(
     format: str | None,
     replicate: int,
     allow: Iterable[str],
+    pruned: bool = False,
 ) -> Path:
     """What `Study.export` does."""
     from olfl_ray.trial import FORMATS, model_to_bytes
@@ -31,11 +32,11 @@ def export_model(
     suffix = "" if to is None else Path(to).suffix.removeprefix(".")
     if suffix and format is None and suffix not in FORMATS:
         raise DataError(f"to: {to} names no format by its suffix; use one of {', '.join(FORMATS)}, or give `format=`")
-    form = format or suffix or FORMATS[0]
+    form = format or suffix or ("pt2" if pruned else FORMATS[0])
     if suffix in FORMATS and suffix != form:
         raise DataError(f"format: is {form!r}, but the file is {to}; name a file with the suffix .{form}")
     file = Path(f"{study.name}-{trial.replace('/', '-')}.{form}" if to is None else to)
-    model = study.model(trial, replicate=replicate, allow=allow)
+    model = (study.pruned if pruned else study.model)(trial, replicate=replicate, allow=allow)
     own = study.trial(trial)
     about = {
         "study": study.name,

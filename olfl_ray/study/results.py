@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from olfl_ray.explain import Explanation
     from olfl_ray.losses import LearnedLoss
     from olfl_ray.study.transfer import Target, Transfer
-    from olfl_ray.trial import TrainedModel
+    from olfl_ray.trial import Speed, TrainedModel
 
 __all__ = ["Results"]
 
@@ -305,6 +305,38 @@ class Results(ABC):
             replicate=replicate,
         )
 
+    def pruned(self, trial: str, *, replicate: int = 0, allow: Iterable[str] = ()) -> TrainedModel:
+        """The model of a finished trial without the channels that its weights ignore; its outputs are `model`'s, up to rounding.
+
+        Args:
+            trial: `ARM/ORDINAL` or `ARM/cN`.
+            replicate: As for `model`.
+            allow: As for `model`.
+
+        Raises:
+            UserError: As for `model`; or the base learner is no chain of layers.
+        """
+        from olfl_ray.trial import pruned_model
+
+        return pruned_model(self.model(trial, replicate=replicate, allow=allow))
+
+    def speed(self, trial: str, *, replicate: int = 0, allow: Iterable[str] = (), examples: int = 256) -> Speed:
+        """How much faster a trial's pruned model is here, and how much smaller: both are timed in turn, in about a second.
+
+        Args:
+            trial: `ARM/ORDINAL` or `ARM/cN`.
+            replicate: As for `model`.
+            allow: As for `model`.
+            examples: Inputs of one call.
+
+        Raises:
+            UserError: As for `pruned`.
+        """
+        from olfl_ray.trial import pruned_model, speed
+
+        dense = self.model(trial, replicate=replicate, allow=allow)
+        return speed(dense, pruned_model(dense), examples=examples)
+
     def export(
         self,
         trial: str,
@@ -313,6 +345,7 @@ class Results(ABC):
         format: str | None = None,
         replicate: int = 0,
         allow: Iterable[str] = (),
+        pruned: bool = False,
     ) -> Path:
         """Write the base learner that a finished trial trained to one file; its path.
 
@@ -323,14 +356,15 @@ class Results(ABC):
         Args:
             trial: `ARM/ORDINAL` or `ARM/cN`.
             to: The file; one that exists is replaced. None: STUDY-ARM-cN.FORMAT in the current folder.
-            format: safetensors, pt2 or onnx; None: that of the file's suffix, else safetensors.
+            format: safetensors, pt2 or onnx; None: that of the file's suffix, else safetensors, or pt2 of a pruned model.
             replicate: As for `model`.
             allow: As for `model`.
+            pruned: Write the smaller model of `pruned`, as pt2 or onnx.
 
         Raises:
             UserError: As for `model`; there is no such format, the model can't be traced, or the file can't be written.
         """
-        return export_model(self, trial, to, format=format, replicate=replicate, allow=allow)
+        return export_model(self, trial, to, format=format, replicate=replicate, allow=allow, pruned=pruned)
 
     def _repr_html_(self) -> str:
         if not self.begun:

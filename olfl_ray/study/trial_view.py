@@ -150,6 +150,10 @@ class Trial:
         """Its trained base learner; as `Study.model`."""
         return self.study.model(self.name, replicate=replicate, allow=allow)
 
+    def pruned(self, *, replicate: int = 0, allow: Iterable[str] = ()) -> TrainedModel:
+        """Its trained base learner without the channels that its weights ignore; as `Study.pruned`."""
+        return self.study.pruned(self.name, replicate=replicate, allow=allow)
+
     def export(self, to: str | Path | None = None, **options: Any) -> Path:
         """Write its trained base learner to one file; as `Study.export`."""
         return self.study.export(self.name, to, **options)

@@ -6,6 +6,7 @@ from olfl_ray.trial.data_summary import DataSummary, data_summary
 from olfl_ray.trial.environment import TrialEnvironment
 from olfl_ray.trial.export import FORMATS, describe, model_to_bytes, read_model, traced
 from olfl_ray.trial.model import TrainedModel, trained_model
+from olfl_ray.trial.pruned import Speed, pruned_model, speed
 from olfl_ray.trial.run import PhiCache, Progress, run
 from olfl_ray.trial.state import TrialState, state_from_bytes, state_to_bytes
 
@@ -14,6 +15,7 @@ __all__ = [
     "DataSummary",
     "PhiCache",
     "Progress",
+    "Speed",
     "TrainedModel",
     "TrialEnvironment",
     "TrialState",
@@ -21,9 +23,11 @@ __all__ = [
     "data_summary",
     "describe",
     "model_to_bytes",
+    "pruned_model",
     "read_model",
     "run",
     "set_threads",
+    "speed",
     "state_from_bytes",
     "state_to_bytes",
     "traced",

@@ -51,6 +51,10 @@ def model_to_bytes(model: TrainedModel, form: str, about: Mapping[str, Any] | No
     """
     if form not in FORMATS:
         raise DataError(f"format: there is no {form!r}{nearest(form, list(FORMATS))}; use one of {', '.join(FORMATS)}")
+    if form == "safetensors" and model.origin.pruned:
+        raise DataError(
+            "format: safetensors holds weights for the builder, which makes the network without pruning; use pt2 or onnx"
+        )
     note = json.dumps(describe(model) | dict(about or {}))
     if form == "safetensors":
         return save(
@@ -181,6 +185,7 @@ def describe(model: TrainedModel) -> dict[str, Any]:
         "kind": model.kind,
         "classes": list(model.classes),
         "step": model.step,
+        **({"pruned": True} if origin.pruned else {}),
     }
 
 

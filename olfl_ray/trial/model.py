@@ -33,6 +33,7 @@ class Origin:
         input_shape: Shape of one example.
         outputs: C.
         dtype: Type of raw inputs; integers of 64 bits are ids.
+        pruned: Whether channels were removed from it afterwards, so that it can't be built again.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Origin:
     input_shape: tuple[int, ...]
     outputs: int
     dtype: torch.dtype
+    pruned: bool = False
 
     def build(self, seed: int) -> nn.Module:
         """The base learner with the initial weights of a seed.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olfl_ray.engine import Adam, Batch, OnlineLossLearner, Optimizer, Sgd, base_step, reverse
+from olfl_ray.engine.carried import Grouped
 from olfl_ray.engine.groups import group_norms
 from olfl_ray.engine.prox_optimizers import ProxAdam, ProxSgd
 from olfl_ray.learnable import Learnable
@@ -138,3 +139,16 @@ def test_strength_reaches_one_value_from_below_and_from_above() -> None:
     sparse = _regression(SUPPORT, 50, 1.0)
     low, high = (_learned(ProximalStrength(initial), Sgd(), 0.1, *sparse) for initial in (0.003, 0.2))
     assert low == pytest.approx(high, rel=0.1)
+
+
+def test_optimizer_of_a_loss_with_parameters_has_no_proximal_step_for_them() -> None:
+    theta = {"0.weight": torch.randn(3, 2), "task_loss.margin": torch.ones(3)}
+    grouped = Grouped(inner=ProxAdam(strength=0.5, weight_decay=0.1), factors={"task_loss": 2.0})
+    moved, after = grouped.update(theta, dict(theta), grouped.init(theta), 0.1)
+    alone = ProxAdam(strength=0.5, weight_decay=0.1)
+    own = {"0.weight": theta["0.weight"]}
+    wanted, _ = alone.update(own, dict(own), alone.init(own), 0.1)
+    assert torch.equal(moved["0.weight"], wanted["0.weight"])
+    assert grouped.describe(moved) == alone.describe(wanted)
+    torch.testing.assert_close(moved["task_loss.margin"], torch.full((3,), 0.8))
+    assert grouped.metric(after, list(theta))["0.weight"].shape == (3, 2)

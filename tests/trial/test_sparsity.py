@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 import torch
 
+from olfl_ray.errors import DataError
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
-from olfl_ray.trial import Progress, TrialEnvironment, run, state_from_bytes, state_to_bytes
+from olfl_ray.trial import (
+    Progress,
+    TrialEnvironment,
+    model_to_bytes,
+    pruned_model,
+    run,
+    speed,
+    state_from_bytes,
+    state_to_bytes,
+    trained_model,
+)
 
 PROX = "olfl_ray.engine.prox_optimizers"
 SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
@@ -80,3 +92,19 @@ def test_strength_and_sparsity_are_recorded_and_reported(place: TrialEnvironment
     assert trained[-1]["selection/group_sparsity"] == (sparsity,)
     assert found[-1].report["test/weight_sparsity"][0] > 0
     assert f"{names.TRIVIAL_PREFIX}group_sparsity" not in found[-1].report
+
+
+def test_pruned_model_is_exported_smaller_with_the_same_outputs(place: TrialEnvironment) -> None:
+    settings = _config("baseline", {**PROX_SGD, "strength": 0.3})
+    dense = trained_model(settings, place, list(run(settings, place))[-1].state)
+    small = pruned_model(dense)
+    x = dense.example(64)
+    torch.testing.assert_close(small(x), dense(x), rtol=1e-5, atol=1e-5)
+    found = speed(dense, small, seconds=0.05)
+    assert found.pruned_weights < found.dense_weights
+    assert found.factor > 0
+    assert small.predict(x) == dense.predict(x)
+    graph = torch.export.load(io.BytesIO(model_to_bytes(small, "pt2"))).module()
+    torch.testing.assert_close(graph(x), dense(x), rtol=1e-5, atol=1e-5)
+    with pytest.raises(DataError, match="pt2 or onnx"):
+        model_to_bytes(small, "safetensors")
