@@ -7,7 +7,7 @@ from typing import Any
 
 from olfl_ray.analysis.canvas import ramp
 from olfl_ray.analysis.chart import NEUTRAL, Chart, Figure, as_figure, axis, color_of, dash_of, rounded, safe, trace
-from olfl_ray.analysis.series import Curve, Read, curves, loss_lines
+from olfl_ray.analysis.series import Curve, Read, curves, loss_lines, recorded
 from olfl_ray.analysis.tables import ArmResult
 from olfl_ray.analysis.wording import number
 from olfl_ray.ledger import StudyState
@@ -21,6 +21,8 @@ WIDE = 90
 """Letters below a figure for which labels are turned."""
 MOST_POINTS = 500
 """Points per curve; `tables/curves.parquet` has all."""
+MOST_OTHERS = 8
+"""Figures of what methods record themselves; `tables/curves.parquet` has all."""
 
 
 def training_charts(spec: StudySpec, state: StudyState, read: Read, storage: Storage) -> Iterator[Chart]:
@@ -37,6 +39,7 @@ def training_charts(spec: StudySpec, state: StudyState, read: Read, storage: Sto
         )
     if (chart := _gradients(spec, state, read)) is not None:
         yield chart
+    yield from _others(spec, state, read)
     for index, arm in enumerate(spec.arms):
         if (chart := _learned_loss(spec, state, storage, arm, index)) is not None:
             yield chart
@@ -123,6 +126,23 @@ def _gradients(spec: StudySpec, state: StudyState, read: Read) -> Chart | None:
         caption="Left: norm of the gradient that theta follows, and (dotted) of the task loss's at the same theta and batch. "
         "Right: cosine of the angle between the two. Means over the same trials as the learning curves.",
     )
+
+
+def _others(spec: StudySpec, state: StudyState, read: Read) -> Iterator[Chart]:
+    """What methods, learnables and optimizers record besides the metrics that every trial has, one figure each."""
+    facts = next(iter(state.facts.values()), None)
+    if facts is None:
+        return
+    known = {*names.METRICS, *(names.SELECTION_PREFIX + name for name in facts.goals)}
+    for index, metric in enumerate(recorded(spec, state, read, known)[:MOST_OTHERS]):
+        data = [part for arm, curve in curves(spec, state, read, metric).items() for part in _band(spec, arm, curve)]
+        if data:
+            yield Chart(
+                name=f"recorded-{index}",
+                title=metric,
+                figure=as_figure(data, height=300, xaxis=axis("base step"), yaxis=axis(metric)),
+                caption=f"{metric} over the same trials as the learning curves.",
+            )
 
 
 def _learned_loss(spec: StudySpec, state: StudyState, storage: Storage, arm: str, index: int) -> Chart | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from olfl_ray.analysis.tables import confirmed, surfaces_table
 from olfl_ray.ledger import StudyState, TrialState
+from olfl_ray.records import names
 from olfl_ray.spec import Parameter, StudySpec
 from olfl_ray.storage import Storage
 
-__all__ = ["Curve", "LossLines", "Read", "curves", "loss_lines", "scaled", "with_axis", "with_value"]
+__all__ = ["Curve", "LossLines", "Read", "curves", "loss_lines", "recorded", "scaled", "with_axis", "with_value"]
 
 Read = Callable[[TrialState], pa.Table]
 """Returns a trial's records (`olfl_ray.records.RECORDS`)."""
@@ -80,6 +81,18 @@ def curves(spec: StudySpec, state: StudyState, read: Read, metric: str) -> dict[
                 n=max(points["value_count"]),
             )
     return found
+
+
+def recorded(spec: StudySpec, state: StudyState, read: Read, known: Collection[str]) -> list[str]:
+    """Names of the metrics over steps that each arm's `curves` are of, other than known ones and those of the final test."""
+    found: dict[str, None] = {}
+    for arm in spec.arms:
+        best = state.best(arm, spec.search.goal)
+        trials = confirmed(spec, state, arm)[:1] or ([best] if best is not None else [])
+        for name in read(trials[0])["metric"].unique().to_pylist() if trials else ():
+            if name not in known and not name.startswith((names.TEST_PREFIX, names.TRIVIAL_PREFIX)):
+                found[name] = None
+    return list(found)
 
 
 def loss_lines(spec: StudySpec, state: StudyState, storage: Storage, arm: str) -> LossLines | None:

@@ -53,6 +53,7 @@ class ArmResult:
         selection_value: The winner's search metric on the validation split.
         test: The search metric on the test split.
         primary: The task's primary metric on the test split; None if it is the search metric, or unknown.
+        described: What optimizers and learnables record of the winner's weights, such as their sparsity, on the test split's runs.
         gradient: The gradient that the winner's theta followed, compared with the task loss's; None if unknown.
     """
 
@@ -64,6 +65,7 @@ class ArmResult:
     selection_value: float | None
     test: Outcome
     primary: Outcome | None = None
+    described: Sequence[Outcome] = ()
     gradient: Gradient | None = None
 
     @property
@@ -92,6 +94,9 @@ def final_table(spec: StudySpec, state: StudyState, storage: Storage | None = No
     if facts is not None and facts.primary != metric:
         primaries = outcomes(spec, state, facts.primary, facts.goals[facts.primary])
     found = [_result(spec, state, arm, tests[arm], primaries.get(arm)) for arm in spec.arms]
+    if facts is not None:
+        described = _described(spec, state, facts.goals)
+        found = [replace(result, described=[one for one in described[result.arm] if one.n]) for result in found]
     return found if storage is None else with_gradients(found, spec, state, partial(records_table, storage))
 
 
@@ -100,6 +105,17 @@ def with_gradients(
 ) -> list[ArmResult]:
     """The results with each arm's gradients, from the records that `read` returns of a trial."""
     return [replace(result, gradient=_gradient(spec, state, read, result.arm)) for result in results]
+
+
+def _described(spec: StudySpec, state: StudyState, goals: Mapping[str, str]) -> dict[str, list[Outcome]]:
+    """By arm, the metrics on the test split that are none of the task's (nor the user's): they describe the weights."""
+    found: dict[str, list[Outcome]] = {arm: [] for arm in spec.arms}
+    recorded = (name for arm in spec.arms for trial in confirmed(spec, state, arm) for name in trial.metrics)
+    for name in dict.fromkeys(names.metric_of(name) for name in recorded if name.startswith(names.TEST_PREFIX)):
+        if name not in goals:
+            for arm, outcome in outcomes(spec, state, name, "").items():
+                found[arm].append(outcome)
+    return found
 
 
 def outcomes(spec: StudySpec, state: StudyState, metric: str, goal: str) -> dict[str, Outcome]:

@@ -67,6 +67,7 @@ def cells_of(result: ArmResult) -> tuple[str, ...]:
         test += "\n(no better than a constant)"
     if result.primary is not None:
         test += f"\n({result.primary.metric} {spread_of(result.primary)})"
+    test += "".join(f"\n({one.metric} {spread_of(one)})" for one in result.described)
     if (d := result.test.difference) is not None:
         difference = f"{number(d.mean, '+')} [{number(d.low, '+')}, {number(d.high, '+')}]"
         p, detectable = ("< 0.0001" if d.p < 1e-4 else f"{d.p:.4f}"), number(d.detectable)

@@ -216,6 +216,11 @@ def final_view(results: list[ArmResult]) -> Group:
             for name, value in result.best_params.items()
         )
         settings.add_row(result.arm, "  ".join(found) or ("those of the spec" if result.best else "no trial finished"))
+    described = Table.grid(padding=(0, 2))
+    for result in results:
+        if result.described:
+            described.add_row(result.arm, "  ".join(f"{one.metric} {spread_of(one)}" for one in result.described))
+    weights = (Text("weights", style="bold"), described) if described.row_count else ()
     legend = (
         f"selection: {metric} of the best search trial; test: mean ± sd over n fresh seeds, "
         f"{'lower' if goal == 'minimize' else 'higher'} is better; difference: to the baseline, paired by seed; "
@@ -225,7 +230,7 @@ def final_view(results: list[ArmResult]) -> Group:
     if all(result.n == 0 for result in results):
         return Group(*chosen)
     warnings = [Text(line, style="yellow") for line in remarks(results)]
-    return Group(table, Text(legend + "\n", style="dim"), *warnings, *chosen)
+    return Group(table, Text(legend + "\n", style="dim"), *warnings, *weights, *chosen)
 
 
 def _cells(result: ArmResult) -> tuple[str, str, str, str, str]:

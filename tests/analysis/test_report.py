@@ -230,3 +230,24 @@ if CHROMIUM is not None:  # `make test` needs no browser, and in CI a skipped te
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
         assert without_scripts(done.stdout).count('class="js-plotly-plot"') == len(figures(page))
+
+
+def test_metrics_of_methods_and_weights_are_drawn_and_stand_in_the_table(storage: Storage, tmp_path: Path) -> None:
+    spec = make_spec({"baseline": "baseline", "online": "online"})
+    ledger = make_ledger(storage, spec)
+    for arm in spec.arms:
+        ledger.append(examined(arm))
+        add(ledger, storage, f"{arm}/0")
+    add(ledger, storage, "baseline/c0", test=[0.2], curve=True)
+    more = {"phi/strength": 0.01, "selection/group_sparsity": 0.5, "test/group_sparsity": 0.5}
+    for index in range(2):
+        add(ledger, storage, f"online/c{index}", test=[0.1], curve=True, more=more)
+    baseline, online = final_table(spec, ledger.state)
+    assert not baseline.described
+    assert [(one.metric, one.mean, one.n) for one in online.described] == [("group_sparsity", 0.5, 2)]
+    page = write_report(spec=spec, state=ledger.state, storage=storage, out=tmp_path / "report", importances={})
+    text = page.read_text(encoding="utf-8")
+    assert "group_sparsity 0.5000 ± 0.0000" in text
+    figures = [json.loads(html.unescape(own)) for own in JSON.findall(text)]
+    titles = [figure["layout"].get("yaxis", {}).get("title", {}).get("text") for figure in figures]
+    assert [title for title in titles if title in more] == ["phi/strength", "selection/group_sparsity"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 
 from olfl_ray.ledger import Began, Commit, Committed, Ended, Ledger, Proposed, write_commit
 from olfl_ray.records import Record, Surface, names, records_to_table, surfaces_to_table, to_parquet
@@ -60,6 +61,7 @@ def add(
     value: float | None = 0.1,
     test: list[float] | None = None,
     curve: bool = False,
+    more: Mapping[str, float] | None = None,
     cause: str = "it broke",
 ) -> None:
     seeds = [100 + int(trial.rpartition("/c")[2])] if "/c" in trial else [0, 1]
@@ -74,6 +76,7 @@ def add(
             names.TRAIN_TASK_GRAD_NORM: tuple(50 / step for _ in seeds),
             names.TRAIN_GRAD_COSINE: tuple(step / 400 for _ in seeds),
             names.PERF_STEPS_PER_SECOND: (2000.0 if trial.startswith("baseline") else 500.0,),
+            **{name: (value,) for name, value in (more or {}).items() if not name.startswith("test/")},
         }
         commit = write_commit(
             storage,
@@ -85,6 +88,7 @@ def add(
         )
         ledger.append(Committed(trial=trial, attempt=1, commit=commit.key, step=step, value=value, values={}))
     metrics_out = {"test/error": test} if test is not None else {}
+    metrics_out |= {name: [value] for name, value in (more or {}).items() if name.startswith("test/")}
     why = cause if state == "failed" else None
     ledger.append(Ended(trial=trial, state=state, step=300, value=value, metrics=metrics_out, cause=why))  # type: ignore[arg-type]
 
