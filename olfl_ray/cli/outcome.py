@@ -36,7 +36,7 @@ def print_notes(spec: Any) -> None:
 
 def notes_on(spec: Any) -> list[str]:
     """The same as lines."""
-    from olfl_ray.spec import notes
+    from olfl_ray.search import notes
 
     return [f"note: {note}" for note in notes(spec)]
 

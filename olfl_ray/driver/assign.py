@@ -8,7 +8,7 @@ from olfl_ray import data
 from olfl_ray.driver.check import device_of
 from olfl_ray.driver.home import Home, data_root
 from olfl_ray.ledger import Examined, TrialState
-from olfl_ray.spec import NamedBuilder, PrunerSpec, StudySpec, TrialConfig
+from olfl_ray.spec import NamedBuilder, StudySpec, TrialConfig
 from olfl_ray.storage import Lease, LocalStorage, Storage, open_storage
 from olfl_ray.worker import Assignment
 
@@ -69,7 +69,7 @@ class Assigner:
             device=device_of(spec),
             threads=spec.resources.cpu,
             commit_every=spec.checkpoint.every_steps,
-            pruner=(PrunerSpec(name="none") if trial.id.confirming else spec.search.pruner).model_dump_json(),
+            pruner=None if trial.id.confirming else spec.search.pruner.model_dump_json(),
             max_seconds=spec.budget.trial_seconds,
             epoch=self._epoch,
             recorded=tuple(commit.commit for commit in trial.commits),

@@ -99,9 +99,8 @@ def check_data(spec: StudySpec) -> None:
 
 
 def _searcher_code(spec: StudySpec) -> dict[str, str]:
-    """Digest of the module of a user's own searcher: another one would propose other points."""
-    name = spec.search.sampler.name
-    return dict([digest_of_code(name)]) if ":" in name else {}
+    """Digests of the modules of a user's own searcher and pruner: others would try other points, or end other trials."""
+    return dict(digest_of_code(part.name) for part in (spec.search.sampler, spec.search.pruner) if ":" in part.name)
 
 
 def _check_points(spec: StudySpec, arm: str, own: TrialConfig, environment: TrialEnvironment) -> None:

@@ -75,7 +75,7 @@ def spec_on(spec: StudySpec, cluster: RayCluster) -> StudySpec:
         SpecError: It names a folder or file relative to the driver's working folder.
     """
     spec = complete(spec, own=False)
-    if ":" not in spec.search.sampler.name:
+    if not any(":" in part.name for part in (spec.search.sampler, spec.search.pruner)):
         check_search(spec)
     storage, tracking = spec.storage, spec.tracking
     if storage.url is None and not storage.shared:

@@ -10,6 +10,7 @@ from typing import Any
 
 from olfl_ray import ledger
 from olfl_ray.errors import SpecError
+from olfl_ray.pruners import pruner_of
 from olfl_ray.registry import Registry
 from olfl_ray.search.searcher import Searcher
 from olfl_ray.search.space import Filtered, SearchTrial, space_of, trial_of
@@ -25,11 +26,12 @@ Decided = Mapping[str, list[tuple[int, float]]]
 
 
 def check_search(spec: StudySpec) -> None:
-    """Refuse an unknown searcher, unknown options, and spaces that the searcher can't search.
+    """Refuse an unknown searcher or pruner, unknown options, and spaces that the searcher can't search.
 
     Raises:
         SpecError: Names the field, the rule and the next move.
     """
+    pruner_of(spec.search.pruner)
     for arm in spec.arms:
         searcher = _searcher(spec, arm)
         for field, parameter in searcher.space.parameters.items():

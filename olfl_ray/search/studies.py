@@ -11,8 +11,9 @@ from typing import Any
 import optuna
 from optuna.trial import Trial, TrialState
 
+from olfl_ray.pruners import pruner_of
 from olfl_ray.search.space import SearchTrial, Space
-from olfl_ray.spec import Parameter, PrunerSpec
+from olfl_ray.spec import Parameter
 
 __all__ = ["ask", "importances", "report", "study_of", "tell"]
 
@@ -33,7 +34,7 @@ def study_of(
         sampler: Sampler while they are added to the study, with each value given.
         widest: As for `ask`.
     """
-    study = optuna.create_study(direction=space.goal, sampler=sampler, pruner=_pruner(space.pruner))
+    study = optuna.create_study(direction=space.goal, sampler=sampler, pruner=pruner_of(space.pruner).rule())
     running = {}
     for known in trials:
         trial, _ = ask(study, space, known.params, widest)
@@ -102,14 +103,6 @@ def importances(space: Space, trials: Iterable[SearchTrial]) -> dict[str, float]
             return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
     except (ValueError, RuntimeError):
         return {}
-
-
-def _pruner(pruner: PrunerSpec) -> optuna.pruners.BasePruner:
-    if pruner.name == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=pruner.min_steps, reduction_factor=pruner.reduction)
-    if pruner.name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=pruner.min_steps - 1)
-    return optuna.pruners.NopPruner()
 
 
 def _suggested(trial: Trial, name: str, parameter: Parameter, widest: int | None) -> Any:

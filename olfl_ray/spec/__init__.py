@@ -1,40 +1,43 @@
 """A study's specification: its schema, its YAML, its digest."""
 
 from olfl_ray.seeds import seed_of
+from olfl_ray.spec.base import (
+    PART,
+    PRINTABLE,
+    Fraction,
+    NamedBuilder,
+    NonNegative,
+    Positive,
+    Steps,
+    Strict,
+    as_named,
+    as_tuple,
+)
 from olfl_ray.spec.complete import Parts
 from olfl_ray.spec.datasets import with_datasets, without_folder
 from olfl_ray.spec.options import checked_options
 from olfl_ray.spec.parameter import ExpressionSpace, Parameter, same
+from olfl_ray.spec.part import NamedPart, OptimizerSpec, PartSpec, PrunerSpec, ScheduleSpec
 from olfl_ray.spec.points import active, base_values, field_of, get_dotted, set_dotted, trial_config
 from olfl_ray.spec.reading import located, parse_as, parse_fields, parse_spec, read_spec, spec_as_yaml
 from olfl_ray.spec.secrets import without_secrets
 from olfl_ray.spec.sections import (
-    PART,
-    PRINTABLE,
-    AdamSpec,
-    AdamWSpec,
     EvalSpec,
     LearnedLossSpec,
     LearnerSpec,
     MetaSpec,
     MetricSpec,
-    NamedBuilder,
-    SgdSpec,
     SplitSpec,
     StandardizeSpec,
-    Strict,
     TaskSpec,
-    as_named,
-    as_tuple,
 )
-from olfl_ray.spec.space import notes, own_point, planned, points_left, resolve_search, values_of
+from olfl_ray.spec.space import own_point, planned, points_left, resolve_search, values_of
 from olfl_ray.spec.study import (
     NAME,
     ArmSpec,
     BudgetSpec,
     CheckpointSpec,
     ConfirmSpec,
-    PrunerSpec,
     Resources,
     SamplerSpec,
     SearchSpec,
@@ -51,28 +54,33 @@ __all__ = [
     "NAME",
     "PART",
     "PRINTABLE",
-    "AdamSpec",
-    "AdamWSpec",
     "ArmSpec",
     "BudgetSpec",
     "CheckpointSpec",
     "ConfirmSpec",
     "EvalSpec",
     "ExpressionSpace",
+    "Fraction",
     "LearnedLossSpec",
     "LearnerSpec",
     "MetaSpec",
     "MetricSpec",
     "NamedBuilder",
+    "NamedPart",
+    "NonNegative",
+    "OptimizerSpec",
     "Parameter",
+    "PartSpec",
     "Parts",
+    "Positive",
     "PrunerSpec",
     "Resources",
     "SamplerSpec",
+    "ScheduleSpec",
     "SearchSpec",
-    "SgdSpec",
     "SplitSpec",
     "StandardizeSpec",
+    "Steps",
     "StoragePlace",
     "StorageSpec",
     "Strict",
@@ -88,7 +96,6 @@ __all__ = [
     "field_of",
     "get_dotted",
     "located",
-    "notes",
     "own_point",
     "parse_as",
     "parse_fields",

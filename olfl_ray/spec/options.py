@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from olfl_ray.errors import SpecError
+from olfl_ray.spec.base import Strict
 from olfl_ray.spec.points import dotted, plain
-from olfl_ray.spec.sections import Strict
 from olfl_ray.spec.suggest import did_you_mean
 
 __all__ = ["checked_options"]

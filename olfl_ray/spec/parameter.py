@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from olfl_ray.formula import HIGHEST, OPERATORS, Formula, read_formula
 from olfl_ray.plugins import nearest
-from olfl_ray.spec.sections import Strict, as_tuple
+from olfl_ray.spec.base import Strict, as_tuple
 
 __all__ = ["Condition", "ExpressionSpace", "Parameter", "same"]
 

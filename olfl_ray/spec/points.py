@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from olfl_ray.errors import SpecError
-from olfl_ray.plugins import nearest
-from olfl_ray.spec import sections
+from olfl_ray.spec.base import BUILDER, METRIC, PART, PRINTABLE
 from olfl_ray.spec.parameter import Parameter, same
-from olfl_ray.spec.sections import BUILDER, METRIC, OPEN, PART, PRINTABLE
+from olfl_ray.spec.part import PartSpec
+from olfl_ray.spec.sections import OPEN
 from olfl_ray.spec.study import NAME, StudySpec, TrialConfig
 from olfl_ray.spec.suggest import did_you_mean
 
@@ -81,19 +80,15 @@ def _default_name(path: list[str], otherwise: Any) -> Any:
 
 
 def _fields_of(path: list[str], name: Any) -> set[str] | None:
-    """Fields of the section kind called `name` at a dotted path; None where a builder's options are next to it."""
+    """Fields of the section at a dotted path if it names `name`; None where a builder's options are next to it."""
     if is_open(".".join(path)):
         own = OPEN.get(".".join(path))
         return {info.alias or field for field, info in own.model_fields.items()} if own is not None else {"name"}
-    union = {
-        "learner.optimizer": sections.OptimizerSpec,
-        "learner.schedule": sections.ScheduleSpec,
-    }.get(".".join(path))
-    if union is None:
-        return None
-    kinds: dict[str, Any] = {tag.tag: kind for kind, tag in map(get_args, get_args(get_args(union)[0]))}
-    wanted = sections.kind_of({"name": name})
-    return set(kinds[wanted].model_fields) if wanted in kinds else None
+    section: Any = TrialConfig
+    for part in path:
+        fields = getattr(section, "model_fields", {})
+        section = fields[part].annotation if part in fields else None
+    return section.settings_of(name) if isinstance(section, type) and issubclass(section, PartSpec) else None
 
 
 def base_values(spec: StudySpec, arm: str) -> dict[str, Any]:
@@ -218,14 +213,7 @@ def plain(error: Any) -> str:
         return "there is no such field; remove it or correct its name"
     if rule == "missing":
         return "this field is required; add it"
-    if rule == "union_tag_invalid":
-        known = re.findall(r"'([^']*)'", error["ctx"]["expected_tags"])
-        return (
-            f"there is no {error['ctx']['tag']!r}{nearest(error['ctx']['tag'], known)}; use one of {', '.join(known)}"
-        )
     message = str(error["msg"]).removeprefix("Value error, ")
-    if rule == "union_tag_not_found":
-        message = "must be a name, or a section with a name and its settings"
     if rule == "value_error":
         return message
     if rule == "string_pattern_mismatch":

@@ -9,120 +9,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from olfl_ray.plugins import name_of_builder
+from olfl_ray.spec.base import (
+    BUILDER,
+    LONGEST,
+    PART,
+    PRINTABLE,
+    Fraction,
+    Named,
+    NamedBuilder,
+    NonNegative,
+    Positive,
+    Steps,
+    Strict,
+    as_name,
+    as_named,
+    as_tuple,
+)
+from olfl_ray.spec.part import OptimizerSpec, ScheduleSpec
 
 __all__ = [
     "OPEN",
-    "AdamSpec",
-    "AdamWSpec",
     "EvalSpec",
     "LearnedLossSpec",
     "LearnerSpec",
     "LossSection",
     "MetaSpec",
     "MetricSpec",
-    "NamedBuilder",
-    "OptimizerSpec",
-    "ScheduleSpec",
-    "SgdSpec",
     "SplitSpec",
     "StandardizeSpec",
-    "Strict",
     "TaskSpec",
-    "as_named",
-    "as_tuple",
 ]
-
-
-class Strict(BaseModel):
-    """Base of every section: frozen, no unknown keys, no coercion, no NaN or infinity."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
-
-
-def as_tuple(value: Any) -> Any:
-    """A list, as YAML gives it, as a tuple."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def as_name(value: Any) -> Any:
-    """A function or class as its dotted name."""
-    return name_of_builder(value) if callable(value) else value
-
-
-def as_named(value: Any) -> Any:
-    """A plain name, or a builder itself, as a section with that name."""
-    return {"name": as_name(value)} if isinstance(value, str) or callable(value) else value
-
-
-def with_name(default: str, form: Any) -> BeforeValidator:
-    """A plain name, or a class itself, as a section with that name; a section that has none gets the default.
-
-    Args:
-        default: The name.
-        form: Type of the sections, for the JSON Schema.
-    """
-
-    def complete(value: Any) -> Any:
-        value = as_named(value)
-        if isinstance(value, dict):
-            return {"name": default, **value, **({"name": as_name(value["name"])} if "name" in value else {})}
-        return value
-
-    return BeforeValidator(complete, json_schema_input_type=form | str)
-
-
-OWN = "package.module:Class"
-"""Stands for a user's own implementation among the names of a section's kinds."""
-
-
-def kind_of(section: Any) -> str | None:
-    """The name of a section's kind; None if it is no section."""
-    name = section.get("name") if isinstance(section, dict) else getattr(section, "name", None)
-    return OWN if isinstance(name, str) and ":" in name else None if name is None else str(name)
-
-
-PRINTABLE = r"^[^\x00-\x1f]+$"
-"""Text of at least one character, none of them a control character."""
-
-BUILDER = r"^[\w.]+:\w+$"
-PART = r"^(\w+|[\w.]+:\w+)$"
-"""A built-in name, or a user's own `package.module:Class`; the part's registry knows which there are."""
-METRIC = r"^selection/\w+$"
-"""A metric of the validation split."""
-
-LONGEST = 10**9
-"""The most steps of anything: more than any trial makes."""
-Steps: TypeAlias = Annotated[int, Field(ge=1, le=LONGEST)]
-Positive: TypeAlias = Annotated[float, Field(gt=0)]
-NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
-Fraction: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
-
-
-class NamedBuilder(BaseModel):
-    """A built-in thing or a user's `package.module:builder`, with the builder's options next to the name."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
-
-    name: Annotated[str, BeforeValidator(as_name), Field(min_length=1)]
-    """Built-in name, or `package.module:builder`."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything but the name: the builder's keyword arguments."""
-        return dict(self.model_extra or {})
-
-
-Named: TypeAlias = Annotated[NamedBuilder, BeforeValidator(as_named, json_schema_input_type=NamedBuilder | str)]
 
 
 class SplitSpec(Strict):
@@ -157,7 +75,7 @@ class StandardizeSpec(Strict):
 class MetricSpec(Strict):
     """A user's metric, measured on the full split in addition to the task's."""
 
-    name: Annotated[str, BeforeValidator(as_name), Field(pattern=r"^[\w.]+:\w+$")]
+    name: Annotated[str, BeforeValidator(as_name), Field(pattern=BUILDER)]
     """`package.module:function`, called with (outputs, targets); gives a float. The part after the colon is its name."""
     goal: Literal["minimize", "maximize"] = "minimize"
     """Which value is better: the lower or the higher one."""
@@ -192,122 +110,6 @@ class TaskSpec(Strict):
     """Metrics besides the task's own, each `package.module:function` or `{name: ..., goal: ..., unit: ...}`."""
 
 
-class SgdSpec(Strict):
-    """Stochastic gradient descent, as `torch.optim.SGD`."""
-
-    name: Literal["sgd"] = "sgd"
-    """sgd"""
-    lr: NonNegative = 0.01
-    """Learning rate alpha."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Momentum."""
-    nesterov: bool = False
-    """Nesterov momentum."""
-    weight_decay: NonNegative = 0.0
-    """L2 penalty added to the gradient."""
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> SgdSpec:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov=true needs `momentum > 0`, but momentum=0.0; set a momentum or nesterov: false")
-        return self
-
-
-class AdamSpec(Strict):
-    """Adam, as `torch.optim.Adam`."""
-
-    name: Literal["adam"]
-    """adam"""
-    lr: NonNegative = 1e-3
-    """Learning rate alpha."""
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Decay of the first moment."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the second moment."""
-    eps: Positive = 1e-8
-    """Added to the root of the second moment."""
-    weight_decay: NonNegative = 0.0
-    """L2 penalty added to the gradient."""
-
-
-class AdamWSpec(AdamSpec):
-    """Adam with decoupled weight decay, as `torch.optim.AdamW`."""
-
-    name: Literal["adamw"]  # type: ignore[assignment]
-    """adamw"""
-    weight_decay: NonNegative = 0.01
-    """Decoupled weight decay, times the learning rate."""
-
-
-class OwnOptimizerSpec(NamedBuilder):
-    """A user's own optimizer. The other keys are arguments of its class."""
-
-    name: Annotated[str, Field(pattern=BUILDER)]
-    """`package.module:Class`, a subclass of `olfl_ray.engine.Optimizer`."""
-    lr: NonNegative = 0.01
-    """Learning rate alpha."""
-
-
-OptimizerSpec: TypeAlias = Annotated[
-    Annotated[SgdSpec, Tag("sgd")]
-    | Annotated[AdamSpec, Tag("adam")]
-    | Annotated[AdamWSpec, Tag("adamw")]
-    | Annotated[OwnOptimizerSpec, Tag(OWN)],
-    Discriminator(kind_of),
-    with_name("sgd", SgdSpec | AdamSpec | AdamWSpec | OwnOptimizerSpec),
-]
-
-
-class ConstantSpec(Strict):
-    """A constant learning rate."""
-
-    name: Literal["constant"] = "constant"
-    """constant"""
-
-
-class MilestonesSpec(Strict):
-    """The learning rate times `factor` at each milestone."""
-
-    name: Literal["milestones"]
-    """milestones"""
-    at: Annotated[tuple[Fraction, ...], BeforeValidator(as_tuple), Field(min_length=1)] = (0.5, 0.75)
-    """Milestones as fractions of `learner.steps`, increasing."""
-    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Factor at each milestone."""
-
-    @model_validator(mode="after")
-    def _increasing(self) -> MilestonesSpec:
-        if list(self.at) != sorted(set(self.at)):
-            raise ValueError(f"milestones must increase, but at={list(self.at)}; sort them and drop repeats")
-        return self
-
-
-class CosineSpec(Strict):
-    """Cosine decay from lr to `final` times lr."""
-
-    name: Literal["cosine"]
-    """cosine"""
-    final: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of lr at the last step."""
-
-
-class OwnScheduleSpec(NamedBuilder):
-    """A user's own schedule. The other keys are further arguments of its function."""
-
-    name: Annotated[str, Field(pattern=BUILDER)]
-    """`package.module:function`: from the fraction of `learner.steps` that is done to the factor on the learning rate."""
-
-
-ScheduleSpec: TypeAlias = Annotated[
-    Annotated[ConstantSpec, Tag("constant")]
-    | Annotated[MilestonesSpec, Tag("milestones")]
-    | Annotated[CosineSpec, Tag("cosine")]
-    | Annotated[OwnScheduleSpec, Tag(OWN)],
-    Discriminator(kind_of),
-    with_name("constant", ConstantSpec | MilestonesSpec | CosineSpec | OwnScheduleSpec),
-]
-
-
 class LearnerSpec(Strict):
     """How theta is learned."""
 
@@ -317,9 +119,13 @@ class LearnerSpec(Strict):
     """Settings of a method that has some of its own."""
     steps: Steps = 1500
     """Base steps."""
-    optimizer: OptimizerSpec = SgdSpec()
+    optimizer: Annotated[OptimizerSpec, BeforeValidator(as_named, json_schema_input_type=OptimizerSpec | str)] = Field(
+        default_factory=OptimizerSpec
+    )
     """Base optimizer and its settings: one of these, or `package.module:Class`, a subclass of `olfl_ray.engine.Optimizer`."""
-    schedule: ScheduleSpec = ConstantSpec()
+    schedule: Annotated[ScheduleSpec, BeforeValidator(as_named, json_schema_input_type=ScheduleSpec | str)] = Field(
+        default_factory=ScheduleSpec
+    )
     """Schedule of the base learning rate over `steps`: one of these, or `package.module:function`, from the fraction of the steps
     that is done to a factor."""
     clip_norm: Positive | None = None

@@ -24,7 +24,7 @@ from olfl_ray.spec.points import (
 from olfl_ray.spec.study import StudySpec, TrialConfig
 from olfl_ray.spec.suggest import did_you_mean
 
-__all__ = ["notes", "own_point", "planned", "points_left", "resolve_search", "values_of"]
+__all__ = ["own_point", "planned", "points_left", "resolve_search", "values_of"]
 
 
 def resolve_search(spec: StudySpec, parts: Parts = NO_PARTS) -> StudySpec:
@@ -275,32 +275,3 @@ def planned(spec: StudySpec, arm: str, trials: int | None = None) -> int:
     if not any(parameter.when for parameter in parameters.values()):
         return min(asked, math.prod(len(values_of(parameter) or ()) for parameter in parameters.values()))
     return sum(1 for _ in itertools.islice(points_left(spec, arm), asked))
-
-
-def notes(spec: StudySpec) -> Iterator[str]:
-    """What a study does other than its spec seems to ask, one line each."""
-    pruner = spec.search.pruner
-    never: dict[tuple[int, int], list[str]] = {}
-    for arm in spec.arms:
-        found = planned(spec, arm)
-        if found < spec.arms[arm].trials:
-            points = "1 point" if found == 1 else f"{found} points"
-            yield (
-                f"arm {arm}: its search space has {points}, so {found} of {spec.arms[arm].trials} trials run; the same "
-                "point again on the same seeds would give the same results"
-            )
-        base, parameters = base_values(spec, arm), spec.parameters_of(arm)
-        steps, every = (
-            max(map(int, parameters[field].extremes())) if field in parameters else get_dotted(base, field)
-            for field in ("learner.steps", "eval.every")
-        )
-        if "eval.every" in parameters:
-            every = min(map(int, parameters["eval.every"].extremes()))
-        if pruner.name != "none" and -(-pruner.min_steps // every) * every >= steps:
-            never.setdefault((every, steps), []).append(arm)
-    for (every, steps), arms in never.items():
-        yield (
-            f"{'arm' if len(arms) == 1 else 'arms'} {', '.join(arms)}: {pruner.name} never ends a trial early, since its first "
-            f"decision is at the first evaluation from step {pruner.min_steps} on (search.pruner.min_steps; evaluations are "
-            f"every {every} steps) and a trial ends at step {steps}; lower min_steps, or set search.pruner: none"
-        )

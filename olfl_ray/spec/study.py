@@ -8,32 +8,33 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
-from olfl_ray.spec.datasets import with_datasets, without_folder
-from olfl_ray.spec.parameter import Parameter
-from olfl_ray.spec.secrets import refuse_secrets
-from olfl_ray.spec.sections import (
-    LONGEST,
+from olfl_ray.spec.base import (
     METRIC,
     PRINTABLE,
+    NamedBuilder,
+    Steps,
+    Strict,
+    as_name,
+    as_named,
+    as_tuple,
+)
+from olfl_ray.spec.datasets import with_datasets, without_folder
+from olfl_ray.spec.parameter import Parameter
+from olfl_ray.spec.part import PrunerSpec
+from olfl_ray.spec.secrets import refuse_secrets
+from olfl_ray.spec.sections import (
     EvalSpec,
     LearnedLossSpec,
     LearnerSpec,
     LossSection,
     MetaSpec,
     MetricSpec,
-    NamedBuilder,
     StandardizeSpec,
-    Steps,
-    Strict,
     TaskSpec,
-    as_name,
-    as_named,
-    as_tuple,
 )
 
 __all__ = [
     "ArmSpec",
-    "PrunerSpec",
     "Resources",
     "SamplerSpec",
     "SearchSpec",
@@ -62,28 +63,6 @@ class SamplerSpec(NamedBuilder):
     cmaes or gp (Gaussian process); or `package.module:Class`."""
 
 
-class PrunerSpec(Strict):
-    """Which trials are ended early."""
-
-    name: Literal["none", "asha", "median"] = "asha"
-    """none | asha (asynchronous successive halving) | median."""
-    min_steps: Steps = 200
-    """Base steps before the first decision."""
-    reduction: Annotated[int, Field(ge=2, le=LONGEST)] = 3
-    """asha: at each decision one in `reduction` trials continues, and the steps to the next decision grow by this factor."""
-
-    def decides(self, before: int, step: int) -> bool:
-        """Whether there is a decision after `before` base steps and up to `step`: at ASHA's rungs, or every `min_steps`."""
-        if self.name == "none":
-            return False
-        if self.name == "median":
-            return step // self.min_steps > before // self.min_steps
-        rung = self.min_steps
-        while rung <= before:
-            rung *= self.reduction
-        return rung <= step
-
-
 class SearchSpec(Strict):
     """What is optimised, and over which fields."""
 
@@ -95,8 +74,10 @@ class SearchSpec(Strict):
     """Which value is better; it must be the metric's own goal, which is the default."""
     sampler: Annotated[SamplerSpec, BeforeValidator(as_named, json_schema_input_type=SamplerSpec | str)] = SamplerSpec()
     """How the next point is proposed."""
-    pruner: Annotated[PrunerSpec, BeforeValidator(as_named, json_schema_input_type=PrunerSpec | str)] = PrunerSpec()
-    """Which trials are ended early."""
+    pruner: Annotated[PrunerSpec, BeforeValidator(as_named, json_schema_input_type=PrunerSpec | str)] = Field(
+        default_factory=PrunerSpec
+    )
+    """Which trials are ended early: one of these, or `package.module:Class`, a subclass of `olfl_ray.pruners.Pruner`."""
     deterministic: bool = False
     """Make proposals and pruning independent of which trial ends first."""
     parameters: dict[str, Parameter]
@@ -221,7 +202,7 @@ class TrialConfig(Strict):
     """All settings of one trial, resolved."""
 
     task: TaskSpec
-    learner: LearnerSpec = LearnerSpec()
+    learner: LearnerSpec = Field(default_factory=LearnerSpec)
     loss: LossSection = LearnedLossSpec()
     meta: MetaSpec = MetaSpec()
     eval: EvalSpec = EvalSpec()
@@ -263,7 +244,7 @@ class StudySpec(Strict):
     """Seed of everything random in the study."""
     task: TaskSpec
     """What is learned."""
-    learner: LearnerSpec = LearnerSpec()
+    learner: LearnerSpec = Field(default_factory=LearnerSpec)
     """How theta is learned."""
     loss: LossSection = LearnedLossSpec()
     """The learned loss."""

@@ -8,6 +8,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
+from olfl_ray.spec.part import PartSpec
+
 __all__ = ["did_you_mean", "dotted_fields"]
 
 
@@ -48,10 +50,13 @@ def dotted_fields(kind: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _fields(kind: Any) -> Iterator[tuple[str, Any]]:
-    """Name, as it is written, and kind of the fields of a model, or of each model of a union."""
+    """Name, as it is written, and kind of the fields of a model and of the parts that it may name, or of each of a union."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         for name, info in kind.model_fields.items():
             yield info.alias or name, info.annotation
+        if issubclass(kind, PartSpec):
+            for form in kind.forms():
+                yield from _fields(form)
     elif get_origin(kind) is not dict:
         for inner in get_args(kind):
             yield from _fields(inner)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from olfl_ray.ledger import Began, Committed, DriverStarted, Event, Ledger, Reopened, StudyState, TrialState
-from olfl_ray.spec import StudySpec, notes, planned, trial_config
+from olfl_ray.search import notes
+from olfl_ray.spec import StudySpec, planned, trial_config
 
 __all__ = ["ArmOverview", "Driver", "Failure", "Overview", "TrialOverview", "overview_of"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from olfl_ray.driver import sample
-from olfl_ray.spec import StudySpec, notes, planned, spec_as_yaml
+from olfl_ray.search import notes
+from olfl_ray.spec import StudySpec, planned, spec_as_yaml
 
 __all__ = ["Plan", "plan_of"]
 

@@ -16,7 +16,10 @@ from ruamel.yaml import YAML
 from olfl_ray.engine import ESTIMATORS
 from olfl_ray.losses import LEARNED
 from olfl_ray.methods import METHODS
+from olfl_ray.optimizers import OPTIMIZERS
+from olfl_ray.pruners import PRUNERS
 from olfl_ray.registry import Registry
+from olfl_ray.schedules import SCHEDULES
 from olfl_ray.search import SEARCHERS
 from olfl_ray.spec import Strict, StudySpec
 from olfl_ray.tracking import TRACKERS
@@ -26,11 +29,18 @@ __all__ = ["complete_yaml", "schema"]
 WIDTH = 110
 OPEN: dict[str, Registry[Any]] = {"loss": LEARNED}
 """Open sections, with the parts whose settings they hold."""
+SECTIONS: dict[str, Registry[Any]] = {
+    "learner.optimizer": OPTIMIZERS,
+    "learner.schedule": SCHEDULES,
+    "search.pruner": PRUNERS,
+}
+"""Sections that name a part and hold all of its settings."""
 PARTS: dict[str, Registry[Any]] = {
     "learner.method": METHODS,
     "meta.estimator": ESTIMATORS,
     "search.sampler": SEARCHERS,
     "tracking": TRACKERS,
+    **SECTIONS,
 }
 """Fields that name an implementation of a part."""
 HEAD = """\
@@ -72,10 +82,10 @@ def complete_yaml() -> str:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a spec. An open section is one of its parts with that part's settings, or a user's own."""
+    """The JSON Schema of a spec. A section that names a part is one of the parts with its settings, or a user's own."""
     whole = StudySpec.model_json_schema()
-    for field, part in OPEN.items():
-        (kind,) = _models(StudySpec.model_fields[field].annotation)
+    for field, part in {**OPEN, **SECTIONS}.items():
+        kind = _section(field)
         own = whole["$defs"].pop(kind.__name__)
         choices = [_choice(whole, own, name, part.find(name, name).Config) for name in part.names()]
         named = {
@@ -86,6 +96,14 @@ def schema() -> dict[str, Any]:
         head = {key: own[key] for key in ("title", "description") if key in own}
         whole["$defs"][kind.__name__] = {**head, "anyOf": [*choices, {"type": "string"}]}
     return whole
+
+
+def _section(field: str) -> type[BaseModel]:
+    """The settings class of a dotted field."""
+    found: type[BaseModel] = StudySpec
+    for name in field.split("."):
+        (found,) = _models(found.model_fields[name].annotation)
+    return found
 
 
 def _choice(whole: dict[str, Any], own: dict[str, Any], name: str, form: type[BaseModel]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from olfl_ray.ledger import (
     TrialState,
 )
 from olfl_ray.methods import method_of
+from olfl_ray.pruners import pruner_of
 from olfl_ray.search import ArmSearch
 from olfl_ray.spec import StudySpec, TrialConfig, planned, seed_of, trial_config
 from olfl_ray.worker import Message
@@ -56,6 +57,7 @@ class Conductor:
         self.spec, self.ledger, self.stop, self._observers = spec, ledger, stop, observers
         self._live: set[str] = set()
         self._decided: Decided = {}
+        self._pruner = pruner_of(spec.search.pruner)
         self._started = time.monotonic()
         self._planned = {arm: planned(spec, arm) for arm in spec.arms}
         self._searches: dict[str, ArmSearch] = {}
@@ -291,7 +293,7 @@ class Conductor:
         if trial.id.confirming or value is None or not math.isfinite(value):
             return False
         known = self._decided.setdefault(str(trial.id), [])
-        due = self.spec.search.pruner.decides(before, step)
+        due = self._pruner.decides(before, step)
         if not due or (known and known[-1][0] >= step):
             return False
         known.append((step, value))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from olfl_ray.engine import Adam, Optimizer, Sgd
+from olfl_ray.engine import Optimizer
 from olfl_ray.errors import SpecError
+from olfl_ray.optimizers import OPTIMIZERS
 from olfl_ray.plugins import check_call, load_builder
-from olfl_ray.spec import TrialConfig
+from olfl_ray.schedules import SCHEDULES, Schedule
+from olfl_ray.spec import Strict, TrialConfig, checked_options
 
-__all__ = ["Schedule", "base_optimizer", "schedule_of"]
+__all__ = ["Factor", "base_optimizer", "schedule_of"]
 
 OPTIMIZER, SCHEDULE = "learner.optimizer", "learner.schedule"
-Schedule: TypeAlias = Callable[[float], float]
+Factor: TypeAlias = Callable[[float], float]
 """From the fraction of the base steps that is done to the factor on the learning rate."""
 
 
@@ -24,40 +27,33 @@ def base_optimizer(config: TrialConfig) -> Optimizer:
     Raises:
         SpecError: A user's own can't be imported, is no `Optimizer`, or does not take its settings.
     """
-    spec: Any = config.learner.optimizer
-    clip = config.learner.clip_norm
-    if ":" in spec.name:
-        return _own_optimizer(spec.name, spec.options, clip)
-    if spec.name == "sgd":
-        return Sgd(momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=spec.weight_decay, clip_norm=clip)
-    return Adam(
-        beta1=spec.beta1,
-        beta2=spec.beta2,
-        eps=spec.eps,
-        weight_decay=spec.weight_decay,
-        decoupled=spec.name == "adamw",
-        clip_norm=clip,
-    )
+    section, clip = config.learner.optimizer, config.learner.clip_norm
+    if ":" in section.name:
+        return _own_optimizer(section.name, section.options, clip)
+    found = OPTIMIZERS.find(section.name, f"{OPTIMIZER}.name")
+    settings = checked_options(found.Config, {**section.options, "lr": section.lr}, OPTIMIZER)
+    return found(settings).build(clip)
 
 
-def schedule_of(config: TrialConfig) -> Schedule:
+def schedule_of(config: TrialConfig) -> Factor:
     """The schedule of a trial's settings.
 
     Raises:
         SpecError: A user's own can't be imported, or does not take its settings; and when it is called, if it gives no factor.
     """
-    spec: Any = config.learner.schedule
-    if ":" in spec.name:
-        return _own_schedule(spec.name, spec.options)
-    if spec.name == "milestones":
-        return lambda done: float(spec.factor ** sum(done >= at for at in spec.at))
-    if spec.name == "cosine":
-        return lambda done: float(spec.final + (1 - spec.final) * 0.5 * (1 + math.cos(math.pi * done)))
-    return lambda done: 1.0
+    section = config.learner.schedule
+    if ":" in section.name:
+        return _own_schedule(section.name, section.options)
+    found = SCHEDULES.find(section.name, f"{SCHEDULE}.name")
+    return found(checked_options(found.Config, section.options, SCHEDULE)).factor
 
 
-def _own_optimizer(name: str, options: dict[str, Any], clip: float | None) -> Optimizer:
+def _own_optimizer(name: str, options: Mapping[str, Any], clip: float | None) -> Optimizer:
     build = load_builder(name, f"{OPTIMIZER}.name", (Optimizer,))
+    form = getattr(build, "Config", None)
+    if isinstance(form, type) and issubclass(form, Strict):
+        settings = checked_options(form, options, OPTIMIZER)
+        options = {field: getattr(settings, field) for field in form.model_fields}
     check_call(name, build, options, OPTIMIZER)
     given = options if clip is None else {**options, "clip_norm": clip}
     check_call(name, build, given, "learner")
@@ -70,12 +66,17 @@ def _own_optimizer(name: str, options: dict[str, Any], clip: float | None) -> Op
     return made
 
 
-def _own_schedule(name: str, options: dict[str, Any]) -> Schedule:
-    function = load_builder(name, f"{SCHEDULE}.name", (float, int))
-    check_call(name, function, options, SCHEDULE, first=("done",))
+def _own_schedule(name: str, options: Mapping[str, Any]) -> Factor:
+    found: Any = load_builder(name, f"{SCHEDULE}.name", (float, int, Schedule))
+    function: Callable[[float], Any]
+    if isinstance(found, type) and issubclass(found, Schedule):
+        function = found(checked_options(found.Config, options, SCHEDULE)).factor
+    else:
+        check_call(name, found, options, SCHEDULE, first=("done",))
+        function = functools.partial(found, **options)
 
     def factor(done: float) -> float:
-        found = function(done, **options)
+        found = function(done)
         if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found < math.inf:
             raise SpecError(
                 f"{SCHEDULE}.name",

@@ -38,7 +38,7 @@ from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.tasks import Goal, Metric, Task, metrics_of, task_of
-from olfl_ray.trial.base import Schedule, base_optimizer, schedule_of
+from olfl_ray.trial.base import Factor, base_optimizer, schedule_of
 from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.environment import TrialEnvironment
 
@@ -94,7 +94,7 @@ class Replicate:
     rebuild: Callable[[int], nn.Module]
     estimator: Estimator
     meta_optimizer: Optimizer
-    schedule: Schedule
+    schedule: Factor
     start: LearnerState
     chunk: int
     episode: Callable[[int], TaskData]

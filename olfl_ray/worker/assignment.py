@@ -23,7 +23,8 @@ class Assignment:
         device: cpu or cuda.
         threads: CPU threads of the trial.
         commit_every: Steps between two commits.
-        pruner: Its settings as JSON; a commit is made at the first evaluation at or after each of its decision steps.
+        pruner: Its section as JSON; a commit is made at the first evaluation at or after each of its decision steps. None: nothing
+            ends the trial early.
         max_seconds: Wall-clock budget of the trial, or None.
         epoch: Epoch of the driver's lease, to which a stop request refers.
         recorded: Keys of the commits that the ledger has recorded.
@@ -45,7 +46,7 @@ class Assignment:
     device: str
     threads: int
     commit_every: int
-    pruner: str
+    pruner: str | None
     max_seconds: float | None
     epoch: int
     recorded: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ import torch
 from olfl_ray import data
 from olfl_ray.errors import OlflError, SetupError
 from olfl_ray.ledger import Commit, StopRequest, restore_point, state_key, trial_folder, write_commit
+from olfl_ray.pruners import pruner_of
 from olfl_ray.records import Record, records_to_table, surfaces_to_table, to_parquet
 from olfl_ray.spec import PrunerSpec, TrialConfig, without_secrets
 from olfl_ray.storage import Storage, open_storage
@@ -56,7 +57,8 @@ class Session:
         self.assignment = assignment
         self.storage = open_storage(assignment.study)
         self.config = TrialConfig.model_validate_json(assignment.config)
-        self._pruner = PrunerSpec.model_validate_json(assignment.pruner)
+        given = assignment.pruner
+        self._pruner = None if given is None else pruner_of(PrunerSpec.model_validate_json(given))
         self._attempt = 0
         self._stop = StopRequest(self.storage, assignment.epoch)
         set_threads(assignment.threads)
@@ -154,7 +156,7 @@ class Session:
         every, now = self.assignment.commit_every, progress.state
         if now.position // every > position // every or (now.step == 0 and progress.files):
             return True
-        return self._pruner.decides(step, now.step)
+        return self._pruner is not None and self._pruner.decides(step, now.step)
 
     def _commit(self, progress: Progress, pending: list[Record], parent: str | None) -> Commit:
         files = {"records.parquet": to_parquet(records_to_table(pending))}

@@ -11,8 +11,9 @@ from support.conducting import run_to_end, send, study
 
 from olfl_ray.errors import SpecError
 from olfl_ray.ledger import TrialState
-from olfl_ray.search import check_search
-from olfl_ray.spec import PrunerSpec, notes
+from olfl_ray.pruners import pruner_of
+from olfl_ray.search import check_search, notes
+from olfl_ray.spec import PrunerSpec
 from olfl_ray.sweep import Conductor
 
 Conduct = Callable[..., Conductor]
@@ -139,7 +140,7 @@ def test_a_pruner_that_can_never_decide_is_named(pruner: dict[str, object], step
     ],
 )
 def test_a_pruner_decides_at_its_steps(pruner: dict[str, object], decisions: list[int]) -> None:
-    spec = PrunerSpec.model_validate(pruner)
+    spec = pruner_of(PrunerSpec.model_validate(pruner))
     assert [step for step in range(1, 1001) if spec.decides(step - 1, step)] == decisions
     for step in decisions:
         assert spec.decides(step - 40, step + 7), "the first evaluation after it"

@@ -22,7 +22,7 @@ BAD = {
     "arm without trials": (GOOD.replace("baseline}, trials: 8}", "baseline}}"), "arms.baseline.trials: this field"),
     "no such optimizer": (
         GOOD.replace("optimizer: {name: sgd", "optimizer: {name: sgdd"),
-        "learner.optimizer: there is no 'sgdd' (did you mean 'sgd'?); use one of sgd, adam, adamw, package.module:Class",
+        "learner.optimizer: there is no 'sgdd' (did you mean 'sgd'?); use one of adam",
     ),
     "an optimizer that is a number": (
         GOOD.replace(

@@ -20,9 +20,9 @@ from olfl_ray.spec import (
     ArmSpec,
     LearnerSpec,
     MetricSpec,
+    OptimizerSpec,
     Parameter,
     SearchSpec,
-    SgdSpec,
     TaskSpec,
     parse_fields,
     parse_spec,
@@ -51,7 +51,7 @@ def test_settings_and_mappings_give_what_yaml_gives() -> None:
         {
             "name": "s",
             "task": TaskSpec(dataset="digits", model={"name": "mlp", "hidden": (8,)}),  # type: ignore[arg-type]
-            "learner": LearnerSpec(steps=20, optimizer=SgdSpec(lr=np.float64(0.5))),  # type: ignore[arg-type]
+            "learner": LearnerSpec(steps=20, optimizer=OptimizerSpec(lr=np.float64(0.5))),  # type: ignore[arg-type]
             "search": SearchSpec(
                 metric="selection/accuracy", parameters={"learner.optimizer.lr": Parameter(min=0.01, max=1.0)}
             ),
