@@ -17,6 +17,7 @@ from olfl_ray.engine.learner import OnlineLossLearner
 from olfl_ray.engine.metagradient import meta_gradient
 from olfl_ray.engine.optimizers import Adam, Optimizer, Sgd
 from olfl_ray.engine.problem import Hooks, Problem
+from olfl_ray.engine.prox_optimizers import ProxAdam, ProxSgd
 from olfl_ray.engine.state import Estimator, LearnerState, StepResult
 from olfl_ray.engine.steps import Metrics, base_step, init_step, meta_optimizer, online_step
 from olfl_ray.learnable import Learnable, Params
@@ -41,6 +42,8 @@ __all__ = [
     "Params",
     "Precision",
     "Problem",
+    "ProxAdam",
+    "ProxSgd",
     "Sgd",
     "StepResult",
     "arithmetic",

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from olfl_ray.learnable import Learnable
-from olfl_ray.methods.group_strength import PenaltyStrength
+from olfl_ray.methods.group_strength import PenaltyStrength, check_sections
 from olfl_ray.methods.method import Method, Setting
 from olfl_ray.spec import Strict, as_tuple
 
@@ -28,5 +28,10 @@ class GroupPenalty(Method):
     phi = "nothing"
 
     def learnable(self, setting: Setting) -> Learnable:
-        """The penalty, without a parameter."""
+        """The penalty, without a parameter.
+
+        Raises:
+            SpecError: A pattern matches nothing, or the optimizer has a strength of its own.
+        """
+        check_sections(setting, self.config.layers)
         return PenaltyStrength(self.config.strength, self.config.layers, learned=False)

@@ -13,8 +13,25 @@ from olfl_ray.engine.groups import group_penalty, layers_of, sparsity_metrics
 from olfl_ray.engine.proximal import proximal
 from olfl_ray.errors import SpecError
 from olfl_ray.learnable import BaseOptimizer, Learnable, Params
+from olfl_ray.methods.method import Setting
 
-__all__ = ["GroupStrength", "PenaltyStrength", "ProximalStrength"]
+__all__ = ["GroupStrength", "PenaltyStrength", "ProximalStrength", "check_sections"]
+
+
+def check_sections(setting: Setting, layers: Sequence[str] | None) -> None:
+    """Refuse patterns that match nothing, and an optimizer that shrinks the same groups with a strength of its own.
+
+    Raises:
+        SpecError: Names the field.
+    """
+    learner = setting.config.learner
+    layers_of(setting.theta, layers, "learner.options.layers")
+    if learner.optimizer.options.get("strength"):
+        raise SpecError(
+            "learner.optimizer.strength",
+            f"is {learner.optimizer.options['strength']}, but learner.method: {learner.method} has a strength of its own, so "
+            "groups would be shrunk twice; use learner.optimizer: sgd or adam",
+        )
 
 
 class GroupStrength(Learnable):

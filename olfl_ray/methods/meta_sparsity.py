@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from olfl_ray.learnable import Learnable
-from olfl_ray.methods.group_strength import PenaltyStrength, ProximalStrength
+from olfl_ray.methods.group_strength import PenaltyStrength, ProximalStrength, check_sections
 from olfl_ray.methods.method import Method, Setting
 from olfl_ray.spec import Strict, as_tuple
 
@@ -33,6 +33,11 @@ class MetaSparsity(Method):
     uses = ("meta",)
 
     def learnable(self, setting: Setting) -> Learnable:
-        """rho, with lambda = softplus(rho)."""
+        """rho, with lambda = softplus(rho).
+
+        Raises:
+            SpecError: A pattern matches nothing, or the optimizer has a strength of its own.
+        """
+        check_sections(setting, self.config.layers)
         kind = ProximalStrength if self.config.hook == "proximal" else PenaltyStrength
         return kind(self.config.strength, self.config.layers)

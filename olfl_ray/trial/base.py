@@ -7,14 +7,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+from torch import Tensor
+
 from olfl_ray.engine import Optimizer
 from olfl_ray.errors import SpecError
+from olfl_ray.learnable import Params
 from olfl_ray.optimizers import OPTIMIZERS
 from olfl_ray.plugins import check_call, load_builder
 from olfl_ray.schedules import SCHEDULES, Schedule
 from olfl_ray.spec import Strict, TrialConfig, checked_options
 
-__all__ = ["Factor", "base_optimizer", "schedule_of"]
+__all__ = ["Factor", "base_optimizer", "initial_state", "schedule_of"]
 
 OPTIMIZER, SCHEDULE = "learner.optimizer", "learner.schedule"
 Factor: TypeAlias = Callable[[float], float]
@@ -33,6 +36,18 @@ def base_optimizer(config: TrialConfig) -> Optimizer:
     found = OPTIMIZERS.find(section.name, f"{OPTIMIZER}.name")
     settings = checked_options(found.Config, {**section.options, "lr": section.lr}, OPTIMIZER)
     return found(settings).build(clip)
+
+
+def initial_state(optimizer: Optimizer, theta: Params) -> dict[str, Tensor]:
+    """The optimizer's state before the first step.
+
+    Raises:
+        SpecError: One of its settings does not fit the base learner's parameters.
+    """
+    try:
+        return optimizer.init(theta)
+    except SpecError as error:
+        raise SpecError(f"{OPTIMIZER}.{error.field}", error.problem) from None
 
 
 def schedule_of(config: TrialConfig) -> Factor:

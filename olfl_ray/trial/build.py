@@ -38,7 +38,7 @@ from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.tasks import Goal, Metric, Task, metrics_of, task_of
-from olfl_ray.trial.base import Factor, base_optimizer, schedule_of
+from olfl_ray.trial.base import Factor, base_optimizer, initial_state, schedule_of
 from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.environment import TrialEnvironment
 
@@ -175,7 +175,7 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
     start = LearnerState(
         theta=theta,
         buffers=problem.buffers(),
-        opt_state=problem.optimizer.init(theta),
+        opt_state=initial_state(problem.optimizer, theta),
         phi=phi,
         meta_state=meta.init(phi) if phi else {},
         loss_buffers=problem.loss_buffers(),

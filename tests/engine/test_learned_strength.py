@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from olfl_ray.engine import Adam, Batch, OnlineLossLearner, Optimizer, Sgd, base_step, reverse
+from olfl_ray.engine import Adam, Batch, OnlineLossLearner, Optimizer, ProxAdam, ProxSgd, Sgd, base_step, reverse
 from olfl_ray.engine.carried import Grouped
 from olfl_ray.engine.groups import group_norms
-from olfl_ray.engine.prox_optimizers import ProxAdam, ProxSgd
 from olfl_ray.learnable import Learnable
 from olfl_ray.losses import LearnedLoss, LossNetwork
 from olfl_ray.methods.group_strength import GroupStrength, PenaltyStrength, ProximalStrength

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from olfl_ray.engine import Optimizer
-from olfl_ray.engine.prox_optimizers import ProxAdam, ProxSgd
+from olfl_ray.engine import Optimizer, ProxAdam, ProxSgd
 from olfl_ray.learnable import Learnable
 from olfl_ray.methods.group_strength import PenaltyStrength, ProximalStrength
 from olfl_ray.testing import LearnableContract, MethodContract, OptimizerContract

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from olfl_ray.errors import DataError
+from olfl_ray.errors import DataError, SpecError
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig
 from olfl_ray.trial import (
@@ -23,10 +23,9 @@ from olfl_ray.trial import (
     trained_model,
 )
 
-PROX = "olfl_ray.engine.prox_optimizers"
 SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
-PROX_SGD = {"name": f"{PROX}:ProxSgd", "lr": 0.05, "momentum": 0.9}
-PROX_ADAM = {"name": f"{PROX}:ProxAdam", "lr": 0.01}
+PROX_SGD = {"name": "prox_sgd", "lr": 0.05, "momentum": 0.9}
+PROX_ADAM = {"name": "prox_adam", "lr": 0.01}
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +107,20 @@ def test_pruned_model_is_exported_smaller_with_the_same_outputs(place: TrialEnvi
     torch.testing.assert_close(graph(x), dense(x), rtol=1e-5, atol=1e-5)
     with pytest.raises(DataError, match="pt2 or onnx"):
         model_to_bytes(small, "safetensors")
+
+
+@pytest.mark.parametrize(
+    ("method", "optimizer", "options", "field"),
+    [
+        ("baseline", {**PROX_SGD, "layers": ["features.*"]}, {}, "learner.optimizer.layers"),
+        ("meta_sparsity", SGD, {"layers": ["features.*"]}, "learner.options.layers"),
+        ("group_penalty", SGD, {"layers": ["0.bias"]}, "learner.options.layers"),
+        ("meta_sparsity", PROX_ADAM, {}, "learner.optimizer.strength"),
+    ],
+)
+def test_patterns_and_strengths_that_can_not_be_meant_are_refused(
+    method: str, optimizer: dict[str, Any], options: dict[str, Any], field: str, place: TrialEnvironment
+) -> None:
+    with pytest.raises(SpecError) as error:
+        next(run(_config(method, optimizer, options), place))
+    assert error.value.field == field
