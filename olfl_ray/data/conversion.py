@@ -1,7 +1,8 @@
 """A builder's result as the tensors that training needs: inputs, and class labels with their names, or targets.
 
 The types decide the meaning. Inputs: uint8 are pixels, floats are features, other integers are ids (of tokens, for example),
-which are looked up and never scaled. Targets: floats are regression targets, everything else is class labels.
+which are looked up and never scaled. Targets: several columns of zeros and ones are several labels per example; else floats are
+regression targets, everything else is class labels.
 """
 
 # N examples, C outputs
@@ -15,9 +16,9 @@ import torch
 from torch import Tensor
 
 from olfl_ray.errors import SpecError
-from olfl_ray.tasks import Task
+from olfl_ray.tasks import TASKS, Task
 
-__all__ = ["as_indices", "as_inputs", "as_targets"]
+__all__ = ["as_indices", "as_inputs", "as_targets", "recognized"]
 
 FEW = 20
 """Floats that are all integers, with at most this many distinct values, are more likely labels than targets."""
@@ -83,15 +84,16 @@ def as_targets(name: str, given: Any, task: Task | None = None, outputs: int = 0
         _check_finite(name, "y", y, given)
     if y.is_floating_point() and y.dim() == 1 and not numbers:
         y = _as_integers(name, y, labels=task is not None)
-    if y.is_floating_point() and y.dim() == 2 and y.shape[1] > 1 and not numbers and bool(((y == 0) | (y == 1)).all()):
+    kind = recognized(y) if task is None else ""
+    if kind and bool((y.sum(1) == 1).all()):
         raise _error(
             name,
-            "returned only zeros and ones in several columns of y: several labels per example are not supported, and as "
-            "a regression they would be standardised; from one-hot rows take y.argmax(1), for a regression give "
-            'Dataset(kind="regression", ...)',
+            "returned one-hot rows in y, which may be classes or labels: for one class per example give y.argmax(1), for "
+            f'labels that only happen to be exclusive Dataset(kind="{kind}", ...)',
         )
-    if y.is_floating_point() or numbers:
-        return (y if y.dtype == torch.float64 else y.to(torch.float32)).reshape(len(y), -1), ()
+    if y.is_floating_point() or numbers or kind:
+        y = (y if y.dtype == torch.float64 else y.to(torch.float32)).reshape(len(y), -1)
+        return y, _titles(given) if kind or (task is not None and task.labels) else ()
     if y.dim() != 1:
         cure = "give y.ravel()" if y.shape[1] == 1 else "from one-hot rows take y.argmax(1)"
         raise _error(
@@ -106,6 +108,19 @@ def as_targets(name: str, given: Any, task: Task | None = None, outputs: int = 0
     if int(labels[0]) >= 0 and int(labels[-1]) < known:
         return y.to(torch.int64), ()
     return _classes(name, labels, places)
+
+
+def recognized(y: Tensor) -> str:
+    """Name of the built-in task that targets without a declared task clearly belong to; empty: none."""
+    if y.dim() != 2:
+        return ""
+    return next((kind for kind in TASKS.names() if TASKS.find(kind, "")().recognizes(y)), "")
+
+
+def _titles(given: Any) -> tuple[str, ...]:
+    """Names of a table's columns (pandas, Arrow, Polars); empty: it has none, or their numbers."""
+    titles = tuple(map(str, getattr(given, "column_names", getattr(given, "columns", ()))))
+    return () if titles == tuple(map(str, range(len(titles)))) else titles
 
 
 def _as_integers(name: str, y: Tensor, *, labels: bool) -> Tensor:

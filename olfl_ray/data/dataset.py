@@ -23,12 +23,12 @@ class Dataset:
 
     Args:
         name: Its name.
-        kind: Name of its task: classification, regression, or your own `package.module:Class`.
+        kind: Name of its task: classification, regression, multilabel, or your own `package.module:Class`.
         x: (N, ...) uint8 images in NCHW, float32 or float64 features, or int64 ids, which are never scaled.
-        y: Classes (N,) int64, or targets (N, C) float32 or float64.
+        y: Classes (N,) int64, or targets (N, C) float32 or float64; of several labels 0 or 1.
         test: Examples of the original test set (indices, a range, or a mask of N booleans); None if it has none.
-        outputs: C: number of classes or regression targets; 0: inferred from y.
-        classes: Name of each class; empty: its number.
+        outputs: C: number of classes, labels or regression targets; 0: inferred from y.
+        classes: Name of each class or label; empty: its number.
         fingerprint: SHA-256 of the content; for a user's own data set it is always computed.
         source: Where it was found; empty: its builder.
         scaled: Whether features and targets are scaled by the train split; False: they are used unchanged.
@@ -57,6 +57,11 @@ class Dataset:
     dropped: int = 0
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Name of each class or label in the order of the outputs; of those without names their numbers."""
+        return self.classes or tuple(map(str, range(self.outputs)))
+
     def x_on(self, device: torch.device) -> Tensor:
         """The inputs on a device: one copy there for all replicates; on the CPU the tensor itself."""
         if device not in self._copies:
@@ -79,7 +84,7 @@ class Splits:
 
 
 def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: float, selection: float) -> Splits:
-    """Split the examples as the task says: stratified by class, or (regression) at random.
+    """Split the examples as the task says: stratified by class or label, or (regression) at random.
 
     Args:
         dataset: The examples.
@@ -117,16 +122,7 @@ def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: fl
 
 
 def _take(rows: Tensor, dataset: Dataset, fractions: list[float], seed: int) -> list[Tensor]:
-    """Disjoint random parts of `rows`, each with its fraction of every class."""
+    """Disjoint random parts of `rows`, each with its fraction of every class or label."""
     generator = torch.Generator().manual_seed(seed)
-    labels = task_of(dataset.kind).strata(dataset.y[rows])
-    parts: list[list[Tensor]] = [[] for _ in fractions]
-    for label in labels.unique():
-        own = rows[labels == label]
-        own = own[torch.randperm(len(own), generator=generator)]
-        start = 0
-        for part, fraction in zip(parts, fractions, strict=True):
-            count = round(fraction * len(own))
-            part.append(own[start : start + count])
-            start += count
-    return [torch.cat(part).sort().values for part in parts]
+    parts = task_of(dataset.kind).parts(dataset.y[rows], fractions, generator)
+    return [rows[part].sort().values for part in parts]

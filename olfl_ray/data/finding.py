@@ -27,13 +27,14 @@ Files = dict[str, str]
 class Arrays:
     """A data set as arrays: `x` (N, ...), `y` (N,) integers or (N, C) floats, number of training examples, source.
 
-    NaN in x is a missing value.
+    NaN in x is a missing value. `classes` are the names of classes or labels; empty: their numbers.
     """
 
     x: np.ndarray
     y: np.ndarray
     train_rows: int | None
     source: str
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from olfl_ray.data.conversion import as_indices, as_inputs, as_targets
+from olfl_ray.data.conversion import as_indices, as_inputs, as_targets, recognized
 from olfl_ray.data.dataset import Dataset
 from olfl_ray.data.dataset_file import read_dataset
 from olfl_ray.data.formats import file_names, format_of
@@ -251,7 +251,8 @@ def _of_arrays(name: str, given_x: Any, given_y: Any, declared: Dataset | None) 
             "task.dataset",
             f"{name!r} returned x of shape {tuple(x.shape)}, y of shape {tuple(y.shape)}; N, the first, must be the same",
         )
-    kind = declared.kind if declared is not None else "regression" if y.is_floating_point() else "classification"
+    inferred = recognized(y) or ("regression" if y.is_floating_point() else "classification")
+    kind = inferred if declared is None else declared.kind
     task = task_of(kind)
     try:
         y = task.checked(y)

@@ -179,7 +179,8 @@ def _fetch(file: str, cache: Path, shared: Storage) -> None:
 
 def _from_source(name: str, path: Path, root: Path | None) -> None:
     arrays = SOURCES[name].read(root, path.parent)
-    write_arrays(path, arrays.x, arrays.y, {"train_rows": arrays.train_rows, "source": arrays.source})
+    about = {"train_rows": arrays.train_rows, "source": arrays.source, "classes": arrays.classes}
+    write_arrays(path, arrays.x, arrays.y, about)
 
 
 def read_prepared(name: str, path: Path) -> Dataset:
@@ -198,6 +199,7 @@ def read_prepared(name: str, path: Path) -> Dataset:
         y=y,
         test=None if train_rows is None else torch.arange(train_rows, len(y)),
         outputs=task_of(kind).outputs(y),
+        classes=tuple(header.get("classes", ())),
         fingerprint=header["fingerprint"],
         source=header["source"],
     )

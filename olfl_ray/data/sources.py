@@ -2,8 +2,9 @@
 
 from olfl_ray.data.finding import Source
 from olfl_ray.data.images import IMAGES
+from olfl_ray.data.labelled import LABELLED
 from olfl_ray.data.tabular import ROWS
 
 __all__ = ["SOURCES"]
 
-SOURCES: dict[str, Source] = {**IMAGES, **ROWS}
+SOURCES: dict[str, Source] = {**IMAGES, **LABELLED, **ROWS}

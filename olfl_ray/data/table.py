@@ -44,10 +44,10 @@ class TableConfig(Strict):
     """The roles of a table's columns. A column that is not named here is a feature, and must contain numbers or booleans."""
 
     target: Annotated[tuple[str, ...], BeforeValidator(_as_names), Field(min_length=1)]
-    """Column to predict; a list: several, for a regression."""
+    """Column to predict; a list: several, for labels (0 or 1) or a regression."""
     kind: Annotated[str, Field(pattern=PART)] = "auto"
-    """Task: classification, regression, or `package.module:Class`; auto: text, booleans and at most 20 different integers are
-    classes, fractions are a regression, and anything else is refused."""
+    """Task: classification, multilabel, regression, or `package.module:Class`; auto: text, booleans and at most 20 different
+    integers are classes, several columns of 0 and 1 are labels, fractions are a regression, and anything else is refused."""
     drop: Names = ()
     """Columns that are not used."""
     categorical: Names = ()

@@ -1,4 +1,4 @@
-"""The target of a table: classes, or numbers. The kind is inferred only where the values leave no doubt."""
+"""The target of a table: classes, labels, or numbers. The kind is inferred only where the values leave no doubt."""
 
 # N examples, C outputs
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from olfl_ray.data.conversion import FEW
+from olfl_ray.data.conversion import FEW, recognized
 from olfl_ray.errors import SpecError
 from olfl_ray.tasks import task_of
 
@@ -28,14 +28,17 @@ def target_of(table: pa.Table, kind: str, name: str) -> tuple[Tensor, str, tuple
         name: The table's name, for messages.
 
     Returns:
-        Classes (N,) int64 from 0, or numbers (N, C) float64; the task; names of the classes, empty for numbers.
+        Classes (N,) int64 from 0, or numbers (N, C) float64; the task; names of the classes or labels, empty for numbers.
 
     Raises:
         SpecError: They don't fit the task, or the task is ambiguous.
     """
     kind = _inferred(table, name) if kind == "auto" else kind
     task = task_of(kind, KIND)
-    y, classes = _classes(table, name) if task.classes else (_numbers(table, name), ())
+    if task.classes:
+        y, classes = _classes(table, name)
+    else:
+        y, classes = _numbers(table, name), tuple(table.column_names) if task.labels else ()
     try:
         return task.checked(y), kind, classes
     except ValueError as error:
@@ -45,7 +48,15 @@ def target_of(table: pa.Table, kind: str, name: str) -> tuple[Tensor, str, tuple
 def _inferred(table: pa.Table, name: str) -> str:
     column = table.column(0)
     if table.num_columns > 1:
-        return "regression"
+        y = _numbers(table, name)
+        kind = recognized(y)
+        if kind and bool((y.sum(1) == 1).all()):
+            raise SpecError(
+                KIND,
+                f"{name} has exactly one 1 in each row of the targets, which may be labels or a one-hot class; give kind: {kind}, "
+                "or the class in one column",
+            )
+        return kind or "regression"
     if not pa.types.is_integer(column.type) and not pa.types.is_floating(column.type):
         return "classification"
     found = pc.unique(column)
@@ -93,7 +104,8 @@ def _numbers(table: pa.Table, name: str) -> Tensor:
             pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
         ):
             raise SpecError(
-                TARGET, f"{name}, column {title!r}, is of type {column.type}, but a regression's target is a number"
+                TARGET,
+                f"{name}, column {title!r}, is of type {column.type}, but a target of kind regression or multilabel is a number",
             )
         columns.append(column.cast(pa.float64(), safe=False).to_numpy())
     return torch.from_numpy(np.stack(columns, 1))

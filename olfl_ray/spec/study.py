@@ -46,8 +46,8 @@ __all__ = [
     "trackers_from",
 ]
 
-MAXIMIZED = frozenset({"accuracy", "macro_f1", "r2"})
-"""The tasks' metrics of which a higher value is better."""
+MAXIMIZED = frozenset({"accuracy", "lrap", "macro_f1", "micro_f1", "r2", "subset_accuracy"})
+"""The tasks' metrics of which a higher value is better, and those of single labels, which begin with `f1_`."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
@@ -69,7 +69,8 @@ class SearchSpec(Strict):
     metric: Annotated[str, Field(pattern=METRIC)] = "selection/task_loss"
     """Metric of the validation split that decides everything: the search, the pruner, the evaluation that counts,
     the winner, and on the test split the final table. Classification: error | accuracy | balanced_error | macro_f1 | nll |
-    ece; regression: rmse | mse | mae | r2; either: task_loss, and those of task.metrics."""
+    ece; regression: rmse | mse | mae | r2; multilabel: macro_f1 | micro_f1 | hamming | subset_accuracy | lrap | f1_LABEL;
+    each: task_loss, and those of task.metrics."""
     goal: Literal["minimize", "maximize"] = "minimize"
     """Which value is better; it must be the metric's own goal, which is the default."""
     sampler: Annotated[SamplerSpec, BeforeValidator(as_named, json_schema_input_type=SamplerSpec | str)] = SamplerSpec()
@@ -232,7 +233,7 @@ def _goal_of(metric: Any, task: Any) -> str:
         found = as_named(entry.model_dump() if isinstance(entry, MetricSpec) else entry)
         if isinstance(found, dict) and str(found.get("name")).rpartition(":")[2] == name:
             return str(found.get("goal", "minimize"))
-    return "maximize" if name in MAXIMIZED else "minimize"
+    return "maximize" if name in MAXIMIZED or name.startswith("f1_") else "minimize"
 
 
 class StudySpec(Strict):

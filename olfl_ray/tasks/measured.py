@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["metrics_of"]
 
 
-def metrics_of(task: Task, own: Sequence[MetricSpec]) -> list[Metric]:
+def metrics_of(task: Task, own: Sequence[MetricSpec], outputs: Sequence[str] = ()) -> list[Metric]:
     """The metrics of a task, and those that a spec adds.
+
+    Args:
+        task: The task.
+        own: Those of the spec.
+        outputs: Name of each output, for the task's metrics of single outputs.
 
     Raises:
         SpecError: A function can't be imported, or two metrics have one name.
     """
-    found = list(task.metrics)
+    found = [*task.metrics, *task.metrics_of_outputs(outputs)]
     for spec in own:
         metric = _users(spec)
         if metric.name == "task_loss" or metric.name in {known.name for known in found}:

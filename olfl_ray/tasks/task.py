@@ -31,6 +31,7 @@ class Metric:
         meaning: One line for the reference page.
         compute: Called with the outputs (N, C), the targets as scaled by the task, and their scale (C,) or None if they are
             not scaled; returns the value on the full split.
+        decides: Whether it measures decisions, output > 0; the task's thresholds are subtracted from the outputs before.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Metric:
     unit: str
     meaning: str
     compute: Callable[[Tensor, Tensor, Tensor | None], float]
+    decides: bool = False
 
 
 class Task(ABC):
@@ -50,12 +52,14 @@ class Task(ABC):
         primary: Name of the metric that is usually reported for this task.
         losses: The task losses that `task.loss` may name; `auto` is the first.
         classes: Whether targets are classes (N,), integers from 0, rather than numbers (N, C).
+        labels: Whether the numbers are 0 or 1 for each of C labels; like classes, these have names.
     """
 
     metrics: ClassVar[Sequence[Metric]]
     primary: ClassVar[str]
     losses: ClassVar[Mapping[str, TaskLoss]]
     classes: ClassVar[bool] = False
+    labels: ClassVar[bool] = False
 
     @abstractmethod
     def trivial(self, train_targets: Tensor, count: int, outputs: int) -> Tensor:
@@ -78,6 +82,10 @@ class Task(ABC):
         """
         return targets
 
+    def recognizes(self, targets: Tensor) -> bool:
+        """Whether targets (N, C) that no task was named for are this task's. Default: no."""
+        return False
+
     def outputs(self, targets: Tensor) -> int:
         """C, the number of outputs that these targets need."""
         return targets.shape[1]
@@ -85,6 +93,34 @@ class Task(ABC):
     def strata(self, targets: Tensor) -> Tensor:
         """A stratum (N,) for each example, an integer; each split gets the same fraction of every stratum."""
         return torch.zeros(len(targets))
+
+    def parts(self, targets: Tensor, fractions: Sequence[float], generator: torch.Generator) -> list[Tensor]:
+        """Positions of the examples of disjoint random parts; default: each has its fraction of every stratum.
+
+        Args:
+            targets: Targets of the examples to split.
+            fractions: Size of each part; what is left of 1 is in none.
+            generator: Of all random numbers.
+        """
+        strata = self.strata(targets)
+        parts: list[list[Tensor]] = [[] for _ in fractions]
+        for stratum in strata.unique():
+            own = (strata == stratum).nonzero().flatten()
+            own = own[torch.randperm(len(own), generator=generator)]
+            start = 0
+            for part, fraction in zip(parts, fractions, strict=True):
+                count = round(fraction * len(own))
+                part.append(own[start : start + count])
+                start += count
+        return [torch.cat(part) for part in parts]
+
+    def metrics_of_outputs(self, names: Sequence[str]) -> Sequence[Metric]:
+        """Metrics of single outputs, besides `metrics`. Default: none.
+
+        Args:
+            names: Name of each output, in their order.
+        """
+        return ()
 
     def scaled(self, targets: Tensor, train: Tensor) -> tuple[Tensor, Tensor | None]:
         """The targets as used in training, and the scale (C,) by which they were divided; None: not scaled.

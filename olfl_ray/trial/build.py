@@ -114,7 +114,7 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
     """
     task, kind = config.task, dataset.kind
     predicted = task_of(kind)
-    metrics = metrics_of(predicted, task.metrics)
+    metrics = metrics_of(predicted, task.metrics, dataset.output_names)
     _check_metric(config, metrics, kind)
     family = dataset.episode is not None
     batches = batches_of(config, environment, data.episode(dataset, seed_of(seed, "task")), seed, whole=family)

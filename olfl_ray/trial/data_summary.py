@@ -170,7 +170,7 @@ def _trivial(config: TrialConfig, dataset: data.Dataset, splits: data.Splits) ->
     outputs = task.trivial(y[splits.train], len(held), dataset.outputs)
     wanted = {task.primary, names.metric_of(config.metric)}
     found = {}
-    for metric in metrics_of(task, spec.metrics):
+    for metric in metrics_of(task, spec.metrics, dataset.output_names):
         if metric.name in wanted:
             found[metric.name] = metric.compute(outputs, held, scale)
     if names.TASK_LOSS in wanted:

@@ -167,13 +167,13 @@ def trained_model(
     kept = own.learner if own.best is None else own.best
     _load(module, {**kept.theta, **kept.buffers})
     center, scale = batches.target_scaling()
-    named = dataset.classes or tuple(map(str, range(dataset.outputs)))
+    task = task_of(dataset.kind)
     model = TrainedModel(
         module,
         batches.scaler(),
         origin=origin,
         kind=dataset.kind,
-        classes=named if task_of(dataset.kind).classes else (),
+        classes=dataset.output_names if task.classes or task.labels else (),
         center=center,
         scale=scale,
         step=state.step if own.best is None else own.best.step,

@@ -25,8 +25,11 @@ SHAPES = {
     "cifar10": ("classification", 60000, (3, 32, 32), torch.uint8, 10, 10000),
     "diabetes": ("regression", 442, (10,), torch.float32, 1, None),
     "digits": ("classification", 1797, (64,), torch.float32, 10, None),
+    "emotions": ("multilabel", 593, (72,), torch.float32, 6, None),
     "fashion-mnist": ("classification", 70000, (1, 28, 28), torch.uint8, 10, 10000),
     "mnist": ("classification", 70000, (1, 28, 28), torch.uint8, 10, 10000),
+    "synthetic-multilabel": ("multilabel", 1000, (20,), torch.float32, 5, None),
+    "yeast": ("multilabel", 2417, (103,), torch.float32, 14, None),
 }
 CIFAR10_BINARY_MD5 = (
     "5dd7e06a14cb22eb9f671a540d1b7c25",
@@ -44,7 +47,7 @@ MNIST_TRAIN_IMAGES_MD5 = "6bbc9ace898e44ae57da46a324031adb"
 
 
 def needs_files(name: str) -> bool:
-    return name not in ("diabetes", "digits")
+    return bool(SOURCES[name].files)
 
 
 @pytest.fixture(params=sorted(SHAPES))
@@ -67,7 +70,7 @@ def test_kind_shape_size_and_test_set_match_the_description(named: tuple[str, da
     if kind == "classification":
         assert (tuple(found.y.shape), found.y.dtype) == ((rows,), torch.int64)
     else:
-        assert (tuple(found.y.shape), found.y.dtype) == ((rows, 1), torch.float32)
+        assert (tuple(found.y.shape), found.y.dtype) == ((rows, outputs), torch.float32)
     assert (None if found.test is None else found.test.tolist()) == (test and list(range(rows - test, rows)))
     assert (name, kind, rows, shape) in [entry[:4] for entry in data.describe(None)]
 
@@ -121,6 +124,19 @@ def test_digits_and_diabetes_are_those_of_scikit_learn(prepared: Path) -> None:
         found, (x, y) = data.load(name, {}, cache=prepared, root=None), read(return_X_y=True)
         assert np.array_equal(found.x.numpy(), x.astype(np.float32))
         assert np.array_equal(found.y.numpy().squeeze(), y)
+
+
+def test_multilabel_sets_have_the_published_cardinalities(prepared: Path, olfl_data: Path) -> None:
+    """Labels per example as the literature gives them, and the rarest and the most frequent label."""
+    for name, cardinality, ends in (("emotions", 1.869, (0.25, 0.445)), ("yeast", 4.237, (0.014, 0.751))):
+        found = data.load(name, {}, cache=prepared, root=olfl_data)
+        shares = found.y.double().mean(0)
+        assert shares.sum().item() == pytest.approx(cardinality, abs=1e-3)
+        assert (shares.min().item(), shares.max().item()) == pytest.approx(ends, abs=1e-3)
+        assert found.y.unique().tolist() == [0.0, 1.0]
+        assert bool(found.x.isfinite().all())
+    names = ("amazed-suprised", "happy-pleased", "relaxing-calm", "quiet-still", "sad-lonely", "angry-aggresive")
+    assert data.load("emotions", {}, cache=prepared, root=olfl_data).classes == names
 
 
 def test_fashion_mnist_equals_the_published_files(prepared: Path, olfl_data: Path) -> None:

@@ -250,7 +250,7 @@ NAN, INFINITE, HUGE = (np.where(np.arange(40)[:, None] == 7, bad, X) for bad in 
         (own(test=torch.tensor([-1])), "distinct indices"),
         (own(test=torch.tensor([2, 2])), "distinct indices"),
         (own(test=torch.zeros(40, dtype=torch.bool)), "distinct indices"),
-        ((X, np.eye(4)[CLASSES]), "several labels per example"),
+        ((X, np.eye(4)[CLASSES]), "one-hot rows"),
     ],
 )
 def test_invalid_data_are_one_message(load: Callable[..., data.Dataset], made: object, says: str) -> None:

@@ -26,6 +26,10 @@ class TestClassification(BuiltIn):
     name = "classification"
 
 
+class TestMultilabel(BuiltIn):
+    name = "multilabel"
+
+
 class TestRegression(BuiltIn):
     name = "regression"
 
