@@ -14,6 +14,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 from benchmarks.services.servers import s3_server
 
+# Before torch and numpy are imported here and in the processes that tests start: where tests share the processors, a second
+# thread mostly waits in a loop for the first.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def olfl_data() -> Path:
