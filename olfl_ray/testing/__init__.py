@@ -5,6 +5,7 @@ from olfl_ray.testing.learnables import LearnableContract
 from olfl_ray.testing.losses import LearnedLossContract
 from olfl_ray.testing.methods import MethodContract
 from olfl_ray.testing.optimizers import OptimizerContract
+from olfl_ray.testing.pruners import PrunerContract
 from olfl_ray.testing.searchers import SearcherContract, formula_space, list_space, mixed_space
 from olfl_ray.testing.studies import HandMadeStudy
 from olfl_ray.testing.tasks import TaskContract
@@ -18,6 +19,7 @@ __all__ = [
     "LearnedLossContract",
     "MethodContract",
     "OptimizerContract",
+    "PrunerContract",
     "SearcherContract",
     "TaskContract",
     "TrackerContract",

@@ -71,7 +71,7 @@ def spec(folder: Path) -> dict[str, Any]:
         "search": {
             "sampler": {"name": "mine.searcher:Evolution", "tournament": 1},
             "parameters": {"learner.optimizer.lr": {"min": 0.01, "max": 1.0, "log": True}},
-            "pruner": "none",
+            "pruner": {"name": "mine.patience:Patience", "min_steps": 10, "decisions": 9},
         },
         "arms": {"baseline": {"trials": 2}, **{name: {"set": own, "trials": 2} for name, own in ARMS.items()}},
         "confirm": {"seeds": 0},
@@ -113,13 +113,14 @@ def test_a_stopped_sweep_is_resumed_and_each_record_is_in_its_table_once(sweep: 
     assert {name: trial.state for name, trial in ledger.state.trials.items()} == {
         f"{arm}/{ordinal}": "finished" for arm in ("baseline", *ARMS) for ordinal in (0, 1)
     }
-    code = {arm: set(facts.code) - {"mine.searcher"} for arm, facts in ledger.state.facts.items()}
+    code = {arm: set(facts.code) - {"mine.searcher", "mine.patience"} for arm, facts in ledger.state.facts.items()}
     assert code == {
         "baseline": {"mine.metrics"},
         **{arm: {f"mine.{arm}", "mine.metrics"} for arm in ARMS},
         "counts": {"mine.visits", "mine.counts"},
     }, "other code would be refused"
-    assert all("mine.searcher" in facts.code for facts in ledger.state.facts.values())
+    for module in ("mine.searcher", "mine.patience"):
+        assert all(module in facts.code for facts in ledger.state.facts.values())
     checked = parse_spec((sweep / "spec.yaml").read_bytes())
     for name, trial in ledger.state.trials.items():
         wanted = _trained(Home(sweep / "home"), checked, trial.id.arm, trial.params, trial.seeds)

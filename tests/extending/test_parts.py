@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from olfl_ray.engine import Estimator, Optimizer
 from olfl_ray.learnable import Learnable
 from olfl_ray.plugins import load_builder
 from olfl_ray.records import names
-from olfl_ray.spec import TrialConfig
+from olfl_ray.search import SEARCHERS, SearchTrial
+from olfl_ray.spec import PrunerSpec, Strict, TrialConfig
 from olfl_ray.tasks import Task
 from olfl_ray.testing import (
     EstimatorContract,
@@ -30,7 +32,9 @@ from olfl_ray.testing import (
     LearnedLossContract,
     MethodContract,
     OptimizerContract,
+    PrunerContract,
     TaskContract,
+    mixed_space,
 )
 from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 
@@ -113,6 +117,24 @@ class TestLastStep(EstimatorContract):
 
     def make(self) -> Estimator:
         return part("mine.last_step:LastStep")()  # type: ignore[no-any-return]
+
+
+class TestPatience(PrunerContract):
+    name = "mine.patience:Patience"
+    options = {"decisions": 1}  # noqa: RUF012
+
+
+def test_patience_ends_a_trial_that_does_not_improve() -> None:
+    section = PrunerSpec.model_validate({"name": "mine.patience:Patience", "decisions": 2})
+    searcher: Any = SEARCHERS.find("random", "search.sampler")(Strict(), replace(mixed_space(), pruner=section))
+    searcher.replay([], 1)
+    trial = SearchTrial(ordinal=0, params=searcher.suggest(0))
+    searcher.observe(trial)
+    ends = []
+    for step, value in enumerate([0.4, 0.3, 0.35, 0.2, 0.3, 0.25]):
+        trial = replace(trial, values=(*trial.values, (100 * step, value)))
+        ends.append(searcher.prune(trial))
+    assert ends == [False, False, False, False, False, True]
 
 
 class TestRmsProp(OptimizerContract):

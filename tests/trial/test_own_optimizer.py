@@ -12,8 +12,10 @@ import torch
 from olfl_ray.engine import Optimizer, Sgd
 from olfl_ray.errors import SpecError
 from olfl_ray.records import names
-from olfl_ray.spec import TrialConfig
+from olfl_ray.schedules import Schedule
+from olfl_ray.spec import Strict, TrialConfig
 from olfl_ray.trial import TrialEnvironment, check, run
+from olfl_ray.trial.base import schedule_of
 from olfl_ray.trial.build import code_of
 
 
@@ -41,6 +43,27 @@ class Bare(Optimizer):
 
     def update(self, params: Any, grads: Any, state: Any, lr: Any) -> Any:
         return {name: value - lr * grads.pop(name) for name, value in params.items()}, {}
+
+
+class Configured(Bare):
+    """Has settings of its own types."""
+
+    class Config(Strict):
+        scale: float = 1.0
+
+    def __init__(self, *, scale: float) -> None:
+        self.scale = scale
+
+    def update(self, params: Any, grads: Any, state: Any, lr: Any) -> Any:
+        return super().update(params, grads, state, lr * self.scale)
+
+
+class Falling(Schedule):
+    class Config(Strict):
+        by: float = 0.5
+
+    def factor(self, done: float) -> float:
+        return 1.0 - self.config.by * done
 
 
 def quarter(done: float, factor: float = 0.25) -> float:
@@ -76,8 +99,9 @@ def own(name: str, **settings: Any) -> dict[str, Any]:
     return {"name": f"{__name__}:{name}", **settings}
 
 
-def test_it_trains_as_its_equal_does(environment: TrialEnvironment) -> None:
-    *_, given = run(config(optimizer=own("Halving", lr=0.2)), environment)
+@pytest.mark.parametrize("optimizer", [own("Halving", lr=0.2), own("Configured", lr=0.2, scale=0.5)])
+def test_it_trains_as_its_equal_does(optimizer: dict[str, Any], environment: TrialEnvironment) -> None:
+    *_, given = run(config(optimizer=optimizer), environment)
     *_, wanted = run(config(optimizer={"name": "sgd", "lr": 0.1}), environment)
     for one, other in zip(given.state.replicates, wanted.state.replicates, strict=True):
         for name, value in one.learner.theta.items():
@@ -87,6 +111,7 @@ def test_it_trains_as_its_equal_does(environment: TrialEnvironment) -> None:
 def test_a_schedules_factor_multiplies_the_rate(environment: TrialEnvironment) -> None:
     *_, last = run(config(optimizer={"name": "sgd", "lr": 0.2}, schedule=own("quarter", factor=0.5)), environment)
     assert last.records[-1].metrics[names.TRAIN_LR] == (0.1,)
+    assert schedule_of(config(schedule=own("Falling")))(0.5) == 0.75
 
 
 @pytest.mark.parametrize(
@@ -96,6 +121,14 @@ def test_a_schedules_factor_multiplies_the_rate(environment: TrialEnvironment) -
         ({"optimizer": own("Halving", share=2.0)}, "learner.optimizer", "ValueError: share is above 1"),
         ({"optimizer": own("nothing")}, "learner.optimizer.name", "must return a Optimizer"),
         ({"optimizer": own("Bare"), "clip_norm": 1.0}, "learner.clip_norm", "has no parameter 'clip_norm'"),
+        (
+            {"optimizer": own("Configured", scal=1.0)},
+            "learner.optimizer.scal",
+            "did you mean 'learner.optimizer.scale'",
+        ),
+        ({"optimizer": own("Configured", scale="x")}, "learner.optimizer.scale", "valid number"),
+        ({"schedule": own("Falling", by="x")}, "learner.schedule.by", "valid number"),
+        ({"schedule": own("Falling", bye=0.5)}, "learner.schedule.bye", "did you mean 'learner.schedule.by'"),
         ({"schedule": own("quarter", by=1)}, "learner.schedule.by", "it has factor"),
         ({"schedule": own("nothing")}, "learner.schedule", "must take done"),
         ({"schedule": own("quarter", factor=-1.0)}, "learner.schedule.name", "gives -1.0 after 0.0% of the steps"),
