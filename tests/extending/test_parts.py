@@ -19,13 +19,15 @@ from support.commands import environment
 from torch import Tensor
 
 import olfl_ray
+from olfl_ray import methods
 from olfl_ray.engine import Estimator, Optimizer
 from olfl_ray.learnable import Learnable
+from olfl_ray.losses import LEARNED
 from olfl_ray.plugins import load_builder
 from olfl_ray.records import names
 from olfl_ray.search import SEARCHERS, SearchTrial
 from olfl_ray.spec import PrunerSpec, Strict, TrialConfig
-from olfl_ray.tasks import Task
+from olfl_ray.tasks import TASKS, Task
 from olfl_ray.testing import (
     EstimatorContract,
     LearnableContract,
@@ -39,6 +41,7 @@ from olfl_ray.testing import (
 from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 
 HERE = Path(__file__).parent
+COPIED = "per_class", "counts", "polynomial"
 MINE = sorted((HERE / "mine").glob("[a-z]*.py"))
 METHODS = {
     "per_class": "mine.per_class:PerClass",
@@ -259,10 +262,10 @@ def test_a_copy_within_the_package_is_one_new_file(tmp_path: Path) -> None:
         timeout=120,
         check=False,
     )
+    parts = methods.METHODS, TASKS, LEARNED
+    own, tasks, losses = ([*found.names(), name] for found, name in zip(parts, COPIED, strict=True))
     assert done.stdout.strip() == (
-        "['baseline', 'focal', 'label_smoothing', 'offline', 'online', 'online_lr', 'online_margin', 'per_class', 'poly1'] "
-        "PerClass "
-        "['classification', 'counts', 'regression'] Counts\n"
-        "['expression', 'ml3', 'mlp', 'polynomial', 'taylor'] {'degree': 2, 'scale': 0.1} [(1, 0), (1, 1), (2, 0)]\n"
+        f"{sorted(own)} PerClass {sorted(tasks)} Counts\n"
+        f"{sorted(losses)} {{'degree': 2, 'scale': 0.1}} [(1, 0), (1, 1), (2, 0)]\n"
         "['- degree (3): Largest sum of the two powers in a term.']"
     ), done.stderr
