@@ -1,7 +1,7 @@
 """Data sets, their splits, and batches on the trial's device."""
 
 from olfl_ray.data.batches import TaskData
-from olfl_ray.data.dataset import Dataset, Splits, split
+from olfl_ray.data.dataset import Dataset, Splits, for_task, split
 from olfl_ray.data.load import absolute, check_repeatable, describe, episode, forget, is_builder, load, names
 from olfl_ray.data.objects import store
 from olfl_ray.data.prepared import CACHE, node_cache, share
@@ -17,6 +17,7 @@ __all__ = [
     "check_repeatable",
     "describe",
     "episode",
+    "for_task",
     "forget",
     "is_builder",
     "load",

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from olfl_ray.data.dataset import Dataset, Splits
 from olfl_ray.data.scaler import InputScaler
 from olfl_ray.errors import SpecError
-from olfl_ray.tasks import task_of
 
 __all__ = ["TaskData"]
 
@@ -59,6 +58,7 @@ class TaskData:
         standardize_x: bool = True,
         standardize_y: bool = True,
     ) -> None:
+        self._task = dataset.task
         self._images = dataset.x.dim() == 4
         if augment == "crop_flip" and not self._images:
             raise SpecError("task.augment", f"crop_flip needs images, but {dataset.name} has feature vectors; use none")
@@ -81,7 +81,7 @@ class TaskData:
         y, scale = dataset.y, None
         self._raw_y = y
         if dataset.scaled and standardize_y:
-            y, scale = task_of(dataset.kind).scaled(dataset.y, splits.train)
+            y, scale = self._task.scaled(dataset.y, splits.train)
         elif y.is_floating_point():
             y = y.to(torch.float32)
         self.target_scale = None if scale is None else scale.to(self._device)
@@ -101,14 +101,16 @@ class TaskData:
         Returns:
             Inputs (B, ...) and targets, (B,) or (B, C), on the device.
         """
+        key = f"{self._seed}/{stream.rpartition('_')[0]}/{step}"  # a step's train and meta batch share it
         if self._whole:
-            return self.evaluation(part)
+            x, y = self.evaluation(part)
+            return x, self._task.shown(y, key)
         index_B, change_3B = self._draws(stream, part, step)
         rows_B = self._rows[part].index_select(0, index_B)
         x = self._x.index_select(0, rows_B)
         if self._augment and part == "train":
             x = _crop_flip(x, change_3B)
-        return self._scaled(x), self._y.index_select(0, rows_B)
+        return self._scaled(x), self._task.shown(self._y.index_select(0, rows_B), key)
 
     def evaluation(self, part: Literal["train", "meta", "selection", "test"]) -> tuple[Tensor, Tensor]:
         """All examples of a split in order, normalized, never augmented."""

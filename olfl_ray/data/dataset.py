@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from olfl_ray.errors import DataError
-from olfl_ray.tasks import task_of
+from olfl_ray.tasks import Head, Task, task_of
+from olfl_ray.tasks.heads import columns
 
-__all__ = ["Dataset", "Splits", "split"]
+__all__ = ["Dataset", "Splits", "for_task", "split"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,8 @@ class Dataset:
         name: Its name.
         kind: Name of its task: classification, regression, multilabel, or your own `package.module:Class`.
         x: (N, ...) uint8 images in NCHW, float32 or float64 features, or int64 ids, which are never scaled.
-        y: Classes (N,) int64, or targets (N, C) float32 or float64; of several labels 0 or 1.
+        y: Classes (N,) int64, or targets (N, C) float32 or float64; of several labels 0 or 1. Of several tasks a builder returns a
+            dict by head; `load` puts them side by side.
         test: Examples of the original test set (indices, a range, or a mask of N booleans); None if it has none.
         outputs: C: number of classes, labels or regression targets; 0: inferred from y.
         classes: Name of each class or label; empty: its number.
@@ -39,6 +41,8 @@ class Dataset:
         indicators: Which features (D,) are 1 for one category and 0 for others; None: none. Where the train split has no
             example of a category, its feature is 0 everywhere.
         dropped: Examples of its file that are left out since a value is missing.
+        heads: Of a data set with several tasks: each head, in the order of its columns of y.
+        options: Settings of its task, `task.options`.
     """
 
     name: str
@@ -55,12 +59,19 @@ class Dataset:
     columns: tuple[str, ...] = ()
     indicators: Tensor | None = None
     dropped: int = 0
+    heads: tuple[Head, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Name of each class or label in the order of the outputs; of those without names their numbers."""
         return self.classes or tuple(map(str, range(self.outputs)))
+
+    @property
+    def task(self) -> Task:
+        """Its task, with its settings and heads."""
+        return task_of(self.kind, options=self.options, heads=self.heads)
 
     def x_on(self, device: torch.device) -> Tensor:
         """The inputs on a device: one copy there for all replicates; on the CPU the tensor itself."""
@@ -81,6 +92,23 @@ class Splits:
     def trained_on(self, parts: Sequence[str]) -> Splits:
         """The same splits, with the examples of these in train."""
         return replace(self, train=torch.cat([getattr(self, part) for part in parts]).sort().values)
+
+
+def for_task(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:
+    """The data set with settings of its task, and with only the heads that they choose.
+
+    Raises:
+        SpecError: A setting breaks one of the task's rules.
+    """
+    if not options:
+        return dataset
+    heads, y = task_of(dataset.kind, options=options, heads=dataset.heads).heads, dataset.y
+    if heads != dataset.heads:
+        places = {head.name: place for head, place in columns(dataset.heads)}
+        y = torch.cat([y[:, places[head.name]] for head in heads], 1)
+    return replace(
+        dataset, y=y, heads=heads, options=options, outputs=sum(head.outputs for head in heads) or dataset.outputs
+    )
 
 
 def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: float, selection: float) -> Splits:
@@ -115,7 +143,7 @@ def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: fl
             raise DataError(
                 f"{dataset.name}: {len(rows)} examples are too few for a {name} split; enlarge task.split.{name}"
             )
-    strata = task_of(dataset.kind).strata(dataset.y)
+    strata = dataset.task.strata(dataset.y)
     if len(strata[found.train].unique()) < len(strata.unique()):
         raise DataError(f"{dataset.name}: the train split lacks a class; make the other splits smaller (task.split)")
     return found
@@ -124,5 +152,5 @@ def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: fl
 def _take(rows: Tensor, dataset: Dataset, fractions: list[float], seed: int) -> list[Tensor]:
     """Disjoint random parts of `rows`, each with its fraction of every class or label."""
     generator = torch.Generator().manual_seed(seed)
-    parts = task_of(dataset.kind).parts(dataset.y[rows], fractions, generator)
+    parts = dataset.task.parts(dataset.y[rows], fractions, generator)
     return [rows[part].sort().values for part in parts]

@@ -12,7 +12,8 @@ from torch import Tensor
 from olfl_ray.data.arrow_file import read_arrays, write_arrays
 from olfl_ray.data.dataset import Dataset
 from olfl_ray.errors import DataError
-from olfl_ray.tasks import task_of
+from olfl_ray.tasks import Head, task_of
+from olfl_ray.tasks.heads import from_plain, to_plain
 
 __all__ = ["read_dataset", "write_dataset"]
 
@@ -37,7 +38,18 @@ def write_dataset(path: Path, dataset: Dataset) -> None:
         "dropped": dataset.dropped,
         "content": dataset.fingerprint,
     }
+    if dataset.heads:
+        about["heads"] = to_plain(dataset.heads)
     write_arrays(path, dataset.x.numpy(), dataset.y.numpy(), about)
+
+
+class _Head(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    name: str
+    kind: Annotated[str, Field(pattern=r"^\w+$")]
+    outputs: Annotated[int, Field(ge=1)]
+    classes: list[str]
 
 
 class _Header(BaseModel):
@@ -56,6 +68,7 @@ class _Header(BaseModel):
     scaled: bool
     dropped: Annotated[int, Field(ge=0)]
     content: str
+    heads: list[_Head] = []
 
 
 def read_dataset(path: Path, kind: str = "") -> Dataset:
@@ -100,12 +113,17 @@ def read_dataset(path: Path, kind: str = "") -> Dataset:
         scaled=header.scaled,
         dropped=header.dropped,
         fingerprint=header.content,
+        heads=_heads(header),
     )
+
+
+def _heads(header: _Header) -> tuple[Head, ...]:
+    return from_plain([head.model_dump() for head in header.heads])
 
 
 def _contradiction(header: _Header, x: Tensor, y: Tensor) -> str:
     """What of a header does not fit its arrays; empty: nothing."""
-    task = task_of(header.kind, "task.dataset.kind")
+    task = task_of(header.kind, "task.dataset.kind", heads=_heads(header))
     if x.dtype not in INPUTS or y.dtype not in TARGETS:
         return f"its inputs are of type {x.dtype} and its targets of {y.dtype}, which no data set has"
     if len(x) != len(y) or not len(x):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from olfl_ray.errors import DataError
+from olfl_ray.tasks import Head
 
 __all__ = ["Arrays", "Files", "Source", "downloading", "fetch", "find"]
 
@@ -27,7 +28,8 @@ Files = dict[str, str]
 class Arrays:
     """A data set as arrays: `x` (N, ...), `y` (N,) integers or (N, C) floats, number of training examples, source.
 
-    NaN in x is a missing value. `classes` are the names of classes or labels; empty: their numbers.
+    NaN in x is a missing value. `classes` are the names of classes or labels; empty: their numbers. Of a data set with several tasks,
+    y has the columns of its `heads`, classes one-hot.
     """
 
     x: np.ndarray
@@ -35,6 +37,7 @@ class Arrays:
     train_rows: int | None
     source: str
     classes: tuple[str, ...] = ()
+    heads: tuple[Head, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from olfl_ray.errors import SpecError
 from olfl_ray.plugins import load_builder, nearest
 from olfl_ray.spec import checked_options
 from olfl_ray.storage import expanded
-from olfl_ray.tasks import task_of
+from olfl_ray.tasks import Head, task_of
+from olfl_ray.tasks.heads import packed_targets, to_plain
 
 __all__ = ["absolute", "check_repeatable", "describe", "forget", "is_builder", "load", "names", "of_object"]
 
@@ -123,6 +124,8 @@ def _fingerprinted(dataset: Dataset, path: Path) -> Dataset:
     also = [dataset.kind, dataset.outputs, dataset.classes, dataset.columns]
     if dataset.indicators is not None:
         also.append(dataset.indicators.tolist())
+    if dataset.heads:
+        also.append(to_plain(dataset.heads))
     digest = hashlib.sha256(f"{digest}{json.dumps(also)}".encode()).hexdigest()
     return replace(dataset, fingerprint=digest, source=str(path))
 
@@ -242,10 +245,15 @@ def _family(name: str, declared: Dataset) -> Dataset:
 def _of_arrays(name: str, given_x: Any, given_y: Any, declared: Dataset | None) -> Dataset:
     """Checked arrays as a data set; `declared` is the builder's own declaration."""
     x = as_inputs(name, given_x)
+    if isinstance(given_y, Mapping):
+        return _of_heads(name, x, given_y, declared)
+    heads = () if declared is None else declared.heads
     if declared is None:
         y, classes = as_targets(name, given_y)
     else:
-        y, classes = as_targets(name, given_y, task_of(declared.kind), declared.outputs or len(declared.classes))
+        y, classes = as_targets(
+            name, given_y, task_of(declared.kind, heads=heads), declared.outputs or len(declared.classes)
+        )
     if len(x) != len(y):
         raise SpecError(
             "task.dataset",
@@ -253,7 +261,7 @@ def _of_arrays(name: str, given_x: Any, given_y: Any, declared: Dataset | None) 
         )
     inferred = recognized(y) or ("regression" if y.is_floating_point() else "classification")
     kind = inferred if declared is None else declared.kind
-    task = task_of(kind)
+    task = task_of(kind, heads=heads)
     try:
         y = task.checked(y)
     except ValueError as error:
@@ -265,18 +273,48 @@ def _of_arrays(name: str, given_x: Any, given_y: Any, declared: Dataset | None) 
         y=y,
         outputs=task.outputs(y),
         classes=classes,
-        fingerprint=_digest(x, y),
+        fingerprint=_digest(x, y, heads=heads),
         source=f"builder {name}",
+        heads=heads,
     )
     return found if declared is None else _with_declared(name, declared, found)
 
 
-def _digest(x: Tensor, y: Tensor, test: Tensor | None = None) -> str:
+def _of_heads(name: str, x: Tensor, given_y: Mapping[Any, Any], declared: Dataset | None) -> Dataset:
+    """Targets by head, each of the task that its declaration, or else its type, says."""
+    kinds = {} if declared is None else {head.name: head for head in declared.heads}
+    if unknown := [head for head in kinds if head not in given_y]:
+        raise SpecError("task.dataset", f"{name!r} declares the head {unknown[0]!r}, but its y has {_named(given_y)}")
+    targets, heads = {}, []
+    for head, values in given_y.items():
+        if not isinstance(head, str) or not head.isidentifier():
+            raise SpecError(
+                "task.dataset", f"{name!r} returned a head called {head!r}; use letters, digits and _, as of a variable"
+            )
+        said = kinds.get(head)
+        own = None if said is None else Dataset(name=head, kind=said.kind, outputs=said.outputs, classes=said.classes)
+        found = _of_arrays(f"{name}, head {head}", x, values, own)
+        targets[head] = found.y
+        heads.append(Head(name=head, kind=found.kind, outputs=found.outputs, classes=found.classes))
+    if not heads:
+        raise SpecError("task.dataset", f"{name!r} returned a y without heads; give targets by name")
+    y = packed_targets(heads, targets)
+    base = declared or Dataset(name=name, kind="multitask")
+    return _of_arrays(name, x, y, replace(base, heads=tuple(heads)))
+
+
+def _named(given: Mapping[Any, Any]) -> str:
+    return ", ".join(map(str, given))
+
+
+def _digest(x: Tensor, y: Tensor, test: Tensor | None = None, heads: tuple[Head, ...] = ()) -> str:
     """SHA-256 of the content. A builder's own fingerprint does not count: a file that it reads may have changed."""
     digest = hashlib.sha256()
     for part in (x, y, torch.zeros(0) if test is None else test):
         digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
         digest.update(part.contiguous().numpy().tobytes())
+    if heads:
+        digest.update(json.dumps(to_plain(heads)).encode())
     return digest.hexdigest()
 
 
@@ -286,7 +324,7 @@ def _with_declared(name: str, declared: Dataset, found: Dataset) -> Dataset:
     Raises:
         SpecError: Its declaration contradicts its content.
     """
-    task = task_of(declared.kind)
+    task = task_of(declared.kind, heads=declared.heads)
     outputs = max(declared.outputs, found.outputs) if task.classes else found.outputs
     if found.y.is_floating_point() == task.classes or declared.outputs not in (0, outputs):
         there = f"{found.outputs} {'columns' if found.outputs > 1 else 'column'} of numbers"
@@ -313,7 +351,7 @@ def _with_declared(name: str, declared: Dataset, found: Dataset) -> Dataset:
         outputs=outputs,
         classes=classes,
         test=test,
-        fingerprint=_digest(found.x, found.y, test),
+        fingerprint=_digest(found.x, found.y, test, declared.heads),
         source=declared.source or found.source,
         scaled=declared.scaled,
     )

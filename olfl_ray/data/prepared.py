@@ -23,6 +23,7 @@ from olfl_ray.errors import SetupError
 from olfl_ray.spec import without_folder
 from olfl_ray.storage import LocalStorage, Storage, expanded, make_folder
 from olfl_ray.tasks import task_of
+from olfl_ray.tasks.heads import from_plain, to_plain
 
 __all__ = ["CACHE", "created", "file_name", "keep", "node_cache", "prepare", "read_prepared", "share"]
 
@@ -180,7 +181,7 @@ def _fetch(file: str, cache: Path, shared: Storage) -> None:
 def _from_source(name: str, path: Path, root: Path | None) -> None:
     arrays = SOURCES[name].read(root, path.parent)
     about = {"train_rows": arrays.train_rows, "source": arrays.source, "classes": arrays.classes}
-    write_arrays(path, arrays.x, arrays.y, about)
+    write_arrays(path, arrays.x, arrays.y, about | ({"heads": to_plain(arrays.heads)} if arrays.heads else {}))
 
 
 def read_prepared(name: str, path: Path) -> Dataset:
@@ -191,15 +192,16 @@ def read_prepared(name: str, path: Path) -> Dataset:
     """
     kind = SOURCES[name].kind
     x, y, header = read_arrays(path)
-    train_rows = header["train_rows"]
+    train_rows, heads = header["train_rows"], from_plain(header.get("heads", []))
     return Dataset(
         name=name,
         kind=kind,
         x=x,
         y=y,
         test=None if train_rows is None else torch.arange(train_rows, len(y)),
-        outputs=task_of(kind).outputs(y),
+        outputs=task_of(kind, heads=heads).outputs(y),
         classes=tuple(header.get("classes", ())),
+        heads=heads,
         fingerprint=header["fingerprint"],
         source=header["source"],
     )

@@ -12,7 +12,6 @@ from olfl_ray.driver.home import Home, data_root
 from olfl_ray.errors import SpecError
 from olfl_ray.spec import StudySpec, TrialConfig, field_of, located, parse_spec, read_spec, seed_of, trial_config
 from olfl_ray.storage import Storage
-from olfl_ray.tasks import task_of
 from olfl_ray.tracking import DatasetNote
 from olfl_ray.trial import DataSummary, TrialEnvironment, data_summary
 
@@ -50,7 +49,8 @@ def outputs_of(config: TrialConfig, home: Home) -> int:
     """Number of outputs that a trial's data set needs: its classes, or its targets. Reads the data set."""
     wanted = config.task.dataset
     found = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
-    return found.outputs or task_of(found.kind).outputs(found.y)
+    found = data.for_task(found, config.task.options)
+    return found.outputs or found.task.outputs(found.y)
 
 
 def dataset_notes(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:
@@ -81,7 +81,7 @@ def data_summaries(spec: StudySpec, home: Home) -> list[DataSummary]:
     for arm in spec.arms:
         config = trial_config(spec, arm, {}, seeds=(seed_of(spec.seed, "search", 0),))
         task = config.task
-        key = task.model_dump_json(include={"dataset", "split", "standardize", "loss", "metrics"})
+        key = task.model_dump_json(include={"dataset", "split", "standardize", "loss", "metrics", "options"})
         if key not in found:
             try:
                 found[key] = data_summary(config, environment)

@@ -42,6 +42,7 @@ class Carrier(nn.Module):
     ) -> None:
         super().__init__()
         self.module, self.losses, self.select = module, nn.ModuleDict(dict(losses)), select
+        self._trained = list(_trained(self.losses))  # the engine puts tensors without gradients in their places
         taken = [name for name, _ in module.named_parameters() if name.partition(".")[0] in losses]
         if taken:
             raise SpecError("task.model", f"has a parameter {taken[0]}, a name that belongs to a loss; rename it")
@@ -62,7 +63,8 @@ class Carrier(nn.Module):
 
     def completed(self, outputs: Tensor) -> Tensor:
         """Outputs (B, C) with the losses' parameters."""
-        own_P = torch.cat([value.reshape(-1) for value in self.losses.parameters() if value.requires_grad])
+        there = dict(self.losses.named_parameters())
+        own_P = torch.cat([there[name].reshape(-1) for name in self._trained])
         return torch.cat([outputs, own_P.expand(*outputs.shape[:-1], -1)], -1)
 
 
@@ -113,6 +115,8 @@ class _Carried:
     def __init__(self, loss: Loss, total: int, start: int) -> None:
         self._loss, self._total, self._start = loss, total, start
         self._at = Stateless(loss) if isinstance(loss, nn.Module) else None
+        module = loss if isinstance(loss, nn.Module) else nn.Module()
+        self._shapes = {name: value.shape for name, value in _trained(module).items()}
 
     def __call__(self, outputs: Tensor, targets: Any) -> Tensor:
         outputs_BC = outputs[..., : outputs.shape[-1] - self._total]
@@ -120,9 +124,9 @@ class _Carried:
             return self._loss(outputs_BC, targets)
         row_P = outputs[..., outputs.shape[-1] - self._total :].reshape(-1, self._total)[0]  # all rows are equal
         own, start = {}, self._start
-        for name, value in _trained(self._at.module).items():
-            own[name] = row_P[start : start + value.numel()].reshape(value.shape)
-            start += value.numel()
+        for name, shape in self._shapes.items():
+            own[name] = row_P[start : start + shape.numel()].reshape(shape)
+            start += shape.numel()
         with self._at.placed(own):
             return self._loss(outputs_BC, targets)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from olfl_ray.tasks.task import NoSettings
+
 if TYPE_CHECKING:
     from olfl_ray.spec import Strict
 
@@ -16,15 +18,6 @@ __all__ = ["ElementwiseLoss", "Slopes"]
 
 Slopes = tuple[Tensor, Tensor, Callable[[Tensor], Mapping[str, Tensor]]]
 """loss_N, slope_N = d loss / d output, and the function from t_N to the gradient of <slope_N, t_N> in each parameter."""
-
-
-class _NoSettings:
-    """`Strict` itself, imported where settings are read: the engine needs torch alone."""
-
-    def __get__(self, instance: object, owner: type) -> type[Strict]:
-        from olfl_ray.spec import Strict
-
-        return Strict
 
 
 class ElementwiseLoss(nn.Module):
@@ -38,7 +31,7 @@ class ElementwiseLoss(nn.Module):
         config: Its settings.
     """
 
-    Config: ClassVar[type[Strict]] = _NoSettings()  # type: ignore[assignment]
+    Config: ClassVar[type[Strict]] = NoSettings()  # type: ignore[assignment]
     sized_by: ClassVar[str] = ""
 
     def __init__(self, config: Any) -> None:

@@ -9,17 +9,17 @@ from torch import Tensor
 from olfl_ray.errors import SpecError
 from olfl_ray.losses.roles import check_order
 from olfl_ray.plugins import load_builder, nearest
-from olfl_ray.tasks import TaskLoss, task_of
+from olfl_ray.tasks import Task, TaskLoss, task_of
 
 __all__ = ["TaskLoss", "task_loss"]
 
 
-def task_loss(name: str, kind: str) -> TaskLoss:
+def task_loss(name: str, kind: str | Task) -> TaskLoss:
     """The function (outputs_BC, targets) -> scalar called `name`.
 
     Args:
         name: auto, one of the task's losses, or `package.module:function`.
-        kind: Name of the data set's task; a task loss of another is refused.
+        kind: The data set's task, or its name; a task loss of another is refused.
 
     Raises:
         SpecError: The name does not fit the data set.
@@ -28,13 +28,15 @@ def task_loss(name: str, kind: str) -> TaskLoss:
         own = load_builder(name, "task.loss", (Tensor,))
         check_order(own, name, "task.loss")
         return own
-    losses = task_of(kind).losses
+    task = task_of(kind) if isinstance(kind, str) else kind
+    losses = task.losses
     if name == "auto":
         return next(iter(losses.values()))
     if name not in losses:
+        said = kind if isinstance(kind, str) else type(kind).__name__.lower()
         raise SpecError(
             "task.loss",
-            f"{name} does not fit a {kind} data set{nearest(name, [*losses, 'auto'])}; use {', '.join(losses)}, auto, or "
+            f"{name} does not fit a {said} data set{nearest(name, [*losses, 'auto'])}; use {', '.join(losses)}, auto, or "
             "package.module:function",
         )
     return losses[name]

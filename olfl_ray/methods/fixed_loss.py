@@ -11,7 +11,6 @@ from torch import Tensor
 from olfl_ray.errors import SpecError
 from olfl_ray.losses import TaskLoss
 from olfl_ray.methods.method import Method, Setting
-from olfl_ray.tasks import task_of
 
 __all__ = ["FixedLoss"]
 
@@ -36,7 +35,7 @@ class FixedLoss(Method, ABC):
         Raises:
             SpecError: The task loss is no cross-entropy.
         """
-        if task_loss is not task_of(setting.kind).losses.get("cross_entropy"):
+        if task_loss is not setting.task.losses.get("cross_entropy"):
             raise SpecError(
                 "learner.method",
                 f"is {setting.config.learner.method}, which replaces the cross-entropy, but the task loss is "

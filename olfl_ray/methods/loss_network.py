@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from olfl_ray.errors import DataError, SpecError
-from olfl_ray.losses import LearnedLoss, build_loss
+from olfl_ray.learnable import Learnable
+from olfl_ray.losses import build_loss
+from olfl_ray.losses.per_head import HeadLosses
 from olfl_ray.methods.chosen import method_of
+from olfl_ray.methods.heads import several_heads
 from olfl_ray.methods.method import Setting
+from olfl_ray.tasks.multitask import MultiTask
 
 __all__ = ["loss_network"]
 
 
-def loss_network(setting: Setting) -> LearnedLoss:
-    """A learned loss.
+def loss_network(setting: Setting) -> Learnable:
+    """A learned loss; of a task with several heads, one for each kind of head.
 
     Raises:
         SpecError: `loss.from` names none, or one of another task, or the method would learn a loss that has no parameters.
     """
     loss = setting.config.loss
+    if setting.task.heads:
+        return _per_head(several_heads(setting), setting)
     if loss.from_ is None:
         built = build_loss(loss, setting.kind, seed=setting.seed)
         _check_learned(built, setting)
@@ -31,7 +37,19 @@ def loss_network(setting: Setting) -> LearnedLoss:
     return found
 
 
-def _check_learned(loss: LearnedLoss, setting: Setting) -> None:
+def _per_head(task: MultiTask, setting: Setting) -> Learnable:
+    loss = setting.config.loss
+    if loss.from_ is not None:
+        raise SpecError(
+            "loss.from", f"is {loss.from_!r}, a loss of one task, but the data set has several; leave it out"
+        )
+    kinds = dict.fromkeys(head.kind for head in task.heads)
+    built = HeadLosses({kind: build_loss(loss, kind, seed=setting.seed) for kind in kinds}, task)
+    _check_learned(built, setting)
+    return built
+
+
+def _check_learned(loss: Learnable, setting: Setting) -> None:
     """Refuse to learn a loss without parameters."""
     config, method = setting.config, method_of(setting.config.learner)
     before = method.before and config.loss.from_ is None and config.meta.init_steps > 0

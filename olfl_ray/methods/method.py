@@ -11,6 +11,7 @@ from torch import Tensor
 from olfl_ray.learnable import Learnable, Params
 from olfl_ray.losses import Losses, TaskLoss
 from olfl_ray.spec import Strict, TrialConfig
+from olfl_ray.tasks import Task
 
 __all__ = ["Method", "Setting"]
 
@@ -22,6 +23,7 @@ class Setting:
     Args:
         config: The trial's settings.
         kind: Name of the task.
+        task: The task, with its settings and heads.
         outputs: C, outputs of the base learner.
         theta: The base learner's trainable parameters by name, as it was built.
         seed: Of phi's initial values.
@@ -30,6 +32,7 @@ class Setting:
 
     config: TrialConfig
     kind: str
+    task: Task
     outputs: int
     theta: Mapping[str, Tensor]
     seed: int

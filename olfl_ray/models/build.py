@@ -14,11 +14,14 @@ from torch import nn
 
 from olfl_ray.errors import SpecError
 from olfl_ray.models.dosa import dosa
+from olfl_ray.models.multihead import multihead
 from olfl_ray.models.shapes import Shape, image, rate
 from olfl_ray.models.squeezenet import squeezenet
 from olfl_ray.models.vgg16 import vgg16
 from olfl_ray.models.wrn import wrn
 from olfl_ray.plugins import load_builder, nearest
+from olfl_ray.tasks import Head
+from olfl_ray.tasks.heads import packed
 from olfl_ray.vision import torchvision
 
 __all__ = ["build", "bytes_of", "names"]
@@ -103,12 +106,15 @@ def resnet18(input_shape: Shape, outputs: int) -> nn.Module:
     return net
 
 
+SHAPES = ("input_shape", "outputs", "heads")
+"""Parameters of a builder that are no options."""
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "allcnnc": allcnnc,
     "dosa": dosa,
     "lenet5": lenet5,
     "linear": linear,
     "mlp": mlp,
+    "multihead": multihead,
     "resnet18": resnet18,
     "squeezenet": squeezenet,
     "vgg16": vgg16,
@@ -131,11 +137,13 @@ def build(
     check: bool = True,
     ids: bool = False,
     largest_id: int = 0,
+    heads: Sequence[Head] = (),
 ) -> nn.Module:
     """Build a base learner with initial weights drawn from `seed`; the global random state is not changed.
 
     Args:
-        name: Built-in name, or `package.module:builder`, called with input_shape, outputs and the options.
+        name: Built-in name, or `package.module:builder`, called with input_shape, outputs and the options; where it has a parameter
+            `heads` and the data set has heads, also with their outputs by name.
         options: The builder's keyword arguments.
         input_shape: Shape of one example.
         outputs: Classes or regression targets.
@@ -143,6 +151,7 @@ def build(
         check: Whether to try it on a batch; once is enough.
         ids: Whether inputs are integers that are looked up (token ids, for example).
         largest_id: The largest that occurs; the model is tried on it.
+        heads: Of a data set with several tasks. The base learner returns their outputs as a dict, or side by side in one tensor.
 
     Raises:
         SpecError: The name, an option, or the shape of the output is invalid.
@@ -153,7 +162,7 @@ def build(
             "task.model.name", f"there is no model {name!r}{nearest(name, names())}; use one of {', '.join(names())}"
         )
     if ":" not in name:
-        known = [key for key in inspect.signature(builder).parameters if key not in ("input_shape", "outputs")]
+        known = [key for key in inspect.signature(builder).parameters if key not in SHAPES]
         for option in options:
             if option not in known:
                 raise SpecError(
@@ -166,7 +175,7 @@ def build(
                 f"{name} takes floats, but the data set's x are integers, which are kept as ids; for features give "
                 "x.astype(float) (of a file, leave out ids: true); or name a model of your own that looks ids up",
             )
-    called = {"input_shape": input_shape, "outputs": outputs, **options}
+    called = _arguments(builder, input_shape, outputs, heads) | options
     _check_call(name, builder, called)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs
@@ -187,23 +196,35 @@ def build(
             example = torch.full((2, *input_shape), largest_id)
         _materialise(name, module, example)
         if check:
-            _check_shape(name, module, example, outputs)
+            _check_shape(name, module, example, outputs, heads)
     return module
 
 
-def bytes_of(name: str, options: dict[str, Any], *, input_shape: Shape, outputs: int) -> int:
+def bytes_of(
+    name: str, options: dict[str, Any], *, input_shape: Shape, outputs: int, heads: Sequence[Head] = ()
+) -> int:
     """Bytes of a built-in base learner's parameters, counted without allocating them; 0 for a user's own, or invalid options."""
     builder = BUILDERS.get(name)
     if builder is None:
         return 0
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            module = builder(input_shape=input_shape, outputs=outputs, **options)
+            module = builder(**_arguments(builder, input_shape, outputs, heads), **options)
     except OVERFLOW as error:
         return sys.maxsize if "overflow" in str(error).lower() else 0
     except Exception:
         return 0  # `build` reports the error
     return sum(value.numel() * value.element_size() for value in module.parameters())
+
+
+def _arguments(builder: Callable[..., Any], input_shape: Shape, outputs: int, heads: Sequence[Head]) -> dict[str, Any]:
+    """What a builder is called with besides its options."""
+    called: dict[str, Any] = {"input_shape": input_shape, "outputs": outputs}
+    try:
+        takes = "heads" in inspect.signature(builder).parameters
+    except (TypeError, ValueError):
+        takes = False
+    return called | ({"heads": {head.name: head.outputs for head in heads}} if takes and heads else {})
 
 
 def _check_call(name: str, builder: Callable[..., Any], called: dict[str, Any]) -> None:
@@ -263,13 +284,18 @@ def _no_batch(name: str, example: torch.Tensor, error: Exception) -> SpecError:
     )
 
 
-def _check_shape(name: str, module: nn.Module, example: torch.Tensor, outputs: int) -> None:
+def _check_shape(name: str, module: nn.Module, example: torch.Tensor, outputs: int, heads: Sequence[Head]) -> None:
     buffers = {key: value.clone() for key, value in module.named_buffers()}
     try:
         with torch.no_grad():
             value = torch.func.functional_call(module, buffers, (example,))
     except Exception as error:
         raise _no_batch(name, example, error) from error
+    if heads:
+        try:
+            value = packed(heads, value)
+        except ValueError as error:
+            raise SpecError("task.model.name", f"{name!r} {error}") from None
     shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
     if shape != (2, outputs):
         raise SpecError(

@@ -90,11 +90,13 @@ class TaskSpec(Strict):
     """Built-in data set; a file, such as `csv:FILE` with the option target; or `package.module:builder`. With options:
     `{name: ..., option: value}`."""
     model: Named = NamedBuilder(name="mlp")
-    """Base learner: linear | mlp | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn | dosa, or `package.module:builder`;
-    options next to the name."""
+    """Base learner: linear | mlp | multihead | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn | dosa, or
+    `package.module:builder`; options next to the name."""
     loss: Annotated[str, BeforeValidator(as_name), Field(pattern=PART)] = "auto"
     """Task loss: one of the task's (classification: cross_entropy; regression: squared_error), or
     `package.module:function`; auto: the task's first."""
+    options: Annotated[dict[str, Any], Field(exclude_if=lambda value: not value)] = {}
+    """Settings of a task that has some of its own, such as the heads of `multitask`."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Examples of a train batch and of a meta batch."""
     augment: Literal["none", "crop_flip"] = "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -179,6 +180,8 @@ def _definition(name: str, task: dict[str, Any], facts: Examined) -> dict[str, A
     else:
         used = next((one["name"] for one in task["metrics"] if one["name"].rpartition(":")[2] == name), facts.task)
         found = {"task.metrics": used}
+    if task.get("options"):
+        found["task.options"] = json.dumps(task["options"], sort_keys=True)
     module = used.partition(":")[0]
     return {**found, f"code of {module}": facts.code[module][:12]} if module in facts.code else found
 

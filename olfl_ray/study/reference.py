@@ -22,6 +22,7 @@ from olfl_ray.registry import Registry
 from olfl_ray.schedules import SCHEDULES
 from olfl_ray.search import SEARCHERS
 from olfl_ray.spec import Strict, StudySpec
+from olfl_ray.tasks import TASKS
 from olfl_ray.tracking import TRACKERS
 
 __all__ = ["complete_yaml", "schema"]
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Registry[Any]] = {
 }
 """Sections that name a part and hold all of its settings."""
 PARTS: dict[str, Registry[Any]] = {
+    "task.options": TASKS,
     "learner.method": METHODS,
     "meta.estimator": ESTIMATORS,
     "search.sampler": SEARCHERS,
@@ -203,7 +205,11 @@ def _variant(model: type[BaseModel], width: int) -> Iterator[str]:
 
 
 def _listed_as(names: str, of: type, fields: Mapping[str, FieldInfo], width: int) -> Iterator[str]:
-    own = [f"{name} ({_inline(info.default)})" for name, info in fields.items() if name != "name"]
+    own = [
+        f"{name} ({_inline(info.get_default(call_default_factory=True))})"
+        for name, info in fields.items()
+        if name != "name"
+    ]
     head = f"- {names}: {_summary(of)}"
     yield from textwrap.wrap(f"{head} Fields: {', '.join(own)}." if own else head, width - 2, subsequent_indent="  ")
 

@@ -1,23 +1,36 @@
 """Tasks: what is predicted, and the metrics of a prediction. Each task is a file."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from olfl_ray.registry import Registry
+from olfl_ray.tasks.heads import Head
 from olfl_ray.tasks.measured import metrics_of
 from olfl_ray.tasks.task import Goal, Metric, Task, TaskLoss
 
-__all__ = ["TASKS", "Goal", "Metric", "Task", "TaskLoss", "metrics_of", "task_of"]
+__all__ = ["TASKS", "Goal", "Head", "Metric", "Task", "TaskLoss", "metrics_of", "task_of"]
 
 TASKS = Registry("olfl_ray.tasks", Task)  # type: ignore[type-abstract]
 """Tasks by name; a user's own is `package.module:Class`."""
 
 
-def task_of(kind: str, field: str = "task.dataset") -> Task:
+def task_of(
+    kind: str, field: str = "task.dataset", *, options: Mapping[str, Any] | None = None, heads: Sequence[Head] = ()
+) -> Task:
     """The task of a data set or of a learned loss.
 
     Args:
         kind: Its name.
         field: Field of the spec that names it, for messages.
+        options: Its settings, `task.options`.
+        heads: Of a data set with several tasks.
 
     Raises:
-        SpecError: There is none.
+        SpecError: There is none, or a setting breaks one of its rules.
     """
-    return TASKS.find(kind, field)()
+    found = TASKS.find(kind, field)
+    if not options and not heads:
+        return found()
+    from olfl_ray.spec import checked_options  # the engine needs torch alone
+
+    return found(checked_options(found.Config, options or {}, "task.options"), heads)

@@ -7,12 +7,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["Goal", "Metric", "Task", "TaskLoss"]
+if TYPE_CHECKING:
+    from olfl_ray.spec import Strict
+    from olfl_ray.tasks.heads import Head
+
+__all__ = ["Goal", "Metric", "NoSettings", "Task", "TaskLoss"]
 
 Goal = Literal["minimize", "maximize"]
 """Which of two values of a metric is better: the lower or the higher one."""
@@ -42,12 +46,22 @@ class Metric:
     decides: bool = False
 
 
+class NoSettings:
+    """`Strict` itself, imported where settings are read: the engine needs torch alone."""
+
+    def __get__(self, instance: object, owner: type) -> type[Strict]:
+        from olfl_ray.spec import Strict
+
+        return Strict
+
+
 class Task(ABC):
     """What is predicted. A subclass is one file, and needs no change in any other file.
 
     A data set names its task by `kind`. The defaults are for C real numbers per example without scaling.
 
     Attributes:
+        Config: Its settings, in `task.options`, a subclass of `olfl_ray.spec.Strict`; a subclass without it has none.
         metrics: Metrics of a split besides the task loss.
         primary: Name of the metric that is usually reported for this task.
         losses: The task losses that `task.loss` may name; `auto` is the first.
@@ -60,6 +74,16 @@ class Task(ABC):
     losses: ClassVar[Mapping[str, TaskLoss]]
     classes: ClassVar[bool] = False
     labels: ClassVar[bool] = False
+    Config: ClassVar[type[Strict]] = NoSettings()  # type: ignore[assignment]
+
+    def __init__(self, config: Any = None, heads: Sequence[Head] = ()) -> None:
+        """A task of a data set.
+
+        Args:
+            config: Its settings; None: the defaults.
+            heads: Of a data set with several tasks; empty: it has one.
+        """
+        self.config, self.heads = config, tuple(heads)
 
     @abstractmethod
     def trivial(self, train_targets: Tensor, count: int, outputs: int) -> Tensor:
@@ -130,6 +154,14 @@ class Task(ABC):
             train: Indices of the train split, the only one that may be used.
         """
         return targets.to(torch.float32), None
+
+    def packed(self, found: Any) -> Tensor:
+        """Outputs (B, C) from what a base learner with several heads returns."""
+        raise NotImplementedError  # called only for a data set with heads
+
+    def shown(self, targets: Tensor, key: str) -> Tensor:
+        """The targets of a training batch, of which a task may hide some; `key` names the step, for random draws."""
+        return targets
 
     def pairs(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The inputs of a learned loss, both (B, C): a prediction for each raw output, and the target of each prediction."""

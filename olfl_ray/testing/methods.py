@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +14,7 @@ from olfl_ray.learnable import Learnable
 from olfl_ray.losses import LossFiles, task_loss
 from olfl_ray.methods import METHODS, Method, Setting, check_used, method_of
 from olfl_ray.spec import StudySpec, TrialConfig, trial_config
+from olfl_ray.tasks import Head, task_of
 
 __all__ = ["MethodContract"]
 
@@ -47,6 +48,8 @@ class MethodContract:
     """A bundled data set that the method supports."""
     options: Mapping[str, Any] = MappingProxyType({})
     """Its settings, if it has some without a default."""
+    heads: Sequence[Head] = ()
+    """Heads of the task, if the method needs several."""
 
     def test_it_lists_settings_that_exist(self) -> None:
         assert isinstance(self._method.uses, tuple), "`uses` is a tuple of names"
@@ -91,9 +94,9 @@ class MethodContract:
 
     def test_its_base_loss_is_a_scalar_with_a_gradient(self) -> None:
         setting = self._setting({})
-        loss = method_of(setting.config.learner).base_loss(setting, task_loss("auto", setting.kind))
-        outputs = torch.linspace(-1.0, 1.0, 12).reshape(4, 3).requires_grad_()
-        value = loss(outputs, torch.tensor([0, 1, 2, 0]))
+        loss = method_of(setting.config.learner).base_loss(setting, task_loss("auto", setting.task))
+        outputs = torch.linspace(-1.0, 1.0, 4 * setting.outputs).reshape(4, -1).requires_grad_()
+        value = loss(outputs, setting.task.examples(4, setting.outputs))
         assert value.shape == (), "the base loss is no scalar"
         (slope,) = torch.autograd.grad(value, outputs)
         assert torch.isfinite(slope).all(), "the base loss has no finite gradient"
@@ -144,7 +147,16 @@ class MethodContract:
             torch.manual_seed(0)
             module = nn.Linear(4, 3)
         theta: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
-        return Setting(config=config, kind="classification", outputs=3, theta=theta, seed=1, losses=LossFiles())
+        kind = "multitask" if self.heads else "classification"
+        return Setting(
+            config=config,
+            kind=kind,
+            task=task_of(kind, heads=self.heads),
+            outputs=sum(head.outputs for head in self.heads) or 3,
+            theta=theta,
+            seed=1,
+            losses=LossFiles(),
+        )
 
     def _phi(self, own: dict[str, Any]) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self._learnable(own).named_parameters() if value.requires_grad}

@@ -47,7 +47,14 @@ class TaskContract:
         strata = task.strata(targets)
         assert len(strata) == COUNT, "it needs one stratum for each example"
         kind = f"{type(task).__module__}:{type(task).__qualname__}"
-        dataset = Dataset(name="x", kind=kind, x=torch.zeros(COUNT, 1), y=targets, outputs=task.outputs(targets))
+        dataset = Dataset(
+            name="x",
+            kind=kind,
+            x=torch.zeros(COUNT, 1),
+            y=targets,
+            outputs=task.outputs(targets),
+            heads=tuple(task.heads),
+        )
         found = split(dataset, study_seed=1, seed=2, test=0.25, meta=0.2, selection=0.2)
         for part in (found.train, found.meta, found.selection, found.test):
             for stratum in strata.unique():

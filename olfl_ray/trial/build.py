@@ -37,7 +37,7 @@ from olfl_ray.methods import Method, Setting, method_of
 from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.tasks import Goal, Metric, Task, metrics_of, task_of
+from olfl_ray.tasks import Goal, Metric, Task, metrics_of
 from olfl_ray.trial.base import Factor, base_optimizer, initial_state, schedule_of
 from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.environment import TrialEnvironment
@@ -113,7 +113,7 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
         UserError: A name, shape or option does not fit.
     """
     task, kind = config.task, dataset.kind
-    predicted = task_of(kind)
+    predicted = dataset.task
     metrics = metrics_of(predicted, task.metrics, dataset.output_names)
     _check_metric(config, metrics, kind)
     family = dataset.episode is not None
@@ -134,21 +134,24 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
         **shapes,
         ids=batches.ids,
         largest_id=batches.largest_id,
+        heads=dataset.heads,
     )
     module = build(seed=seed_of(seed, "weights"))
     module = module.to(environment.device).train()
     setting = Setting(
         config=config,
         kind=kind,
+        task=predicted,
         outputs=dataset.outputs,
         theta=_theta(module),
         seed=seed_of(seed, "phi"),
         losses=environment.losses,
     )
-    loss = task_loss(task.loss, kind)
+    loss = task_loss(task.loss, predicted)
     if batches.target_scale is not None and ":" in task.loss:
         check_standardised(loss, task.loss, dataset.outputs, environment.device)
-    carries = partial(carrying, base_loss=method.base_loss(setting, loss), task_loss=loss)
+    select = predicted.packed if dataset.heads else None
+    carries = partial(carrying, base_loss=method.base_loss(setting, loss), task_loss=loss, select=select)
     module, base_loss, carried_loss = carries(module)
     module = module.to(environment.device)
     setting = replace(setting, theta=_theta(module))
@@ -161,6 +164,7 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
         optimizer=optimizer_for(module, base_optimizer(config)),
         draws_random=False,
         precision=config.learner.precision,
+        select=None if isinstance(module, Carrier) else select,
     )
     if problem.hooks.loss and isinstance(module, Carrier):
         raise SpecError(
@@ -260,7 +264,8 @@ def refuse_unfit(
     shape = tuple(dataset.x.shape[1:])
     copies = COMPARED_COPIES if method.before or method.during else STEP_COPIES
     copies = copies if environment.device == "cpu" else 1
-    needed = copies * models.bytes_of(model.name, model.options, input_shape=shape, outputs=dataset.outputs)
+    size = models.bytes_of(model.name, model.options, input_shape=shape, outputs=dataset.outputs, heads=dataset.heads)
+    needed = copies * size
     refuse_too_large(needed, f"a step of {model.name} with these options", "task.model", free)
 
 
@@ -320,7 +325,7 @@ def load_data(config: TrialConfig, environment: TrialEnvironment) -> data.Datase
             f"began ({environment.data[:12]}), so its results can't be compared; make it the same everywhere (a builder that "
             "draws random numbers needs a fixed seed)"
         )
-    return found
+    return data.for_task(found, config.task.options)
 
 
 def code_of(config: TrialConfig, kind: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from olfl_ray import data
 from olfl_ray.losses import task_loss
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.tasks import metrics_of, task_of
+from olfl_ray.tasks import Head, metrics_of
+from olfl_ray.tasks.heads import columns
 from olfl_ray.trial.build import load_data, splits_of
 from olfl_ray.trial.environment import TrialEnvironment
 
@@ -47,6 +48,7 @@ class DataSummary:
         trivial: Metrics of the best constant prediction on the validation split.
         duplicates: By split the examples whose inputs are those of a train example.
         contradictions: Those of them with another target than the train example.
+        heads: Of a data set with several tasks, a line about each head's targets.
     """
 
     name: str
@@ -65,6 +67,7 @@ class DataSummary:
     trivial: Mapping[str, float]
     duplicates: Mapping[str, int]
     contradictions: Mapping[str, int]
+    heads: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The summary as lines of text."""
@@ -75,6 +78,7 @@ class DataSummary:
         if self.classes:
             shares = [f"{name} {count:,} ({count / self.examples:.1%})" for name, count in self.classes.items()]
             found.append(f"  classes: {_some(shares)}")
+        found += [f"  head {name}: {about}" for name, about in self.heads.items()]
         for index, (low, mean, high) in enumerate(self.targets[:SHOWN]):
             title = "target" if len(self.targets) == 1 else f"target {index}"
             found.append(f"  {title}: {low:.5g} to {high:.5g}, mean {mean:.5g}")
@@ -108,7 +112,7 @@ def data_summary(config: TrialConfig, environment: TrialEnvironment) -> DataSumm
     """
     loaded, seed, task = load_data(config, environment), config.seeds[0], config.task
     dataset = data.episode(loaded, seed_of(seed, "task"))
-    predicted = task_of(dataset.kind)
+    predicted = dataset.task
     splits = splits_of(config, dataset, seed)
     classes: dict[str, int] = {}
     held: dict[str, int] = {}
@@ -120,7 +124,9 @@ def data_summary(config: TrialConfig, environment: TrialEnvironment) -> DataSumm
         held = {part: int((dataset.y[getattr(splits, part)] == fewest).sum()) for part in PARTS}
     y = dataset.y.double()
     ranges = (
-        zip(*(values.tolist() for values in (y.amin(0), y.mean(0), y.amax(0))), strict=True) if y.dim() == 2 else ()
+        zip(*(values.tolist() for values in (y.amin(0), y.mean(0), y.amax(0))), strict=True)
+        if y.dim() == 2 and not dataset.heads
+        else ()
     )
     duplicates, contradictions = _duplicates(dataset, splits)
     return DataSummary(
@@ -140,7 +146,19 @@ def data_summary(config: TrialConfig, environment: TrialEnvironment) -> DataSumm
         trivial=_trivial(config, dataset, splits),
         duplicates=duplicates,
         contradictions=contradictions,
+        heads={head.name: _head(head, y[:, place]) for head, place in columns(dataset.heads)},
     )
+
+
+def _head(head: Head, block: Tensor) -> str:
+    """A head's task, and its classes or the ranges of its targets."""
+    if not head.task.classes:
+        ranges = [f"{low:.5g} to {high:.5g}" for low, high in zip(block.amin(0), block.amax(0), strict=True)]
+        return f"{head.kind}, {_some(ranges)}"
+    counts = block.sum(0).long().tolist()
+    titles = head.classes or tuple(map(str, range(head.outputs)))
+    shares = [f"{name} {n:,} ({n / len(block):.1%})" for name, n in zip(titles, counts, strict=True)]
+    return f"{head.kind}, {_some(shares)}"
 
 
 def _inputs(dataset: data.Dataset, standardize: bool) -> str:
@@ -160,7 +178,7 @@ def _missing(dataset: data.Dataset) -> dict[str, int]:
 
 def _trivial(config: TrialConfig, dataset: data.Dataset, splits: data.Splits) -> dict[str, float]:
     """The task's primary metric and the study's, of the best constant prediction, on the validation split."""
-    task, spec = task_of(dataset.kind), config.task
+    task, spec = dataset.task, config.task
     y, scale = dataset.y, None
     if dataset.scaled and spec.standardize.y:
         y, scale = task.scaled(y, splits.train)
@@ -174,7 +192,7 @@ def _trivial(config: TrialConfig, dataset: data.Dataset, splits: data.Splits) ->
         if metric.name in wanted:
             found[metric.name] = metric.compute(outputs, held, scale)
     if names.TASK_LOSS in wanted:
-        found[names.TASK_LOSS] = float(task_loss(spec.loss, dataset.kind)(outputs, held))
+        found[names.TASK_LOSS] = float(task_loss(spec.loss, task)(outputs, held))
     return found
 
 

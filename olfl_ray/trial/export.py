@@ -21,6 +21,8 @@ from olfl_ray import models
 from olfl_ray.data import InputScaler
 from olfl_ray.errors import DataError, SetupError, SpecError
 from olfl_ray.plugins import allows, nearest
+from olfl_ray.tasks import Head
+from olfl_ray.tasks.heads import from_plain, to_plain
 from olfl_ray.trial.model import Origin, TrainedModel
 
 __all__ = ["FORMATS", "describe", "model_to_bytes", "read_model", "traced"]
@@ -92,6 +94,7 @@ def read_model(path: Path, allow: Iterable[str] = ()) -> TrainedModel:
             input_shape=tuple(map(_count, _listed(note["input"]["shape"]))),
             outputs=_count(note["outputs"]),
             dtype=DTYPES[note["input"]["dtype"]],
+            heads=_heads(note.get("heads", [])),
         )
         if ":" in origin.name and not allows(allow, origin.name):
             raise DataError(
@@ -99,7 +102,11 @@ def read_model(path: Path, allow: Iterable[str] = ()) -> TrainedModel:
                 f"name if you trust it (load_model(..., allow=[{origin.name!r}]))"
             )
         size = models.bytes_of(
-            origin.name, dict(origin.options), input_shape=origin.input_shape, outputs=origin.outputs
+            origin.name,
+            dict(origin.options),
+            input_shape=origin.input_shape,
+            outputs=origin.outputs,
+            heads=origin.heads,
         )
         if size > path.stat().st_size:  # before a few bytes of settings ask for gigabytes
             raise ValueError("its settings ask for more weights than there are")
@@ -186,6 +193,7 @@ def describe(model: TrainedModel) -> dict[str, Any]:
         "classes": list(model.classes),
         "step": model.step,
         **({"pruned": True} if origin.pruned else {}),
+        **({"heads": to_plain(origin.heads)} if origin.heads else {}),
     }
 
 
@@ -210,6 +218,16 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{str(value)[:80]!r} is no text")
     return value
+
+
+def _heads(value: Any) -> tuple[Head, ...]:
+    """Heads of built-in kinds."""
+    found = from_plain(_listed(value))
+    for head in found:
+        _count(head.outputs)
+        if not _text(head.kind).isidentifier() or not _text(head.name).isidentifier():
+            raise ValueError(f"a head {head.name!r} of kind {head.kind!r}")
+    return found
 
 
 def _listed(value: Any) -> list[Any]:

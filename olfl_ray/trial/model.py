@@ -15,7 +15,8 @@ from olfl_ray import data, models
 from olfl_ray.data import InputScaler
 from olfl_ray.errors import DataError
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.tasks import task_of
+from olfl_ray.tasks import Head, task_of
+from olfl_ray.tasks.heads import columns, packed
 from olfl_ray.trial.build import batches_of, load_data
 from olfl_ray.trial.environment import TrialEnvironment
 from olfl_ray.trial.state import TrialState
@@ -34,6 +35,7 @@ class Origin:
         outputs: C.
         dtype: Type of raw inputs; integers of 64 bits are ids.
         pruned: Whether channels were removed from it afterwards, so that it can't be built again.
+        heads: Of a task with several, each in the order of its outputs.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Origin:
     outputs: int
     dtype: torch.dtype
     pruned: bool = False
+    heads: tuple[Head, ...] = ()
 
     def build(self, seed: int) -> nn.Module:
         """The base learner with the initial weights of a seed.
@@ -57,6 +60,7 @@ class Origin:
             ids=self.dtype == torch.int64,
             seed=seed,
             check=False,
+            heads=self.heads,
         )
 
 
@@ -97,21 +101,31 @@ class TrainedModel(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (B, C) for raw inputs (B, ...): logits, or for a regression predictions in the targets' own units."""
-        output_BC: Tensor = self.module(self.scaler(x))
+        """Outputs (B, C) for raw inputs (B, ...): logits, or for a regression predictions in the targets' own units.
+
+        Heads lie side by side, in their order.
+        """
+        output_BC: Tensor = packed(self.origin.heads, self.module(self.scaler(x)))
         if self.scale_C is not None:
             output_BC = output_BC * self.scale_C
         return output_BC if self.center_C is None else output_BC + self.center_C
 
     @torch.no_grad()
-    def predict(self, x: Any) -> list[str] | Tensor:
-        """The name of the likeliest class of each example; where there are no classes, the outputs (B, C).
+    def predict(self, x: Any) -> list[str] | Tensor | dict[str, list[str] | Tensor]:
+        """The name of the likeliest class of each example; where there are no classes, the outputs (B, C); of heads a dict.
 
         Args:
             x: Raw inputs as a tensor or an array.
         """
         output_BC = self(torch.as_tensor(x))
-        return [self.classes[index] for index in output_BC.argmax(1).tolist()] if self.classes else output_BC
+        if self.origin.heads:
+            return {
+                head.name: _named(head.classes or tuple(map(str, range(head.outputs))), output_BC[:, place])
+                if head.task.classes
+                else output_BC[:, place]
+                for head, place in columns(self.origin.heads)
+            }
+        return _named(self.classes, output_BC) if self.classes else output_BC
 
     @torch.no_grad()
     def example(self, count: int = 1) -> Tensor:
@@ -131,6 +145,10 @@ class TrainedModel(nn.Module):
         if dtype == torch.uint8:
             x = x.round().clamp(0, 255)
         return x.to(next((value.device for value in self.parameters()), None), dtype)
+
+
+def _named(classes: tuple[str, ...], output_BC: Tensor) -> list[str]:
+    return [classes[index] for index in output_BC.argmax(1).tolist()]
 
 
 def trained_model(
@@ -162,6 +180,7 @@ def trained_model(
         input_shape=batches.input_shape,
         outputs=dataset.outputs,
         dtype=drawn.x.dtype,
+        heads=dataset.heads,
     )
     module = origin.build(seed_of(seed, "weights"))
     kept = own.learner if own.best is None else own.best

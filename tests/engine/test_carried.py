@@ -168,6 +168,20 @@ def test_every_estimator_equals_reverse_and_central_differences(steps: int, fact
     assert wanted.phi_grad["strength"].item() == pytest.approx((at(0.3 + 1e-5) - at(0.3 - 1e-5)) / 2e-5, rel=1e-6)
 
 
+def test_prediction_and_evaluation_read_the_placed_parameters() -> None:
+    """Also where the tensors in their places need no gradient, as in evaluation."""
+    problem = problem_of()
+    state, (x, y) = state_of(problem), batch()
+    theta = {name: value + 1 for name, value in state.theta.items()}
+    outputs = problem.predict(theta, {}, x)
+    assert torch.equal(outputs[0, 3:6], theta["base_loss.margin"])
+    loss = Margin().double()
+    with torch.no_grad():
+        loss.margin.add_(1)
+        loss.log_variance.add_(1)
+        assert problem.base_loss(outputs, y) == loss(outputs[:, :3], y)
+
+
 def test_task_loss_may_have_parameters_too() -> None:
     module, base_loss, task_loss = carrying(network(), loss := Margin().double(), loss)
     assert base_loss is task_loss

@@ -12,6 +12,7 @@ from olfl_ray.errors import SpecError
 from olfl_ray.losses import LossFiles, TaskLoss, task_loss
 from olfl_ray.methods import Setting, method_of
 from olfl_ray.spec import TrialConfig
+from olfl_ray.tasks import task_of
 
 
 def loss_of(method: str, *, task: str = "auto", kind: str = "classification", **options: float) -> TaskLoss:
@@ -19,7 +20,7 @@ def loss_of(method: str, *, task: str = "auto", kind: str = "classification", **
     config = TrialConfig.model_validate(
         {"task": {"dataset": "digits", "loss": task}, "learner": {"method": method, "options": options}}
     )
-    setting = Setting(config=config, kind=kind, outputs=3, theta={}, seed=0, losses=LossFiles())
+    setting = Setting(config=config, kind=kind, task=task_of(kind), outputs=3, theta={}, seed=0, losses=LossFiles())
     return method_of(config.learner).base_loss(setting, task_loss(task, kind))
 
 

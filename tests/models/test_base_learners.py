@@ -18,6 +18,14 @@ SIZES: list[tuple[str, dict[str, Any], tuple[int, ...], int, int]] = [
     ("mlp", {"hidden": []}, (8,), 1, 8 + 1),
     ("mlp", {"hidden": [1000], "activation": "tanh"}, GREY28, 10, (784 * 1000 + 1000) + (1000 * 10 + 10)),
     ("mlp", {"hidden": [5, 7]}, (3,), 2, (3 * 5 + 5) + (5 * 7 + 7) + (7 * 2 + 2)),
+    ("multihead", {}, (8,), 3, (8 * 64 + 64) + (64 * 3 + 3)),
+    (
+        "multihead",
+        {"channels": [4, 5], "hidden": [], "head_hidden": [6]},
+        (1, 8, 8),
+        1,
+        40 + 185 + (20 * 6 + 6) + (6 + 1),
+    ),
     # a time constant a layer, two outputs a label
     ("dosa", {}, (64,), 10, (64 * 128 + 128) + 1 + 2 * (128 * 10 + 10)),
     ("dosa", {"hidden": [5, 7], "steps": 3}, (3,), 2, (3 * 5 + 5) + (5 * 7 + 7) + 2 + 2 * (7 * 2 + 2)),

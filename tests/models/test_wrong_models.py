@@ -99,7 +99,8 @@ def build(name: str, options: dict[str, Any], shape: tuple[int, ...] = IMAGE) ->
             {},
             IMAGE,
             "task.model.name",
-            "there is no model 'zzz'; use one of allcnnc, dosa, lenet5, linear, mlp, resnet18, squeezenet, vgg16, wrn",
+            "there is no model 'zzz'; use one of allcnnc, dosa, lenet5, linear, mlp, multihead, resnet18, "
+            "squeezenet, vgg16, wrn",
         ),
         ("", {}, IMAGE, "task.model.name", "there is no model ''"),
         (

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from olfl_ray.learnable import Learnable, Params
 from olfl_ray.losses import TaskLoss
 from olfl_ray.methods import METHODS, Method, Setting
+from olfl_ray.tasks import Head
 from olfl_ray.testing import MethodContract
 
 
@@ -49,6 +50,19 @@ class TestFocal(BuiltIn):
 
 class TestPoly1(BuiltIn):
     name = "poly1"
+
+
+HEADS = (Head(name="color", kind="classification", outputs=3), Head(name="mass", kind="regression", outputs=1))
+
+
+class TestUncertainty(BuiltIn):
+    name = "uncertainty"
+    heads = HEADS
+
+
+class TestLearnedWeights(BuiltIn):
+    name = "learned_weights"
+    heads = HEADS
 
 
 def test_each_built_in_method_is_tested() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from olfl_ray.errors import UserError
-from olfl_ray.tasks import TASKS, Metric, Task
+from olfl_ray.tasks import TASKS, Head, Metric, Task, task_of
 from olfl_ray.tasks.classification import Classification
 from olfl_ray.tasks.regression import Regression
 from olfl_ray.testing import TaskContract
@@ -36,6 +36,17 @@ class TestRegression(BuiltIn):
     def targets(self, count: int) -> Tensor:
         draw = torch.Generator().manual_seed(4)
         return torch.randn(count, 2, generator=draw) * torch.tensor([3.0, 0.2]) + 5.0
+
+
+class TestMultiTask(BuiltIn):
+    name = "multitask"
+
+    def make(self) -> Task:
+        color, mass = (
+            Head(name="color", kind="classification", outputs=3),
+            Head(name="mass", kind="regression", outputs=2),
+        )
+        return task_of("multitask", heads=(color, mass), options={"weights": {"mass": 0.5}})
 
 
 def test_each_built_in_task_is_tested() -> None:
