@@ -28,8 +28,8 @@ Files = dict[str, str]
 class Arrays:
     """A data set as arrays: `x` (N, ...), `y` (N,) integers or (N, C) floats, number of training examples, source.
 
-    NaN in x is a missing value. `classes` are the names of classes or labels; empty: their numbers. Of a data set with several tasks,
-    y has the columns of its `heads`, classes one-hot.
+    NaN in x is a missing value. `classes` are the names of classes or labels; empty: their numbers. Of a data set with several
+    tasks, y has the columns of its `heads`, classes one-hot.
     """
 
     x: np.ndarray
