@@ -49,7 +49,7 @@ _named = lazily(
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])
 
 
 def __getattr__(name: str) -> Any:

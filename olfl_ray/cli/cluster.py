@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from olfl_ray.cli.documents import plan_document, print_json, result_document, submission_document
-from olfl_ray.cli.options import Cluster, Follow, Home, Json, Name, PyModules, Sets, SpecFile, WorkingDir, out
+from olfl_ray.cli.options import Cluster, Follow, Home, Json, Name, NewName, PyModules, Sets, SpecFile, WorkingDir, out
 from olfl_ray.cli.outcome import leave, print_result
 from olfl_ray.cli.output import errors, option
 from olfl_ray.errors import INTERRUPTED
@@ -27,7 +27,7 @@ __all__ = ["logs", "show", "submit"]
 def submit(
     spec: SpecFile,
     address: Cluster = None,
-    name: Annotated[str | None, typer.Option(help="Name of the study; default: the spec's.")] = None,
+    name: NewName = None,
     set_: Sets = None,
     working_dir: WorkingDir = None,
     py_module: PyModules = None,

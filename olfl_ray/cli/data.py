@@ -28,7 +28,7 @@ def data_list(json: Json = False) -> None:
         names = ("name", "kind", "examples", "shape", "where")
         print_json([dict(zip(names, row, strict=True)) for row in study.describe_data()])
         return
-    table = Table("name", "kind", "rows", "shape", "where", **LOOK)
+    table = Table("name", "kind", "examples", "shape", "where", **LOOK)
     for row in study.describe_data():
         table.add_row(*(str(cell) for cell in row))
     out.print(table)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from olfl_ray.cli.documents import print_json
-from olfl_ray.cli.options import Home, Json, Storage
+from olfl_ray.cli.options import Address, Allow, Home, Json, Storage
 from olfl_ray.cli.output import out
 from olfl_ray.errors import StudyError
 
@@ -37,10 +37,8 @@ def export(
             help="Leave out the channels that its weights ignore; prints how much faster that makes it here.",
         ),
     ] = False,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option("--allow", help="A builder, module or package that the trial may run. May be repeated."),
-    ] = None,
+    allow: Allow = None,
+    address: Address = None,
     storage: Storage = None,
     json: Json = False,
     home: Home = None,
@@ -51,7 +49,7 @@ def export(
     name, _, trial = source.partition("/")
     if source.count("/") != 2:
         raise StudyError(f"source: is {source!r}, but must be STUDY/ARM/cN; name a trial such as digits/online/c0")
-    study = Study.open(name, home=home, storage=storage, allow=allow or ())
+    study = Study.open(name, home=home, cluster=address, storage=storage, allow=allow or ())
     written = study.export(trial, to, format=format, replicate=replicate, pruned=pruned)
     compared = study.speed(trial, replicate=replicate) if pruned else None
     if json:

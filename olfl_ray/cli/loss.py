@@ -9,9 +9,8 @@ import typer
 
 from olfl_ray.cli.documents import print_json
 from olfl_ray.cli.examples import examples
-from olfl_ray.cli.options import Home, Json
+from olfl_ray.cli.options import Address, Allow, Home, Json, LossSource, Moment, Storage, moment
 from olfl_ray.cli.output import out
-from olfl_ray.errors import SpecError
 
 __all__ = ["loss_app"]
 
@@ -31,24 +30,21 @@ def _group() -> None:
     ),
 )
 def loss_export(
-    source: Annotated[
-        str, typer.Argument(help="STUDY/ARM/ORDINAL, a file or folder of a learned loss, or an MLflow run.")
-    ],
+    source: LossSource,
     standalone: Annotated[Path, typer.Option(help="Python file to write, which needs torch alone.")],
-    at: Annotated[
-        str | None,
-        typer.Option(help="Time: a fraction of the training (0.5) or a base step (200); default: the last step."),
-    ] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option("--allow", help="A builder that the loss's files may call. May be repeated.")
-    ] = None,
+    at: Moment = None,
+    allow: Allow = None,
+    address: Address = None,
+    storage: Storage = None,
     json: Json = False,
     home: Home = None,
 ) -> None:
     """Write a learned loss as one Python file, with its origin and the range of its inputs in training."""
     from olfl_ray import study
 
-    written = study.export_loss(source, standalone, at=_moment(at), home=home, allow=allow or ())
+    written = study.export_loss(
+        source, standalone, at=moment(at), home=home, cluster=address, storage=storage, allow=allow or ()
+    )
     if json:
         print_json({"source": source, "file": written})
     else:
@@ -63,13 +59,8 @@ def loss_export(
     ),
 )
 def loss_explain(
-    source: Annotated[
-        str, typer.Argument(help="STUDY/ARM/ORDINAL, a file or folder of a learned loss, or an MLflow run.")
-    ],
-    at: Annotated[
-        str | None,
-        typer.Option(help="Time: a fraction of the training (0.5) or a base step (200); default: the last step."),
-    ] = None,
+    source: LossSource,
+    at: Moment = None,
     classes: Annotated[
         int | None, typer.Option(help="Number of classes; default: that of the trial's data set, or 2.")
     ] = None,
@@ -79,16 +70,18 @@ def loss_explain(
     as_arm: Annotated[
         Path | None, typer.Option(help="YAML file to write: the study's spec with the formula as one more arm.")
     ] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option("--allow", help="A builder that the loss's files may call. May be repeated.")
-    ] = None,
+    allow: Allow = None,
+    address: Address = None,
+    storage: Storage = None,
     json: Json = False,
     home: Home = None,
 ) -> None:
     """Describe a learned loss: the nearest known losses, a formula, where it is flat, improper or rewards errors."""
     from olfl_ray import study
 
-    found = study.explain_loss(source, at=_moment(at), classes=classes, home=home, allow=allow or ())
+    found = study.explain_loss(
+        source, at=moment(at), classes=classes, home=home, cluster=address, storage=storage, allow=allow or ()
+    )
     files = [] if folder is None else found.save(folder)
     if as_arm is not None:
         files.append(found.as_arm(as_arm))
@@ -97,12 +90,3 @@ def loss_explain(
         return
     for line in [str(found), *(str(file) for file in files)]:
         out.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def _moment(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return int(text) if text.isdigit() else float(text)
-    except ValueError:
-        raise SpecError("at", f"is {text!r}, but must be a fraction such as 0.5 or a base step such as 200") from None

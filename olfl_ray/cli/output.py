@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 import sys
+from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
@@ -22,8 +23,10 @@ OPTIONS = {
     "allow": "allow",
     "arm": "arm",
     "arms": "arm",
+    "classes": "classes",
     "cluster": "address",
     "failed": "failed",
+    "format": "format",
     "from_scratch": "from-scratch",
     "home": "home",
     "keep_runs": "keep-runs",
@@ -140,8 +143,10 @@ def as_options(message: str) -> str:
 
     def one(found: re.Match[str]) -> str:
         name, value = found["name"], found["value"]
-        words = [f"--{OPTIONS[name]}", *([] if value in ("", "True") else [shlex.quote(value)])]
-        return " ".join(words)
+        option = f"--{OPTIONS[name]}"
+        if value.startswith("["):
+            return " ".join(f"{option} {shlex.quote(one)}" for one in literal_eval(value))
+        return " ".join([option, *([] if value in ("", "True") else [shlex.quote(value)])])
 
     return _ARGUMENT.sub(one, message)
 

@@ -11,7 +11,20 @@ from olfl_ray.cli.cluster import logs, show, submit
 from olfl_ray.cli.documents import plan_document, print_json, result_document
 from olfl_ray.cli.examples import examples
 from olfl_ray.cli.look import add_looking
-from olfl_ray.cli.options import Address, Follow, Home, Json, Name, PyModules, Sets, SpecFile, Storage, WorkingDir, out
+from olfl_ray.cli.options import (
+    Address,
+    Follow,
+    Home,
+    Json,
+    Name,
+    NewName,
+    PyModules,
+    Sets,
+    SpecFile,
+    Storage,
+    WorkingDir,
+    out,
+)
 from olfl_ray.cli.outcome import leave, notes_on, print_result
 from olfl_ray.cli.output import errors, option, outliving
 from olfl_ray.cli.transfer import add_transfer
@@ -52,7 +65,7 @@ add_transfer(sweep_app)
 )
 def sweep_run(
     spec: SpecFile,
-    name: Annotated[str | None, typer.Option(help="Name of the study; default: the spec's.")] = None,
+    name: NewName = None,
     set_: Sets = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the study and print its plan; start nothing.")

@@ -13,7 +13,7 @@ import typer
 from olfl_ray.cli.documents import diff_document, print_json, trial_document, trial_run_document
 from olfl_ray.cli.examples import examples
 from olfl_ray.cli.export import export
-from olfl_ray.cli.options import Address, Home, Json, Name, Sets, Storage
+from olfl_ray.cli.options import Address, Allow, Home, Json, Name, Sets, Storage, TrialName
 from olfl_ray.cli.output import errors, out
 from olfl_ray.errors import StudyError, UserError
 
@@ -39,10 +39,7 @@ def trial_run(
     set_: Sets = None,
     arm: Annotated[str | None, typer.Option(help="Arm of the trial; default: the first.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="STUDY/ARM/ORDINAL of a sweep's trial.")] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option("--allow", help="A builder, module or package that the trial of --from may run. May be repeated."),
-    ] = None,
+    allow: Allow = None,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show the traceback if the trial fails.")] = False,
     json: Json = False,
     home: Home = None,
@@ -105,9 +102,12 @@ def trial_list(
     """List the trials of a study: state, step, value, settings, cause of failure."""
     from rich.table import Table
 
+    from olfl_ray.ledger import STAGES
     from olfl_ray.study import Study
     from olfl_ray.study.view import LOOK
 
+    if state is not None and state not in STAGES:
+        raise StudyError(f"--state: is {state!r}, but must be one of {', '.join(STAGES)}")
     study = Study.open(name, home=home, cluster=address, storage=storage)
     spec, kept, _ = study.loaded(arm)
     trials = [
@@ -133,7 +133,7 @@ def trial_list(
     "show", epilog=examples("olfl trial show digits/online/3", "olfl trial show digits/online/c0 --json")
 )
 def trial_show(
-    source: Annotated[str, typer.Argument(metavar="STUDY/ARM/ORDINAL", help="The trial.")],
+    source: TrialName,
     address: Address = None,
     storage: Storage = None,
     json: Json = False,
@@ -163,8 +163,8 @@ def trial_show(
     ),
 )
 def trial_diff(
-    a: Annotated[str, typer.Argument(metavar="STUDY/ARM/ORDINAL", help="A trial.")],
-    b: Annotated[str, typer.Argument(metavar="STUDY/ARM/ORDINAL", help="Another trial, of the same study or another.")],
+    a: TrialName,
+    b: TrialName,
     address: Address = None,
     storage: Storage = None,
     json: Json = False,

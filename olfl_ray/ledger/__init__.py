@@ -28,10 +28,11 @@ from olfl_ray.ledger.events import (
 )
 from olfl_ray.ledger.log import Ledger
 from olfl_ray.ledger.rules import apply
-from olfl_ray.ledger.state import StudyState, TrialId, TrialState
+from olfl_ray.ledger.state import STAGES, StudyState, TrialId, TrialState
 from olfl_ray.ledger.stop import StopRequest
 
 __all__ = [
+    "STAGES",
     "Began",
     "Commit",
     "Committed",

@@ -6,14 +6,16 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from olfl_ray.errors import StudyError
 from olfl_ray.ledger.events import Committed, DriverStarted, Examined
 
-__all__ = ["StudyState", "TrialId", "TrialState"]
+__all__ = ["STAGES", "StudyState", "TrialId", "TrialState"]
 
 Stage = Literal["planned", "running", "stopped", "finished", "pruned", "diverged", "failed"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""What a trial's state can be."""
 
 _NAME = re.compile(r"c?(0|[1-9][0-9]*)", re.ASCII)
 

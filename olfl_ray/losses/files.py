@@ -37,6 +37,8 @@ def read_loss(folder: str | Path, allow: Iterable[str] = ()) -> LearnedLoss:
         DataError: A file is missing or truncated, or names a builder that is not allowed.
     """
     path = Path(folder)
+    if path.is_file() and path.suffix != ".safetensors":
+        raise DataError(f"{path}: is no .safetensors file of a learned loss; name the folder that holds one")
     weights = path if path.suffix == ".safetensors" else path / "learned_loss.safetensors"
     try:
         there = LocalStorage(weights.parent)  # which waits for no pipe
@@ -71,7 +73,7 @@ def loss_from_bytes(weights: bytes, settings: bytes, source: str, allow: Iterabl
             if ":" in builder and not allows(allow, builder):
                 raise DataError(
                     f"{source}: the learned loss is built by {builder!r}, which is code that these files chose; allow it by "
-                    f"name if you trust it (load_loss(..., allow=[{builder!r}]), or loss.name in the spec that reads it)"
+                    f"name if you trust it (`allow={[builder]}`, or loss.name in the spec that reads it)"
                 )
         if bytes_of(spec) > len(weights):  # before a few bytes of settings ask for gigabytes
             raise ValueError("its settings ask for more weights than there are")

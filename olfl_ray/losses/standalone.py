@@ -97,7 +97,7 @@ def standalone(loss: LearnedLoss, notes: Sequence[str] = ()) -> str:
     if not plain or loss.kind not in PAIRS:
         raise DataError(
             "standalone: only a loss of a built-in network (mlp, ml3), for classification or regression, can be written as "
-            "one file; keep its module and use load_loss(..., allow=[...])"
+            "one file; keep its module and read it with load_loss"
         )
     layers = list(network.layers)
     linear, activation = layers[::2], layers[1]

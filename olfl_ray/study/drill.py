@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from olfl_ray.errors import SetupError, StudyError
 from olfl_ray.ledger import Committed, DriverStarted, Ended, Ledger
 from olfl_ray.records import names
 from olfl_ray.spec import parse_fields, spec_as_yaml
-from olfl_ray.storage import open_storage
+from olfl_ray.storage import LocalStorage, open_storage
 from olfl_ray.study.handle import Study
 from olfl_ray.study.mortal import ARMED, KILLED
 from olfl_ray.study.single import run_trial, trial_of
@@ -193,6 +194,9 @@ def _clear(name: str, home: Home, marks: str) -> None:
     storage = open_storage(marks)
     for key in (ARMED, KILLED):
         storage.delete(key)
+    if isinstance(storage, LocalStorage):
+        with suppress(OSError):
+            storage.root.rmdir()
     try:
         Study.open(name, home=home).delete()
     except StudyError:

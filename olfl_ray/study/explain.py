@@ -22,6 +22,8 @@ def explain_loss(
     at: float | None = None,
     classes: int | None = None,
     home: str | Path | Home | None = None,
+    cluster: str | None = None,
+    storage: str | None = None,
     allow: Iterable[str] = (),
 ) -> Explanation:
     """Explain a learned loss: known losses near it, a formula, its faults, and how it came about (docs/explain.md).
@@ -31,6 +33,8 @@ def explain_loss(
         at: As of `load_loss`.
         classes: Number of classes on which its gradients are compared; None: of a trial those of its data set, else 2.
         home: As of `load_loss`.
+        cluster: As of `load_loss`.
+        storage: As of `load_loss`.
         allow: As of `load_loss`.
 
     Raises:
@@ -42,4 +46,5 @@ def explain_loss(
         loss = load_loss(source, at=at, home=home, allow=allow)
         return explain([(None, loss)], str(source), classes=2 if classes is None else classes)
     name, _, trial = str(source).partition("/")
-    return Study.open(name, home=home).explain(trial, 1.0 if at is None else at, classes=classes, allow=allow)
+    opened = Study.open(name, home=home, cluster=cluster, storage=storage)
+    return opened.explain(trial, 1.0 if at is None else at, classes=classes, allow=allow)

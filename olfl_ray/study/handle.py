@@ -11,30 +11,24 @@ from olfl_ray.driver import (
     Home,
     StudyResult,
     check_failed,
-    check_same,
     check_study,
     data_summaries,
     drive,
     extended,
-    load,
     placed,
     remove,
-    resolved,
-    spec_in,
-    status_of,
     stop_driver,
-    storage_of,
     tried_again,
 )
-from olfl_ray.errors import StudyError, UserError
+from olfl_ray.errors import StudyError
 from olfl_ray.ledger import Ledger
 from olfl_ray.methods import complete
-from olfl_ray.remote import Code, RayCluster, Submission, locate, spec_on
+from olfl_ray.remote import Code, RayCluster, Submission, spec_on
 from olfl_ray.spec import StudySpec, located, parse_fields, read_spec
 from olfl_ray.storage import Storage
+from olfl_ray.study.kept import Kept
 from olfl_ray.study.plan import Plan, plan_of
 from olfl_ray.study.remote_study import RemoteStudy
-from olfl_ray.study.results import Results
 from olfl_ray.study.single import builders_in
 from olfl_ray.study.view import StudyView, view_for
 
@@ -46,7 +40,7 @@ HomeLocation = str | Path | Home | None
 Cluster = str | bool | RayCluster | None
 
 
-class Study(Results):
+class Study(Kept):
     """One study, on this machine or on a cluster.
 
     `Study(name=..., task=..., search=..., ...)` takes the fields of a spec as mappings or as settings of `olfl_ray.spec`. A
@@ -171,44 +165,6 @@ class Study(Results):
         self._as_recorded: Mapping[str, Any] = {}
 
     # What it is
-
-    @property
-    def remote(self) -> RemoteStudy | None:
-        """Its side on a cluster; None: it runs here."""
-        return self._remote
-
-    @property
-    def begun(self) -> bool:
-        """Whether it was started before."""
-        if self._given is None:
-            return True
-        if self._remote is None:
-            return bool(self._storage(self._given).keys("ledger/"))
-        try:
-            self._load()
-        except StudyError:
-            return False
-        return True
-
-    @property
-    def location(self) -> str:
-        """URL of the storage that keeps it."""
-        if self._given is not None and self._remote is None:
-            return self._storage(self._given).url
-        return self._load()[2].url
-
-    @property
-    def spec(self) -> StudySpec:
-        """Its resolved spec: as it was last run; before that, as it was given."""
-        return self._load()[0] if self.begun or self._given is None else resolved(self._given)
-
-    @property
-    def status(self) -> str:
-        """new, running, finished, stopped, or interrupted: its driver exited without reporting a result."""
-        if not self.begun:
-            return "new"
-        _, ledger, storage = self._load()
-        return status_of(ledger, storage)
 
     def plan(self) -> Plan:
         """What it would do: its resolved spec, the first points of each arm, its data. Checks all that can be checked
@@ -367,47 +323,7 @@ class Study(Results):
         """
         return self._on_cluster().logs(attempt, follow=follow)
 
-    def __repr__(self) -> str:
-        try:
-            if not self.begun:
-                return f"Study({self.name!r}, not begun)"
-            trials = self.state.trials.values()
-            return f"Study({self.name!r}, {sum(trial.ended for trial in trials)} of {self.total} trials ended)"
-        except UserError:
-            return f"Study({self.name!r})"
-
     # Inside
-
-    def _load(self) -> tuple[StudySpec, Ledger, Storage]:
-        if self._kept is None or not self._kept[1].is_current():
-            self._kept = None
-            self._kept = self._found()
-            self._as_recorded = self._kept[1].live.spec
-        _, ledger, storage = self._kept
-        ledger.catch_up()
-        if ledger.live.spec is not self._as_recorded:  # a driver, perhaps this handle's own, has revised it
-            self._as_recorded = ledger.live.spec
-            self._kept = spec_in(self._as_recorded, self.name), ledger, storage
-        return self._kept
-
-    def _found(self) -> tuple[StudySpec, Ledger, Storage]:
-        if self._remote is not None or self._elsewhere is not None:
-            cluster = None if self._remote is None else self._remote.cluster
-            locate(self.name, home=self.home, cluster=cluster, storage=self._elsewhere)
-        elif self._given is not None:
-            storage = self._storage(self._given)
-            if not storage.keys("ledger/"):
-                raise StudyError(f"study {self.name!r} has not begun; run it first")
-            ledger = Ledger.load(storage)
-            check_same(self._given, ledger.state.spec, ledger.state.digest)
-            return spec_in(ledger.state.spec, self.name), ledger, storage
-        found = load(self.name, self.home)
-        if self._given is not None:
-            check_same(self._given, found[1].state.spec, found[1].state.digest)
-        return found
-
-    def _storage(self, given: StudySpec) -> Storage:
-        return storage_of(resolved(given), self.home)
 
     def _to_drive(self) -> tuple[StudySpec, Ledger]:
         spec, ledger, storage = self._load()

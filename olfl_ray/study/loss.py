@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from olfl_ray.analysis import final_table
 from olfl_ray.driver.home import Home
@@ -23,6 +24,8 @@ def load_loss(
     *,
     at: float | None = None,
     home: str | Path | Home | None = None,
+    cluster: str | None = None,
+    storage: str | None = None,
     tracking_uri: str | None = None,
     allow: Iterable[str] = (),
 ) -> LearnedLoss:
@@ -33,6 +36,8 @@ def load_loss(
         at: Of a trial: when, a fraction of the training, 0.0 to 1.0, or as an integer a base step; the last loss that a commit
             recorded until then. None: after the last step.
         home: Home folder of the trial or run; None: `OLFL_HOME`, else `./.olfl`.
+        cluster: URL of Ray's job server, or a target of the settings file, that knows the trial's study.
+        storage: Storage that holds the trial's study, such as s3://bucket/studies.
         tracking_uri: MLflow store of the run; None: `MLFLOW_TRACKING_URI`, else the home folder's own.
         allow: Packages, modules or full names (`package.module:builder`) of builders that may be called. A learned loss
             is data, and whoever wrote its files chose the builder that they name: one that is not allowed is refused.
@@ -57,9 +62,10 @@ def load_loss(
 
         found = fetch_learned_loss(place.tracking_of(tracking_uri), str(source))
         return loss_from_bytes(*found, f"run {source}", allow)
-    if at is not None:
+    if str(source).count("/") == 2 and (at, cluster, storage) != (None, None, None):
         name, _, trial = str(source).partition("/")
-        return Study.open(name, home=place).learned(trial, at, allow=allow)
+        opened = Study.open(name, home=place, cluster=cluster, storage=storage)
+        return opened.learned(trial, 1.0 if at is None else at, allow=allow)
     return find_loss(str(source), place.studies, allow=allow)
 
 
@@ -69,6 +75,8 @@ def export_loss(
     *,
     at: float | None = None,
     home: str | Path | Home | None = None,
+    cluster: str | None = None,
+    storage: str | None = None,
     allow: Iterable[str] = (),
 ) -> Path:
     """Write a learned loss as one Python file that needs torch alone: `from FILE import LearnedLoss`.
@@ -81,6 +89,8 @@ def export_loss(
         path: The file, `NAME.py`; one that exists is replaced.
         at: As of `load_loss`.
         home: As of `load_loss`.
+        cluster: As of `load_loss`.
+        storage: As of `load_loss`.
         allow: As of `load_loss`.
 
     Raises:
@@ -92,8 +102,8 @@ def export_loss(
         raise DataError(
             f"standalone: is {path}, but must be a Python module's file name; use learned_loss.py, for example"
         )
-    found = load_loss(source, at=at, home=home, allow=allow)
-    text = standalone(found, _notes(str(source), at, home))
+    found = load_loss(source, at=at, home=home, cluster=cluster, storage=storage, allow=allow)
+    text = standalone(found, _notes(str(source), at, home=home, cluster=cluster, storage=storage))
     try:
         replace_file(target, text.encode())
     except OSError as error:
@@ -101,12 +111,12 @@ def export_loss(
     return target
 
 
-def _notes(source: str, at: float | None, home: str | Path | Home | None) -> list[str]:
+def _notes(source: str, at: float | None, **location: Any) -> list[str]:
     """What is known of a trial's loss."""
     notes = [f"Source: {source}{'' if at is None else f', at {at}'}; olfl_ray {version('olfl_ray')}."]
     if Path(source).exists() or source.count("/") != 2:
         return notes
-    study, trial = Study.open(source.split("/")[0], home=home), source.partition("/")[2]
+    study, trial = Study.open(source.split("/")[0], **location), source.partition("/")[2]
     config, arm = study.trial(trial).config, trial.split("/")[0]
     spec, state, storage = study.loaded()
     task = config.task

@@ -29,6 +29,10 @@ class Plots:
     def __init__(self, study: Results) -> None:
         self._study = study
 
+    def __repr__(self) -> str:
+        drawn = ", ".join(name for name in vars(Plots) if not name.startswith("_"))
+        return f"<plots of study {self._study.name!r}: {drawn}>"
+
     def learning_curves(self) -> Axes:
         """The search metric over steps: mean and standard deviation over each winner's fresh seeds, else its replicates."""
         spec, state, storage = self._study.loaded()

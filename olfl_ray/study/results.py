@@ -235,8 +235,8 @@ class Results(ABC):
             dataset = config.task.dataset.name
             if "task.dataset" in builders_of(config) and not allows(own, dataset):
                 raise StudyError(
-                    f"study {self.name!r} names {dataset!r}, which is code; give the number of classes, classes=10, or pass "
-                    f"allow=[{dataset!r}] if you trust who wrote it"
+                    f"study {self.name!r} names {dataset!r}, which is code; give the number of classes (`classes=10`), or "
+                    f"`allow={[dataset]}` if you trust who wrote it"
                 )
             classes = outputs_of(config, self.home)
         return explain(
@@ -293,7 +293,8 @@ class Results(ABC):
         refused = [name for name in builders_of(config).values() if not allows(self._allowed(allow), name)]
         if refused:
             raise StudyError(
-                f"study {self.name!r} names {refused[0]!r}, which is code; pass allow=[{refused[0]!r}] if you trust who wrote it"
+                f"study {self.name!r} names {' and '.join(map(repr, refused))}, which is code; give `allow={refused}` if you "
+                "trust who wrote it"
             )
         return model_of(
             config,

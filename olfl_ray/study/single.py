@@ -63,12 +63,12 @@ def trial_of(
     found = ledger.state.trials[trial]
     seeds, confirming = tuple(found.seeds), found.id.confirming
     config = trial_config(study, found.id.arm, found.params, seeds=seeds, confirming=confirming)
-    for field, builder in builders_of(config).items():
-        if not allows(allow, builder):
-            raise StudyError(
-                f"`source=`: the study {name!r} names {builder!r} in {field}, which is code; run it with "
-                f"`allow={builder}` if you trust who wrote that study"
-            )
+    refused = [builder for builder in builders_of(config).values() if not allows(allow, builder)]
+    if refused:
+        raise StudyError(
+            f"`source=`: the study {name!r} names {' and '.join(map(repr, refused))}, which is code; run it with "
+            f"`allow={refused}` if you trust who wrote that study"
+        )
     return config, study.resources
 
 

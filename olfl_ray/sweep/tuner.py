@@ -13,6 +13,7 @@ from typing import Any
 
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.experimental.output import IS_NOTEBOOK
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -125,6 +126,13 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
             self._receiver.receive(trial, result)
 
 
+class _Silent(tune.ProgressReporter):  # type: ignore[misc]
+    """Reports nothing: in a notebook Tune's own reporter clears the cell, also where its verbosity is 0."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+
 def run_trials(conductor: Conductor, assign: Assign) -> None:
     """Run the study's trials on Ray until nothing is left or it is requested to stop, also by SIGINT and SIGTERM.
 
@@ -161,6 +169,7 @@ def run_trials(conductor: Conductor, assign: Assign) -> None:
                     name="study",
                     storage_path=scratch,
                     verbose=0,
+                    progress_reporter=_Silent() if IS_NOTEBOOK else None,  # elsewhere Tune warns that it ignores one
                     failure_config=tune.FailureConfig(max_failures=MAX_LOSSES - 1),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 ),

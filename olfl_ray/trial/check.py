@@ -14,7 +14,7 @@ from olfl_ray.spec import TrialConfig
 from olfl_ray.tasks import Task
 from olfl_ray.trial.build import Replicate, arithmetic_of, build_replicate, code_of, load_data, refuse_unfit
 from olfl_ray.trial.environment import TrialEnvironment
-from olfl_ray.trial.measure import evaluate_trivial
+from olfl_ray.trial.measure import class_sizes, evaluate_trivial
 
 __all__ = ["Examination", "check"]
 
@@ -82,7 +82,7 @@ def check(config: TrialConfig, environment: TrialEnvironment) -> Examination:
         learns=bool(replicate.start.phi),
         shape=list(replicate.data.input_shape),
         outputs=replicate.outputs,
-        classes=_class_sizes(replicate.task, dataset),
+        classes=_recorded_sizes(replicate.task, dataset),
         splits={**splits, "batch": len(replicate.data.batch("probe", "train", 0)[1])},
         trivial={names.metric_of(name): value for name, value in trivial.items()},
     )
@@ -96,9 +96,6 @@ def _trivial(replicate: Replicate) -> dict[str, float]:
         return {}
 
 
-def _class_sizes(task: Task, dataset: Dataset) -> list[int]:
-    """Number of examples of each class; empty if the targets are not classes, or there are too many."""
-    y = dataset.y
-    if not task.classes or dataset.episode is not None or dataset.outputs > MOST_CLASSES or y.dim() != 1:
-        return []
-    return [int(count) for count in y[y >= 0].bincount(minlength=dataset.outputs)]
+def _recorded_sizes(task: Task, dataset: Dataset) -> list[int]:
+    """Sizes of the classes; empty for a family, whose tasks differ, or if there are too many."""
+    return [] if dataset.episode is not None or dataset.outputs > MOST_CLASSES else class_sizes(task, dataset)

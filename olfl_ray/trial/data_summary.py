@@ -19,10 +19,11 @@ from olfl_ray.tasks import Head, metrics_of
 from olfl_ray.tasks.heads import columns
 from olfl_ray.trial.build import load_data, splits_of
 from olfl_ray.trial.environment import TrialEnvironment
+from olfl_ray.trial.measure import class_sizes, constant_metrics
 
 __all__ = ["DataSummary", "data_summary"]
 
-PARTS = ("train", "meta", "selection", "test")
+PARTS: tuple[str, ...] = tuple(names.SPLITS)
 SHOWN = 12
 """Classes, columns or targets that are named."""
 
@@ -116,8 +117,7 @@ def data_summary(config: TrialConfig, environment: TrialEnvironment) -> DataSumm
     splits = splits_of(config, dataset, seed)
     classes: dict[str, int] = {}
     held: dict[str, int] = {}
-    if predicted.classes:
-        counts = dataset.y.bincount(minlength=dataset.outputs).tolist()
+    if counts := class_sizes(predicted, dataset):
         titles = dataset.classes or tuple(map(str, range(dataset.outputs)))
         classes = dict(zip(titles, counts, strict=True))
         fewest = counts.index(min(counts))
@@ -184,16 +184,17 @@ def _trivial(config: TrialConfig, dataset: data.Dataset, splits: data.Splits) ->
         y, scale = task.scaled(y, splits.train)
     elif y.is_floating_point():
         y = y.to(torch.float32)
-    held = y[splits.selection]
-    outputs = task.trivial(y[splits.train], len(held), dataset.outputs)
-    wanted = {task.primary, names.metric_of(config.metric)}
-    found = {}
-    for metric in metrics_of(task, spec.metrics, dataset.output_names):
-        if metric.name in wanted:
-            found[metric.name] = metric.compute(outputs, held, scale)
-    if names.TASK_LOSS in wanted:
-        found[names.TASK_LOSS] = float(task_loss(spec.loss, task)(outputs, held))
-    return found
+    wanted = dict.fromkeys([task.primary, names.metric_of(config.metric)])
+    found = constant_metrics(
+        task,
+        [metric for metric in metrics_of(task, spec.metrics, dataset.output_names) if metric.name in wanted],
+        task_loss(spec.loss, task) if names.TASK_LOSS in wanted else None,
+        y[splits.train],
+        y[splits.selection],
+        outputs=dataset.outputs,
+        scale=scale,
+    )
+    return {name: found[name] for name in wanted if name in found}
 
 
 def _duplicates(dataset: data.Dataset, splits: data.Splits) -> tuple[dict[str, int], dict[str, int]]:

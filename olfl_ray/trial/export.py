@@ -82,6 +82,9 @@ def read_model(path: Path, allow: Iterable[str] = ()) -> TrainedModel:
     Raises:
         DataError: It is no such file, or a builder that is not allowed makes its base learner.
     """
+    if path.suffix in (".pt2", ".onnx"):
+        reader = "torch.export.load(file).module()" if path.suffix == ".pt2" else "an ONNX runtime"
+        raise DataError(f"{path}: is the graph of a model; load it with {reader}, or export the model as safetensors")
     try:
         if path.exists() and not path.is_file():
             raise DataError(f"{path}: is a folder, a pipe or a device; name a file that `export` wrote")
@@ -99,7 +102,7 @@ def read_model(path: Path, allow: Iterable[str] = ()) -> TrainedModel:
         if ":" in origin.name and not allows(allow, origin.name):
             raise DataError(
                 f"{path}: its base learner is built by {origin.name!r}, which is code that this file chose; allow it by "
-                f"name if you trust it (load_model(..., allow=[{origin.name!r}]))"
+                f"name if you trust it: `allow={[origin.name]}`"
             )
         size = models.bytes_of(
             origin.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -11,13 +11,24 @@ import psutil
 import torch
 from torch import Tensor
 
+from olfl_ray.data import Dataset
 from olfl_ray.engine import Batch, LearnerState, completed
 from olfl_ray.engine.problem import leaves
 from olfl_ray.learnable import Learnable
 from olfl_ray.records import Surface, names
+from olfl_ray.tasks import Metric, Task, TaskLoss
 from olfl_ray.trial.build import Replicate
 
-__all__ = ["evaluate", "evaluate_trivial", "gradients", "learned_now", "surfaces", "system"]
+__all__ = [
+    "class_sizes",
+    "constant_metrics",
+    "evaluate",
+    "evaluate_trivial",
+    "gradients",
+    "learned_now",
+    "surfaces",
+    "system",
+]
 
 
 def evaluate(
@@ -32,26 +43,68 @@ def evaluate(
         for x, y in replicate.data.chunks(part, replicate.chunk)
     ]
     outputs, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+    loss = replicate.problem.task_loss(outputs, y).item()
+    outputs = outputs[..., : replicate.outputs]  # a loss's parameters may follow
+    found = _measured(loss, outputs, y, replicate.metrics, replicate.data.target_scale)
     described = replicate.problem.optimizer.describe(theta) | replicate.learnable.describe(theta)
-    return _measured(replicate, outputs, y, f"{part}/") | {f"{part}/{name}": value for name, value in described.items()}
+    return {f"{part}/{name}": value for name, value in (found | described).items()}
 
 
 def evaluate_trivial(replicate: Replicate) -> dict[str, float]:
     """The same for the best constant prediction, on the test split."""
-    y = replicate.data.targets("test")
-    outputs = replicate.task.trivial(replicate.data.targets("train"), len(y), replicate.outputs)
-    outputs = completed(replicate.problem.module, outputs.to(y.device))
-    return _measured(replicate, outputs, y, names.TRIVIAL_PREFIX)
+    problem = replicate.problem
+    found = constant_metrics(
+        replicate.task,
+        replicate.metrics,
+        lambda outputs, y: problem.task_loss(completed(problem.module, outputs), y),
+        replicate.data.targets("train"),
+        replicate.data.targets("test"),
+        outputs=replicate.outputs,
+        scale=replicate.data.target_scale,
+    )
+    return {names.TRIVIAL_PREFIX + name: value for name, value in found.items()}
 
 
-def _measured(replicate: Replicate, outputs: Tensor, y: Tensor, prefix: str) -> dict[str, float]:
-    values = {prefix + names.TASK_LOSS: replicate.problem.task_loss(outputs, y).item()}
-    outputs = outputs[..., : replicate.outputs]  # a loss's parameters may follow
+def constant_metrics(
+    task: Task,
+    metrics: Iterable[Metric],
+    loss: TaskLoss | None,
+    train: Tensor,
+    y: Tensor,
+    *,
+    outputs: int,
+    scale: Tensor | None,
+) -> dict[str, float]:
+    """The task loss and metrics of the best constant prediction, by name; NaN if that prediction is not finite.
+
+    Args:
+        task: The task.
+        metrics: The metrics.
+        loss: The task loss; None: it is not measured.
+        train: Targets of the train split, as scaled by the task.
+        y: Targets of the split that is measured.
+        outputs: C, outputs of a base learner.
+        scale: Scale (C,) by which the targets were divided; None: they are not scaled.
+    """
+    constant = task.trivial(train, len(y), outputs).to(y.device)
+    return _measured(None if loss is None else float(loss(constant, y)), constant, y, metrics, scale)
+
+
+def class_sizes(task: Task, dataset: Dataset) -> list[int]:
+    """Number of examples of each class; empty if the targets are not classes. A negative target is in none."""
+    y = dataset.y
+    if not task.classes or y.dim() != 1:
+        return []
+    return [int(count) for count in y[y >= 0].bincount(minlength=dataset.outputs)]
+
+
+def _measured(
+    loss: float | None, outputs: Tensor, y: Tensor, metrics: Iterable[Metric], scale: Tensor | None
+) -> dict[str, float]:
+    values = {} if loss is None else {names.TASK_LOSS: loss}
     finite = bool(torch.isfinite(outputs).all())
-    for metric in replicate.metrics:
-        values[prefix + metric.name] = math.nan
-        if finite:
-            values[prefix + metric.name] = metric.compute(outputs, y, replicate.data.target_scale)
+    for metric in metrics:
+        values[metric.name] = metric.compute(outputs, y, scale) if finite else math.nan
     return values if finite else dict.fromkeys(values, math.nan)
 
 

@@ -49,8 +49,13 @@ def find_loss(source: str, studies: Path | None, studies_url: str = "", allow: I
     Raises:
         DataError: There is none.
     """
-    if Path(source).exists() or studies is None or source.count("/") != 2:
+    if Path(source).exists() or studies is None:
         return read_loss(source, allow)
+    if source.count("/") != 2:
+        raise DataError(
+            f"{source!r}: there is no such file or folder, and it is not STUDY/ARM/ORDINAL; name a trial, such as "
+            "digits/online/c0, or the folder of a learned loss"
+        )
     storage, chain = _finished(source, studies, studies_url)
     found = _loss_of(storage, chain[-1], source, allow)
     if found is None:

@@ -7,80 +7,25 @@ import math
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.commands import Run
-from support.conducting import study as spec_of
-from support.json_documents import check
+from support.json_documents import check, document
+from support.written import LR, METRIC, begun, finished
 
 from olfl_ray.cli.documents import print_json
-from olfl_ray.ledger import Began, Committed, DriverStarted, DriverStopped, Ended, Examined, Ledger, Proposed, Reopened
+from olfl_ray.ledger import Began, Ledger, Reopened
 from olfl_ray.losses import build_loss
 from olfl_ray.spec import LearnedLossSpec
 from olfl_ray.storage import Lease, open_storage
 from olfl_ray.study import Home, Study
 from olfl_ray.study.overview import overview_of
 
-METRIC = "selection/error"
-LR = {"learner.optimizer.lr": 0.05}
-
-
-def begun(home: Path) -> Ledger:
-    """The study s: a finished, a failed and a running trial of 900 steps."""
-    spec = spec_of(tracking=[])
-    ledger = Ledger.create(
-        open_storage(home / "studies" / "s"), spec.model_dump(mode="json", by_alias=True), spec.digest, "s", {}
-    )
-    ledger.append(DriverStarted(epoch=1, host="here", pid=7, time=100.0))
-    for name, began in (("baseline/0", 100.0), ("baseline/1", 100.0), ("online/0", 200.0)):
-        params = {"learner.optimizer.lr": 0.05} | ({"meta.eta_online": 0.001} if name.startswith("online") else {})
-        ledger.append(Proposed(trial=name, params=params, seeds=[1, 2], time=began))
-        ledger.append(Began(trial=name, attempt=1, time=began))
-    commit(ledger, "baseline/0", 900, 190.0)
-    ledger.append(
-        Ended(
-            trial="baseline/0",
-            state="finished",
-            step=900,
-            value=0.25,
-            metrics={METRIC: [0.2, 0.3]},
-            cause=None,
-            time=190.0,
-        )
-    )
-    ledger.append(
-        Ended(
-            trial="baseline/1",
-            state="failed",
-            step=0,
-            value=None,
-            metrics={},
-            cause="ValueError: boom\nTraceback",
-            time=195.0,
-        )
-    )
-    commit(ledger, "online/0", 300, 290.0)
-    return ledger
-
-
-def commit(ledger: Ledger, trial: str, step: int, time: float, attempt: int = 1) -> None:
-    key = f"trials/{trial}/attempt-{attempt}/{step}"
-    ledger.append(
-        Committed(trial=trial, attempt=attempt, commit=key, step=step, value=0.5, values={METRIC: 0.5}, time=time)
-    )
-
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     begun(tmp_path / "home")
     return tmp_path / "home"
-
-
-def document(olfl: Run, *arguments: object, code: int = 0) -> Any:
-    found, out, err = olfl(*arguments, "--json")
-    assert found == code, err
-    return json.loads(out)
 
 
 def test_a_document_has_no_nan_and_times_are_iso(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,30 +111,6 @@ def test_report_and_an_error(olfl: Run, home: Path) -> None:
     assert "no study 'other'" in err
 
 
-def finished(home: Home, name: str = "s", offset: float = 0.0, data: str = "d", **changes: Any) -> Any:
-    """A finished study with an arm that is 0.01 better than the baseline, and all values higher by an offset."""
-    kind, code = changes.pop("kind", "classification"), changes.pop("code", {})
-    spec = spec_of(
-        name=name,
-        tracking=[],
-        arms={"baseline": {"set": {"learner.method": "baseline"}, "trials": 1}, "online": {"trials": 1}},
-        **changes,
-    )
-    ledger = Ledger.create(home.storage(name), spec.model_dump(mode="json", by_alias=True), spec.digest, name, {})
-    ledger.append(DriverStarted(epoch=1, host="here", pid=7))
-    for arm, better in (("baseline", 0.0), ("online", 0.01)):
-        facts = {"task": kind, "primary": "error", "goals": {"error": "minimize"}, "units": {}}
-        ledger.append(Examined(arm=arm, data=data, code=code, learns=arm == "online", **facts))
-        for trial, seed in ((f"{arm}/0", 1), *((f"{arm}/c{index}", confirming(spec, index)) for index in range(2))):
-            ledger.append(Proposed(trial=trial, params=LR, seeds=[seed]))
-            ledger.append(Began(trial=trial, attempt=1))
-            value = 0.1 + offset - better + seed % 7 / 1000
-            metrics = {METRIC: [value], "test/error": [value], "test/task_loss": [value]}
-            ledger.append(Ended(trial=trial, state="finished", step=900, value=value, metrics=metrics, cause=None))
-    ledger.append(DriverStopped(epoch=1, reason="finished"))
-    return spec
-
-
 def test_run_prints_the_result(olfl: Run, tmp_path: Path) -> None:
     """A finished study: nothing is left to do, so nothing starts."""
     home = Home(tmp_path / "home")
@@ -203,89 +124,6 @@ def test_run_prints_the_result(olfl: Run, tmp_path: Path) -> None:
     assert (online["best"], online["test"]["n"], online["settings"]) == ("online/0", 2, LR)
     assert online["difference"]["mean"] == pytest.approx(-0.01)
     assert document(olfl, "sweep", "resume", "s", "--home", home.path) == found
-
-
-def test_two_studies_are_paired_by_seed(olfl: Run, tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    finished(home, "a")
-    finished(home, "b", 0.005, learner={"steps": 500})
-    found = document(olfl, "sweep", "compare", "a", "b", "--home", home.path)
-    check("olfl sweep compare", found)
-    assert [(one["arm"], one["unpaired"]) for one in found["arms"]] == [("baseline", None), ("online", None)]
-    for one in found["arms"]:
-        assert one["difference"]["mean"] == pytest.approx(0.005)
-        assert one["difference"]["n"] == one["a"]["n"] == one["b"]["n"] == 2
-    steps = next(one for one in found["settings"] if one["name"] == "learner.steps")
-    assert (steps["a"], steps["b"]) == (900, 500)
-    across = document(olfl, "sweep", "compare", "a", "b", "--home", home.path, "--arm", "baseline=online")
-    assert [one["other_arm"] for one in across["arms"]] == ["online"]
-    assert across["arms"][0]["difference"]["mean"] == pytest.approx(0.005 - 0.01)
-    code, out, _ = olfl("sweep", "compare", "a", "b", "--home", home.path)
-    assert code == 0
-    assert "+0.0050 [" in out
-    assert "differs: learner.steps: 900 and 500" in out
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"data": "other"}, "other data: digest d and other"),
-        ({"seed": 7}, "seed: 0 and 7"),
-        ({"task": {"dataset": "digits", "split": {"selection": 0.2}}}, "task.split.selection: 0.1 and 0.2"),
-        ({"kind": "regression"}, "task: classification and regression"),
-    ],
-)
-def test_studies_with_other_splits_or_seeds_are_not_paired(
-    olfl: Run, tmp_path: Path, changes: dict[str, Any], said: str
-) -> None:
-    home = Home(tmp_path / "home")
-    finished(home, "a")
-    finished(home, "b", **changes)
-    first, second = (Study.open(name, home=home) for name in "ab")
-    frame = first.compare(second)
-    assert frame["unpaired"].str.contains(said, regex=False).all()
-    assert frame["difference"].isna().all()
-    assert (frame["a_n"] == 2).all()
-    assert f"online: not paired: {said}" in olfl("sweep", "compare", "a", "b", "--home", home.path)[1]
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "said"),
-    [
-        ({}, {"loss": "mine:weighted"}, "task.loss: cross_entropy and mine:weighted"),
-        ({"loss": "mine:weighted"}, {"loss": "mine:weighted"}, "code of mine: aaa and bbb"),
-        ({}, {"standardize": {"y": False}}, "task.standardize.y: True and False"),
-        ({}, {"loss": "cross_entropy"}, None),
-        ({}, {"metrics": ["mine:error2"]}, None),
-    ],
-)
-def test_a_metric_that_measures_different_things_is_not_paired(
-    first: dict[str, Any], second: dict[str, Any], said: str | None, tmp_path: Path
-) -> None:
-    home = Home(tmp_path / "home")
-    for name, code, own in (("a", "aaa", first), ("b", "bbb", second)):
-        search = {"metric": "selection/task_loss", "parameters": {"learner.optimizer.lr": {"values": [0.01, 0.1]}}}
-        finished(home, name, code={"mine": code}, task={"dataset": "digits", **own}, search=search)
-    frame = Study.open("a", home=home).compare(Study.open("b", home=home))
-    assert (frame["metric"] == "test/task_loss").all()
-    if said is None:
-        assert frame["unpaired"].isna().all()
-        return
-    assert frame["unpaired"].str.contains(said, regex=False).all()
-    assert frame["difference"].isna().all()
-
-
-def test_studies_without_a_common_arm_are_refused(olfl: Run, home: Path) -> None:
-    finished(Home(home), "t")
-    code, out, err = olfl("sweep", "compare", "s", "t", "--arm", "online=nothing", "--home", home)
-    assert (code, out) == (2, "")
-    assert "no arm 'nothing'" in err
-
-
-def confirming(spec: Any, index: int) -> int:
-    from olfl_ray.spec import seed_of
-
-    return seed_of(spec.seed, "confirm", index)
 
 
 def test_commands_that_start_nothing_print_documents(olfl: Run, tmp_path: Path) -> None:
@@ -370,3 +208,10 @@ def test_a_missing_trial_is_refused(olfl: Run, home: Path, source: str, said: st
     code, out, err = olfl("trial", "show", source, "--home", home, "--json")
     assert (code, out) == (2, "")
     assert said in err
+
+
+def test_a_state_that_no_trial_has_is_refused(olfl: Run, home: Path) -> None:
+    code, out, err = olfl("trial", "list", "s", "--state", "done", "--home", home)
+    assert (code, out) == (2, "")
+    assert "'done'" in err
+    assert "finished, pruned" in err

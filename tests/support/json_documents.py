@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from support.commands import Run
 
 PAGE = Path(__file__).parents[2] / "docs" / "json.md"
 
@@ -42,3 +45,9 @@ def check(command: str, document: Any, *, empty: tuple[str, ...] = (), free: tup
     seen = {path for path in paths(document, known) if not path.startswith(tuple(f"{one}." for one in free))}
     hidden = {path for path in known if path.startswith(tuple(f"{one}{sign}" for one in empty for sign in ".["))}
     assert seen == known - hidden
+
+
+def document(olfl: Run, *arguments: object, code: int = 0) -> Any:
+    found, out, err = olfl(*arguments, "--json")
+    assert found == code, err
+    return json.loads(out)
