@@ -18,12 +18,17 @@ def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER.parents[1]), os.environ.get("PYTHONPATH", "")]))
     notebook = jupytext.read(FOLDER / name)
     NotebookClient(notebook, timeout=300, startup_timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
-    return ["".join(map(_text, cell.outputs)) for cell in notebook.cells if cell.cell_type == "code"]
+    cells = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    warnings = [output.text for outputs in cells for output in outputs if output.get("name") == "stderr"]
+    assert not [text for text in warnings if not text.startswith("this learned loss has seen")]
+    return ["".join(map(_text, outputs)) for outputs in cells]
 
 
 def _text(output: Any) -> str:
-    found: str = output.text if output.output_type == "stream" else output.data.get("text/plain", "")
-    return found
+    if output.output_type == "stream":
+        return str(output.text)
+    live = output.data.get("text/html", "") if output.output_type == "display_data" else ""
+    return f"{output.data.get('text/plain', '')}{live}"
 
 
 def test_the_handle_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +37,8 @@ def test_the_handle_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "(True, 'finished')" in everything
     assert "OSError: the power is out" in everything
     assert "difference" in everything
+    assert "<b>study digits</b>" in everything  # the cell that is updated while a study runs
+    assert "<td>fragile</td><td>0</td><td>3</td>" in everything
     assert "learner.optimizer.lr" in everything
     assert sum("Figure" in text for text in shown) == 5
     assert "(130, 'stopped')" in everything
