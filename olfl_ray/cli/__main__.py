@@ -1,5 +1,5 @@
 """`python -m olfl_ray.cli`: the same as `olfl`."""
 
-from olfl_ray.cli.app import main
+from olfl_ray.cli import main
 
 main()

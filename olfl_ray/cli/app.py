@@ -24,7 +24,7 @@ from olfl_ray.cli.terminal import log_to_terminal
 from olfl_ray.cli.trial import trial_app
 from olfl_ray.errors import BUG, UserError
 
-__all__ = ["app", "main", "run_app"]
+__all__ = ["app", "run_app"]
 
 app = typer.Typer(
     help="Sweeps for online loss function learning.",
@@ -50,11 +50,6 @@ app.command(
 app.command("init", epilog=examples("olfl init my-study", "olfl init . --name wine"))(init)
 
 
-def main() -> None:
-    """Entry point of `olfl`."""
-    run_app(app, "olfl")
-
-
 def run_app(commands: typer.Typer, name: str) -> None:
     """Run a command line: a person's mistake, and what a person can mend, is one message and exit code 2.
 
@@ -65,6 +60,11 @@ def run_app(commands: typer.Typer, name: str) -> None:
     log_to_terminal()
     try:
         commands(prog_name=name)
+    except SystemExit as left:
+        ended_by = left.__context__  # typer's Exit
+        if ended_by is not None and isinstance(ended_by.__cause__, KeyboardInterrupt):
+            _say("interrupted")
+        raise
     except UserError as error:
         _say(as_options(str(error)))
         sys.exit(2)
