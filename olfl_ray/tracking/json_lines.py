@@ -31,7 +31,7 @@ class JsonLines(Tracker):
     - `record`, one value of one replicate: step, metric, replicate, value, time_ms;
     - `end`, the last line of a trial that has ended: state, step, value (the searched metric), metrics (for each metric a
       value per replicate), cause, time (seconds since 1970);
-    - `study`, the only line of `study.jsonl`: study, identity, digest, spec, status.
+    - `study`, the only line of `study.jsonl`: study, identity, digest, spec, storage (where studies are kept), status.
 
     A number that is not finite is null, as JSON has no other form for it. Files are replaced atomically.
     """
@@ -81,6 +81,11 @@ class JsonLines(Tracker):
             root.delete(key)
         return len(keys)
 
+    def kept_in(self, identity: str) -> set[str]:
+        self._identity = identity
+        storage = None if self.config.folder is None else self._last(STUDY).get("storage")
+        return {storage} if isinstance(storage, str) and storage else set()
+
     def _root(self) -> Storage:
         if self.config.folder is None:
             return self.study.storage
@@ -105,7 +110,8 @@ class JsonLines(Tracker):
     def _study(self, status: str) -> dict[str, Any]:
         spec = self.study.spec
         row = {"kind": "study", "study": spec.name, "identity": self._identity, "digest": spec.digest}
-        return {**row, "spec": spec.model_dump(mode="json", by_alias=True), "status": status}
+        storage = self.study.storage.url.rpartition("/")[0]
+        return {**row, "spec": spec.model_dump(mode="json", by_alias=True), "storage": storage, "status": status}
 
     def _trial(self, trial: TrialState) -> Iterator[dict[str, Any]]:
         spec = self.study.spec
