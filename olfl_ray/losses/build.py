@@ -18,6 +18,8 @@ from olfl_ray.tasks import task_of
 
 __all__ = ["build_loss", "bytes_of"]
 
+POINTS = 41
+"""Predictions of the grid on which a learned loss begins, for each target."""
 PHI_COPIES = 4
 """How often a meta-update holds phi at least: itself, its gradient, and the two moments of Adam."""
 
@@ -43,7 +45,11 @@ def build_loss(spec: LearnedLossSpec, kind: str, *, seed: int) -> LearnedLoss:
         refuse_too_large(needed, f"the learned loss {spec.name}{what}", f"{SECTION}.{decides}" if decides else SECTION)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed GPUs too
-        return LearnedLoss(_module(spec, kind), kind, spec.reduction, spec)
+        network = _module(spec, kind)
+        if isinstance(network, ElementwiseLoss):
+            with torch.enable_grad():
+                network.begin(*torch.cartesian_prod(*task_of(kind, "loss").grid(POINTS)).unbind(1))
+        return LearnedLoss(network, kind, spec.reduction, spec)
 
 
 def bytes_of(spec: LearnedLossSpec) -> int:

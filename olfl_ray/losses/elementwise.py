@@ -1,6 +1,6 @@
 """l_phi, what a learned loss consists of: the loss of one output and its target."""
 
-# N pairs (batch times outputs)
+# N pairs (batch times outputs), P grid points
 
 from __future__ import annotations
 
@@ -41,6 +41,17 @@ class ElementwiseLoss(nn.Module):
     def parameters_of(cls, config: Any) -> int:
         """How many parameters it has, counted without making any. Default: 0, too few to check for memory."""
         return 0
+
+    def begin(self, targets_P: Tensor, outputs_P: Tensor) -> None:
+        """Set the initial phi, or refuse the task, once after it is built. Default: nothing.
+
+        Args:
+            targets_P: Targets on a grid such as the task's.
+            outputs_P: Predictions on it.
+
+        Raises:
+            SpecError: It does not fit the task.
+        """
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """l_phi of each pair; differentiable twice.

@@ -85,7 +85,8 @@ class MarginLoss(nn.Module):
         """
         _, targets_BL = self.task.pairs(outputs_BL, targets)
         zeta_BL = (2 * targets_BL - 1) * outputs_BL
-        loss_BL = margin_loss(zeta_BL - self.margins(), self.importance)
+        margins_L = self.margins().to(outputs_BL.device)  # margins that are not trained stay where they were made
+        loss_BL = margin_loss(zeta_BL - margins_L, self.importance)
         loss_B = loss_BL.sum(-1) if self.reduction == "sum" else loss_BL.mean(-1)
         return loss_B.mean()
 

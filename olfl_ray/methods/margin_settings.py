@@ -10,7 +10,6 @@ from olfl_ray.errors import SpecError
 from olfl_ray.losses.margins import HIGHEST, Importance, MarginLoss
 from olfl_ray.methods.method import Setting
 from olfl_ray.spec import Strict
-from olfl_ray.tasks import task_of
 
 __all__ = ["MarginSettings", "margin_loss_of"]
 
@@ -40,7 +39,7 @@ def margin_loss_of(setting: Setting, config: MarginSettings, **more: Any) -> Mar
     Raises:
         SpecError: The task has no targets 0 and 1.
     """
-    task = task_of(setting.kind)
+    task = setting.task
     if set(task.grid(2)[0].tolist()) != {0.0, 1.0}:
         raise SpecError(
             "learner.method",

@@ -36,6 +36,10 @@ class TestOnlineLearningRate(BuiltIn):
     name = "online_lr"
 
 
+class TestMargin(BuiltIn):
+    name = "margin"
+
+
 class TestOnlineMargin(BuiltIn):
     name = "online_margin"
 
