@@ -130,6 +130,8 @@ def data_facts(spec: StudySpec, state: StudyState, notes: Mapping[str, Mapping[s
             continue
         rows = [("examples", f"{int(note['rows']):,}")] if note.get("rows") else []
         rows += [("source", str(note["source"]))] if note.get("source") else []
+        heads = note.get("heads", {})
+        rows += [(f"head {head}", str(about)) for head, about in heads.items()] if isinstance(heads, dict) else []
         classes: list[tuple[str, int, float]] = []
         if facts is not None:
             rows += _examined(spec, facts)

@@ -57,9 +57,10 @@ def dataset_notes(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:
     """Each arm's data set: name, digest, source, rows, kind, and names of its classes, where they have names."""
     notes: dict[str, DatasetNote] = {}
     for arm in spec.arms:
-        wanted = trial_config(spec, arm, {}, seeds=(spec.seed,)).task.dataset
-        found = data.load(wanted.name, wanted.options, cache=home.cache, root=data_root())
-        notes[arm] = {
+        task = trial_config(spec, arm, {}, seeds=(spec.seed,)).task
+        found = data.load(task.dataset.name, task.dataset.options, cache=home.cache, root=data_root())
+        found = data.for_task(found, task.options)
+        note = {
             "name": found.name,
             "digest": found.fingerprint[:32],
             "source": found.source,
@@ -67,6 +68,8 @@ def dataset_notes(spec: StudySpec, home: Home) -> dict[str, DatasetNote]:
             "kind": found.kind,
             "classes": [name[:80] for name in found.classes[:MOST_NAMES]],
         }
+        heads = {head.name: f"{head.kind}, {head.outputs} outputs" for head in found.heads}
+        notes[arm] = note | ({"heads": heads} if heads else {})
     return notes
 
 
