@@ -123,27 +123,3 @@ def test_a_sweeps_ray_is_private_tells_no_secret_is_swept_up_after_a_kill_and_st
     assert "olfl sweep resume s" in said
     assert "bug" not in said
     assert not list(long.glob("*ray*"))
-
-
-def test_a_signal_to_the_whole_process_group_lets_trials_commit(tmp_path: Path) -> None:
-    (tmp_path / "spec.yaml").write_text(json.dumps(SPEC))
-    with (tmp_path / "log").open("w") as file:
-        driver = subprocess.Popen(
-            command("sweep", "run", "spec.yaml", "--home", tmp_path),
-            stdout=file,
-            stderr=file,
-            cwd=tmp_path,
-            env=environment(),
-            start_new_session=True,
-        )
-
-    def committed() -> bool:
-        state = state_of(tmp_path, "s")
-        return state is not None and len(state.trials) == 2 and all(t.commits for t in state.trials.values())
-
-    wait_until(committed)
-    os.killpg(driver.pid, signal.SIGTERM)  # as `timeout` and batch systems do
-    assert driver.wait(120) == 130, (tmp_path / "log").read_text()
-    state = state_of(tmp_path, "s")
-    assert state is not None
-    assert {trial.state for trial in state.trials.values()} == {"stopped"}
