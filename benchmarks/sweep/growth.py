@@ -179,10 +179,10 @@ def _play(conductor: Conductor, values: random.Random) -> None:
     trial = conductor.next()
     assert trial is not None
     name, value = str(trial.id), values.random()
-    conductor.receive(Message(kind="begun", trial=name, attempt=1))
+    conductor.receive(Message(event="begun", trial=name, attempt=1))
     report = {METRIC: [value], "selection/task_loss": [value]}
     commit = Commit(trial=name, attempt=1, position=1, step=1, outcome="finished", report=report, parent=None)
-    conductor.receive(Message(kind="commit", trial=name, attempt=1, commit=commit))
+    conductor.receive(Message(event="commit", trial=name, attempt=1, commit=commit))
 
 
 def _restart(folder: Path, trials: int) -> Restart:

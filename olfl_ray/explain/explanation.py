@@ -289,7 +289,7 @@ def explain(
             raise DataError(f"{source!r}: its gradient at step {at} is not finite, so there is nothing to compare")
         flat = is_flat(gradient, reference)
         members = [] if flat else neighbours.of(gradient)
-        part = 1 / reference.outputs if loss.kind == "classification" and one.reduction == "mean" else 1.0
+        part = 1 / reference.outputs if reference.classes and one.reduction == "mean" else 1.0
         steepness = float(np.linalg.norm(gradient) / np.linalg.norm(reference.task_gradient)) * part
         history.append((at or 0, steepness, members))
         moments.append(surface_of(one.network, reference, at or 0))

@@ -16,6 +16,7 @@ from torch import nn
 
 from olfl_ray.errors import DataError
 from olfl_ray.losses import LearnedLoss
+from olfl_ray.tasks import task_of
 
 __all__ = ["Array", "Reference", "Slope", "pair_values", "ranges_seen", "reference_of", "slope_of"]
 
@@ -57,8 +58,8 @@ class Reference:
 
     @property
     def classes(self) -> bool:
-        """Whether it is a classification."""
-        return self.kind == "classification"
+        """Whether its targets are classes."""
+        return task_of(self.kind, "learned_loss").classes
 
     @property
     def outputs(self) -> int:

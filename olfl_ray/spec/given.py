@@ -14,7 +14,7 @@ from olfl_ray.plugins import name_of_builder
 __all__ = ["as_plain"]
 
 _BUILDERS = re.compile(
-    r"(task\.(dataset|model|metrics)|learner\.(optimizer|schedule)|search\.(sampler|pruner)|tracking)(\.\d+)?(\.name)?|task\.loss|learner\.method|loss\.name"
+    r"(task\.(dataset|model|metrics)|learner\.(optimizer|schedule)|meta\.optimizer|search\.(sampler|pruner)|tracking)(\.\d+)?(\.name)?|task\.loss|learner\.method|loss\.name"
 )
 """Fields that name a builder; in arms and in the search space they are named again."""
 _ARM = re.compile(r"arms\.[^.]+\.(set|parameters)\.|search\.parameters\.")

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from olfl_ray.errors import SpecError
 from olfl_ray.spec.base import (
     BUILDER,
     LONGEST,
@@ -158,11 +159,19 @@ OPEN: Mapping[str, type[NamedBuilder]] = {"loss": LearnedLossSpec}
 """Open sections: besides fields of their own they hold the settings of the part that their name means."""
 
 
+def _an_optimizer(name: str) -> str:
+    try:
+        OptimizerSpec.form(name)
+    except SpecError as error:
+        raise ValueError(error.problem) from None
+    return name
+
+
 class MetaSpec(Strict):
     """How phi is learned."""
 
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Meta-optimizer, on phi (and on the learning rate in online_lr)."""
+    optimizer: Annotated[str, BeforeValidator(as_name), Field(pattern=PART), AfterValidator(_an_optimizer)] = "adam"
+    """Meta-optimizer, on all that is meta-learned: one that `learner.optimizer` may name, with its default settings."""
     eta_init: Positive = 1e-3
     """Meta learning rate of the initialisation (Algorithm 1)."""
     eta_online: NonNegative = 1e-5

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
+from olfl_ray.plugins import load_builder
 from olfl_ray.spec.base import (
     METRIC,
     PRINTABLE,
@@ -46,8 +47,10 @@ __all__ = [
     "trackers_from",
 ]
 
-MAXIMIZED = frozenset({"accuracy", "lrap", "macro_f1", "micro_f1", "r2", "subset_accuracy"})
-"""The tasks' metrics of which a higher value is better, and those of single labels, which begin with `f1_`."""
+TASK_LOSS = "task_loss"
+"""The metric that each task has; the lower it is, the better."""
+GOAL_OF = "olfl_ray.tasks:goal_of"
+"""Knows the goals of the tasks' own metrics. It imports torch, so it is called only where a spec leaves the goal to it."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 
@@ -233,7 +236,7 @@ def _goal_of(metric: Any, task: Any) -> str:
         found = as_named(entry.model_dump() if isinstance(entry, MetricSpec) else entry)
         if isinstance(found, dict) and str(found.get("name")).rpartition(":")[2] == name:
             return str(found.get("goal", "minimize"))
-    return "maximize" if name in MAXIMIZED or name.startswith("f1_") else "minimize"
+    return "minimize" if name == TASK_LOSS else str(load_builder(GOAL_OF, "search.metric")(name))
 
 
 class StudySpec(Strict):

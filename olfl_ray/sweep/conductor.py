@@ -131,11 +131,11 @@ class Conductor:
             SetupError: The storage refused the worker (for example a full disk): the study can't continue now.
         """
         trial = self.state.trials[message.trial]
-        if message.kind == "refused" and message.trial in self._live:  # possibly before its attempt had a number
+        if message.event == "refused" and message.trial in self._live:  # possibly before its attempt had a number
             raise SetupError(message.cause)
         if trial.ended or message.attempt < trial.attempt or message.trial not in self._live:
             return False  # Tune repeats the last message of a stopped trial
-        match message.kind:
+        match message.event:
             case "begun":
                 if message.attempt > trial.attempt:
                     self._begin(trial, message)

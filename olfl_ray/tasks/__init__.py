@@ -8,7 +8,7 @@ from olfl_ray.tasks.heads import Head
 from olfl_ray.tasks.measured import metrics_of
 from olfl_ray.tasks.task import Goal, Metric, Task, TaskLoss
 
-__all__ = ["TASKS", "Goal", "Head", "Metric", "Task", "TaskLoss", "metrics_of", "task_of"]
+__all__ = ["TASKS", "Goal", "Head", "Metric", "Task", "TaskLoss", "goal_of", "metrics_of", "task_of"]
 
 TASKS = Registry("olfl_ray.tasks", Task)  # type: ignore[type-abstract]
 """Tasks by name; a user's own is `package.module:Class`."""
@@ -34,3 +34,18 @@ def task_of(
     from olfl_ray.spec import checked_options  # the engine needs torch alone
 
     return found(checked_options(found.Config, options or {}, "task.options"), heads)
+
+
+def goal_of(metric: str) -> Goal:
+    """The goal of a built-in task's metric; of a metric that none of them has, minimize.
+
+    Args:
+        metric: Its name, without the split. That of a single output is `METRIC_OUTPUT`.
+    """
+    output = metric.partition("_")[2]
+    for name in TASKS.names():
+        task = TASKS.find(name, "task.dataset")()
+        for found in (*task.metrics, *task.metrics_of_outputs([output] if output else [])):
+            if found.name == metric:
+                return found.goal
+    return "minimize"

@@ -15,11 +15,11 @@ from olfl_ray.learnable import Params
 from olfl_ray.optimizers import OPTIMIZERS
 from olfl_ray.plugins import check_call, load_builder
 from olfl_ray.schedules import SCHEDULES, Schedule
-from olfl_ray.spec import Strict, TrialConfig, checked_options
+from olfl_ray.spec import OptimizerSpec, Strict, TrialConfig, checked_options
 
-__all__ = ["Factor", "base_optimizer", "initial_state", "schedule_of"]
+__all__ = ["Factor", "base_optimizer", "initial_state", "meta_optimizer", "schedule_of"]
 
-OPTIMIZER, SCHEDULE = "learner.optimizer", "learner.schedule"
+OPTIMIZER, SCHEDULE, META = "learner.optimizer", "learner.schedule", "meta.optimizer"
 Factor: TypeAlias = Callable[[float], float]
 """From the fraction of the base steps that is done to the factor on the learning rate."""
 
@@ -30,11 +30,23 @@ def base_optimizer(config: TrialConfig) -> Optimizer:
     Raises:
         SpecError: A user's own can't be imported, is no `Optimizer`, or does not take its settings.
     """
-    section, clip = config.learner.optimizer, config.learner.clip_norm
+    return _optimizer(config.learner.optimizer, config.learner.clip_norm, OPTIMIZER)
+
+
+def meta_optimizer(config: TrialConfig) -> Optimizer:
+    """The meta-optimizer of a trial's settings.
+
+    Raises:
+        SpecError: A user's own can't be imported, is no `Optimizer`, or needs settings.
+    """
+    return _optimizer(OptimizerSpec(name=config.meta.optimizer), None, META)
+
+
+def _optimizer(section: OptimizerSpec, clip: float | None, field: str) -> Optimizer:
     if ":" in section.name:
-        return _own_optimizer(section.name, section.options, clip)
-    found = OPTIMIZERS.find(section.name, f"{OPTIMIZER}.name")
-    settings = checked_options(found.Config, {**section.options, "lr": section.lr}, OPTIMIZER)
+        return _own_optimizer(section.name, section.options, clip, field)
+    found = OPTIMIZERS.find(section.name, field)
+    settings = checked_options(found.Config, {**section.options, "lr": section.lr}, field)
     return found(settings).build(clip)
 
 
@@ -63,21 +75,19 @@ def schedule_of(config: TrialConfig) -> Factor:
     return found(checked_options(found.Config, section.options, SCHEDULE)).factor
 
 
-def _own_optimizer(name: str, options: Mapping[str, Any], clip: float | None) -> Optimizer:
-    build = load_builder(name, f"{OPTIMIZER}.name", (Optimizer,))
+def _own_optimizer(name: str, options: Mapping[str, Any], clip: float | None, field: str) -> Optimizer:
+    build = load_builder(name, f"{OPTIMIZER}.name" if field == OPTIMIZER else field, (Optimizer,))
     form = getattr(build, "Config", None)
     if isinstance(form, type) and issubclass(form, Strict):
-        settings = checked_options(form, options, OPTIMIZER)
-        options = {field: getattr(settings, field) for field in form.model_fields}
-    check_call(name, build, options, OPTIMIZER)
+        settings = checked_options(form, options, field)
+        options = {key: getattr(settings, key) for key in form.model_fields}
+    check_call(name, build, options, field)
     given = options if clip is None else {**options, "clip_norm": clip}
     check_call(name, build, given, "learner")
     try:
         made: Optimizer = build(**given)
     except Exception as error:
-        raise SpecError(
-            OPTIMIZER, f"{name!r} refuses {given} ({type(error).__name__}: {error}); correct them"
-        ) from error
+        raise SpecError(field, f"{name!r} refuses {given} ({type(error).__name__}: {error}); correct them") from error
     return made
 
 

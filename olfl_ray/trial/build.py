@@ -25,7 +25,6 @@ from olfl_ray.engine import (
     carrying,
     choose_estimator,
     drawn,
-    meta_optimizer,
     optimizer_for,
     reverse,
 )
@@ -38,7 +37,7 @@ from olfl_ray.plugins import digest_of_code, nearest
 from olfl_ray.records import names
 from olfl_ray.spec import TrialConfig, seed_of
 from olfl_ray.tasks import Goal, Metric, Task, metrics_of
-from olfl_ray.trial.base import Factor, base_optimizer, initial_state, schedule_of
+from olfl_ray.trial.base import Factor, base_optimizer, initial_state, meta_optimizer, schedule_of
 from olfl_ray.trial.chunks import examples_at_once
 from olfl_ray.trial.environment import TrialEnvironment
 
@@ -172,7 +171,7 @@ def build_replicate(config: TrialConfig, environment: TrialEnvironment, dataset:
             f"is {config.learner.method}, which learns the loss, but the task loss has parameters that only training on it "
             "would change; use a task loss without parameters, or a method that does not learn the loss",
         )
-    theta, meta = problem.theta(), meta_optimizer(config.meta.optimizer)
+    theta, meta = problem.theta(), meta_optimizer(config)
     if not theta:
         raise SpecError("task.model", f"{task.model.name!r} has no parameters that require a gradient; give it some")
     phi = problem.phi()
@@ -338,8 +337,7 @@ def code_of(config: TrialConfig, kind: str) -> dict[str, str]:
     uses = method_of(learner).uses
     if "loss" in uses:
         found.append(config.loss.name)
-    if "meta" in uses or "meta.estimator" in uses:
-        found.append(config.meta.estimator)
+    found += [getattr(config.meta, name) for name in ("estimator", "optimizer") if {"meta", f"meta.{name}"} & set(uses)]
     return dict(digest_of_code(name) for name in found if ":" in name)
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from olfl_ray.ledger import Commit
 
-__all__ = ["Kind", "Message"]
+__all__ = ["Happened", "Message"]
 
-Kind = Literal["begun", "commit", "stopped", "failed", "out_of_memory", "refused"]
+Happened = Literal["begun", "commit", "stopped", "failed", "out_of_memory", "refused"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class Message:
     """One message from a worker.
 
     Args:
-        kind: begun (with the commits that it resumes from), commit, stopped (on request, after a commit), failed,
+        event: begun (with the commits that it resumes from), commit, stopped (on request, after a commit), failed,
             out_of_memory (on its device), or refused (by the storage: a full disk, for example).
         trial: `arm/name`.
         attempt: The worker's attempt.
@@ -27,7 +27,7 @@ class Message:
         cause: Why it can't continue.
     """
 
-    kind: Kind
+    event: Happened
     trial: str
     attempt: int
     commit: Commit | None = None
@@ -39,7 +39,7 @@ class Message:
         """Whether it is the worker's last message."""
         if self.commit is not None:
             return self.commit.outcome is not None
-        return self.kind != "begun"
+        return self.event != "begun"
 
     def to_result(self) -> dict[str, Any]:
         """The message as Tune sends it."""

@@ -20,7 +20,7 @@ from olfl_ray.spec import PrunerSpec, TrialConfig, without_secrets
 from olfl_ray.storage import Storage, open_storage
 from olfl_ray.trial import Progress, TrialEnvironment, TrialState, run, set_threads, state_from_bytes, state_to_bytes
 from olfl_ray.worker.assignment import Assignment
-from olfl_ray.worker.messages import Kind, Message
+from olfl_ray.worker.messages import Happened, Message
 from olfl_ray.worker.source import KeptLosses
 
 __all__ = ["Session", "StoragePhiCache"]
@@ -95,10 +95,10 @@ class Session:
         return attempt
 
     def _message(
-        self, kind: Kind, *, commit: Commit | None = None, chain: tuple[str, ...] = (), cause: str = ""
+        self, event: Happened, *, commit: Commit | None = None, chain: tuple[str, ...] = (), cause: str = ""
     ) -> Message:
         trial, attempt, cause = self.assignment.trial, self._attempt, without_secrets(cause)
-        return Message(kind=kind, trial=trial, attempt=attempt, commit=commit, chain=chain, cause=cause)
+        return Message(event=event, trial=trial, attempt=attempt, commit=commit, chain=chain, cause=cause)
 
     def _resume(self) -> Iterator[Message]:
         given = self.assignment

@@ -71,7 +71,7 @@ def proposed(conductor: Conductor, count: int) -> list[TrialState]:
     found = [conductor.next() for _ in range(count)]
     for trial in found:
         assert trial is not None
-        conductor.receive(Message(kind="begun", trial=str(trial.id), attempt=1))
+        conductor.receive(Message(event="begun", trial=str(trial.id), attempt=1))
     return found  # type: ignore[return-value]
 
 
@@ -122,7 +122,7 @@ def test_dropped_values_are_replaced_by_those_of_the_later_attempt(deterministic
         send(conductor, zero, step, 0.5)
     name = str(zero.id)
     kept = conductor.state.trials[name].commits[0].commit
-    conductor.receive(Message(kind="begun", trial=name, attempt=2, chain=(kept,)))
+    conductor.receive(Message(event="begun", trial=name, attempt=2, chain=(kept,)))
     send(conductor, zero, 200, 0.25, attempt=2)
     assert [values for _, values, _ in Witness.decisions][-1] == ((100, 0.5), (200, 0.25))
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from olfl_ray.spec import StudySpec
-from olfl_ray.spec.study import MAXIMIZED, SearchSpec
+from olfl_ray.spec import SearchSpec, StudySpec
 from olfl_ray.tasks import TASKS
 
 OWN = [{"name": "mine:accuracy", "goal": "minimize"}, {"name": "mine:gain", "goal": "maximize"}, "mine:cost"]
@@ -25,12 +24,12 @@ def study(metric: str | None, goal: str | None = None, metrics: Any = ()) -> Stu
     )
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression"])
+@pytest.mark.parametrize("kind", TASKS.names())
 def test_the_goal_of_each_task_s_metric_is_known(kind: str) -> None:
-    for metric in TASKS.find(kind, "")().metrics:
+    task = TASKS.find(kind, "")()
+    for metric in (*task.metrics, *task.metrics_of_outputs(["red", "dark_blue"])):
         assert study(metric.name).search.goal == metric.goal
         assert study(metric.name).digest == study(metric.name, metric.goal).digest
-        assert (metric.name in MAXIMIZED) == (metric.goal == "maximize")
     assert study(None).search.goal == study("task_loss").search.goal == "minimize"
 
 

@@ -155,6 +155,7 @@ def test_a_spec_is_read_without_torch_whatever_it_names(field: str, parts: Regis
         ("learner.optimizer={name: sgd, nesterov: true}", "learner.optimizer", "momentum > 0"),
         ("learner.schedule={name: milestones, at: [0.5, 0.2]}", "learner.schedule", "milestones must increase"),
         ("learner.schedule={name: milestones, at: [0.5, 2.0]}", "learner.schedule.at.1", "less than 1"),
+        ("meta.optimizer=adm", "meta.optimizer", "did you mean 'adam'"),
         ("search.pruner={name: asha, reduction: 1}", "search.pruner.reduction", "greater than or equal to 2"),
     ],
 )

@@ -51,13 +51,13 @@ def send(
     now = conductor.state.trials[name]
     if not now.ended and (now.state != "running" or now.attempt < attempt):
         recorded = tuple(item.commit for item in now.commits)
-        conductor.receive(Message(kind="begun", trial=name, attempt=max(attempt, now.attempt + 1), chain=recorded))
+        conductor.receive(Message(event="begun", trial=name, attempt=max(attempt, now.attempt + 1), chain=recorded))
         attempt = conductor.state.trials[name].attempt
     if outcome == "failed":
-        return conductor.receive(Message(kind="failed", trial=name, attempt=attempt, cause="boom"))
+        return conductor.receive(Message(event="failed", trial=name, attempt=attempt, cause="boom"))
     report = {"selection/error": [value, value]}
     made = Commit(trial=name, attempt=attempt, position=step, step=step, outcome=outcome, report=report, parent=None)
-    return conductor.receive(Message(kind="commit", trial=name, attempt=attempt, commit=made))
+    return conductor.receive(Message(event="commit", trial=name, attempt=attempt, commit=made))
 
 
 def run_to_end(conductor: Conductor, value_of: Callable[[TrialState], float]) -> list[str]:

@@ -138,7 +138,7 @@ def test_trial_whose_worker_noticed_a_stop_request_first_is_not_assigned_again(c
     assert trial is not None
     send(conductor, trial, 300, 0.3)
     StopRequest(conductor.ledger._storage, conductor.state.epoch).make()  # requested by another process
-    assert not conductor.receive(Message(kind="stopped", trial=str(trial.id), attempt=1))
+    assert not conductor.receive(Message(event="stopped", trial=str(trial.id), attempt=1))
     assert conductor.state.trials[str(trial.id)].state == "stopped"
     assert conductor.next() is None
 
@@ -170,7 +170,7 @@ def test_corrupt_commits_are_dropped_and_their_work_counts_once(conduct: Conduct
     for step in (100, 200, 300):
         send(conductor, trial, step, 0.3)
     keys = [commit.commit for commit in conductor.state.trials[str(trial.id)].commits]
-    conductor.receive(Message(kind="begun", trial=str(trial.id), attempt=2, chain=tuple(keys[:1])))
+    conductor.receive(Message(event="begun", trial=str(trial.id), attempt=2, chain=tuple(keys[:1])))
     now = conductor.state.trials[str(trial.id)]
     assert ([commit.commit for commit in now.commits], now.step, now.redone) == (keys[:1], 100, True)
 

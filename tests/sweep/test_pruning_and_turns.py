@@ -79,12 +79,12 @@ def report_again(conductor: Conductor, name: str) -> bool:
     """The next attempt of a running trial begins, and reports the last recorded commit of the earlier one again."""
     trial = conductor.state.trials[name]
     recorded = tuple(item.commit for item in trial.commits)
-    conductor.receive(Message(kind="begun", trial=name, attempt=2, chain=recorded))
+    conductor.receive(Message(event="begun", trial=name, attempt=2, chain=recorded))
     step, value = trial.commits[-1].step, trial.commits[-1].value
     report = {ERROR: [value, value]}
     commit = Commit(trial=name, attempt=1, position=step, step=step, outcome=None, report=report, parent=None)
     assert commit.key == recorded[-1]
-    return conductor.receive(Message(kind="commit", trial=name, attempt=2, commit=commit))
+    return conductor.receive(Message(event="commit", trial=name, attempt=2, commit=commit))
 
 
 def test_decision_is_made_once_even_if_its_commit_is_reported_again_later(conduct: Conduct) -> None:
@@ -131,7 +131,7 @@ def test_decision_on_the_last_recorded_commit_is_made_after_a_restart(conduct: C
     for step, outcome in RUNGS:
         send(first, best, step, 0.1, outcome)
     name = str(worse.id)
-    first.receive(Message(kind="begun", trial=name, attempt=1))
+    first.receive(Message(event="begun", trial=name, attempt=1))
     report = {ERROR: [0.9, 0.9]}
     commit = Commit(trial=name, attempt=1, position=100, step=100, outcome=None, report=report, parent=None)
     recorded = Committed(trial=name, attempt=1, commit=commit.key, step=100, value=0.9, values={ERROR: 0.9})
@@ -153,7 +153,7 @@ def test_dropped_commits_are_decided_again(conduct: Conduct) -> None:
     send(conductor, trial, 50, 0.9)
     assert send(conductor, trial, 100, 0.05), "better than the other"
     kept = conductor.state.trials[str(trial.id)].commits[0].commit
-    conductor.receive(Message(kind="begun", trial=str(trial.id), attempt=2, chain=(kept,)))
+    conductor.receive(Message(event="begun", trial=str(trial.id), attempt=2, chain=(kept,)))
     assert not send(conductor, trial, 100, 0.9, attempt=2)
 
 
@@ -224,11 +224,11 @@ def test_start_counts_once_and_messages_of_an_earlier_attempt_are_ignored(conduc
     trial = conductor.next()
     assert trial is not None
     name = str(trial.id)
-    second = Message(kind="begun", trial=name, attempt=2)
+    second = Message(event="begun", trial=name, attempt=2)
     assert conductor.receive(second)
     events = len(conductor.ledger.events)
     assert conductor.receive(second)
-    assert not conductor.receive(Message(kind="failed", trial=name, attempt=1, cause="late"))
+    assert not conductor.receive(Message(event="failed", trial=name, attempt=1, cause="late"))
     assert len(conductor.ledger.events) == events
     assert (conductor.state.trials[name].state, conductor.state.trials[name].attempt) == ("running", 2)
 
@@ -246,7 +246,7 @@ def test_messages_of_an_unassigned_trial_are_ignored(conduct: Conduct) -> None:
 
 def test_storage_that_refuses_a_worker_ends_the_driver_with_its_cause(conduct: Conduct) -> None:
     conductor = conduct(one_arm())
-    refused = Message(kind="refused", trial="baseline/0", attempt=0, cause="no space left")
+    refused = Message(event="refused", trial="baseline/0", attempt=0, cause="no space left")
     trial = conductor.next()
     assert trial is not None
     with pytest.raises(SetupError, match="no space left"):
@@ -262,14 +262,14 @@ def test_trial_out_of_memory_restarts_alone_and_fails_only_then(conduct: Conduct
     assert trial is not None
     name = str(trial.id)
     send(conductor, trial, 100, 0.5)
-    assert not conductor.receive(Message(kind="out_of_memory", trial=name, attempt=1, cause="8 GiB"))
+    assert not conductor.receive(Message(event="out_of_memory", trial=name, attempt=1, cause="8 GiB"))
     now = conductor.state.trials[name]
     assert (now.state, now.alone) == ("stopped", True)
     again = conductor.next()
     assert again is not None
     assert (str(again.id), again.alone) == (name, True)
     send(conductor, again, 300, 0.5, attempt=2)
-    assert not conductor.receive(Message(kind="out_of_memory", trial=name, attempt=2, cause="8 GiB"))
+    assert not conductor.receive(Message(event="out_of_memory", trial=name, attempt=2, cause="8 GiB"))
     now = conductor.state.trials[name]
     assert now.state == "failed"
     assert "8 GiB" in (now.cause or "")
@@ -293,10 +293,10 @@ def test_recorded_commit_has_the_mean_over_replicates_of_every_metric(conduct: C
     trial = conductor.next()
     assert trial is not None
     name = str(trial.id)
-    conductor.receive(Message(kind="begun", trial=name, attempt=1))
+    conductor.receive(Message(event="begun", trial=name, attempt=1))
     report = {"selection/error": [0.2, 0.4], "selection/task_loss": [1.0, 2.0]}
     commit = Commit(trial=name, attempt=1, position=120, step=100, outcome=None, report=report, parent=None)
-    assert conductor.receive(Message(kind="commit", trial=name, attempt=1, commit=commit))
+    assert conductor.receive(Message(event="commit", trial=name, attempt=1, commit=commit))
     (recorded,) = conductor.state.trials[name].commits
     assert (recorded.step, recorded.attempt, recorded.commit) == (100, 1, commit.key)
     assert recorded.value == pytest.approx(0.3)
@@ -414,5 +414,5 @@ def test_a_decision_at_the_commit_that_a_trial_resumes_from_stays(conduct: Condu
     send(conductor, trial, 100, 0.5)
     send(conductor, trial, 200, 0.5)
     kept = conductor.state.trials[str(trial.id)].commits[0].commit
-    conductor.receive(Message(kind="begun", trial=str(trial.id), attempt=2, chain=(kept,)))
+    conductor.receive(Message(event="begun", trial=str(trial.id), attempt=2, chain=(kept,)))
     assert conductor._decided[str(trial.id)] == [(100, 0.5)]

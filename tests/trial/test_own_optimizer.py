@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from olfl_ray.engine import Optimizer, Sgd
+from olfl_ray.engine import Adam, Optimizer, Sgd
 from olfl_ray.errors import SpecError
 from olfl_ray.records import names
 from olfl_ray.schedules import Schedule
 from olfl_ray.spec import Strict, TrialConfig
 from olfl_ray.trial import TrialEnvironment, check, run
-from olfl_ray.trial.base import schedule_of
+from olfl_ray.trial.base import meta_optimizer, schedule_of
 from olfl_ray.trial.build import code_of
 
 
@@ -66,6 +66,11 @@ class Falling(Schedule):
         return 1.0 - self.config.by * done
 
 
+class Sized(Bare):
+    def __init__(self, *, size: int) -> None:
+        self.size = size
+
+
 def quarter(done: float, factor: float = 0.25) -> float:
     return factor
 
@@ -93,6 +98,11 @@ def config(**learner: Any) -> TrialConfig:
 @pytest.fixture
 def environment(tmp_path: Path) -> TrialEnvironment:
     return TrialEnvironment(cache=tmp_path)
+
+
+def with_meta_optimizer(name: str) -> TrialConfig:
+    found = config()
+    return found.model_copy(update={"meta": found.meta.model_copy(update={"optimizer": name})})
 
 
 def own(name: str, **settings: Any) -> dict[str, Any]:
@@ -140,6 +150,21 @@ def test_what_does_not_fit_is_refused(
     with pytest.raises(SpecError, match=says) as caught:
         check(config(**learner), environment)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("adam", Adam()), ("adamw", Adam(decoupled=True, weight_decay=0.01)), ("sgd", Sgd())]
+)
+def test_the_meta_optimizer_has_its_default_settings(name: str, wanted: Optimizer) -> None:
+    assert meta_optimizer(with_meta_optimizer(name)) == wanted
+
+
+def test_a_users_own_is_a_meta_optimizer_if_it_needs_no_settings() -> None:
+    mine = with_meta_optimizer(f"{__name__}:Bare")
+    assert isinstance(meta_optimizer(mine), Bare)
+    assert list(code_of(mine, "classification")) == [__name__]
+    with pytest.raises(SpecError, match=r"^meta\.optimizer\.size: .*needs this setting"):
+        meta_optimizer(with_meta_optimizer(f"{__name__}:Sized"))
 
 
 def test_a_factor_that_is_not_finite_ends_the_trial_with_the_step(environment: TrialEnvironment) -> None:

@@ -171,7 +171,7 @@ def test_interrupted_session_ends_like_an_uninterrupted_one(
     """However many messages the process sent before it died: the same records, weights, moments and random states."""
     for attempt, count in enumerate(drops, 1):
         messages = drop_after(sessions.session(), count)
-        assert (messages[0].kind, messages[0].attempt) == ("begun", attempt)
+        assert (messages[0].event, messages[0].attempt) == ("begun", attempt)
     last = list(sessions.session())
     chain = commits(last)
     assert list(last[0].chain) == [commit.key for commit in chain if commit.attempt <= len(drops)]
@@ -206,7 +206,7 @@ def test_finished_trial_is_reported_again_and_not_run_again(sessions: Sessions) 
     first = commits(list(sessions.session()))
     before = {key: sessions.storage.read(key) for key in sessions.storage.keys("")}
     again = list(sessions.session())
-    assert [message.kind for message in again] == ["begun", *["commit"] * len(first)]
+    assert [message.event for message in again] == ["begun", *["commit"] * len(first)]
     assert commits(again) == first
     assert again[-1].last
     new = set(sessions.storage.keys("")) - set(before)
@@ -225,7 +225,7 @@ def test_failure_of_a_users_model_reports_its_traceback_and_keeps_the_last_state
     reference = commits(list(Sessions(tmp_path / "other", cache).session(settings)))
     monkeypatch.setattr(f"{__name__}.fails_at", 60)
     messages = list(sessions.session(settings))
-    assert [message.kind for message in messages] == ["begun", "commit", "commit", "failed"]
+    assert [message.event for message in messages] == ["begun", "commit", "commit", "failed"]
     assert messages[-1].last
     assert "ArithmeticError: a user's own mistake" in messages[-1].cause
     assert "in forward" in messages[-1].cause
@@ -240,30 +240,30 @@ def test_failure_of_a_users_model_reports_its_traceback_and_keeps_the_last_state
 def test_builder_that_cannot_be_imported_is_one_line(sessions: Sessions) -> None:
     settings = {"task": {"dataset": "digits", "model": "no_such_module:build"}}
     messages = list(sessions.session(settings))
-    assert [message.kind for message in messages] == ["begun", "failed"]
+    assert [message.event for message in messages] == ["begun", "failed"]
     assert messages[-1].cause.startswith("task.model.name: 'no_such_module:build' can't be imported")
     assert "\n" not in messages[-1].cause
 
 
 def test_host_without_access_to_the_drivers_storage_writes_nothing_and_is_named(sessions: Sessions) -> None:
     (said,) = sessions.session(witness="lease/000000001.json")
-    assert said.kind == "refused"
+    assert said.event == "refused"
     assert "does not see what the driver keeps there; mount that folder on every node" in said.cause
     assert sessions.storage.keys() == []
     sessions.storage.write("lease/000000001.json", b"{}")
-    assert next(sessions.session(witness="lease/000000001.json")).kind == "begun"
+    assert next(sessions.session(witness="lease/000000001.json")).event == "begun"
 
 
 def test_cause_contains_no_password(sessions: Sessions) -> None:
     settings = {"task": {**SETTINGS["task"], "dataset": f"{__name__}:far_away"}}
     (*_, said) = sessions.session(settings)
-    assert said.kind == "failed"
+    assert said.event == "failed"
     assert "postgresql://reader:***@db/rows does not answer" in said.cause
 
 
 def test_trial_over_its_budget_commits_and_fails(sessions: Sessions) -> None:
     messages = list(sessions.session(max_seconds=1e-9))
-    assert [message.kind for message in messages] == ["begun", "commit", "failed"]
+    assert [message.event for message in messages] == ["begun", "commit", "failed"]
     assert messages[-1].cause == "budget.trial_seconds: exceeded 1e-09 seconds"
     assert [commit.position for commit in commits(messages)] == [10]
 
@@ -273,7 +273,7 @@ def test_stopped_trial_commits_and_resumes_bit_for_bit(
 ) -> None:
     StopRequest(sessions.storage, epoch=1).make()
     messages = list(sessions.session())
-    assert [message.kind for message in messages] == ["begun", "commit", "stopped"]
+    assert [message.event for message in messages] == ["begun", "commit", "stopped"]
     rest = commits(list(sessions.session(epoch=2)))
     reference, wanted = uninterrupted
     assert [commit.position for commit in rest] == [10, *POSITIONS]

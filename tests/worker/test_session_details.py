@@ -183,14 +183,14 @@ def test_only_a_session_over_its_time_reports_its_budget(
     ticks = iter([100.0, 105.0, 110.0, 110.5])
     monkeypatch.setattr(session_file, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     messages = list(session(tmp_path, cache, max_seconds=10.0).messages())
-    assert [message.kind for message in messages] == ["begun", "commit", "commit", "failed"]
+    assert [message.event for message in messages] == ["begun", "commit", "commit", "failed"]
     assert "budget.trial_seconds" in messages[-1].cause
     assert [commit.position for commit in commits(iter(messages))] == [4, 6], (
         "at ten seconds the limit is not exceeded yet"
     )
     ticks = iter([100.0, *[109.0] * 9])
     messages = list(session(tmp_path, cache, {"seeds": [2]}, trial="online/1", max_seconds=10.0).messages())
-    assert messages[-1].kind == "commit"
+    assert messages[-1].event == "commit"
     assert messages[-1].last
 
 
@@ -198,7 +198,7 @@ def test_trial_that_ends_at_its_limit_or_at_a_stop_request_has_ended(tmp_path: P
     short = {"learner": {**SETTINGS["learner"], "method": "baseline", "steps": 2}}
     StopRequest(open_storage(tmp_path / "study"), epoch=1).make()
     messages = list(session(tmp_path, cache, short, max_seconds=1e-9).messages())
-    assert [message.kind for message in messages] == ["begun", "commit"]
+    assert [message.event for message in messages] == ["begun", "commit"]
     assert messages[-1].last
 
 
@@ -216,14 +216,14 @@ def test_out_of_memory_and_a_refusing_storage_have_their_own_messages(
 
         monkeypatch.setattr(session_file, "run", fail)
         (begun, said) = session(tmp_path, cache).messages()
-        assert (begun.kind, said.kind, said.cause, said.attempt) == ("begun", kind, cause, begun.attempt)
+        assert (begun.event, said.event, said.cause, said.attempt) == ("begun", kind, cause, begun.attempt)
 
 
 def test_attempts_are_numbered_after_the_discarded_ones(tmp_path: Path, cache: Path) -> None:
     for scratch, attempt in ((0, 1), (0, 2), (4, 5), (1, 3)):
         own = session(tmp_path, cache, scratch=scratch)
         begun = next(own.messages())
-        assert (begun.kind, begun.attempt, begun.trial) == ("begun", attempt, "online/0")
+        assert (begun.event, begun.attempt, begun.trial) == ("begun", attempt, "online/0")
         assert own.storage.exists(f"{trial_folder('online/0')}/attempt-{attempt}/begun.json")
 
 
@@ -239,7 +239,7 @@ def test_trial_does_not_resume_from_a_discarded_attempt(tmp_path: Path, cache: P
 def test_session_that_cannot_see_the_study_has_no_attempt(tmp_path: Path, cache: Path) -> None:
     own = session(tmp_path, cache, witness="driver/here")
     (refused,) = own.messages()
-    assert (refused.kind, refused.attempt) == ("refused", 0)
+    assert (refused.event, refused.attempt) == ("refused", 0)
     assert not own.storage.exists(f"{trial_folder('online/0')}/attempt-1/begun.json")
 
 
@@ -247,9 +247,9 @@ def test_only_a_request_to_this_epochs_driver_stops_a_session(tmp_path: Path, ca
     storage = open_storage(tmp_path / "study")
     StopRequest(storage, epoch=1).make()
     stopped = list(session(tmp_path, cache).messages())
-    assert [message.kind for message in stopped] == ["begun", "commit", "stopped"]
+    assert [message.event for message in stopped] == ["begun", "commit", "stopped"]
     rest = list(session(tmp_path, cache, epoch=2).messages())
-    assert rest[-1].kind == "commit"
+    assert rest[-1].event == "commit"
 
 
 def test_learned_loss_is_stored_under_its_checksum_and_recreated_if_corrupt(tmp_path: Path) -> None:
