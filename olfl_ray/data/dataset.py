@@ -43,6 +43,7 @@ class Dataset:
         dropped: Examples of its file that are left out since a value is missing.
         heads: Of a data set with several tasks: each head, in the order of its columns of y.
         options: Settings of its task, `task.options`.
+        whole: The data set with all heads, which decides the splits: they do not depend on which heads are chosen. None: itself.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Dataset:
     dropped: int = 0
     heads: tuple[Head, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    whole: Dataset | None = None
     _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -106,9 +108,9 @@ def for_task(dataset: Dataset, options: Mapping[str, Any]) -> Dataset:
     if heads != dataset.heads:
         places = {head.name: place for head, place in columns(dataset.heads)}
         y = torch.cat([y[:, places[head.name]] for head in heads], 1)
-    return replace(
-        dataset, y=y, heads=heads, options=options, outputs=sum(head.outputs for head in heads) or dataset.outputs
-    )
+    whole = dataset.whole or (dataset if heads != dataset.heads else None)
+    outputs = sum(head.outputs for head in heads) or dataset.outputs
+    return replace(dataset, y=y, heads=heads, options=options, outputs=outputs, whole=whole)
 
 
 def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: float, selection: float) -> Splits:
@@ -143,7 +145,8 @@ def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: fl
             raise DataError(
                 f"{dataset.name}: {len(rows)} examples are too few for a {name} split; enlarge task.split.{name}"
             )
-    strata = dataset.task.strata(dataset.y)
+    source = dataset.whole or dataset
+    strata = source.task.strata(source.y)
     if len(strata[found.train].unique()) < len(strata.unique()):
         raise DataError(f"{dataset.name}: the train split lacks a class; make the other splits smaller (task.split)")
     return found
@@ -152,5 +155,6 @@ def split(dataset: Dataset, *, study_seed: int, seed: int, test: float, meta: fl
 def _take(rows: Tensor, dataset: Dataset, fractions: list[float], seed: int) -> list[Tensor]:
     """Disjoint random parts of `rows`, each with its fraction of every class or label."""
     generator = torch.Generator().manual_seed(seed)
-    parts = dataset.task.parts(dataset.y[rows], fractions, generator)
+    source = dataset.whole or dataset
+    parts = source.task.parts(source.y[rows], fractions, generator)
     return [rows[part].sort().values for part in parts]

@@ -215,7 +215,7 @@ def _theta(module: nn.Module) -> dict[str, Tensor]:
 
 def _estimator(config: TrialConfig, problem: Problem, batch: Batch) -> Estimator:
     """The estimator of the meta-gradient. A learned loss without parameters needs none."""
-    if problem.hooks.gradient and not problem.phi():
+    if (problem.hooks.gradient or problem.hooks.start) and not problem.phi():
         return reverse
     return choose_estimator(config.meta.estimator, config.meta.memory, config.meta.inner_steps, problem, batch)
 

@@ -50,6 +50,15 @@ def test_chosen_heads_are_kept_in_the_chosen_order(tmp_path: Path) -> None:
     assert data.for_task(found, {}) is found
 
 
+def test_splits_do_not_depend_on_the_chosen_heads(tmp_path: Path) -> None:
+    """So an unseen task's test examples are none that another choice of heads trained on."""
+    found = data.load("digits-tasks", {}, cache=tmp_path, root=None)
+    some = data.for_task(data.for_task(found, {"heads": ["ink", "odd"]}), {"heads": ["odd"]})
+    one, other = (data.split(each, study_seed=1, seed=2, test=0.2, meta=0.1, selection=0.1) for each in (found, some))
+    assert torch.equal(one.test, other.test)
+    assert torch.equal(one.train, other.train)
+
+
 def test_dict_of_targets_becomes_heads() -> None:
     found = of_object("mine:data", (X, {"label": LABELS, "size": NUMBERS}))
     assert found.kind == "multitask"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
 
@@ -67,6 +70,17 @@ class TestUncertainty(BuiltIn):
 class TestLearnedWeights(BuiltIn):
     name = "learned_weights"
     heads = HEADS
+
+
+class TestFineTune(BuiltIn):
+    name = "fine_tune"
+
+    @pytest.fixture(autouse=True)
+    def exported(self, tmp_path: Path) -> None:
+        content = save({"module.weight": torch.ones(3, 4)})
+        (tmp_path / "trained.safetensors").write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        self.options = {"model": str(tmp_path / "trained.safetensors"), "digest": digest, "parts": ["weight"]}
 
 
 def test_each_built_in_method_is_tested() -> None:
