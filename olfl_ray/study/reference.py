@@ -206,7 +206,7 @@ def _variant(model: type[BaseModel], width: int) -> Iterator[str]:
 
 def _listed_as(names: str, of: type, fields: Mapping[str, FieldInfo], width: int) -> Iterator[str]:
     own = [
-        f"{name} ({_inline(info.get_default(call_default_factory=True))})"
+        f"{name} ({'required' if info.is_required() else _inline(info.get_default(call_default_factory=True))})"
         for name, info in fields.items()
         if name != "name"
     ]
