@@ -7,7 +7,7 @@ from torch import Tensor
 from olfl_ray.engine import Optimizer, ProxAdam, ProxSgd
 from olfl_ray.learnable import Learnable
 from olfl_ray.methods.group_strength import PenaltyStrength, ProximalStrength
-from olfl_ray.testing import LearnableContract, MethodContract, OptimizerContract
+from olfl_ray.testing import LearnableContract, OptimizerContract
 
 
 class TestProxSgd(OptimizerContract):
@@ -40,11 +40,3 @@ class TestProximalStrengthWithDeadGroups(LearnableContract):
 class TestPenaltyStrength(LearnableContract):
     def make(self, theta: Mapping[str, Tensor], outputs: int) -> Learnable:
         return PenaltyStrength(0.1)
-
-
-class TestMetaSparsity(MethodContract):
-    name = "meta_sparsity"
-
-
-class TestGroupPenalty(MethodContract):
-    name = "group_penalty"

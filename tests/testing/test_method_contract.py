@@ -72,6 +72,14 @@ class TestLearnedWeights(BuiltIn):
     heads = HEADS
 
 
+class TestMetaSparsity(BuiltIn):
+    name = "meta_sparsity"
+
+
+class TestGroupPenalty(BuiltIn):
+    name = "group_penalty"
+
+
 class TestFineTune(BuiltIn):
     name = "fine_tune"
 
