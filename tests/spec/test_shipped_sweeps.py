@@ -20,6 +20,7 @@ def test_these_are_the_sweeps() -> None:
         "diabetes",
         "diabetes_taylor",
         "digits",
+        "dosa_yeast",
         "evomal_diabetes",
         "evomal_digits",
         "mnist_lenet5",
