@@ -76,8 +76,8 @@ class MarginLoss(nn.Module):
         """b (L,)."""
         return self.lowest + (HIGHEST - self.lowest) * torch.sigmoid(self.rho)
 
-    def forward(self, outputs_BL: Tensor, targets: Tensor) -> Tensor:
-        """The margin loss, mean over the batch.
+    def each(self, outputs_BL: Tensor, targets: Tensor) -> Tensor:
+        """The margin loss (B, L) of each label.
 
         Args:
             outputs_BL: y+ - y-, or other scores that are above 0 where a label is predicted.
@@ -86,7 +86,11 @@ class MarginLoss(nn.Module):
         _, targets_BL = self.task.pairs(outputs_BL, targets)
         zeta_BL = (2 * targets_BL - 1) * outputs_BL
         margins_L = self.margins().to(outputs_BL.device)  # margins that are not trained stay where they were made
-        loss_BL = margin_loss(zeta_BL - margins_L, self.importance)
+        return margin_loss(zeta_BL - margins_L, self.importance)
+
+    def forward(self, outputs_BL: Tensor, targets: Tensor) -> Tensor:
+        """The sum or mean of `each` over the labels, mean over the batch."""
+        loss_BL = self.each(outputs_BL, targets)
         loss_B = loss_BL.sum(-1) if self.reduction == "sum" else loss_BL.mean(-1)
         return loss_B.mean()
 

@@ -21,6 +21,7 @@ def test_these_are_the_sweeps() -> None:
         "diabetes_taylor",
         "digits",
         "dosa_yeast",
+        "dosa_yeast_blocks",
         "evomal_diabetes",
         "evomal_digits",
         "mnist_lenet5",

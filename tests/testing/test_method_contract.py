@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,11 @@ class TestMargin(BuiltIn):
 
 class TestOnlineMargin(BuiltIn):
     name = "online_margin"
+
+
+class TestLabelBlocks(BuiltIn):
+    name = "label_blocks"
+    options: Mapping[str, Any] = {"blocks": [[2], [0, 1]]}
 
 
 class TestLabelSmoothing(BuiltIn):
