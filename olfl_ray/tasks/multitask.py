@@ -79,6 +79,7 @@ class MultiTask(Task):
             self.losses = {"weighted_sum": self.loss}  # type: ignore[misc]
             return
         self._check_settings()
+        self._weights_H: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self.losses = {"weighted_sum": self.loss}  # type: ignore[misc]
         self.metrics = tuple(self._measures())  # type: ignore[misc]
         self.primary = DELTA_M if self.config.reference else PSEUDO_R2  # type: ignore[misc]
@@ -152,8 +153,10 @@ class MultiTask(Task):
 
     def weighted(self, losses: Sequence[Tensor], shown_H: Tensor) -> Tensor:
         """The sum of w_h times a head's loss over the heads that are shown."""
-        weight_H = shown_H * torch.tensor(self.weights, dtype=shown_H.dtype, device=shown_H.device)
-        return (weight_H * torch.stack(list(losses))).sum()
+        key = shown_H.device, shown_H.dtype
+        if key not in self._weights_H:  # made once: a captured graph can't copy from the host
+            self._weights_H[key] = torch.tensor(self.weights, dtype=shown_H.dtype, device=shown_H.device)
+        return (shown_H * self._weights_H[key] * torch.stack(list(losses))).sum()
 
     def shown(self, targets: Tensor, key: str) -> Tensor:
         """The targets of a training batch; NaN for the heads that its random subset lacks."""

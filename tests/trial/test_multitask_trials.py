@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from olfl_ray.data import Dataset
-from olfl_ray.engine import exact, finite_difference, reverse
+from olfl_ray.data.load import of_object
+from olfl_ray.engine import OnlineLossLearner, Sgd, exact, finite_difference, reverse
 from olfl_ray.errors import SpecError
+from olfl_ray.losses import build_loss
+from olfl_ray.losses.per_head import HeadLosses
 from olfl_ray.records import names
-from olfl_ray.spec import TrialConfig
+from olfl_ray.spec import LearnedLossSpec, TrialConfig
+from olfl_ray.tasks import task_of
+from olfl_ray.tasks.multitask import MultiTask
 from olfl_ray.testing.problems import distance
 from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 from olfl_ray.trial.build import Replicate, build_replicate, load_data
@@ -118,6 +123,20 @@ def test_every_estimator_agrees_on_dicts_and_subsets(place: TrialEnvironment) ->
     assert len(results[0].phi_grad) > 2, "one loss network for classes, and one for numbers"
     assert distance(results[1].phi_grad, results[0].phi_grad) < 1e-4
     assert distance(results[2].phi_grad, results[0].phi_grad) < 0.05
+
+
+def test_own_loop_learns_one_loss_per_kind_of_head() -> None:
+    task = task_of("multitask", heads=of_object("mine", things()).heads, options={"weights": {"size": 0.5}})
+    assert isinstance(task, MultiTask)
+    kinds = {kind: build_loss(LearnedLossSpec(), kind, seed=1) for kind in ("classification", "regression")}
+    module, learned = TwoHeads(5), HeadLosses(kinds, task)
+    before = {name: value.detach().clone() for name, value in learned.named_parameters()}
+    learner = OnlineLossLearner(module, Sgd(), learned, task.loss, lr=0.01, eta=1e-3, select=task.packed)
+    data = of_object("mine", things())
+    batch = data.x.float()[:16], task.scaled(data.y, torch.arange(90))[0][:16]
+    for _ in range(2):
+        assert all(value.isfinite() for value in learner.step(batch, batch).values())
+    assert all(not torch.equal(value, before[name]) for name, value in learned.named_parameters())
 
 
 def test_train_and_meta_batch_of_a_step_show_the_same_heads(place: TrialEnvironment) -> None:
