@@ -53,7 +53,7 @@ def export(
     written = study.export(trial, to, format=format, replicate=replicate, pruned=pruned)
     compared = study.speed(trial, replicate=replicate) if pruned else None
     if json:
-        print_json({"source": source, "file": written} | ({"pruned": asdict(compared)} if compared else {}))
+        print_json({"source": source, "file": written, "pruned": None if compared is None else asdict(compared)})
     else:
         out.print(str(written), highlight=False, soft_wrap=True, markup=False)
         if compared:
