@@ -148,12 +148,15 @@ def test_wrong_retries_are_one_message(home: Path, here: Run) -> None:
         assert wanted in err
 
 
-def test_a_failed_trial_goes_on_from_its_last_commit_in_the_same_run(home: Path, state: StudyState) -> None:
+def test_a_failed_trial_goes_on_from_its_last_commit_in_the_same_run(
+    home: Path, state: StudyState, here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow.tracking import MlflowClient
 
+    monkeypatch.syspath_prepend(SUPPORT)
     (home / "flag-raises").unlink()
-    done = olfl("sweep", "retry", "unruly", "raises/0", "raises/0", "--home", home, cwd=home)
-    assert done.returncode == 1, done.stdout + done.stderr  # another is failed still
+    code, out, err = here("sweep", "retry", "unruly", "raises/0", "raises/0", "--home", home)
+    assert code == 1, out + err  # another is failed still
     now = state_of(home, "unruly")
     assert now is not None
     trial = now.trials["raises/0"]
@@ -168,12 +171,15 @@ def test_a_failed_trial_goes_on_from_its_last_commit_in_the_same_run(home: Path,
     assert now.trials["dies/0"].state == "failed"
 
 
-def test_failed_trials_may_start_from_scratch(home: Path) -> None:
+def test_failed_trials_may_start_from_scratch(home: Path, here: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SUPPORT)
+    (home / "flag-dies").touch()
     before = attempts(home, "dies/0")
-    done = olfl("sweep", "resume", "unruly", "--failed", "--from-scratch", "--home", home, cwd=home)
-    assert done.returncode == 1, done.stdout + done.stderr
+    code, out, err = here("sweep", "resume", "unruly", "--failed", "--from-scratch", "--home", home)
+    assert code == 0, out + err
     now = state_of(home, "unruly")
     assert now is not None
-    assert attempts(home, "dies/0") == before + 3
-    assert now.trials["dies/0"].scratch == 3
-    assert now.trials["dies/0"].state == "failed"
+    trial = now.trials["dies/0"]
+    assert attempts(home, "dies/0") == before + 1
+    assert (trial.state, trial.cause, trial.scratch) == ("finished", None, 3)
+    assert [(commit.attempt, commit.step) for commit in trial.commits] == [(4, step) for step in range(20, 101, 20)]

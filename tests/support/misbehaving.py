@@ -27,7 +27,7 @@ class Misbehaving(nn.Module):
         return outputs
 
     def misbehave(self) -> None:
-        if self.how == "dies":
+        if self.how == "dies" and not self.flag.is_file():
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "raises" and self.flag.exists():
             raise ValueError("boom\nand more")
