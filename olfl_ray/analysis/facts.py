@@ -45,8 +45,9 @@ class DataFacts:
         name: Its name.
         arms: The arms that use it.
         rows: What is known of it: a name and a value each.
-        classes: Name, number of examples and share of each class; empty if unknown.
+        classes: Name, number of examples and share of each class or label; empty if unknown.
         hidden: Number of classes that are not listed.
+        labels: Whether these are labels.
     """
 
     name: str
@@ -54,6 +55,7 @@ class DataFacts:
     rows: list[tuple[str, str]]
     classes: list[tuple[str, int, float]]
     hidden: int
+    labels: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +138,23 @@ def data_facts(spec: StudySpec, state: StudyState, notes: Mapping[str, Mapping[s
         if facts is not None:
             rows += _examined(spec, facts)
             total = sum(facts.classes)
+            if facts.labels and facts.classes and note.get("rows"):
+                total = int(note["rows"])
+                cardinality = sum(facts.classes) / total
+                density = f"density {number(cardinality / len(facts.classes))}"
+                rows.append(("labels per example (cardinality)", f"{number(cardinality)}, {density}"))
             given = [str(text) for text in note.get("classes", [])]
             labels = given if len(given) == len(facts.classes) else [str(k) for k in range(len(facts.classes))]
             classes = [(label, n, n / total) for label, n in zip(labels, facts.classes, strict=True) if total]
         shown = classes[:MOST_CLASSES]
-        found[key] = DataFacts(name=name, arms=[arm], rows=rows, classes=shown, hidden=len(classes) - len(shown))
+        found[key] = DataFacts(
+            name=name,
+            arms=[arm],
+            rows=rows,
+            classes=shown,
+            hidden=len(classes) - len(shown),
+            labels=facts is not None and facts.labels,
+        )
     return list(found.values())
 
 
@@ -150,7 +164,7 @@ def _examined(spec: StudySpec, facts: Examined) -> list[tuple[str, str]]:
     if facts.shape:
         rows.append(("input of one example", " × ".join(map(str, facts.shape))))
     if facts.outputs:
-        rows.append(("classes" if facts.classes else "outputs", str(facts.outputs)))
+        rows.append(("labels" if facts.labels else "classes" if facts.classes else "outputs", str(facts.outputs)))
     if facts.splits:
         sizes = ", ".join(
             f"{text} {facts.splits[name]:,}" for name, text in names.SPLITS.items() if name in facts.splits

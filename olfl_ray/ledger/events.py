@@ -138,7 +138,8 @@ class Examined(Event):
         learns: Whether anything is learned besides theta.
         shape: Shape of one input. Empty in older ledgers, as are the following fields.
         outputs: Outputs of the base learner: the number of classes, or of regression targets.
-        classes: Number of examples of each class; empty if the targets are not classes.
+        classes: Number of examples of each class or label; empty if the targets are neither.
+        labels: Whether they are labels, of which an example has any number.
         splits: Number of examples of each split, and of a train `batch`, of the first seed.
         trivial: Metrics of the best constant prediction on the test split, of the first seed.
     """
@@ -154,6 +155,7 @@ class Examined(Event):
     shape: list[int] = field(default_factory=list)
     outputs: Count = 0
     classes: list[int] = field(default_factory=list)
+    labels: bool = False
     splits: dict[str, int] = field(default_factory=dict)
     trivial: dict[str, float] = field(default_factory=dict)
 

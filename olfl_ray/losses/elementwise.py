@@ -25,6 +25,7 @@ class ElementwiseLoss(nn.Module):
 
     Attributes:
         Config: Its settings, next to `loss.name`, a subclass of `olfl_ray.spec.Strict`; a subclass without it has none.
+        by_output: Whether `forward` also takes the index of each output, that is of its label or class.
         sized_by: Setting that decides how many parameters it has, for a message; empty: several do.
 
     Args:
@@ -32,6 +33,7 @@ class ElementwiseLoss(nn.Module):
     """
 
     Config: ClassVar[type[Strict]] = NoSettings()  # type: ignore[assignment]
+    by_output: ClassVar[bool] = False
     sized_by: ClassVar[str] = ""
 
     def __init__(self, config: Any) -> None:
@@ -59,6 +61,9 @@ class ElementwiseLoss(nn.Module):
         Args:
             output: f(x)_i, any shape.
             target: y_i, the same shape.
+
+        With `by_output` a third argument follows, by default None: i, integers of the same shape. Without it, the mean over all
+        outputs is returned: what is plotted and explained.
 
         Returns:
             The same shape.

@@ -60,7 +60,12 @@ class LearnedLoss(Learnable):
         """
         inputs_BC, targets = self.task.pairs(outputs_BC, targets)
         observe(self, inputs_BC, targets)
-        loss_BC: Tensor = self.network(inputs_BC, targets)
+        loss_BC: Tensor
+        if getattr(self.network, "by_output", False):
+            index_C = torch.arange(inputs_BC.shape[-1], device=inputs_BC.device)
+            loss_BC = self.network(inputs_BC, targets, index_C.expand(inputs_BC.shape))
+        else:
+            loss_BC = self.network(inputs_BC, targets)
         loss_B = loss_BC.mean(-1) if self.reduction == "mean" else loss_BC.sum(-1)
         return loss_B.mean()
 

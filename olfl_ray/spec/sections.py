@@ -70,7 +70,7 @@ class StandardizeSpec(Strict):
     x: bool = True
     """Features, each by itself, and images by channel. Integer ids never are."""
     y: bool = True
-    """Targets of a regression; metrics stay in the targets' own units. Classes never are."""
+    """Targets of a regression; metrics stay in the targets' own units. Classes and labels never are."""
 
 
 class MetricSpec(Strict):
@@ -94,10 +94,10 @@ class TaskSpec(Strict):
     """Base learner: linear | mlp | multihead | lenet5 | allcnnc | resnet18 | squeezenet | vgg16 | wrn | dosa, or
     `package.module:builder`; options next to the name."""
     loss: Annotated[str, BeforeValidator(as_name), Field(pattern=PART)] = "auto"
-    """Task loss: one of the task's (classification: cross_entropy; regression: squared_error), or
+    """Task loss: one of the task's (classification: cross_entropy; multilabel: binary_cross_entropy; regression: squared_error), or
     `package.module:function`; auto: the task's first."""
     options: Annotated[dict[str, Any], Field(exclude_if=lambda value: not value)] = {}
-    """Settings of a task that has some of its own, such as the heads of `multitask`."""
+    """Settings of a task that has some of its own, such as the heads of `multitask` or the thresholds of `multilabel`."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Examples of a train batch and of a meta batch."""
     augment: Literal["none", "crop_flip"] = "none"

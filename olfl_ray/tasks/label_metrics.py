@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["f1_of", "hamming", "lrap", "macro_f1", "micro_f1", "subset_accuracy"]
+__all__ = ["best_thresholds", "f1_of", "hamming", "lrap", "macro_f1", "micro_f1", "subset_accuracy"]
 
 
 def macro_f1(logits_NC: Tensor, y_NC: Tensor, _scale: Tensor | None = None) -> float:
@@ -59,6 +59,22 @@ def lrap(logits_NC: Tensor, y_NC: Tensor, _scale: Tensor | None = None) -> float
         score_N += true_NC[:, label] * (as_high_NC & true_NC).sum(-1) / as_high_NC.sum(-1).double()
     plain_N = (count_N == 0) | (count_N == y_NC.shape[-1])
     return torch.where(plain_N, 1.0, score_N / count_N.clamp_min(1)).mean().item()
+
+
+def best_thresholds(logits_NC: Tensor, y_NC: Tensor) -> Tensor:
+    """Of each label the threshold (C,) with the highest F1 score, half-way between two logits; of several the highest.
+
+    It is below all logits where predicting the label for every example is best, and 0 where no example has the label.
+    """
+    ranked_NC, order_NC = logits_NC.double().sort(0, descending=True)
+    right_NC = (y_NC > 0).gather(0, order_NC).cumsum(0)
+    predicted_N1 = torch.arange(1, len(y_NC) + 1, device=y_NC.device)[:, None]
+    true_C = right_NC[-1]
+    lower_NC = torch.cat([ranked_NC[1:], ranked_NC[-1:] - 2])
+    f1_NC = torch.where(lower_NC < ranked_NC, _f1(right_NC, predicted_N1 + true_C), -1.0)  # not between equal logits
+    best_1C = f1_NC.argmax(0, keepdim=True)
+    middle_C = (ranked_NC.gather(0, best_1C) + lower_NC.gather(0, best_1C))[0] / 2
+    return torch.where(true_C > 0, middle_C, 0.0)
 
 
 def _counts(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from olfl_ray.tasks.label_metrics import f1_of, hamming, lrap, macro_f1, micro_f1, subset_accuracy
+from olfl_ray.spec import Strict
+from olfl_ray.tasks.label_metrics import best_thresholds, f1_of, hamming, lrap, macro_f1, micro_f1, subset_accuracy
 from olfl_ray.tasks.stratified import stratified
 from olfl_ray.tasks.task import Metric, Task, TaskLoss
 
@@ -25,6 +26,13 @@ MOST_LABELS = 100
 
 class Multilabel(Task):
     """Zero or one for each label. A learned loss receives each label's probability, its sigmoid, and its target."""
+
+    class Config(Strict):
+        """Its settings, in `task.options`."""
+
+        thresholds: Literal["fixed", "tuned"] = "fixed"
+        """Where a label is predicted: fixed: its probability is above 0.5 | tuned: above the label's threshold with the highest F1
+        score on the validation split, at each evaluation. F1 scores, hamming and subset_accuracy depend on them."""
 
     primary = "macro_f1"
     losses: ClassVar[Mapping[str, TaskLoss]] = {"binary_cross_entropy": F.binary_cross_entropy_with_logits}
@@ -90,6 +98,15 @@ class Multilabel(Task):
     def recognizes(self, targets: Tensor) -> bool:
         """Whether several columns hold only zeros and ones."""
         return targets.dim() == 2 and targets.shape[1] > 1 and bool(((targets == 0) | (targets == 1)).all())
+
+    @property
+    def tuned(self) -> bool:
+        """Whether its setting says so."""
+        return self.config is not None and self.config.thresholds == "tuned"
+
+    def thresholds(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """By label the threshold with the highest F1 score; 0, that is probability 0.5, where the label does not occur."""
+        return best_thresholds(outputs, targets) if self.tuned else None
 
     def parts(self, targets: Tensor, fractions: Sequence[float], generator: torch.Generator) -> list[Tensor]:
         """By iterative stratification: each part gets its fraction of every label's examples."""

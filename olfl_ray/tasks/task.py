@@ -106,6 +106,26 @@ class Task(ABC):
         """
         return targets
 
+    def counts(self, targets: Tensor, outputs: int) -> Tensor | None:
+        """Number of examples (C,) of each class or label; None: targets are neither. Targets below 0 are of no class."""
+        if self.labels:
+            return (targets > 0).sum(0)
+        return targets[targets >= 0].bincount(minlength=outputs) if self.classes else None
+
+    @property
+    def tuned(self) -> bool:
+        """Whether `thresholds` gives any."""
+        return False
+
+    def thresholds(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Thresholds (C,) of the raw outputs, float64, with which decisions on these examples are best; None: it has none.
+
+        Args:
+            outputs: Raw outputs (N, C) for the validation split.
+            targets: Its targets.
+        """
+        return None
+
     def recognizes(self, targets: Tensor) -> bool:
         """Whether targets (N, C) that no task was named for are this task's. Default: no."""
         return False

@@ -36,7 +36,8 @@ class Examination:
         learns: Whether anything is learned besides theta.
         shape: Shape of one input.
         outputs: Outputs of the base learner.
-        classes: Number of examples of each class; empty if the targets are not classes, or there are too many.
+        classes: Number of examples of each class or label; empty if the targets are neither, or there are too many.
+        labels: Whether they are labels, of which an example has any number.
         splits: Number of examples of each split, and of a train `batch`.
         trivial: Metrics of the best constant prediction on the test split.
     """
@@ -51,6 +52,7 @@ class Examination:
     shape: list[int]
     outputs: int
     classes: list[int]
+    labels: bool
     splits: dict[str, int]
     trivial: dict[str, float]
 
@@ -83,6 +85,7 @@ def check(config: TrialConfig, environment: TrialEnvironment) -> Examination:
         shape=list(replicate.data.input_shape),
         outputs=replicate.outputs,
         classes=_recorded_sizes(replicate.task, dataset),
+        labels=replicate.task.labels,
         splits={**splits, "batch": len(replicate.data.batch("probe", "train", 0)[1])},
         trivial={names.metric_of(name): value for name, value in trivial.items()},
     )
@@ -97,5 +100,5 @@ def _trivial(replicate: Replicate) -> dict[str, float]:
 
 
 def _recorded_sizes(task: Task, dataset: Dataset) -> list[int]:
-    """Sizes of the classes; empty for a family, whose tasks differ, or if there are too many."""
+    """Sizes of the classes or labels; empty for a family, whose tasks differ, or if there are too many."""
     return [] if dataset.episode is not None or dataset.outputs > MOST_CLASSES else class_sizes(task, dataset)

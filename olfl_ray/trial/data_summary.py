@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -39,12 +39,13 @@ class DataSummary:
         shape: Of one example.
         inputs: What the inputs are, and whether they are scaled.
         columns: Names of the features, if they have names.
-        classes: Examples of each class, by name in the order of the outputs; empty: no classes.
+        classes: Examples of each class or label, by name in the order of the outputs; empty: neither.
+        labels: Whether they are labels, of which an example has any number.
         targets: Least, mean and largest value of each target of a regression.
         missing: Missing values by feature, of those that have any.
         dropped: Examples that were dropped since a value is missing.
         splits: Examples of each split of the first replicate.
-        rarest: The class with the fewest examples; empty: no classes.
+        rarest: The class or label with the fewest examples; empty: neither.
         rarest_splits: Its examples in each split.
         trivial: Metrics of the best constant prediction on the validation split.
         duplicates: By split the examples whose inputs are those of a train example.
@@ -59,6 +60,7 @@ class DataSummary:
     inputs: str
     columns: tuple[str, ...]
     classes: Mapping[str, int]
+    labels: bool
     targets: tuple[tuple[float, float, float], ...]
     missing: Mapping[str, int]
     dropped: int
@@ -78,7 +80,13 @@ class DataSummary:
             found.append(f"  features: {_some(list(self.columns))}")
         if self.classes:
             shares = [f"{name} {count:,} ({count / self.examples:.1%})" for name, count in self.classes.items()]
-            found.append(f"  classes: {_some(shares)}")
+            found.append(f"  {'labels' if self.labels else 'classes'}: {_some(shares)}")
+        if self.labels:
+            cardinality = sum(self.classes.values()) / self.examples
+            found.append(
+                f"  labels per example (cardinality): {cardinality:.4g} of {len(self.classes)}, density "
+                f"{cardinality / len(self.classes):.4g}"
+            )
         found += [f"  head {name}: {about}" for name, about in self.heads.items()]
         for index, (low, mean, high) in enumerate(self.targets[:SHOWN]):
             title = "target" if len(self.targets) == 1 else f"target {index}"
@@ -89,7 +97,7 @@ class DataSummary:
         found.append(f"  splits: {', '.join(f'{part} {count:,}' for part, count in self.splits.items())}")
         if self.classes:
             counts = ", ".join(f"{part} {count:,}" for part, count in self.rarest_splits.items())
-            found.append(f"  rarest class {self.rarest}: {counts}")
+            found.append(f"  rarest {'label' if self.labels else 'class'} {self.rarest}: {counts}")
         measured = ", ".join(f"{name} {value:.4g}" for name, value in self.trivial.items())
         found.append(f"  best constant prediction on selection: {measured}")
         same = [
@@ -118,14 +126,15 @@ def data_summary(config: TrialConfig, environment: TrialEnvironment) -> DataSumm
     classes: dict[str, int] = {}
     held: dict[str, int] = {}
     if counts := class_sizes(predicted, dataset):
-        titles = dataset.classes or tuple(map(str, range(dataset.outputs)))
-        classes = dict(zip(titles, counts, strict=True))
+        classes = dict(zip(dataset.output_names, counts, strict=True))
         fewest = counts.index(min(counts))
-        held = {part: int((dataset.y[getattr(splits, part)] == fewest).sum()) for part in PARTS}
+        held = {
+            part: class_sizes(predicted, replace(dataset, y=dataset.y[getattr(splits, part)]))[fewest] for part in PARTS
+        }
     y = dataset.y.double()
     ranges = (
         zip(*(values.tolist() for values in (y.amin(0), y.mean(0), y.amax(0))), strict=True)
-        if y.dim() == 2 and not dataset.heads
+        if y.dim() == 2 and not dataset.heads and not classes
         else ()
     )
     duplicates, contradictions = _duplicates(dataset, splits)
@@ -137,6 +146,7 @@ def data_summary(config: TrialConfig, environment: TrialEnvironment) -> DataSumm
         inputs=_inputs(dataset, task.standardize.x),
         columns=dataset.columns,
         classes=classes,
+        labels=predicted.labels,
         targets=tuple(ranges),
         missing=_missing(dataset),
         dropped=dataset.dropped,
@@ -190,6 +200,7 @@ def _trivial(config: TrialConfig, dataset: data.Dataset, splits: data.Splits) ->
         [metric for metric in metrics_of(task, spec.metrics, dataset.output_names) if metric.name in wanted],
         task_loss(spec.loss, task) if names.TASK_LOSS in wanted else None,
         y[splits.train],
+        y[splits.selection],
         y[splits.selection],
         outputs=dataset.outputs,
         scale=scale,

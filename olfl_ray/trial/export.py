@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -121,8 +122,11 @@ def read_model(path: Path, allow: Iterable[str] = ()) -> TrainedModel:
             classes=tuple(map(_text, _listed(note["classes"]))),
             center=tensors.get("center_C"),
             scale=tensors.get("scale_C"),
+            thresholds=tuple(map(_number, _listed(note.get("thresholds", [])))),
             step=_count(note["step"]),
         )
+        if model.thresholds and not len(model.thresholds) == len(model.classes) == origin.outputs:
+            raise ValueError("its thresholds are not one for each label")
         _fill(model, tensors)
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror or error}); name a file that `export` wrote") from None
@@ -194,6 +198,7 @@ def describe(model: TrainedModel) -> dict[str, Any]:
         "outputs": origin.outputs,
         "kind": model.kind,
         "classes": list(model.classes),
+        **({"thresholds": list(model.thresholds)} if model.thresholds else {}),
         "step": model.step,
         **({"pruned": True} if origin.pruned else {}),
         **({"heads": to_plain(origin.heads)} if origin.heads else {}),
@@ -231,6 +236,12 @@ def _heads(value: Any) -> tuple[Head, ...]:
         if not _text(head.kind).isidentifier() or not _text(head.name).isidentifier():
             raise ValueError(f"a head {head.name!r} of kind {head.kind!r}")
     return found
+
+
+def _number(value: Any) -> float:
+    if type(value) is not float or not math.isfinite(value):
+        raise TypeError(f"{str(value)[:80]!r} is no number")
+    return value
 
 
 def _listed(value: Any) -> list[Any]:

@@ -38,16 +38,28 @@ def evaluate(
     part: Literal["selection", "test"],
 ) -> dict[str, float]:
     """The task loss and the task's metrics on a full split, NaN if an output is not finite; what describes the weights."""
+    outputs, y = _predicted(replicate, theta, buffers, part)
+    loss = replicate.problem.task_loss(outputs, y).item()
+    outputs = outputs[..., : replicate.outputs]  # a loss's parameters may follow
+    thresholds = None
+    if replicate.task.tuned:
+        held, held_y = (outputs, y) if part == "selection" else _predicted(replicate, theta, buffers, "selection")
+        thresholds = replicate.task.thresholds(held[..., : replicate.outputs], held_y)
+    found = _measured(loss, outputs, y, replicate.metrics, replicate.data.target_scale, thresholds)
+    described = replicate.problem.optimizer.describe(theta) | replicate.learnable.describe(theta)
+    return {f"{part}/{name}": value for name, value in (found | described).items()}
+
+
+def _predicted(
+    replicate: Replicate, theta: dict[str, Tensor], buffers: dict[str, Tensor], part: Literal["selection", "test"]
+) -> tuple[Tensor, Tensor]:
+    """Raw outputs and targets of a full split."""
     chunks = [
         (replicate.problem.predict(theta, buffers, x, replicate.chunk), y)
         for x, y in replicate.data.chunks(part, replicate.chunk)
     ]
     outputs, y = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-    loss = replicate.problem.task_loss(outputs, y).item()
-    outputs = outputs[..., : replicate.outputs]  # a loss's parameters may follow
-    found = _measured(loss, outputs, y, replicate.metrics, replicate.data.target_scale)
-    described = replicate.problem.optimizer.describe(theta) | replicate.learnable.describe(theta)
-    return {f"{part}/{name}": value for name, value in (found | described).items()}
+    return outputs, y
 
 
 def evaluate_trivial(replicate: Replicate) -> dict[str, float]:
@@ -58,6 +70,7 @@ def evaluate_trivial(replicate: Replicate) -> dict[str, float]:
         replicate.metrics,
         lambda outputs, y: problem.task_loss(completed(problem.module, outputs), y),
         replicate.data.targets("train"),
+        replicate.data.targets("selection"),
         replicate.data.targets("test"),
         outputs=replicate.outputs,
         scale=replicate.data.target_scale,
@@ -70,6 +83,7 @@ def constant_metrics(
     metrics: Iterable[Metric],
     loss: TaskLoss | None,
     train: Tensor,
+    selection: Tensor,
     y: Tensor,
     *,
     outputs: int,
@@ -82,29 +96,36 @@ def constant_metrics(
         metrics: The metrics.
         loss: The task loss; None: it is not measured.
         train: Targets of the train split, as scaled by the task.
+        selection: Targets of the validation split, for the task's thresholds.
         y: Targets of the split that is measured.
         outputs: C, outputs of a base learner.
         scale: Scale (C,) by which the targets were divided; None: they are not scaled.
     """
     constant = task.trivial(train, len(y), outputs).to(y.device)
-    return _measured(None if loss is None else float(loss(constant, y)), constant, y, metrics, scale)
+    thresholds = task.thresholds(task.trivial(train, len(selection), outputs).to(y.device), selection)
+    return _measured(None if loss is None else float(loss(constant, y)), constant, y, metrics, scale, thresholds)
 
 
 def class_sizes(task: Task, dataset: Dataset) -> list[int]:
-    """Number of examples of each class; empty if the targets are not classes. A negative target is in none."""
-    y = dataset.y
-    if not task.classes or y.dim() != 1:
-        return []
-    return [int(count) for count in y[y >= 0].bincount(minlength=dataset.outputs)]
+    """Number of examples of each class or label; empty if the targets are neither. A negative target is in no class."""
+    counts = None if dataset.y.dim() > 2 else task.counts(dataset.y, dataset.outputs)
+    return [] if counts is None else counts.tolist()
 
 
 def _measured(
-    loss: float | None, outputs: Tensor, y: Tensor, metrics: Iterable[Metric], scale: Tensor | None
+    loss: float | None,
+    outputs: Tensor,
+    y: Tensor,
+    metrics: Iterable[Metric],
+    scale: Tensor | None,
+    thresholds: Tensor | None,
 ) -> dict[str, float]:
     values = {} if loss is None else {names.TASK_LOSS: loss}
     finite = bool(torch.isfinite(outputs).all())
+    shifted = outputs if thresholds is None else outputs - thresholds
     for metric in metrics:
-        values[metric.name] = metric.compute(outputs, y, scale) if finite else math.nan
+        measured = shifted if metric.decides else outputs
+        values[metric.name] = metric.compute(measured, y, scale) if finite else math.nan
     return values if finite else dict.fromkeys(values, math.nan)
 
 

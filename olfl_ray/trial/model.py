@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,16 @@ from olfl_ray import data, models
 from olfl_ray.data import InputScaler
 from olfl_ray.errors import DataError
 from olfl_ray.spec import TrialConfig, seed_of
-from olfl_ray.tasks import Head, task_of
+from olfl_ray.tasks import Head, Task
 from olfl_ray.tasks.heads import columns, packed
 from olfl_ray.trial.build import batches_of, load_data
 from olfl_ray.trial.environment import TrialEnvironment
 from olfl_ray.trial.state import TrialState
 
 __all__ = ["Origin", "TrainedModel", "trained_model"]
+
+CHUNK = 1024
+"""Examples of the validation split that are predicted at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,7 @@ class TrainedModel(nn.Module):
         classes: Names of the classes in the order of the outputs; of classes without names their numbers. Empty: no classes.
         center: Added to the outputs after `scale`, by target; None: nothing.
         scale: Multiplies the outputs, by target; None: 1.
+        thresholds: Of several labels for each the raw output above which it is predicted; empty: no labels.
         step: Base steps after which the weights were taken.
     """
 
@@ -91,11 +96,13 @@ class TrainedModel(nn.Module):
         classes: tuple[str, ...] = (),
         center: Tensor | None = None,
         scale: Tensor | None = None,
+        thresholds: tuple[float, ...] = (),
         step: int = 0,
     ) -> None:
         super().__init__()
         self.module, self.scaler = module, scaler
         self.origin, self.kind, self.classes, self.step = origin, kind, classes, step
+        self.thresholds = thresholds
         self.register_buffer("center_C", center)
         self.register_buffer("scale_C", scale)
         self.eval()
@@ -111,8 +118,10 @@ class TrainedModel(nn.Module):
         return output_BC if self.center_C is None else output_BC + self.center_C
 
     @torch.no_grad()
-    def predict(self, x: Any) -> list[str] | Tensor | dict[str, list[str] | Tensor]:
-        """The name of the likeliest class of each example; where there are no classes, the outputs (B, C); of heads a dict.
+    def predict(self, x: Any) -> list[str] | list[tuple[str, ...]] | Tensor | dict[str, list[str] | Tensor]:
+        """For each example the name of the likeliest class, or those of its labels; where there are neither, the outputs (B, C).
+
+        Of heads a dict.
 
         Args:
             x: Raw inputs as a tensor or an array.
@@ -125,6 +134,9 @@ class TrainedModel(nn.Module):
                 else output_BC[:, place]
                 for head, place in columns(self.origin.heads)
             }
+        if self.thresholds:
+            above_BC = output_BC.double().cpu() > torch.tensor(self.thresholds, dtype=torch.float64)
+            return [tuple(itertools.compress(self.classes, above_B)) for above_B in above_BC.tolist()]
         return _named(self.classes, output_BC) if self.classes else output_BC
 
     @torch.no_grad()
@@ -186,7 +198,7 @@ def trained_model(
     kept = own.learner if own.best is None else own.best
     _load(module, {**kept.theta, **kept.buffers})
     center, scale = batches.target_scaling()
-    task = task_of(dataset.kind)
+    task = dataset.task
     model = TrainedModel(
         module,
         batches.scaler(),
@@ -197,7 +209,19 @@ def trained_model(
         scale=scale,
         step=state.step if own.best is None else own.best.step,
     )
-    return model.to(environment.device)
+    model = model.to(environment.device)
+    if task.labels:
+        tuned = _tuned(model, batches, task) if task.tuned else None
+        model.thresholds = tuple([0.0] * dataset.outputs if tuned is None else tuned.tolist())
+    return model
+
+
+@torch.no_grad()
+def _tuned(model: TrainedModel, batches: data.TaskData, task: Task) -> Tensor | None:
+    """The task's thresholds, tuned on the validation split."""
+    parts = [(model.module(x), y) for x, y in batches.chunks("selection", CHUNK)]
+    outputs_NC, targets = (torch.cat(found) for found in zip(*parts, strict=True))
+    return task.thresholds(outputs_NC, targets)
 
 
 @torch.no_grad()

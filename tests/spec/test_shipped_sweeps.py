@@ -25,6 +25,7 @@ def test_these_are_the_sweeps() -> None:
         "evomal_diabetes",
         "evomal_digits",
         "mnist_lenet5",
+        "multilabel_emotions",
         "multitask_digits",
     ]
 

@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [6], "bias": True},
     "expression": {"formula": FORMULA},
     "fitted": {"hidden": [4], "to": "taylor", "within": [-2.0, 2.0], "iterations": 5},
+    "per_label": {"labels": 3, "hidden": [6]},
 }
 """Settings that keep a learned loss small, or that it requires; every other is tested as its defaults build it."""
 
@@ -29,12 +30,14 @@ def suite(name: str, task: str, **options: Any) -> type[LearnedLossContract]:
 LABELS_ONLY = ("margin",)
 """Learned losses that refuse targets other than 0 and 1."""
 for _name in LEARNED.names():
-    for _task in ("classification",) if _name in LABELS_ONLY else ("classification", "regression"):
+    for _task in (
+        ("classification", "multilabel") if _name in LABELS_ONLY else ("classification", "multilabel", "regression")
+    ):
         globals()[f"Test_{_name}_{_task}"] = suite(_name, _task, **SMALL.get(_name, {}))
 
 
 def test_each_built_in_learned_loss_is_found_by_its_file() -> None:
-    assert LEARNED.names() == ["expression", "fitted", "margin", "ml3", "mlp", "taylor"]
+    assert LEARNED.names() == ["expression", "fitted", "margin", "ml3", "mlp", "per_label", "taylor"]
     assert all(f"Test_{name}_classification" in globals() for name in LEARNED.names())
 
 

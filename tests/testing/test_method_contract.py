@@ -65,6 +65,10 @@ class TestPoly1(BuiltIn):
     name = "poly1"
 
 
+class TestWeighted(BuiltIn):
+    name = "weighted"
+
+
 HEADS = (Head(name="color", kind="classification", outputs=3), Head(name="mass", kind="regression", outputs=1))
 
 
