@@ -43,6 +43,10 @@ class TestMargins(LearnableContract):
         return LearnedMargins(MarginLoss(task_of(self.task), outputs, importance=self.importance))
 
 
+class TestMarginsOfLabels(TestMargins):
+    task = "multilabel"
+
+
 class TestMarginsWithADetachedFactor(TestMargins):
     importance = "detached"
 
