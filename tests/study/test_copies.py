@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from olfl_ray.errors import StudyError
-from olfl_ray.ledger import DriverStarted, DriverStopped, Ledger
+from olfl_ray.ledger import DriverStarted, DriverStopped, Ledger, Revised
+from olfl_ray.spec import trackers_from
 from olfl_ray.storage import Lease, open_storage
 from olfl_ray.study import Study
 from olfl_ray.testing.studies import HandMadeStudy
+from olfl_ray.tracking import TrackedStudy, trackers_of
 
 
 def copied(source: Path, target: Path) -> None:
@@ -54,3 +56,20 @@ def test_a_copy_under_another_name_is_refused(tmp_path: Path) -> None:
     copied(tmp_path / "a" / "studies" / "made", tmp_path / "b" / "studies" / "other")
     with pytest.raises(StudyError, match="holds the study 'made'"):
         Study.open("other", home=tmp_path / "b")
+
+
+def test_a_copys_json_lines_are_those_of_the_original(tmp_path: Path) -> None:
+    made = HandMadeStudy(tmp_path / "a" / "studies" / "made", tmp_path / "a")
+    tracking = [{"name": "json_lines", "folder": str(tmp_path / "lines")}]
+    Ledger.load(made.storage).append(Revised(spec={**made.state.spec, "tracking": tracking}))
+    spec = made.tracked.spec.model_copy(update={"tracking": trackers_from(tracking)})
+    (tracker,) = trackers_of(TrackedStudy(spec=spec, storage=made.storage, home=tmp_path / "a"))
+    tracker.open(made.state.identity)
+    lines = tmp_path / "lines" / "made" / made.state.identity / "study.jsonl"
+    copied(tmp_path / "a" / "studies" / "made", tmp_path / "b" / "studies" / "made")
+    with pytest.raises(StudyError, match=r"is a copy.*`keep_runs=True`"):
+        Study.open("made", home=tmp_path / "b").delete()
+    Study.open("made", home=tmp_path / "b").delete(keep_runs=True)
+    assert lines.is_file()
+    Study.open("made", home=tmp_path / "a").delete()
+    assert not lines.exists()
