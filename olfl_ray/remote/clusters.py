@@ -107,7 +107,7 @@ def locate(name: str, *, home: Home, cluster: RayCluster | None = None, storage:
             return place
         looked.append(root)
     raise StudyError(
-        f"study: there is no study {name!r} in {', '.join(looked)}; check the name, or give the storage that its "
+        f"study: there is no study {name!r} in {', '.join(dict.fromkeys(looked))}; check the name, or give the storage that its "
         "spec names with `storage=`"
     )
 

@@ -193,6 +193,12 @@ class JobServer:
         """Request the server to send SIGTERM to an attempt's driver; returns at once."""
         self._ask("stop_job", attempt.id)
 
+    def forget(self, study: str) -> None:
+        """Delete the ended attempts of a study from the server, with their output."""
+        for attempt in self.attempts(study):
+            if not attempt.live:
+                self._ask("delete_job", attempt.id)
+
     def logs(self, attempt: Attempt) -> str:
         """All that an attempt's driver has printed."""
         return str(self._ask("get_job_logs", attempt.id))

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -20,7 +21,7 @@ from olfl_ray.driver import Home, data_root, dataset_lines, dataset_notes, descr
 from olfl_ray.errors import UserError
 from olfl_ray.machine import processor, version_of
 from olfl_ray.memory import free_memory, host_memory
-from olfl_ray.remote import RayCluster
+from olfl_ray.remote import RayCluster, spec_on
 from olfl_ray.spec import StudySpec, parse_fields, without_secrets
 from olfl_ray.storage import Storage, open_storage
 from olfl_ray.tracking import TrackedStudy, explained, trackers_of
@@ -72,12 +73,17 @@ def diagnose(
         spec: The study, whose data, storage and tracking are examined; None: `EXAMPLE`, with what the environment names.
         home: The home folder.
         storage: Storage of studies, instead of the spec's.
-        address: A cluster's job server, which is checked instead of Ray on this machine.
+        address: A cluster's job server, or a target of the settings file. It is checked instead of Ray on this machine, with
+            the target's storage and tracking where the spec names none.
         chaos: Also run a short study that loses a worker and its driver to SIGKILL, and audit it.
     """
     from olfl_ray.study.drill import drill
 
-    given = resolved(spec or parse_fields(EXAMPLE))
+    given = spec or parse_fields(EXAMPLE)
+    if address is not None:
+        with suppress(UserError):  # which the check of the job server reports
+            given = spec_on(given, RayCluster.connect(address))
+    given = resolved(given)
     location = storage or given.storage.url or str(home.studies)
     checks: dict[str, Callable[[], Found]] = {
         "versions": _versions,

@@ -296,6 +296,8 @@ class Study(Kept):
         self.home.refuse_untrusted(self.name)
         removed = remove(spec, ledger, storage, self.home, keep_runs=keep_runs)
         self._kept = None
+        if self._remote is not None:
+            self._remote.cluster.server.forget(self.name)
         return removed
 
     def submit(self, verb: str = "run", **arguments: Any) -> Submission:
