@@ -41,7 +41,8 @@ def doctor(
 
     if chaos and address is not None:
         raise StudyError(
-            "--chaos: does not go with --address; run it on a machine of the cluster, with RAY_ADDRESS=HEAD:6379 and --storage"
+            "--chaos: does not go with --address; run it on a machine of the cluster, with RAY_ADDRESS=HEAD:6379, "
+            "MLFLOW_TRACKING_URI=http://HOST:PORT and --storage"
         )
     place = study.Home.find(home)
     given = None if spec is None else read_spec(spec, set_ or ())
