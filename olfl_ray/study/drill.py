@@ -40,7 +40,7 @@ def drill(home: Home, storage: str | None = None, tracking: Any = None) -> Itera
     Args:
         home: The home folder, which keeps the study while it runs.
         storage: Storage that keeps it instead, such as s3://bucket/studies.
-        tracking: As in a spec; None: MLflow's experiment olfl-doctor, whose runs stay.
+        tracking: As in a spec; None: MLflow's experiment olfl-doctor.
 
     Raises:
         SetupError: The study could not be started, or did not end.
