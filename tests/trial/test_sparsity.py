@@ -27,6 +27,12 @@ SGD = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
 PROX_SGD = {"name": "prox_sgd", "lr": 0.05, "momentum": 0.9}
 PROX_ADAM = {"name": "prox_adam", "lr": 0.01}
 
+SEVERAL = {
+    "dataset": "digits-tasks",
+    "options": {"heads": ["digit", "ink"], "subsets": "random"},
+    "model": {"name": "multihead", "hidden": [12]},
+}
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> TrialEnvironment:
@@ -34,10 +40,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> TrialEnvironment:
     return TrialEnvironment(cache=tmp_path_factory.mktemp("cache"))
 
 
-def _config(method: str, optimizer: dict[str, Any], options: dict[str, Any] | None = None) -> TrialConfig:
+def _config(
+    method: str,
+    optimizer: dict[str, Any],
+    options: dict[str, Any] | None = None,
+    task: dict[str, Any] | None = None,
+) -> TrialConfig:
     return TrialConfig.model_validate(
         {
-            "task": {"dataset": "digits", "model": {"name": "mlp", "hidden": [16]}, "batch_size": 16},
+            "task": {"batch_size": 16, **(task or {"dataset": "digits", "model": {"name": "mlp", "hidden": [16]}})},
             "learner": {"method": method, "options": options or {}, "steps": 12, "optimizer": optimizer},
             "meta": {"init_steps": 4, "inner_steps": 2, "eta_init": 0.1, "eta_online": 0.05},
             "eval": {"every": 4, "report": "last"},
@@ -51,28 +62,35 @@ def _theta(found: list[Progress]) -> dict[str, torch.Tensor]:
     return found[-1].state.replicates[0].learner.theta
 
 
-def test_fixed_strength_of_zero_is_the_baseline_bit_for_bit(place: TrialEnvironment) -> None:
-    plain = _theta(list(run(_config("baseline", SGD), place)))
+@pytest.mark.parametrize("task", [None, SEVERAL])
+def test_fixed_strength_of_zero_is_the_baseline_bit_for_bit(
+    task: dict[str, Any] | None, place: TrialEnvironment
+) -> None:
+    plain = _theta(list(run(_config("baseline", SGD, task=task), place)))
     for method, optimizer, options in (
         ("group_penalty", SGD, {"strength": 0.0}),
         ("baseline", {**PROX_SGD, "strength": 0.0}, {}),
     ):
-        found = _theta(list(run(_config(method, optimizer, options), place)))
+        found = _theta(list(run(_config(method, optimizer, options, task), place)))
         assert all(torch.equal(value, plain[name]) for name, value in found.items())
 
 
 @pytest.mark.parametrize(
-    ("method", "optimizer", "options"),
+    ("method", "optimizer", "options", "task"),
     [
-        ("meta_sparsity", SGD, {"strength": 0.02}),
-        ("meta_sparsity", {"name": "adam", "lr": 0.01}, {"hook": "penalty"}),
-        ("baseline", {**PROX_ADAM, "strength": 0.02}, {}),
+        ("meta_sparsity", SGD, {"strength": 0.02}, SEVERAL),
+        ("meta_sparsity", {"name": "adam", "lr": 0.01}, {"hook": "penalty"}, None),
+        ("baseline", {**PROX_ADAM, "strength": 0.02}, {}, None),
     ],
 )
 def test_interrupted_trial_resumes_bit_for_bit(
-    method: str, optimizer: dict[str, Any], options: dict[str, Any], place: TrialEnvironment
+    method: str,
+    optimizer: dict[str, Any],
+    options: dict[str, Any],
+    task: dict[str, Any] | None,
+    place: TrialEnvironment,
 ) -> None:
-    settings = _config(method, optimizer, options)
+    settings = _config(method, optimizer, options, task)
     uninterrupted = list(run(settings, place))
     last = state_to_bytes(uninterrupted[-1].state)
     for cut in range(len(uninterrupted) - 1):
