@@ -45,7 +45,7 @@ class FineTune(Method):
         """Its settings."""
 
         model: Annotated[str, Field(min_length=1)]
-        """File that `olfl trial export` wrote, as safetensors."""
+        """File that `olfl trial export` wrote, as safetensors; a complete path, which every worker can read."""
         digest: Annotated[str, Field(pattern=r"^([0-9a-f]{12,64})?$")] = ""
         """The first digits of the SHA-256 of its content, at least 12: a study is about one content. Required; the message for one
         that is missing says it."""
@@ -77,6 +77,10 @@ class FineTune(Method):
         return TrainedStart({name: given[name] for name in wanted})
 
     def _read(self) -> dict[str, Tensor]:
+        if not Path(self.config.model).is_absolute():
+            raise SpecError(
+                MODEL, f"is {self.config.model!r}, which a worker would look for elsewhere; give the complete path"
+            )
         try:
             content = Path(self.config.model).read_bytes()
         except OSError as error:
@@ -84,7 +88,7 @@ class FineTune(Method):
         digest = hashlib.sha256(content).hexdigest()
         if not self.config.digest:
             raise SpecError(
-                DIGEST, f"is missing, so another content would make the same study; set it to {digest[:12]}"
+                DIGEST, f"needs a digest of the file, so that a study is about one content; set digest: {digest[:12]}"
             )
         if not digest.startswith(self.config.digest):
             raise SpecError(

@@ -71,6 +71,7 @@ def test_file_is_part_of_the_study(exported: Path, place: TrialEnvironment, tmp_
         ({"digest": "0123456789ab"}, "digest"),
         ({"model": str(other), "digest": digest}, "model"),
         ({"model": str(tmp_path / "none")}, "model"),
+        ({"model": "seen.safetensors"}, "model"),
         ({"parts": ["body"]}, "parts"),
     ):
         settings = tuned(exported, **options)
