@@ -59,7 +59,8 @@ def write_planted(results: Results, seconds: float, folder: Path) -> Path:
         "",
     ]
     for name, found in results.items():
-        lines += [f"## {name}", "", *_table(found), ""]
+        lines += [f"## {name}", "", *_table(found), "", "Each strength of the grid, means over the seeds:", ""]
+        lines += [*_fixed(found), ""]
     lines += [
         "![Test error against sparsity](pictures/planted.svg)",
         "",
@@ -89,6 +90,15 @@ def _table(found: Sequence[tuple[Mapping[str, Found], Sequence[Found]]]) -> list
         cells += [_spread([own.strength for own in values]) if values[0].strength else "–"]
         cells += [f"{100 * mean([own.sparsity for own in values]):.0f} %", f"{mean([own.f1 for own in values]):.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _fixed(found: Sequence[tuple[Mapping[str, Found], Sequence[Found]]]) -> list[str]:
+    lines = ["| lambda | test error | zero inputs | F1 of the support |", "|---|---|---|---|"]
+    for index, strength in enumerate(GRID):
+        own = [grid[index] for _, grid in found]
+        error, zero, f1 = (mean([getattr(one, name) for one in own]) for name in ("error", "sparsity", "f1"))
+        lines.append(f"| {strength:.3g} | {number(error)} | {100 * zero:.0f} % | {f1:.2f} |")
     return lines
 
 
