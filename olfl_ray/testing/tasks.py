@@ -60,6 +60,11 @@ class TaskContract:
             for stratum in strata.unique():
                 share = (strata[part] == stratum).float().mean() - (strata == stratum).float().mean()
                 assert share.abs() < 0.1, f"stratum {int(stratum)} has another share in a split"
+            outputs = task.outputs(targets)
+            counts, every = (task.counts(some, outputs) for some in (targets[part], targets))
+            if counts is not None and every is not None:
+                gap = (counts / len(part) - every / COUNT).abs().max()
+                assert gap < 0.1, "a class or label has another share in a split"
 
     def test_scaling_uses_only_the_train_split(self) -> None:
         task, targets = self.make(), self.targets(COUNT)
