@@ -19,7 +19,7 @@ data_app = typer.Typer(help="List, prepare and check data sets.", no_args_is_hel
 @data_app.command("list", epilog=examples("olfl data list"))
 def data_list(json: Json = False) -> None:
     """List the built-in data sets."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from olfl_ray import study
     from olfl_ray.study.view import LOOK
@@ -28,8 +28,10 @@ def data_list(json: Json = False) -> None:
         names = ("name", "kind", "examples", "shape", "where")
         print_json([dict(zip(names, row, strict=True)) for row in study.describe_data()])
         return
-    table = Table("name", "kind", "examples", "shape", "where", **LOOK)
-    for row in study.describe_data():
+    rows = study.describe_data()
+    name = Column("name", min_width=max(len(row[0]) for row in rows))
+    table = Table(name, "kind", "examples", "shape", "where", **LOOK)
+    for row in rows:
         table.add_row(*(str(cell) for cell in row))
     out.print(table)
 
