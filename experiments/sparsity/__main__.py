@@ -50,10 +50,13 @@ def digits(
     home: Home = None,
 ) -> None:
     """Prune and time a finished study's networks, and fine-tune them on the task that they did not see."""
+    import torch
+
     from experiments.sparsity.digits import confirmed_of
     from experiments.sparsity.digits_page import write_digits
     from olfl_ray import study as studies
 
+    torch.set_num_threads(1)
     place = studies.Home.find(home)
     opened = studies.Study.open(study, home=place)
     page = write_digits(opened, *confirmed_of(opened, place), to)

@@ -48,9 +48,9 @@ def write_digits(study: Study, found: Arms, fresh: Mapping[int, Transfer], folde
     lines = [
         "# Multi-task digits",
         "",
-        f"`olfl sweep run sweeps/{study.name}.yaml` and `python -m experiments.sparsity digits` wrote this, on {processor()}, "
-        f"torch {torch.__version__}, with other load on the machine. {seeds} confirming seeds, each another split; differences are "
-        "to the dense arm, paired by seed, with Student's 95 % interval; p is Holm's over the arms.",
+        f"`olfl sweep run sweeps/{study.name}.yaml` and `python -m experiments.sparsity digits` wrote this (one thread, "
+        f"{processor()}, torch {torch.__version__}, with other load on the machine). {seeds} confirming seeds, each another "
+        "split; differences are to the dense arm, paired by seed, with Student's 95 % interval; p is Holm's over the arms.",
         "",
         "## Score and sparsity on the test split",
         "",

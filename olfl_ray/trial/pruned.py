@@ -73,6 +73,9 @@ class Speed:
 def speed(dense: TrainedModel, small: TrainedModel, *, examples: int = 256, seconds: float = 1.0) -> Speed:
     """Time two models in turn on the same inputs, so that other load slows both.
 
+    Subnormal weights count as 0: a channel that nothing reads is left with some, and a CPU multiplies by them many times slower, so
+    removing them would look like a gain of pruning.
+
     Args:
         dense: The first.
         small: The second, on the same device.
@@ -80,6 +83,7 @@ def speed(dense: TrainedModel, small: TrainedModel, *, examples: int = 256, seco
         seconds: For about how long, in seconds.
     """
     x = dense.example(examples)
+    dense, small = _normal(dense), _normal(small)
     took: tuple[list[float], list[float]] = ([], [])
     until = time.perf_counter() + seconds
     while time.perf_counter() < until or len(took[0]) < 5:
@@ -100,3 +104,11 @@ def speed(dense: TrainedModel, small: TrainedModel, *, examples: int = 256, seco
         threads=torch.get_num_threads(),
         device=x.device.type,
     )
+
+
+def _normal(model: TrainedModel) -> TrainedModel:
+    """A copy without subnormal weights."""
+    found = copy.deepcopy(model)
+    for value in found.parameters():
+        value[value.abs() < torch.finfo(value.dtype).tiny] = 0
+    return found
