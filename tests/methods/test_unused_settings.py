@@ -82,12 +82,19 @@ def test_each_method_says_what_it_learns_and_when() -> None:
     }
     assert learned == {
         "baseline": ("nothing", False, False),
+        "fine_tune": ("nothing", False, False),
         "focal": ("nothing", False, False),
         "group_penalty": ("nothing", False, False),
+        "label_blocks": ("nothing", False, False),
         "label_smoothing": ("nothing", False, False),
+        "learned_weights": ("head_weights", False, True),
+        "margin": ("nothing", False, False),
         "meta_sparsity": ("group strength", True, True),
         "offline": ("loss", True, False),
         "online": ("loss", True, True),
         "online_lr": ("learning_rate", True, True),
+        "online_margin": ("margins", False, True),
         "poly1": ("nothing", False, False),
+        "uncertainty": ("nothing", False, False),
+        "weighted": ("nothing", False, False),
     }
