@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 from support.commands import experiment
 
-from experiments.paper import Result, read_results, run_row, study_of
+from experiments.paper import Result, read_results, run_row, study_of, write_table
 from olfl_ray import study
 
 INDEX = """
@@ -46,27 +45,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "rows").mkdir()
     (folder / "rows" / "rows.yaml").write_text(INDEX)
     (folder / "rows" / "small.yaml").write_text(ROW)
-    run(folder, "home")
+    fixed = ("--settings", "fixed", "--scale", "short", "--seeds", 2)
+    done = experiment("run", "small", *fixed, "--home", "home", "--folder", "rows", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
-def run(place: Path, home: str, *more: str) -> None:
-    options = ("--settings", "fixed", "--scale", "short", "--seeds", 2, "--home", home, "--folder", "rows", *more)
-    done = experiment("run", "small", *options, cwd=place)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def write(place: Path, home: str, out: str) -> subprocess.CompletedProcess[str]:
-    options = ("--home", home, "--folder", "rows", "--out", out, "--summary", "docs/summary.md")
-    return experiment("table", *options, cwd=place)
+def begin(place: Path, home: str, seeds: int) -> None:
+    """Start the row in a home, with no time for a trial."""
+    no_time = ["budget.study_seconds=0.001"]
+    spec = study_of("small", folder=place / "rows", settings="fixed", scale="short", seeds=seeds, overrides=no_time)
+    run_row(spec, home=study.Home(place / home))
 
 
 def table(place: Path, home: str) -> str:
-    done = experiment(
-        "table", "--home", home, "--folder", "rows", "--out", "docs", "--summary", "docs/summary.md", cwd=place
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return (place / "docs" / "RESULTS.md").read_text()
+    """The document, written in this process: a new one would take seconds to start."""
+    docs = place / "docs"
+    write_table(docs, docs / "summary.md", folder=place / "rows", home=study.Home(place / home))
+    return (docs / "RESULTS.md").read_text()
 
 
 def test_methods_share_fresh_seeds_that_no_search_saw(place: Path) -> None:
@@ -82,7 +78,10 @@ def test_methods_share_fresh_seeds_that_no_search_saw(place: Path) -> None:
 
 
 def test_document_shows_what_was_run_and_what_was_not(place: Path) -> None:
-    text = table(place, "home")
+    options = ("--home", "home", "--folder", "rows", "--out", "docs", "--summary", "docs/summary.md")
+    done = experiment("table", *options, cwd=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (place / "docs" / "RESULTS.md").read_text()
     assert len(re.findall(r"^\| Digits, a small MLP \| fixed \| short, 40 \| 2 \|", text, re.MULTILINE)) == 1
     assert "Not run at fixed settings: Digits, a large MLP.\n" in text
     assert "Not run at tuned settings: Digits, a small MLP; Digits, a large MLP.\n" in text
@@ -116,7 +115,7 @@ def test_results_of_another_machine_are_kept(place: Path) -> None:
 def test_a_row_that_has_only_begun_here_leaves_what_was_kept(place: Path) -> None:
     text = table(place, "home")
     drawn = {path: path.read_text() for path in (place / "docs").rglob("*.svg")}
-    run(place, "begun", "--set", "budget.study_seconds=0.001")
+    begin(place, "begun", seeds=2)
     assert study.Study.open("paper-small-fixed-short", home=place / "begun").state.trials == {}
     assert table(place, "begun") == text
     assert {path: path.read_text() for path in drawn} == drawn
@@ -125,7 +124,7 @@ def test_a_row_that_has_only_begun_here_leaves_what_was_kept(place: Path) -> Non
 def test_a_whole_result_stays_until_the_study_here_is_whole(place: Path) -> None:
     text = table(place, "home")
     shutil.copytree(place / "home", place / "further")
-    run(place, "further", "--seeds", "3", "--set", "budget.study_seconds=0.001")
+    begin(place, "further", seeds=3)
     assert table(place, "further") == text
     kept = place / "docs" / "results" / "paper-small-fixed-short.json"
     older = Result.model_validate_json(kept.read_bytes())
