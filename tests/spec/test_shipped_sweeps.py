@@ -24,6 +24,7 @@ def test_these_are_the_sweeps() -> None:
         "dosa_yeast_blocks",
         "evomal_diabetes",
         "evomal_digits",
+        "meta_sparsity_digits",
         "mnist_lenet5",
         "multilabel_emotions",
         "multitask_digits",
