@@ -117,8 +117,11 @@ def pruned(module: nn.Module, example: Tensor) -> nn.Module:
     with torch.no_grad():
         wanted = dense(example)
         small = _small(dense, example).eval()
-        found = small(example)
-    if not _equal(found, wanted):
+        try:
+            same = _equal(small(example), wanted)
+        except (RuntimeError, ValueError, TypeError):  # a forward with another use for the features, or a hook
+            same = False
+    if not same:
         raise DataError(
             "pruned: the smaller network gives other outputs, so its forward does more than apply its parts in their order; "
             "use a chain of layers (nn.Sequential)"
@@ -154,7 +157,8 @@ def _chain(module: nn.Module, name: str, x: Tensor) -> tuple[list[_Layer], Tenso
     """
     if type(module) is nn.Sequential:
         found: list[_Layer] = []
-        for key, part in module.named_children():
+        for key, part in module._modules.items():  # a part that is used twice is there twice
+            assert part is not None
             more, x = _chain(part, f"{name}.{key}" if name else key, x)
             found += more
         return found, x
@@ -172,6 +176,8 @@ def _check(module: nn.Module, name: str, x: Tensor) -> None:
         reason = "flattens only some dimensions"
     elif kind in POOLS and getattr(module, "return_indices", False):
         reason = "also returns indices"
+    elif kind in POOLS and x.dim() != int(kind.__name__[-2]) + 2:
+        reason = f"is applied to inputs of {x.dim()} dimensions, which it takes for one without a batch"
     elif kind not in (*CONVOLUTIONS, *CHANNELWISE, nn.Linear, nn.Flatten):
         reason = f"is a {kind.__name__}"
     if reason:

@@ -40,12 +40,14 @@ def goal_of(metric: str) -> Goal:
     """The goal of a built-in task's metric; of a metric that none of them has, minimize.
 
     Args:
-        metric: Its name, without the split. That of a single output is `METRIC_OUTPUT`.
+        metric: Its name, without the split. That of a single output is `METRIC_OUTPUT`, that of a head `HEAD_METRIC`.
     """
-    output = metric.partition("_")[2]
-    for name in TASKS.names():
-        task = TASKS.find(name, "task.dataset")()
-        for found in (*task.metrics, *task.metrics_of_outputs([output] if output else [])):
-            if found.name == metric:
-                return found.goal
+    tasks = [TASKS.find(name, "task.dataset")() for name in TASKS.names()]
+    while metric:
+        output = metric.partition("_")[2]
+        for task in tasks:
+            for found in (*task.metrics, *task.metrics_of_outputs([output] if output else []), *task.conditional):
+                if found.name == metric:
+                    return found.goal
+        metric = output  # without a head's name, or its first part
     return "minimize"

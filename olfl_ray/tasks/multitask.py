@@ -59,6 +59,15 @@ class MultiTask(Task):
             compute=lambda *_: math.nan,  # of no heads
         ),
     )
+    conditional: ClassVar[Sequence[Metric]] = (
+        Metric(
+            name=DELTA_M,
+            goal="maximize",
+            unit="share",
+            meaning="mean over heads of the primary metric's relative improvement over task.options.reference",
+            compute=lambda *_: math.nan,
+        ),
+    )
 
     def __init__(self, config: Any = None, heads: Sequence[Head] = ()) -> None:
         super().__init__(config or self.Config(), heads)
@@ -162,7 +171,8 @@ class MultiTask(Task):
         """The targets of a training batch; NaN for the heads that its random subset lacks."""
         if self.config.subsets == "all":
             return targets
-        drawn = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
+        digest = hashlib.sha256(key.encode()).digest()
+        drawn = int.from_bytes(digest[: max(7, len(self.heads) // 8 + 2)], "big")  # more bits than heads
         subset = 1 + drawn % (2 ** len(self.heads) - 1)
         hidden = [not subset >> index & 1 for index, head in enumerate(self.heads) for _ in range(head.outputs)]
         return targets.masked_fill(torch.tensor(hidden, device=targets.device), math.nan)
@@ -237,15 +247,7 @@ class MultiTask(Task):
     def _measures(self) -> list[Metric]:
         found = [replace(type(self).metrics[0], compute=self._pseudo_r2)]
         if self.config.reference:
-            found.append(
-                Metric(
-                    name=DELTA_M,
-                    goal="maximize",
-                    unit="share",
-                    meaning="mean over heads of the primary metric's relative improvement over task.options.reference",
-                    compute=self._delta_m,
-                )
-            )
+            found.append(replace(self.conditional[0], compute=self._delta_m))
         for index, (task, head) in enumerate(zip(self._tasks, self.heads, strict=True)):
             found.append(
                 Metric(
@@ -285,9 +287,10 @@ class MultiTask(Task):
         for index, (task, loss) in enumerate(zip(self._tasks, self._losses, strict=True)):
             output, target = self._block(index, outputs.double(), targets)
             target = target if task.classes else target.double()
+            if bool((target == target[0]).all()):  # a constant is perfect
+                return math.nan
             constant = task.trivial(target, len(target), output.shape[1]).to(output)
-            least = loss(constant, target).item()
-            found.append(1 - loss(output, target).item() / least if least else math.nan)
+            found.append(1 - loss(output, target).item() / loss(constant, target).item())
         return sum(found) / len(found)
 
     def _delta_m(self, outputs: Tensor, targets: Tensor, scale: Tensor | None) -> float:

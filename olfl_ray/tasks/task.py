@@ -63,6 +63,7 @@ class Task(ABC):
     Attributes:
         Config: Its settings, in `task.options`, a subclass of `olfl_ray.spec.Strict`; a subclass without it has none.
         metrics: Metrics of a split besides the task loss.
+        conditional: Metrics that are measured only with some settings.
         primary: Name of the metric that is usually reported for this task.
         losses: The task losses that `task.loss` may name; `auto` is the first.
         classes: Whether targets are classes (N,), integers from 0, rather than numbers (N, C).
@@ -70,6 +71,7 @@ class Task(ABC):
     """
 
     metrics: ClassVar[Sequence[Metric]]
+    conditional: ClassVar[Sequence[Metric]] = ()
     primary: ClassVar[str]
     losses: ClassVar[Mapping[str, TaskLoss]]
     classes: ClassVar[bool] = False

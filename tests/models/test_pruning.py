@@ -152,11 +152,42 @@ class Hooked(nn.Sequential):
         (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), (4,), "LayerNorm"),
         (nn.Sequential(nn.Linear(4, 4), nn.Softmax(1)), (4,), "Softmax"),
         (nn.Sequential(nn.Linear(4, 4), nn.Flatten()), (3, 4), "dimensions"),
+        (nn.Sequential(nn.Linear(4, 4), nn.MaxPool1d(2), nn.Linear(2, 2)), (4,), "without a batch"),
     ],
 )
 def test_other_forms_are_refused_with_their_part(module: nn.Module, shape: tuple[int, ...], word: str) -> None:
     with pytest.raises(DataError, match=word):
         pruned(module, torch.rand(2, *shape))
+
+
+class Skipping(nn.Module):
+    """Its features are also added to its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        self.heads = nn.ModuleDict({"one": nn.Linear(4, 2)})
+        with torch.no_grad():
+            self.heads["one"].weight[:, 1] = 0
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"one": self.heads["one"](self.backbone(x) + x)}
+
+
+def test_forward_that_needs_the_removed_features_is_refused() -> None:
+    with pytest.raises(DataError, match="other outputs"):
+        pruned(Skipping(), torch.rand(2, 4))
+
+
+def test_a_layer_that_is_used_twice_becomes_two() -> None:
+    shared = nn.Linear(4, 4)
+    module = nn.Sequential(shared, nn.ReLU(), shared, nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        shared.weight[:, 1] = module[4].weight[:, 2] = 0
+    x = torch.rand(5, 4)
+    small = pruned(module, x)
+    torch.testing.assert_close(small(x), module(x))
+    assert [tuple(part.weight.shape) for part in small if isinstance(part, nn.Linear)] == [(3, 3), (3, 3), (2, 3)]
 
 
 def test_forward_that_does_more_than_its_parts_is_refused() -> None:

@@ -33,6 +33,20 @@ def test_the_goal_of_each_task_s_metric_is_known(kind: str) -> None:
     assert study(None).search.goal == study("task_loss").search.goal == "minimize"
 
 
+@pytest.mark.parametrize(
+    ("metric", "goal"),
+    [
+        ("digit_accuracy", "maximize"),
+        ("at_least_5_error", "minimize"),
+        ("genre_f1_happy", "maximize"),
+        ("ink_loss", "minimize"),
+        ("delta_m", "maximize"),
+    ],
+)
+def test_the_goal_of_a_heads_metric_is_its_tasks(metric: str, goal: str) -> None:
+    assert study(metric).search.goal == goal
+
+
 @pytest.mark.parametrize(("metric", "goal"), [("accuracy", "minimize"), ("gain", "maximize"), ("cost", "minimize")])
 def test_a_users_metric_carries_its_goal(metric: str, goal: str) -> None:
     found = study(metric, metrics=OWN)

@@ -86,6 +86,14 @@ def test_every_non_empty_subset_is_equally_likely() -> None:
     assert task().shown(y, "7") is y
 
 
+def test_a_subset_may_have_any_of_many_heads() -> None:
+    own = task_of(
+        "multitask", heads=[Head(name=f"h{n}", kind="regression", outputs=1) for n in range(70)], options={"subsets": "random"}
+    )
+    drawn = torch.cat([own.shown(torch.zeros(1, 70), str(step)) for step in range(200)])
+    assert (drawn.isnan().sum(0) - 100).abs().max() < 40
+
+
 def test_metrics_of_a_head_are_those_of_its_own_task() -> None:
     f, y, scale = outputs(), targets(), torch.tensor([1.0, 1, 1, 2, 3])
     found = {metric.name: metric.compute(f, y, scale) for metric in task().metrics}
@@ -107,6 +115,13 @@ def test_pseudo_r2_is_r2_of_a_regression_and_mcfaddens_of_classes() -> None:
     entropy = -sum(p * math.log(p) for p in (0.25, 0.25, 0.5))
     kind = 1 - F.cross_entropy(f[:, :3].double(), KIND).item() / entropy
     assert task().metrics[0].compute(f, y, None) == pytest.approx((kind + r2) / 2)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
+def test_pseudo_r2_of_a_constant_target_is_not_a_number(kind: str) -> None:
+    own = task_of("multitask", heads=(Head(name="size", kind=kind, outputs=2),))
+    y = torch.tensor([0.0, 1.0] if kind != "regression" else [0.1, 0.3]).expand(7, 2)
+    assert math.isnan(own.metrics[0].compute(outputs()[:1, :2].expand(7, 2), y, None))
 
 
 def test_delta_m_is_the_mean_improvement_over_the_reference() -> None:
