@@ -93,6 +93,8 @@ class Multilabel(Task):
                 f"targets of several labels must be 0 or 1, but {int(other.sum())} of {targets.numel()} are not, the first in "
                 f"row {row}, label {label}: {targets[row, label].item():g}; binarise them (y > 0.5), or give kind: regression"
             )
+        if len(targets) > 1 and bool((targets == targets[:1]).all()):
+            raise ValueError("every example has the same labels, so nothing can be learned; correct the targets")
         return targets
 
     def recognizes(self, targets: Tensor) -> bool:

@@ -187,6 +187,11 @@ class MultiTask(Task):
 
     def checked(self, targets: Tensor) -> Tensor:
         """The targets (N, C), each head's valid for its task."""
+        if not self.heads:
+            raise ValueError(
+                "targets of kind multitask have names of heads; give them as a dict by head, which a builder returns, or name "
+                "another kind"
+            )
         for task, (head, place) in zip(self._tasks, self._places, strict=True):
             block = targets[:, place]
             if block.shape[1] != head.outputs or (task.classes and not bool((block.sum(1) == 1).all())):

@@ -88,7 +88,9 @@ def test_every_non_empty_subset_is_equally_likely() -> None:
 
 def test_a_subset_may_have_any_of_many_heads() -> None:
     own = task_of(
-        "multitask", heads=[Head(name=f"h{n}", kind="regression", outputs=1) for n in range(70)], options={"subsets": "random"}
+        "multitask",
+        heads=[Head(name=f"h{n}", kind="regression", outputs=1) for n in range(70)],
+        options={"subsets": "random"},
     )
     drawn = torch.cat([own.shown(torch.zeros(1, 70), str(step)) for step in range(200)])
     assert (drawn.isnan().sum(0) - 100).abs().max() < 40
