@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from olfl_ray.cli import run_app
+from olfl_ray.cli.app import run_app
 from olfl_ray.cli.options import Home, out
 from olfl_ray.errors import INTERRUPTED
 

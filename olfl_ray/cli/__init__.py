@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from olfl_ray.errors import INTERRUPTED
-from olfl_ray.lazy import lazily
 
-if TYPE_CHECKING:
-    from olfl_ray.cli.app import run_app
-
-__all__ = ["main", "run_app"]
-
-__getattr__ = lazily(__name__, {"run_app": "app"})
+__all__ = ["main"]
 
 
 def main() -> None:

@@ -49,6 +49,11 @@ def commands(page: Path) -> list[str]:
     return [line.translate({ord("["): "", ord("]"): ""}) for text in texts for line in COMMAND.findall(text)]
 
 
+def test_no_page_has_the_marks_of_a_merge() -> None:
+    marked = re.compile(r"^(<{7}|>{7}) ", re.M)
+    assert [page.name for page in PAGES if marked.search(page.read_text())] == []
+
+
 def test_every_kind_of_block_has_a_check() -> None:
     kinds = {kind.partition(" ")[0] for page in PAGES for kind, _ in BLOCK.findall(page.read_text())}
     assert kinds == {"", "python", "yaml", "{toctree}", "{include}"}
