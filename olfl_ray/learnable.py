@@ -97,6 +97,15 @@ class Learnable(nn.Module):
         """
         return {}
 
+    def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Return extra metrics of a full split, by name, recorded next to the task's metrics. Default: none.
+
+        Args:
+            outputs: Raw outputs (N, C); if the task tunes thresholds, minus these.
+            targets: Targets of the split, as the task scales them.
+        """
+        return {}
+
     def files(self) -> dict[str, bytes]:
         """Return the files to store with each checkpoint, by name. Default: phi and the buffers, as safetensors."""
         from safetensors.torch import save  # the engine needs torch alone

@@ -17,6 +17,7 @@ from olfl_ray.losses.margins import MarginLoss
 from olfl_ray.methods.margin_settings import MarginSettings, margin_loss_of
 from olfl_ray.methods.method import Method, Setting
 from olfl_ray.spec import as_tuple
+from olfl_ray.tasks.label_metrics import macro_f1
 
 __all__ = ["ArrivingLabels", "LabelBlocks"]
 
@@ -69,6 +70,16 @@ class ArrivingLabels(Learnable):
     def measured(self, lr: float) -> dict[str, float]:
         """The number of the last step's block, from 0."""
         return {"train/block": float((max(int(self.step), 1) - 1) * len(self.shown_KL) // self.steps)}
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """The mean F1 score of each block's labels, from block 1; none for classes."""
+        if not self.margins.task.labels:
+            return {}
+        blocks = [row.nonzero()[:, 0].tolist() for row in self.shown_KL]
+        return {
+            f"block_{number}_f1": macro_f1(outputs[:, block], targets[:, block])
+            for number, block in enumerate(blocks, 1)
+        }
 
     def loss(self, outputs: Tensor, targets: Any) -> Tensor:
         """The sum over the labels of the present block, mean over the batch."""

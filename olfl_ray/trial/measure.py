@@ -37,7 +37,7 @@ def evaluate(
     buffers: dict[str, Tensor],
     part: Literal["selection", "test"],
 ) -> dict[str, float]:
-    """The task loss and the task's metrics on a full split, NaN if an output is not finite; what describes the weights."""
+    """The task loss and the task's metrics on a full split, NaN if an output is not finite; what the method measures."""
     outputs, y = _predicted(replicate, theta, buffers, part)
     loss = replicate.problem.task_loss(outputs, y).item()
     outputs = outputs[..., : replicate.outputs]  # a loss's parameters may follow
@@ -47,6 +47,8 @@ def evaluate(
         thresholds = replicate.task.thresholds(held[..., : replicate.outputs], held_y)
     found = _measured(loss, outputs, y, replicate.metrics, replicate.data.target_scale, thresholds)
     described = replicate.problem.optimizer.describe(theta) | replicate.learnable.describe(theta)
+    decided = outputs if thresholds is None else outputs - thresholds
+    described |= replicate.learnable.scores(decided, y)
     return {f"{part}/{name}": value for name, value in (found | described).items()}
 
 

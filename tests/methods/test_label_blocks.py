@@ -135,7 +135,9 @@ def test_trial_records_blocks_and_f1_of_each_label_and_resumes_bit_for_bit(tmp_p
     whole = list(run(config(), place))
     records = [record.metrics for progress in whole for record in progress.records if "train/block" in record.metrics]
     assert [metrics["train/block"][0] for metrics in records] == [0.0, 1.0, 2.0]
-    assert all(f"selection/f1_{label}" in records[-1] for label in range(LABELS))
+    for number, block in enumerate(BLOCKS, 1):
+        own = [records[-1][f"selection/f1_{label}"][0] for label in block]
+        assert records[-1][f"selection/block_{number}_f1"][0] == pytest.approx(sum(own) / len(own))
     learner = whole[-1].state.replicates[0].learner
     assert not learner.phi
     assert int(learner.loss_buffers["step"]) == 6
