@@ -73,7 +73,8 @@ def shrunk_in_metric(u: Tensor, metric: Tensor, kappa: float | Tensor) -> Tensor
         return u
     u_GM, metric_GM = u.transpose(0, 1).flatten(1), metric.transpose(0, 1).flatten(1)
     dead_G = _dead((metric_GM * u_GM).norm(dim=1), kappa)
-    apart_G1 = (dead_G | (u_GM == 0).all(1))[:, None]  # without a root; any t gives u, and no derivative is infinite
+    flat_G = u_GM.detach().norm(dim=1) == 0  # also of weights whose squares underflow
+    apart_G1 = (dead_G | flat_G)[:, None]  # without a root; any t gives u, and no derivative is infinite
     safe_GM = torch.where(apart_G1, torch.ones_like(u_GM), u_GM)
     offset_GM = kappa / torch.where(apart_G1, torch.ones_like(metric_GM), metric_GM)
     with torch.no_grad():

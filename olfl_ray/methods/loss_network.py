@@ -44,7 +44,17 @@ def _per_head(task: MultiTask, setting: Setting) -> Learnable:
             "loss.from", f"is {loss.from_!r}, a loss of one task, but the data set has several; leave it out"
         )
     kinds = dict.fromkeys(head.kind for head in task.heads)
-    built = HeadLosses({kind: build_loss(loss, kind, seed=setting.seed) for kind in kinds}, task)
+    losses = {kind: build_loss(loss, kind, seed=setting.seed) for kind in kinds}
+    for kind in kinds:
+        alike = [head for head in task.heads if head.kind == kind]
+        if getattr(losses[kind].network, "by_output", False) and len({head.outputs for head in alike}) > 1:
+            sizes = ", ".join(f"{head.name} ({head.outputs})" for head in alike)
+            raise SpecError(
+                "loss.name",
+                f"is {loss.name}, which differs between outputs, but these heads of kind {kind} share a loss and have different "
+                f"numbers of them: {sizes}; use another loss, or fewer heads (task.options.heads)",
+            )
+    built = HeadLosses(losses, task)
     _check_learned(built, setting)
     return built
 

@@ -27,12 +27,21 @@ class MultiHead(nn.Module):
 
     def __init__(self, backbone: nn.Module, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.backbone, self.heads = backbone, nn.ModuleDict(dict(heads))
+        self.backbone, self.names = backbone, tuple(heads)
+        self.heads = nn.ModuleDict({_key(name, heads): head for name, head in heads.items()})
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """The outputs (B, C_h) of each head."""
         features = self.backbone(x)
-        return {name: head(features) for name, head in self.heads.items()}
+        return {name: head(features) for name, head in zip(self.names, self.heads.values(), strict=True)}
+
+
+def _key(name: str, heads: Mapping[str, nn.Module]) -> str:
+    """A head's name as that of a submodule, which may not be an attribute of every module, such as `type`: then `type_`."""
+    key = name
+    while hasattr(nn.ModuleDict(), key) or (key != name and key in heads):
+        key += "_"
+    return key
 
 
 class OneHead(MultiHead):

@@ -217,7 +217,10 @@ def plain(error: Any) -> str:
     if rule == "value_error":
         return message
     if rule == "string_pattern_mismatch":
-        message = f"must be {FORMS.get(error['ctx']['pattern'], error['msg'])}"
+        pattern = error["ctx"]["pattern"]
+        message = f"must be {FORMS.get(pattern, f'text of the form {pattern}')}"
+    elif rule == "tuple_type":
+        message = "must be a list"
     shown = repr(value)
     return f"{message}, but it is {shown if len(shown) <= 80 else shown[:77] + '...'} ({type(value).__name__})"
 

@@ -81,3 +81,16 @@ def test_other_numbers_are_no_labels(value: float) -> None:
     assert of_object("mine", (X, y)).kind == "regression"
     with pytest.raises(SpecError, match=rf"must be 0 or 1.*row 3, label 1: {value:g}"):
         of_object("mine", data.Dataset(name="own", kind="multilabel", x=X, y=y))
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_labels_that_are_the_same_everywhere_are_refused(value: int) -> None:
+    with pytest.raises(SpecError, match="same labels"):
+        of_object("mine", (X, np.full((40, 3), value)))
+
+
+def test_columns_have_no_heads(tmp_path: Path) -> None:
+    path = tmp_path / "songs.csv"
+    pd.DataFrame(X, columns=list("abc")).join(pd.DataFrame(Y, columns=NAMES)).to_csv(path, index=False)
+    with pytest.raises(SpecError, match="as a dict by head"):
+        data.load(f"csv:{path}", {"target": NAMES, "kind": "multitask"}, cache=tmp_path / "cache", root=None)

@@ -119,6 +119,11 @@ def test_without_strength_weights_are_kept_bit_for_bit(strength: float | Tensor)
     assert torch.equal(shrunk_in_metric(u, metric, strength), u)
 
 
+def test_a_tiny_group_at_strength_0_is_kept() -> None:
+    u, metric = torch.full((3, 2), 1e-25), torch.full((3, 2), 0.5)  # squares are 0 in float32
+    assert torch.equal(shrunk_in_metric(u, metric, torch.tensor(0.0)), u)
+
+
 def test_weights_that_diverged_stay_visible() -> None:
     u, metric, kappa = _drawn((5, 4))
     u[0, 0] = torch.nan

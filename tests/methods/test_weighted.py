@@ -12,12 +12,13 @@ from olfl_ray.errors import SpecError
 from olfl_ray.losses import LossFiles, TaskLoss, task_loss
 from olfl_ray.methods import Setting, method_of
 from olfl_ray.spec import TrialConfig
+from olfl_ray.tasks import task_of
 
 
 def weighted(kind: str, weights: Any, task: str = "auto") -> TaskLoss:
     learner = {"method": "weighted", "options": {"weights": weights}}
     config = TrialConfig.model_validate({"task": {"dataset": "digits", "loss": task}, "learner": learner})
-    setting = Setting(config=config, kind=kind, outputs=3, theta={}, seed=0, losses=LossFiles())
+    setting = Setting(config=config, task=task_of(kind), kind=kind, outputs=3, theta={}, seed=0, losses=LossFiles())
     return method_of(config.learner).base_loss(setting, task_loss(task, kind))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from olfl_ray import models
+from olfl_ray.models.multihead import multihead
 
 GREY28, GREY32, COLOUR32 = (1, 28, 28), (1, 32, 32), (3, 32, 32)
 SIZES: list[tuple[str, dict[str, Any], tuple[int, ...], int, int]] = [
@@ -139,3 +140,9 @@ def test_allcnncs_input_dropout_is_0_4_of_its_rate() -> None:
     ]
     assert rates == [pytest.approx(0.2), 0.5, 0.5]
     assert not [part for part in build("allcnnc", {}, COLOUR32, 10).modules() if isinstance(part, nn.Dropout)]
+
+
+def test_heads_may_be_called_like_attributes_of_a_module() -> None:
+    sizes = {"type": 3, "type_": 2, "training": 1}
+    found = multihead((4,), 6, heads=sizes)(torch.rand(5, 4))
+    assert {name: outputs.shape[1] for name, outputs in found.items()} == sizes

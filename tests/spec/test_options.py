@@ -40,6 +40,12 @@ def test_a_wrong_option_is_refused_with_its_field_and_what_is_near(
     assert words in refused.value.problem
 
 
+def test_a_list_is_called_a_list() -> None:
+    form = type("Form", (Strict,), {"__annotations__": {"layers": tuple[str, ...]}, "layers": ()})
+    with pytest.raises(SpecError, match="must be a list, but it is 'weight'"):
+        checked_options(form, {"layers": "weight"}, "part")
+
+
 def test_an_implementation_without_settings_takes_none() -> None:
     with pytest.raises(SpecError, match="none"):
         checked_options(type("Nothing", (Strict,), {}), {"rate": 1}, "part")

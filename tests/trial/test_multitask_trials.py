@@ -183,6 +183,14 @@ def test_one_tensor_of_all_outputs_is_a_base_learner_too(place: TrialEnvironment
         ({"task": {"dataset": "digits", "model": "linear", "options": {"heads": ["x"]}}}, "task.options.heads"),
         ({"task": {"model": {"name": "multihead", "channels": [4]}}}, "task.model.name"),
         ({"metric": "selection/error"}, "search.metric"),
+        (
+            {
+                "task": {"dataset": "digits-tasks", "model": "multihead"},
+                "loss": {"name": "per_label", "labels": 10},
+                "learner": {"method": "online"},
+            },
+            "loss.name",
+        ),
     ],
 )
 def test_mistakes_name_their_field(changes: dict[str, Any], field: str, place: TrialEnvironment) -> None:
