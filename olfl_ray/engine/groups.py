@@ -47,7 +47,7 @@ def layers_of(theta: Params, patterns: Sequence[str] | None = None, field: str =
 
 @lru_cache(maxsize=64)
 def _layers(dims: tuple[tuple[str, int], ...], patterns: tuple[str, ...] | None, field: str) -> tuple[str, ...]:
-    weights = [name for name, dim in dims if dim >= 2]
+    weights = [name for name, dim in dims if dim >= 2 and "bias" not in name.rpartition(".")[2]]
     if not weights:
         raise SpecError(field, "the base learner has no weight with an input channel, so nothing can be grouped")
     if patterns is None:

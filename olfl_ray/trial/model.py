@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from olfl_ray.trial.state import TrialState
 
 __all__ = ["Origin", "TrainedModel", "trained_model"]
 
+Predicted: TypeAlias = list[str] | list[tuple[str, ...]] | Tensor
+"""For each example the name of a class, or names of labels; or outputs (B, C)."""
 CHUNK = 1024
 """Examples of the validation split that are predicted at once."""
 
@@ -118,7 +120,7 @@ class TrainedModel(nn.Module):
         return output_BC if self.center_C is None else output_BC + self.center_C
 
     @torch.no_grad()
-    def predict(self, x: Any) -> list[str] | list[tuple[str, ...]] | Tensor | dict[str, list[str] | Tensor]:
+    def predict(self, x: Any) -> Predicted | dict[str, Predicted]:
         """For each example the name of the likeliest class, or those of its labels; where there are neither, the outputs (B, C).
 
         Of heads a dict.
@@ -128,15 +130,9 @@ class TrainedModel(nn.Module):
         """
         output_BC = self(torch.as_tensor(x))
         if self.origin.heads:
-            return {
-                head.name: _named(head.classes or tuple(map(str, range(head.outputs))), output_BC[:, place])
-                if head.task.classes
-                else output_BC[:, place]
-                for head, place in columns(self.origin.heads)
-            }
+            return {head.name: _of_head(head, output_BC[:, place]) for head, place in columns(self.origin.heads)}
         if self.thresholds:
-            above_BC = output_BC.double().cpu() > torch.tensor(self.thresholds, dtype=torch.float64)
-            return [tuple(itertools.compress(self.classes, above_B)) for above_B in above_BC.tolist()]
+            return _above(self.classes, output_BC, self.thresholds)
         return _named(self.classes, output_BC) if self.classes else output_BC
 
     @torch.no_grad()
@@ -159,8 +155,21 @@ class TrainedModel(nn.Module):
         return x.to(next((value.device for value in self.parameters()), None), dtype)
 
 
-def _named(classes: tuple[str, ...], output_BC: Tensor) -> list[str]:
+def _named(classes: Sequence[str], output_BC: Tensor) -> list[str]:
     return [classes[index] for index in output_BC.argmax(1).tolist()]
+
+
+def _above(labels: Sequence[str], output_BC: Tensor, thresholds: Sequence[float]) -> list[tuple[str, ...]]:
+    above_BC = output_BC.double().cpu() > torch.tensor(thresholds, dtype=torch.float64)
+    return [tuple(itertools.compress(labels, above_B)) for above_B in above_BC.tolist()]
+
+
+def _of_head(head: Head, output_BC: Tensor) -> Predicted:
+    """A head's classes, or its labels with a probability above 0.5, or its outputs."""
+    names = head.classes or tuple(map(str, range(head.outputs)))
+    if head.task.labels:
+        return _above(names, output_BC, [0.0] * head.outputs)
+    return _named(names, output_BC) if head.task.classes else output_BC
 
 
 def trained_model(

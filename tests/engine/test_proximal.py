@@ -183,6 +183,7 @@ def test_layers_are_the_backbones_or_those_of_the_patterns() -> None:
     assert layers_of(theta, ["heads.*", "backbone.*"]) == ("backbone.0.weight", "heads.a.weight")
     plain = {"0.weight": torch.zeros(3, 2), "0.bias": torch.zeros(3), "2.weight": torch.zeros(2, 3)}
     assert layers_of(plain) == ("0.weight", "2.weight")
+    assert layers_of(plain | {"1.bias": torch.zeros(3, 2)}) == ("0.weight", "2.weight"), "a layer norm of images"
     with pytest.raises(SpecError, match=r"layers.*heads"):
         layers_of(theta, ["features.*"])
     with pytest.raises(SpecError, match="no weight"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from olfl_ray.data import Dataset
+from olfl_ray.data import Dataset, InputScaler
 from olfl_ray.data.load import of_object
 from olfl_ray.engine import OnlineLossLearner, Sgd, exact, finite_difference, reverse
 from olfl_ray.errors import SpecError
@@ -17,13 +17,13 @@ from olfl_ray.losses import build_loss
 from olfl_ray.losses.per_head import HeadLosses
 from olfl_ray.records import names
 from olfl_ray.spec import LearnedLossSpec, TrialConfig
-from olfl_ray.tasks import task_of
+from olfl_ray.tasks import Head, task_of
 from olfl_ray.tasks.multitask import MultiTask
 from olfl_ray.testing.problems import distance
 from olfl_ray.trial import TrialEnvironment, run, state_from_bytes, state_to_bytes
 from olfl_ray.trial.build import Replicate, build_replicate, load_data
 from olfl_ray.trial.export import model_to_bytes, read_model
-from olfl_ray.trial.model import trained_model
+from olfl_ray.trial.model import Origin, TrainedModel, trained_model
 
 
 class TwoHeads(nn.Module):
@@ -224,6 +224,19 @@ def test_exported_model_predicts_each_head_in_its_own_units(place: TrialEnvironm
     assert np.abs(size - y["size"]).mean() < 0.3 * y["size"].std()
     kinds = np.array(["cup", "jar", "mug"])[y["kind"]]
     assert (np.asarray(predicted["kind"]) == kinds).mean() > 0.8
+
+
+def test_a_head_with_labels_is_predicted_by_their_names() -> None:
+    heads = (
+        Head(name="mood", kind="multilabel", outputs=2, classes=("happy", "sad")),
+        Head(name="up", kind="regression", outputs=1),
+    )
+    origin = Origin(name="linear", options={}, input_shape=(3,), dtype=torch.float32, outputs=3, heads=heads)
+    model = TrainedModel(nn.Identity(), InputScaler(), origin=origin, kind="multitask")
+    found = model.predict(torch.tensor([[1.0, -1, 0.5], [2, 3, 4], [-1, -1, 0]]))
+    assert isinstance(found, dict)
+    assert found["mood"] == [("happy",), ("happy", "sad"), ()]
+    assert torch.equal(torch.as_tensor(found["up"]), torch.tensor([[0.5], [4], [0]]))
 
 
 def test_confirming_trial_measures_each_head_and_its_trivial_prediction(place: TrialEnvironment) -> None:
