@@ -68,7 +68,7 @@ def test_from_failure_to_deletion(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert study.trial("raises/0").state == "finished"
 
     opened = Study.open("unruly", home=tmp_path)
-    with pytest.raises(StudyError, match=r"'support.misbehaving:build', which is code; pass allow"):
+    with pytest.raises(StudyError, match=r"'support.misbehaving:build', which is code; give `allow="):
         opened.model("raises/0")
     assert opened.model("raises/0", allow="support").module.how == "raises"
     assert study.model("raises/0").module.how == "raises"  # whoever made this handle named the builder

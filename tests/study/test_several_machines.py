@@ -187,11 +187,13 @@ def test_an_empty_address_names_no_cluster_and_the_embedded_ray_is_small_and_sta
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "")
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
     with connected() as cluster:
         assert cluster is None
     with running_ray():
         assert {node["NodeManagerAddress"] for node in ray.nodes()} == {LOOPBACK}
         assert ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid()
-        started = " ".join(word for child in psutil.Process().children(recursive=True) for word in child.cmdline())
+        children = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+        started = " ".join(word for child in children for word in child.cmdline())
     assert "raylet" in started
     assert not re.search(r"/(dashboard|monitor|log_monitor)\.py", started)
