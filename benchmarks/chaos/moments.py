@@ -53,7 +53,6 @@ END: dict[str, Trigger] = {
     "last trial has ended": recorded("Ended", 4),
     "driver notes its end": recorded("DriverStopped"),
     "tables of the report": written("report/tables/*"),
-    "pictures of the report": written("report/pictures/*"),
     "page of the report": written("report/index.html"),
 }
 CHANGE: dict[str, Trigger] = {
