@@ -139,7 +139,7 @@ def _learned(kind: type[GroupStrength]) -> Callable[[str, int, Problem], Found]:
 
 
 def _oracle(name: str, seed: int, problem: Problem) -> Found:
-    """Dense training that is told the support: the other inputs are 0."""
+    """Dense training that knows the support: the other inputs are 0."""
 
     def masked(batch: Batch) -> Batch:
         return batch[0] * problem.support, batch[1]

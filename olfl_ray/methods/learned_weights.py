@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from olfl_ray.learnable import Learnable
 from olfl_ray.methods.heads import several_heads
-from olfl_ray.methods.method import Method, Setting
+from olfl_ray.methods.method import OF_ADAPTATION, Method, Setting
 from olfl_ray.tasks.multitask import MultiTask
 
 __all__ = ["HeadWeights", "LearnedWeights"]
@@ -46,15 +46,7 @@ class LearnedWeights(Method):
 
     phi = "head_weights"
     during = True
-    uses = (
-        "meta.optimizer",
-        "meta.eta_online",
-        "meta.every",
-        "meta.batch",
-        "meta.clip_norm",
-        "meta.estimator",
-        "meta.memory",
-    )
+    uses = OF_ADAPTATION
 
     def learnable(self, setting: Setting) -> Learnable:
         """The weights, 1 at the start."""

@@ -13,7 +13,18 @@ from olfl_ray.losses import Losses, TaskLoss
 from olfl_ray.spec import Strict, TrialConfig
 from olfl_ray.tasks import Task
 
-__all__ = ["Method", "Setting"]
+__all__ = ["OF_ADAPTATION", "Method", "Setting"]
+
+OF_ADAPTATION = (
+    "meta.optimizer",
+    "meta.eta_online",
+    "meta.every",
+    "meta.batch",
+    "meta.clip_norm",
+    "meta.estimator",
+    "meta.memory",
+)
+"""The settings that a method uses if it only adapts phi during training (Algorithm 2)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from olfl_ray.learnable import Learnable
 from olfl_ray.losses.margins import MarginLoss
 from olfl_ray.methods.margin_settings import MarginSettings, margin_loss_of
-from olfl_ray.methods.method import Method, Setting
+from olfl_ray.methods.method import OF_ADAPTATION, Method, Setting
 
 __all__ = ["LearnedMargins", "OnlineMargin"]
 
@@ -43,15 +43,7 @@ class OnlineMargin(Method):
 
     phi = "margins"
     during = True
-    uses = (
-        "meta.optimizer",
-        "meta.eta_online",
-        "meta.every",
-        "meta.batch",
-        "meta.clip_norm",
-        "meta.estimator",
-        "meta.memory",
-    )
+    uses = OF_ADAPTATION
 
     def learnable(self, setting: Setting) -> Learnable:
         """The margins.

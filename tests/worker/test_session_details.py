@@ -231,9 +231,9 @@ def test_trial_does_not_resume_from_a_discarded_attempt(tmp_path: Path, cache: P
     first = commits(session(tmp_path, cache).messages())
     kept = list(session(tmp_path, cache).messages())
     assert [message.commit for message in kept[1:]] == first, "all of attempt 1 is reported again"
-    anew = commits(session(tmp_path, cache, scratch=2).messages())
-    assert len(anew) == len(first)
-    assert {commit.attempt for commit in anew} == {3}
+    repeated = commits(session(tmp_path, cache, scratch=2).messages())
+    assert len(repeated) == len(first)
+    assert {commit.attempt for commit in repeated} == {3}
 
 
 def test_session_that_cannot_see_the_study_has_no_attempt(tmp_path: Path, cache: Path) -> None:
